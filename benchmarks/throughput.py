@@ -1,0 +1,253 @@
+"""Questions per second: one by one, this pipeline, and the most that llama.cpp could do.
+
+All three run in turn in each round, on the same GGUF file, questions, prompts, threads
+and greedy settings; what counts is the ratio within a round.
+
+The ceiling is the time that llama.cpp itself needs for the tokens that the pipeline
+computed (prompts without their shared prefixes, and answers): the prompts at the speed of
+the best prefill call, the answers at the speed of decode steps with all slots taken.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from tqdm import tqdm
+
+from runtime import Pipeline, Settings, loadPipeline
+from runtime.engine import Context, Engine
+from runtime.engine.batch import Batch
+from runtime.pipeline import physical_cores
+from runtime.prompts import INSTRUCTIONS
+from runtime.routing import subject_of
+from runtime.settings import PROJECT_DIR
+
+REAL_QUESTIONS = PROJECT_DIR.parent / "shared" / "data" / "questions"
+SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
+# Prefill calls tried for the ceiling: (sequences, tokens each).
+PREFILL_SHAPES = [(1, 128), (1, 256), (1, 512), (8, 32), (8, 64)]
+MAX_INPUT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    model: str
+    questions: int
+    slots: int
+    new_tokens: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds for all questions, and new tokens made."""
+
+    questions: int
+    one_by_one: float
+    pipeline: float
+    ceiling: float
+    one_by_one_tokens: int
+    pipeline_tokens: int
+
+    @property
+    def speedup(self) -> float:
+        return self.one_by_one / self.pipeline
+
+    @property
+    def share_of_ceiling(self) -> float:
+        return self.ceiling / self.pipeline
+
+
+def load_questions(n: int) -> list[dict[str, Any]]:
+    """The first questions of each subject in turn; those that ship with the project if need be."""
+    files = sorted(REAL_QUESTIONS.glob("*.dev.jsonl")) or [SAMPLE_QUESTIONS]
+    by_file = [[json.loads(line) for line in path.open(encoding="utf-8")] for path in files]
+    mixed = [q for q in chain.from_iterable(zip_longest(*by_file)) if q and q["question"].strip()]
+    return mixed[:n]
+
+
+def measure(options: Options) -> list[Round]:
+    """Run the rounds."""
+    questions = load_questions(options.questions)
+    settings = Settings.load(
+        model_name=options.model,
+        batch_size=options.slots,
+        max_new_tokens=options.new_tokens,
+        min_new_tokens=0,
+        temperature=0,
+        max_input_tokens=MAX_INPUT_TOKENS,
+        device_map="cpu",
+    )
+    with loadPipeline(settings) as pipeline:
+        path, engine = next(iter(pipeline.engines.items()))
+        one_by_one = OneByOne(path, options.new_tokens)
+        ceiling = Ceiling(engine, options.slots)
+        rounds = []
+        for _ in tqdm(range(options.rounds), unit="round", disable=None):
+            single, single_tokens = _timed(lambda: one_by_one.answer(questions))
+            before = ceiling.speeds()
+            pipeline_seconds, stats = _timed(lambda: _answer(pipeline, questions))
+            after = ceiling.speeds()
+            prefill, decode = (statistics.mean(pair) for pair in zip(before, after, strict=True))
+            rounds.append(
+                Round(
+                    questions=len(questions),
+                    one_by_one=single,
+                    pipeline=pipeline_seconds,
+                    ceiling=stats["prefill_tokens"] / prefill + stats["decode_tokens"] / decode,
+                    one_by_one_tokens=single_tokens,
+                    pipeline_tokens=int(stats["new_tokens"]),
+                )
+            )
+        ceiling.close()
+        one_by_one.close()
+    return rounds
+
+
+def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = run()
+    return time.perf_counter() - started, result
+
+
+def _answer(pipeline: Pipeline, questions: list[dict[str, Any]]) -> dict[str, float]:
+    before = pipeline.stats.as_dict()
+    pipeline(questions)
+    return {name: value - before[name] for name, value in pipeline.stats.as_dict().items()}
+
+
+class OneByOne:
+    """What people do today: `Llama.create_chat_completion`, question after question."""
+
+    def __init__(self, path: Path, new_tokens: int) -> None:
+        threads = physical_cores()
+        self._new_tokens = new_tokens
+        self._llama = llama_cpp.Llama(
+            str(path),
+            n_ctx=MAX_INPUT_TOKENS + new_tokens,
+            n_threads=threads,
+            n_threads_batch=threads,
+            verbose=False,
+        )
+
+    def answer(self, questions: list[dict[str, Any]]) -> int:
+        """Answer all; returns the number of new tokens."""
+        tokens = 0
+        for question in questions:
+            system = INSTRUCTIONS[subject_of(question.get("subject", ""))]
+            completion = self._llama.create_chat_completion(
+                [
+                    {"role": "system", "content": system},
+                    {"role": "user", "content": question["question"].strip()},
+                ],
+                max_tokens=self._new_tokens,
+                temperature=0.0,
+                repeat_penalty=1.0,
+            )
+            tokens += completion["usage"]["completion_tokens"]
+        return tokens
+
+    def close(self) -> None:
+        self._llama.close()
+
+
+class Ceiling:
+    """llama.cpp's own speed, in tokens per second, on calls of the best shape."""
+
+    def __init__(self, engine: Engine, slots: int) -> None:
+        self._slots = slots
+        self._vocab = engine.model.n_vocab
+        streams = max(slots, max(n for n, _ in PREFILL_SHAPES))
+        self._context = Context(engine.model, streams, 0, 512, physical_cores())
+        self._batch = Batch(self._context.max_tokens)
+
+    def speeds(self, repeats: int = 7) -> tuple[float, float]:
+        """(prefill, decode): medians, prefill of the best shape."""
+        prefill = max(
+            n * length / statistics.median(self._prefill(n, length) for _ in range(repeats))
+            for n, length in PREFILL_SHAPES
+        )
+        cached = 64
+        self._context.clear_all()
+        for slot in range(self._slots):
+            self._decode_call(np.arange(cached), np.full(cached, slot), 0)
+        decode = self._slots / statistics.median(
+            self._decode_call(
+                np.full(self._slots, cached + step), np.arange(self._slots), self._slots
+            )
+            for step in range(2 * repeats)
+        )
+        return prefill, decode
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _prefill(self, n: int, length: int) -> float:
+        self._context.clear_all()
+        position = np.tile(np.arange(length), n)
+        return self._decode_call(position, np.repeat(np.arange(n), length), 0)
+
+    def _decode_call(self, position: np.ndarray, slot: np.ndarray, n_outputs: int) -> float:
+        token = np.arange(len(position)) * 7919 % (self._vocab // 2) + 100
+        output = np.full(len(position), int(n_outputs > 0))
+        if not n_outputs:  # a prefill wants the last logits of each sequence
+            output[np.append(np.diff(slot) != 0, True)] = 1
+        self._batch.fill(token, position, slot, output)
+        started = time.perf_counter()
+        self._context.decode(self._batch, int(output.sum()))
+        return time.perf_counter() - started
+
+
+def report(rounds: list[Round]) -> str:
+    """The figures of all rounds as a Markdown table, and the medians."""
+    lines = [
+        f"{rounds[0].questions} questions, questions per second:",
+        "",
+        "| round | one by one | this pipeline | ceiling | speed-up | share of ceiling |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for number, r in enumerate(rounds, 1):
+        lines.append(
+            f"| {number} | {r.questions / r.one_by_one:.2f} | {r.questions / r.pipeline:.2f} |"
+            f" {r.questions / r.ceiling:.2f} | {r.speedup:.2f} | {r.share_of_ceiling:.0%} |"
+        )
+    speedup = statistics.median(r.speedup for r in rounds)
+    share = statistics.median(r.share_of_ceiling for r in rounds)
+    lines.append(f"| median | | | | **{speedup:.2f}** | **{share:.0%}** |")
+    tokens = rounds[-1]
+    lines += [
+        "",
+        f"New tokens: {tokens.one_by_one_tokens} one by one, {tokens.pipeline_tokens} here.",
+    ]
+    return "\n".join(lines)
+
+
+def picture(rounds: list[Round], path: Path) -> None:
+    """The same as a bar chart."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = ["one by one", "this pipeline", "llama.cpp's ceiling"]
+    seconds = [
+        [r.one_by_one for r in rounds],
+        [r.pipeline for r in rounds],
+        [r.ceiling for r in rounds],
+    ]
+    speeds = [rounds[0].questions / statistics.median(each) for each in seconds]
+    figure, axes = pyplot.subplots(figsize=(6, 2.4), layout="constrained")
+    bars = axes.barh(names, speeds, color=["#b0b7c3", "#2f6fde", "#dfe3ea"])
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("questions per second")
+    figure.savefig(path, dpi=150)

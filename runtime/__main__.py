@@ -1,0 +1,222 @@
+"""`python -m runtime`: answer a file of questions.
+
+python -m runtime --input questions.jsonl --output answers.jsonl
+python -m runtime --input questions.jsonl --output answers.jsonl --resume
+python -m runtime --show-settings
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from runtime.atomic import replacing
+from runtime.engine import EngineError
+from runtime.errors import SetupError
+from runtime.pipeline import Answer, Pipeline, loadPipeline
+from runtime.questions import Question, parse, read_file
+from runtime.settings import Settings, knobs, show
+
+# Answered when no file is given.
+BUILT_IN = [
+    {
+        "questionID": "built-in-1",
+        "subject": "algebra",
+        "question": "Solve for x: 3x + 4 = 19.",
+    },
+    {
+        "questionID": "built-in-2",
+        "subject": "geography",
+        "question": "What is the capital of France?",
+    },
+    {
+        "questionID": "built-in-3",
+        "subject": "history",
+        "question": "In which year did World War II end?",
+    },
+    {"questionID": "built-in-4", "subject": "chinese", "question": "中国的首都是哪里？"},
+    {
+        "questionID": "built-in-5",
+        "subject": "general",
+        "question": "Which gas do plants take from the air?",
+    },
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        if options.show_settings:
+            print_settings(Settings.load())
+            return 0
+        return answer_file(options.input, options.output, options.resume)
+    except (SetupError, EngineError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--input", type=Path, help="questions, JSON Lines; without it a small built-in batch"
+    )
+    parser.add_argument("--output", type=Path, help="file for the answers, JSON Lines")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what a stopped run left beside OUTPUT"
+    )
+    parser.add_argument(
+        "--show-settings", action="store_true", help="print every knob with its value, and stop"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log llama.cpp's own messages too")
+    return parser
+
+
+def print_settings(settings: Settings) -> None:
+    """The table of knobs with the values now in force; * marks what is not the default."""
+    for knob in knobs():
+        value = show(getattr(settings, knob.name.lower()))
+        mark = " " if value == knob.default else "*"
+        print(f"{mark} {knob.name}={value}\n      {knob.meaning} ({knob.allowed})")
+
+
+def answer_file(source: Path | None, target: Path | None, resume: bool) -> int:
+    """Answer the questions in `source`, to the screen and to `target`; the exit status."""
+    questions = parse(BUILT_IN) if source is None else read_file(source)
+    if not questions:
+        raise SetupError(f"{source}: no questions in it")
+    journal = Journal(target, questions, resume) if target is not None else None
+    done = journal.answers if journal else {}
+    todo = [index for index in range(len(questions)) if index not in done]
+    if done:
+        print(f"{len(done)} answers kept from {journal and journal.path}", file=sys.stderr)
+    try:
+        if todo:
+            with loadPipeline() as pipeline:
+                answer_all(pipeline, questions, todo, journal)
+        if journal:
+            journal.finish()
+    finally:
+        if journal:
+            journal.close()
+    return 0
+
+
+def answer_all(
+    pipeline: Pipeline, questions: list[Question], todo: list[int], journal: Journal | None
+) -> None:
+    """Answer `questions[i]` for i in `todo`, with a progress bar on a terminal."""
+    started = time.perf_counter()
+    with tqdm(total=len(todo), unit="q", disable=None, file=sys.stderr) as bar:
+        for answer in pipeline.stream([questions[index] for index in todo]):
+            index = todo[answer.index]
+            if journal:
+                journal.write(index, answer)
+            subject = questions[index].subject or "general"
+            tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
+            tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
+            bar.set_postfix_str(f"{tokens:.0f} tokens/s", refresh=False)
+            bar.update()
+    seconds = time.perf_counter() - started
+    stats = pipeline.stats
+    print(
+        f"{len(todo)} questions in {seconds:.1f} s: {len(todo) / seconds:.1f} questions/s,"
+        f" {stats.new_tokens / seconds:.0f} new tokens/s;"
+        f" prefill {stats.prefill_seconds:.1f} s, decode {stats.decode_seconds:.1f} s",
+        file=sys.stderr,
+    )
+
+
+class Journal:
+    """Answers on their way into a file: `FILE.partial` grows, `FILE` appears whole.
+
+    Each line of the partial file has the place and a fingerprint of its question, so
+    that `resume` keeps an answer only where the question is still the same.
+
+    Raises:
+        SetupError: the file cannot be written, or a partial file is there and `resume`
+            was not asked for.
+    """
+
+    def __init__(self, target: Path, questions: list[Question], resume: bool) -> None:
+        self.target = target
+        self.path = target.with_name(target.name + ".partial")
+        self.questions = questions
+        self.answers: dict[int, dict[str, Any]] = {}
+        if self.path.exists():
+            if not resume:
+                raise SetupError(
+                    f"{self.path} holds the answers of a run that did not finish:"
+                    " go on from there with --resume, or delete it"
+                )
+            self._read()
+        try:
+            self._file: TextIO = self.path.open("a", encoding="utf-8")
+            if self._file.tell():
+                self._file.write("\n")  # after a line that a kill cut short
+        except OSError as error:
+            raise SetupError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def write(self, index: int, answer: Answer) -> None:
+        """Keep an answer; it survives a kill from here on."""
+        self.answers[index] = answer.record()
+        line = {"index": index, "fingerprint": self._fingerprint(index), **answer.record()}
+        self._file.write(_to_json(line) + "\n")
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Put all answers into the target in the order of the questions."""
+        with replacing(self.target) as partial, partial.open("w", encoding="utf-8") as file:
+            for index in range(len(self.questions)):
+                file.write(_to_json(self.answers[index]) + "\n")
+        self.close()
+        self.path.unlink()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self) -> None:
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                entry = json.loads(line)
+                index, fingerprint = entry.pop("index"), entry.pop("fingerprint")
+            except (ValueError, KeyError, AttributeError):
+                continue  # blank, or cut short by a kill
+            if index in range(len(self.questions)) and fingerprint == self._fingerprint(index):
+                self.answers[index] = entry
+
+    def _fingerprint(self, index: int) -> str:
+        question = self.questions[index]
+        text = repr((question.id, question.subject, question.text, question.problem))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _to_json(record: dict[str, Any]) -> str:
+    # A questionID may be anything that JSON has; lone surrogates in it stay escaped.
+    try:
+        text = json.dumps(record, ensure_ascii=False)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(record)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

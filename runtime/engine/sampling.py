@@ -1,0 +1,99 @@
+"""From logits to tokens, for a whole batch of rows at a time, in numpy.
+
+The order is llama.cpp's: repetition penalty, top-k, top-p, temperature. llama.cpp's
+own sampler chain first copies each row into an array of (id, logit, p) triples, one
+row after another; the rows of a batch are better reduced together (see
+benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Columns per block when looking for the top k: the maxima of the blocks are found in
+# one vectorized pass, and the k largest logits can only lie in the k blocks with the
+# largest maxima.
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to pick tokens, and when to stop.
+
+    Attributes:
+        temperature: 0 picks the most likely token.
+        top_k: keep the k most likely tokens; 0 keeps all.
+        top_p: keep the most likely tokens that together reach this probability.
+        repetition_penalty: divides the positive and multiplies the negative logits
+            of tokens that are in the prompt or the text so far (CTRL,
+            arXiv:1909.05858); 1 does nothing.
+        min_new_tokens: no end-of-generation token before so many tokens.
+        max_new_tokens: stop after so many tokens.
+        stop: strings that end the text and are cut from it.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    max_new_tokens: int = 128
+    stop: tuple[str, ...] = ()
+
+
+def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:
+    """Apply a repetition penalty in place to `row` [vocab] for the token ids `seen`."""
+    seen = np.unique(seen)
+    values = row[seen]
+    row[seen] = np.where(values > 0, values / penalty, values * penalty)
+
+
+def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
+    """Ids of the k largest logits of each row, best first: [rows, vocab] -> [rows, k].
+
+    Equal logits are ordered by id, so that the result does not depend on the method.
+    """
+    rows, vocab = logits.shape
+    if k <= 0 or k >= vocab:
+        return np.argsort(-logits, axis=1, kind="stable")
+    n_blocks = vocab // _BLOCK
+    if n_blocks <= 2 * k:
+        ids = np.broadcast_to(np.arange(vocab), logits.shape)
+    else:
+        whole = logits[:, : n_blocks * _BLOCK].reshape(rows, n_blocks, _BLOCK)
+        best = np.argpartition(-whole.max(axis=2), k - 1, axis=1)[:, :k]
+        ids = (best[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, k * _BLOCK)
+        rest = np.broadcast_to(np.arange(n_blocks * _BLOCK, vocab), (rows, vocab % _BLOCK))
+        ids = np.sort(np.concatenate([ids, rest], axis=1), axis=1)
+    candidates = np.take_along_axis(logits, ids, axis=1)
+    order = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ids, order, axis=1)
+
+
+def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
+    """Candidate ids and their probabilities, best first: two arrays [rows, candidates]."""
+    ids = top_k_ids(logits, params.top_k)
+    kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
+    if params.top_p < 1.0:
+        p = _softmax(kept)
+        # A token stays while those before it have not reached top_p yet.
+        before = np.cumsum(p, axis=1) - p
+        kept = np.where(before < params.top_p, kept, -np.inf)
+    return ids, _softmax(kept / params.temperature)
+
+
+def sample(logits: np.ndarray, params: SamplingParams, uniforms: np.ndarray) -> np.ndarray:
+    """One token per row: logits [rows, vocab], uniforms [rows] in [0, 1) -> ids [rows]."""
+    if params.temperature <= 0:
+        return np.asarray(logits.argmax(axis=1))
+    ids, p = probabilities(logits, params)
+    cumulative = np.cumsum(p, axis=1)
+    pick = (cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(axis=1)
+    return np.asarray(ids[np.arange(len(ids)), pick])
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))

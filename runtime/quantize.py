@@ -1,0 +1,47 @@
+"""GGUF → GGUF of another quantization, with llama.cpp's own quantizer."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp as llama
+
+from runtime.atomic import replacing
+from runtime.engine.model import EngineError, captured_log, check_gguf
+
+# llama.cpp's names for its file types: LLAMA_FTYPE_MOSTLY_Q4_K_M -> "Q4_K_M".
+_PREFIX = "LLAMA_FTYPE_"
+TYPES: dict[str, int] = {
+    name.removeprefix(_PREFIX).removeprefix("MOSTLY_").removeprefix("ALL_"): value
+    for name, value in vars(llama).items()
+    if name.startswith(_PREFIX) and isinstance(value, int) and "GUESSED" not in name
+}
+
+
+def quantize(source: Path, target: Path, type_name: str, threads: int = 0) -> None:
+    """Write `source` as `target` with the weights in another type, whole or not at all.
+
+    Args:
+        source: a GGUF file of any type; it may be quantized already.
+        target: replaced if it exists.
+        type_name: a key of `TYPES`, such as "Q4_K_M".
+        threads: 0 is one per core.
+
+    Raises:
+        EngineError: an unknown type, or llama.cpp could not do it.
+        OSError: the target's folder cannot be written.
+    """
+    if type_name not in TYPES:
+        raise EngineError(f"unknown quantization {type_name!r}; known are {', '.join(TYPES)}")
+    check_gguf(source)
+    params = llama.llama_model_quantize_default_params()
+    params.ftype = TYPES[type_name]
+    params.allow_requantize = True
+    params.nthread = threads
+    with replacing(target) as partial:
+        with captured_log() as lines:
+            code = llama.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
+        if code != 0:
+            said = "; ".join(lines[-3:])
+            raise EngineError(f"{source}: cannot be quantized to {type_name} ({said or code})")

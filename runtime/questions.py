@@ -1,0 +1,136 @@
+"""The records that come in and go out.
+
+Whatever comes in becomes a `Question`; what cannot be answered carries a `problem`
+and costs nobody else an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import SetupError
+
+# C0 and C1 controls but tab and newline.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, checked.
+
+    Attributes:
+        id: the caller's questionID as it came, of whatever type; None if missing.
+        subject: as it came, or "" if it is missing or no string.
+        text: the question without control characters and lone surrogates.
+        problem: why it cannot be answered, or "".
+        warning: what is odd about it though it can be answered, or "".
+    """
+
+    id: Any
+    subject: str = ""
+    text: str = ""
+    problem: str = ""
+    warning: str = ""
+
+
+def parse(items: Any) -> list[Question]:
+    """Questions from the evaluator's list of dicts, one for each item, in order.
+
+    Raises:
+        TypeError: `items` is no list (or other iterable) of records at all.
+    """
+    if isinstance(items, (str, bytes, dict)) or not isinstance(items, Iterable):
+        raise TypeError(
+            'expected a list of {"questionID", "subject", "question"} dicts,'
+            f" got {type(items).__name__}"
+        )
+    questions = [item if isinstance(item, Question) else parse_one(item) for item in items]
+    return _note_duplicates(questions)
+
+
+def parse_one(item: Any) -> Question:
+    """One question from one record of any kind."""
+    if not isinstance(item, dict):
+        return Question(None, problem=f"expected a dict, got {type(item).__name__}")
+    id_ = item.get("questionID")
+    warnings = []
+    if id_ is None:
+        warnings.append("it has no questionID")
+    subject = item.get("subject", "")
+    if not isinstance(subject, str):
+        if subject is not None:
+            warnings.append(f"its subject is a {type(subject).__name__}: taken as general")
+        subject = ""
+    text = item.get("question")
+    if text is None:
+        return Question(id_, subject, problem='it has no "question"')
+    if not isinstance(text, str):
+        return Question(
+            id_, subject, problem=f"its question is a {type(text).__name__}, not a string"
+        )
+    text = clean_text(text)
+    if not text:
+        return Question(id_, subject, problem="its question is empty")
+    return Question(id_, subject, text, warning="; ".join(warnings))
+
+
+def clean_text(text: str) -> str:
+    """Text that any tokenizer takes: no control characters, no lone surrogates."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL.sub(" ", text.replace("\r\n", "\n")).strip()
+
+
+def read_file(path: Path) -> list[Question]:
+    """Questions from JSON Lines, or from a JSON list if the file's name ends in .json.
+
+    A broken line becomes a question with a problem that names the line.
+
+    Raises:
+        SetupError: the file cannot be read, or a .json file is no JSON list.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if path.suffix == ".json":
+        try:
+            items = json.loads(raw)
+        except ValueError as error:
+            raise SetupError(f"{path}: not valid JSON ({error})") from None
+        if not isinstance(items, list):
+            raise SetupError(f"{path}: expected a JSON list, got a {type(items).__name__}")
+        return parse(items)
+    lines = enumerate(raw.split(b"\n"), start=1)
+    return _note_duplicates([_parse_line(line, n) for n, line in lines if line.strip()])
+
+
+def _parse_line(line: bytes, number: int) -> Question:
+    try:
+        return parse_one(json.loads(line.decode("utf-8")))
+    except UnicodeDecodeError:
+        return Question(None, problem=f"line {number} is not UTF-8")
+    except ValueError as error:
+        return Question(None, problem=f"line {number} is not JSON ({error})")
+    except RecursionError:
+        return Question(None, problem=f"line {number} is nested too deeply")
+
+
+def _note_duplicates(questions: list[Question]) -> list[Question]:
+    seen: set[str] = set()
+    noted = []
+    for question in questions:
+        key = repr(question.id)
+        if question.id is not None and key in seen:
+            warning = "; ".join(filter(None, [question.warning, "its questionID is not unique"]))
+            question = Question(
+                question.id, question.subject, question.text, question.problem, warning
+            )
+        seen.add(key)
+        noted.append(question)
+    return noted

@@ -1,0 +1,218 @@
+"""Every knob, with its default, what it allows and what it means, in one table.
+
+A knob is read from the environment variable of its name in capitals: `batch_size`
+from `BATCH_SIZE`. An empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runtime.errors import SetupError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+def _knob(default: Any, allowed: str, meaning: str, **constraints: Any) -> Any:
+    extra: dict[str, Any] = {"allowed": allowed}
+    return Field(default, description=meaning, json_schema_extra=extra, **constraints)
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error})") from None
+
+
+class Settings(BaseSettings):
+    """All knobs. `Settings.load()` reads them from the environment."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="forbid", frozen=True)
+
+    # Which model
+    model_name: str = _knob(
+        "Qwen/Qwen3-1.7B",
+        "a hub id, a path to a .gguf file, or demo",
+        "The model to serve. A hub id is looked up as a GGUF file in `MODELS_DIR` and"
+        " `HF_CACHE_DIR`; `demo` is the small model that the `demo` extra installs.",
+        min_length=1,
+    )
+    models_dir: Path = _knob(PROJECT_DIR / "models", "a folder", "Where GGUF files are kept.")
+    hf_cache_dir: Path = _knob(
+        Path("/app/models"), "a folder", "Where GGUF files are looked for after `MODELS_DIR`."
+    )
+    use_4bit: bool = _knob(
+        True, "0 or 1", "1 looks for the Q4_K_M file of `MODEL_NAME`, 0 for the BF16 or F16 one."
+    )
+
+    # Where it runs
+    device_map: str = _knob(
+        "auto",
+        "auto, cpu, cuda or cuda:N",
+        "`auto` uses the GPU if llama.cpp was built for one, `cpu` never; `cuda:N` picks one.",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    )
+    num_threads: int = _knob(0, "0 to 512", "CPU threads; 0 is one per core.", ge=0, le=512)
+    flash_attention: Literal["auto", "on", "off"] = _knob(
+        "auto", "auto, on or off", "llama.cpp's flash attention."
+    )
+    batch_size: int = _knob(
+        48, "1 to 240", "Slots: how many questions are decoded at once.", ge=1, le=240
+    )
+
+    # How much it reads and writes
+    max_input_tokens: int = _knob(
+        1024,
+        "16 to 131072",
+        "Longest prompt; a longer question loses its middle, and the log says so.",
+        ge=16,
+        le=131072,
+    )
+    max_new_tokens: int = _knob(128, "1 to 32768", "Longest answer.", ge=1, le=32768)
+    min_new_tokens: int = _knob(
+        20,
+        "0 to 32768",
+        "No end of answer before so many tokens (at most the longest answer).",
+        ge=0,
+        le=32768,
+    )
+    max_tokens_multiplier: float = _knob(
+        1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
+    )
+    stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)] = _knob(
+        (), 'a JSON list such as ["\\n\\n"]', "Strings that end an answer and are cut from it."
+    )
+
+    # How it picks tokens
+    temperature: float = _knob(
+        0.2, "0 to 10", "0 always takes the likeliest token.", ge=0, le=10, allow_inf_nan=False
+    )
+    top_p: float = _knob(
+        0.9, "over 0, at most 1", "Sample from the likeliest tokens up to this share.", gt=0, le=1
+    )
+    top_p_cap: float = _knob(
+        0.9, "over 0, at most 1", "`TOP_P` is never taken higher than this.", gt=0, le=1
+    )
+    top_k: int = _knob(20, "0 or more", "Sample from so many tokens; 0 is no limit.", ge=0)
+    repetition_penalty: float = _knob(
+        1.0, "over 0, at most 10", "Over 1 makes repetition less likely; 1 is off.", gt=0, le=10
+    )
+    seed: int = _knob(
+        0, "0 or more", "With the questionID, the seed of each question's own draws.", ge=0
+    )
+
+    # Adapters
+    peft_adapter_path: Path | None = _knob(
+        None, "a GGUF adapter", "LoRA adapter for every subject that has none of its own."
+    )
+    peft_adapter_algebra: Path | None = _knob(None, "a GGUF adapter", "Adapter for algebra.")
+    peft_adapter_geography: Path | None = _knob(None, "a GGUF adapter", "Adapter for geography.")
+    peft_adapter_history: Path | None = _knob(None, "a GGUF adapter", "Adapter for history.")
+    peft_adapter_chinese: Path | None = _knob(None, "a GGUF adapter", "Adapter for chinese.")
+    peft_adapter_general: Path | None = _knob(None, "a GGUF adapter", "Adapter for general.")
+    adapters_base_dir: Path | None = _knob(
+        None, "a folder", "Where adapters named `*-lora-<subject>.gguf` are looked for."
+    )
+
+    # Retrieval
+    rag_knowledge_base_dir: Path = _knob(
+        PROJECT_DIR / "kb", "a folder", "Knowledge bases. Retrieval is not built yet."
+    )
+    rag_top_k: int = _knob(3, "1 to 100", "Passages per question.", ge=1, le=100)
+    rag_enabled_subjects: Annotated[dict[str, bool], NoDecode, BeforeValidator(_from_json)] = _knob(
+        {}, 'a JSON dict such as {"geography": true}', "Subjects that use retrieval."
+    )
+
+    # The rest
+    offline_guard: Literal["on", "process", "off"] = _knob(
+        "on",
+        "on, process or off",
+        "`on` blocks connections made by this project and the Hugging Face libraries,"
+        " `process` all of this process, `off` none.",
+    )
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Settings from the environment; keyword arguments (lower case) win.
+
+        Raises:
+            SetupError: names each wrong knob, its value and what is allowed.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SetupError(_explain(error)) from None
+
+    @property
+    def longest_answer(self) -> int:
+        """Most new tokens, with the multiplier applied."""
+        return ceil(self.max_new_tokens * self.max_tokens_multiplier)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0])
+        field = Settings.model_fields.get(name)
+        if field is None:
+            lines.append(f"{name.upper()}: there is no such knob")
+            continue
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(
+            f"{name.upper()}={problem['input']!r} is not allowed: {_allowed(field)}. ({message})"
+        )
+    return "\n".join(lines)
+
+
+def _allowed(field: Any) -> str:
+    return str(field.json_schema_extra["allowed"])
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A row of the table: everything as text."""
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def knobs() -> list[Knob]:
+    """The table of all knobs, in the order above."""
+    return [
+        Knob(name.upper(), show(field.default), _allowed(field), str(field.description))
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def show(value: Any) -> str:
+    """A knob's value as one would write it in the environment."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, (dict, tuple)):
+        return json.dumps(value)
+    if isinstance(value, Path) and value.is_relative_to(PROJECT_DIR):
+        return str(value.relative_to(PROJECT_DIR))
+    return str(value)
+
+
+def markdown_table() -> str:
+    """The table of knobs as the README has it."""
+    rows = ["| knob | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for knob in knobs():
+        default = f"`{knob.default}`" if knob.default else "not set"
+        rows.append(f"| `{knob.name}` | {default} | {knob.allowed} | {knob.meaning} |")
+    return "\n".join(rows)
