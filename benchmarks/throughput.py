@@ -5,7 +5,8 @@ and greedy settings; what counts is the ratio within a round.
 
 The ceiling is the time that llama.cpp itself needs for the tokens that the pipeline
 computed (prompts without their shared prefixes, and answers): the prompts at the speed of
-the best prefill call, the answers at the speed of decode steps with all slots taken.
+the best prefill call, the answers at the speed of decode steps with all slots taken,
+both at the mean depth in the context that those tokens had.
 """
 
 from __future__ import annotations
@@ -92,11 +93,15 @@ def measure(options: Options) -> list[Round]:
         one_by_one = OneByOne(path, options.new_tokens)
         ceiling = Ceiling(engine, options.slots)
         rounds = []
+        stats = _answer(pipeline, questions)
+        prefix = round(stats["shared_tokens"] / len(questions))
+        prompt = (stats["shared_tokens"] + stats["prefill_tokens"]) / len(questions)
+        depth = round(prompt + stats["decode_tokens"] / len(questions) / 2)
         for _ in tqdm(range(options.rounds), unit="round", disable=None):
             single, single_tokens = _timed(lambda: one_by_one.answer(questions))
-            before = ceiling.speeds()
+            before = ceiling.speeds(prefix, depth)
             pipeline_seconds, stats = _timed(lambda: _answer(pipeline, questions))
-            after = ceiling.speeds()
+            after = ceiling.speeds(prefix, depth)
             prefill, decode = (statistics.mean(pair) for pair in zip(before, after, strict=True))
             rounds.append(
                 Round(
@@ -167,36 +172,41 @@ class Ceiling:
         self._slots = slots
         self._vocab = engine.model.n_vocab
         streams = max(slots, max(n for n, _ in PREFILL_SHAPES))
-        self._context = Context(engine.model, streams, 0, 512, physical_cores())
+        self._context = Context(
+            engine.model, streams, 0, engine.context.cells_per_slot, physical_cores()
+        )
         self._batch = Batch(self._context.max_tokens)
 
-    def speeds(self, repeats: int = 7) -> tuple[float, float]:
-        """(prefill, decode): medians, prefill of the best shape."""
+    def speeds(self, prefix: int, depth: int, repeats: int = 7) -> tuple[float, float]:
+        """(prefill after `prefix` cached tokens, decode at `depth`): medians, best shape."""
         prefill = max(
-            n * length / statistics.median(self._prefill(n, length) for _ in range(repeats))
+            n * length / statistics.median(self._prefill(n, length, prefix) for _ in range(repeats))
             for n, length in PREFILL_SHAPES
         )
-        cached = 64
-        self._context.clear_all()
-        for slot in range(self._slots):
-            self._decode_call(np.arange(cached), np.full(cached, slot), 0)
+        steps = 2 * repeats
+        self._cache(self._slots, depth - repeats)
         decode = self._slots / statistics.median(
-            self._decode_call(
-                np.full(self._slots, cached + step), np.arange(self._slots), self._slots
+            self._call(
+                np.full(self._slots, depth - repeats + step), np.arange(self._slots), self._slots
             )
-            for step in range(2 * repeats)
+            for step in range(steps)
         )
         return prefill, decode
 
     def close(self) -> None:
         self._context.close()
 
-    def _prefill(self, n: int, length: int) -> float:
+    def _cache(self, n: int, length: int) -> None:
         self._context.clear_all()
-        position = np.tile(np.arange(length), n)
-        return self._decode_call(position, np.repeat(np.arange(n), length), 0)
+        for slot in range(n):
+            self._call(np.arange(length), np.full(length, slot), 0)
 
-    def _decode_call(self, position: np.ndarray, slot: np.ndarray, n_outputs: int) -> float:
+    def _prefill(self, n: int, length: int, prefix: int) -> float:
+        self._cache(n, prefix)
+        position = np.tile(np.arange(prefix, prefix + length), n)
+        return self._call(position, np.repeat(np.arange(n), length), 0)
+
+    def _call(self, position: np.ndarray, slot: np.ndarray, n_outputs: int) -> float:
         token = np.arange(len(position)) * 7919 % (self._vocab // 2) + 100
         output = np.full(len(position), int(n_outputs > 0))
         if not n_outputs:  # a prefill wants the last logits of each sequence

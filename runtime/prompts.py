@@ -29,7 +29,7 @@ INSTRUCTIONS: Mapping[str, str] = {
 }
 
 # For a model without a chat template.
-_PLAIN_TEMPLATE = "{{ messages[0].content }}\n\n{{ messages[1].content }}\n\n"
+_PLAIN_TEMPLATE = "{{ messages[0].content }}\n\n{{ messages[1].content }}{{ '\n\n' }}"
 # Stands for the question while the template is rendered around it.
 _MARK = "@@QUESTION@@"
 

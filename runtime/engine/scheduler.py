@@ -84,7 +84,7 @@ class Scheduler:
 
     def next_step(self) -> Prefill | Decode | None:
         """The next step, or None when all is done. Its sequences have slots."""
-        if not self._prefilling and not self._staged and len(self._running) < self.n_slots:
+        if not self._prefilling and len(self._running) + len(self._staged) < self.n_slots:
             self._admit()
         if self._prefilling:
             return self._prefill()
@@ -113,8 +113,11 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Give slots to waiting sequences: all slots if none runs, else the staging ones."""
-        first = self.n_slots if self._running else 0
-        for slot in range(first, self.n_slots + self.n_staging):
+        taken = self._running.keys() | {sequence.slot for sequence in self._staged}
+        free = [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
+        if self._running and free[-1] >= self.n_slots:
+            free = [slot for slot in free if slot >= self.n_slots]
+        for slot in free:
             if not self._waiting:
                 break
             sequence = self._waiting.popleft()

@@ -1,0 +1,101 @@
+"""What cleaning takes away, and that it never takes everything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.answers import MAX_CHARS, clean
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # think blocks
+        ("<think>hm</think>Paris", "Paris"),
+        ("<think>\n\n</think>\n\nParis", "Paris"),
+        ("<think>a<think>b</think>c</think>Paris", "Paris"),
+        ("Paris<think>but is it", "Paris"),
+        ("so it is</think>Paris", "Paris"),
+        ("<think>It must be Paris", "It must be Paris"),
+        # template tokens
+        ("Paris<|im_end|>", "Paris"),
+        ("Paris<|im_end|>\n<|im_start|>user\nMore?", "Paris"),
+        ("<|im_start|>assistant\nParis", "Paris"),
+        ("Paris</s>", "Paris"),
+        # labels
+        ("Answer: Paris", "Paris"),
+        ("答案：北京", "北京"),
+        ("assistant\nParis", "Paris"),
+        ("Answer:", "Answer:"),
+        # repeated lines and sentences
+        ("It is Paris.\nIt is Paris.\nIt is Paris.", "It is Paris."),
+        ("It is Paris. It is Paris. It is Pa", "It is Paris. It is Pa"),
+        ("巴黎是首都。巴黎是首都。", "巴黎是首都。"),
+        (
+            "Paris is the capital.\nOf France.\nParis is the capital.",
+            "Paris is the capital.\nOf France.",
+        ),
+        (
+            "Paris is the capital of France. Paris is the capital of",
+            "Paris is the capital of France.",
+        ),
+        ("The Titanic: The Titanic: The Titanic: The Titanic: The", "The Titanic: The"),
+        ("x = 2\ny = 3\nx = 2", "x = 2\ny = 3\nx = 2"),
+        # white space
+        ("  Paris \n\n\n\n is\tbig  ", "Paris\n\nis big"),
+        ("", ""),
+        (" \n ", ""),
+    ],
+)
+def test_clean(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What is the capital of France? Paris", "Paris"),
+        ("what is  the capital\nof france?\nParis", "Paris"),
+        ("Question: What is the capital of France?\nAnswer: Paris", "Paris"),
+        ("What is the capital of France?", "What is the capital of France?"),
+        ("The capital of France is Paris", "The capital of France is Paris"),
+    ],
+)
+def test_an_echo_of_the_question_goes(text: str, expected: str) -> None:
+    assert clean(text, "What is the capital of France?") == expected
+
+
+def test_an_answer_has_at_most_5000_characters() -> None:
+    text = " ".join(f"word{n}" for n in range(2000))
+    assert MAX_CHARS - 10 < len(clean(text)) <= MAX_CHARS
+
+
+pieces = st.sampled_from(
+    [
+        "<think>",
+        "</think>",
+        "<|im_end|>",
+        "<|im_start|>",
+        "Answer:",
+        "Q",
+        "\n",
+        " ",
+        "。",
+        ". ",
+        "a",
+    ]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=5), max_size=12).map("".join), st.text(max_size=5))
+def test_it_is_never_empty_when_the_model_said_something(text: str, question: str) -> None:
+    answer = clean(text, question)
+    assert bool(answer) == bool(text.strip())
+    assert len(answer) <= MAX_CHARS
+
+
+@given(st.text(st.sampled_from("ab. \n"), max_size=40))
+def test_cleaning_does_not_invent(text: str) -> None:
+    assert set(clean(text)) <= set(text)

@@ -1,0 +1,174 @@
+"""The engine on the real demo model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.engine import Completion, Engine, EngineError, Request, SamplingParams
+from runtime.engine.sequence import common_prefix
+
+CHAT = (
+    "<|im_start|>system\nAnswer the question in one short sentence.<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def prompt(engine: Engine, question: str) -> list[int]:
+    return engine.model.tokenize(CHAT.format(question), special=True)
+
+
+def complete(engine: Engine, requests: list[Request]) -> list[Completion]:
+    return sorted(engine.generate(requests), key=lambda completion: completion.index)
+
+
+def test_it_answers(engine: Engine) -> None:
+    (completion,) = complete(engine, [Request(prompt(engine, "What is the capital of France?"))])
+    assert "Paris" in completion.text
+
+
+def test_an_answer_ends_with_the_end_of_generation_token(engine: Engine) -> None:
+    (completion,) = complete(engine, [Request(prompt(engine, "In which year did the Second World War end?"))])
+    assert completion.finish_reason == "stop"
+    assert completion.text.endswith(".")
+    assert engine.model.end_tokens[0] not in completion.tokens
+
+
+def test_more_requests_than_slots_are_all_completed(engine: Engine) -> None:
+    questions = [f"Count to {n}." for n in range(2, 25)]
+    params = SamplingParams(max_new_tokens=9)
+    completions = complete(engine, [Request(prompt(engine, q), params) for q in questions])
+    assert [c.index for c in completions] == list(range(23))
+    assert all(c.text and len(c.tokens) <= 9 for c in completions)
+
+
+def test_nothing_to_complete(engine: Engine) -> None:
+    assert complete(engine, []) == []
+
+
+def test_a_bad_request_costs_no_other(engine: Engine) -> None:
+    good = Request(prompt(engine, "Say hello."), SamplingParams(max_new_tokens=5))
+    bad = [
+        Request([]),
+        Request([10**6]),
+        Request([-1]),
+        Request([5] * 600),
+        Request([5], SamplingParams(max_new_tokens=0)),
+        Request([5], adapter="nobody"),
+    ]
+    completions = complete(engine, [good, *bad, good])
+    assert [c.finish_reason for c in completions] == ["length"] + ["error"] * 6 + ["length"]
+    assert completions[0].tokens == completions[-1].tokens
+    assert [c.error for c in completions[1:-1]] == [
+        "the prompt has no tokens",
+        "the prompt has a token id that the model does not know",
+        "the prompt has a token id that the model does not know",
+        "the prompt has 600 tokens and a slot takes 495",
+        "max_new_tokens is below 1",
+        "no adapter named 'nobody' is loaded",
+    ]
+
+
+def test_an_answer_that_fills_its_slot_ends_there(engine: Engine) -> None:
+    request = Request([500] * 490, SamplingParams(max_new_tokens=10**6, min_new_tokens=10**6))
+    (completion,) = complete(engine, [request])
+    assert completion.finish_reason == "length"
+    assert len(completion.tokens) == 512 - 490
+
+
+def test_min_and_max_new_tokens(engine: Engine) -> None:
+    params = SamplingParams(min_new_tokens=40, max_new_tokens=50)
+    (completion,) = complete(engine, [Request(prompt(engine, "Say yes."), params)])
+    assert 40 <= len(completion.tokens) <= 50
+
+
+def test_a_stop_string_ends_the_text_and_is_cut(engine: Engine) -> None:
+    tokens = prompt(engine, "What is the capital of France?")
+    (whole,) = complete(engine, [Request(tokens)])
+    (cut,) = complete(engine, [Request(tokens, SamplingParams(stop=("zzz", "Paris")))])
+    assert cut.finish_reason == "stop"
+    assert cut.text == whole.text[: whole.text.index("Paris")]
+
+
+def test_repetition_penalty_changes_a_text_that_repeats(engine: Engine) -> None:
+    tokens = prompt(engine, "Write the word la ten times.")
+    params = [SamplingParams(max_new_tokens=48, repetition_penalty=p) for p in (1.0, 1.8)]
+    plain, penalized = complete(engine, [Request(tokens, p) for p in params])
+    assert len(set(penalized.tokens)) / len(penalized.tokens) > len(set(plain.tokens)) / len(
+        plain.tokens
+    )
+
+
+def test_a_seed_gives_the_same_text_whatever_the_neighbours(engine: Engine) -> None:
+    params = SamplingParams(temperature=1.0, top_k=50, max_new_tokens=12)
+    tokens = prompt(engine, "Tell me a story.")
+    (alone,) = complete(engine, [Request(tokens, params, seed=7)])
+    crowd = complete(engine, [Request(tokens, params, seed=s) for s in (1, 2, 7, 3, 4, 5)])
+    assert crowd[2].tokens == alone.tokens
+    assert len({tuple(c.tokens) for c in crowd}) == 6
+
+
+def test_the_common_prefix_is_decoded_once(engine: Engine) -> None:
+    questions = [prompt(engine, f"Answer with care and in one word: {w}?") for w in ("A", "B", "C")]
+    shared = len(common_prefix(questions))
+    assert shared > 8
+    params = SamplingParams(max_new_tokens=4)
+    engine.stats.reset()
+    complete(engine, [Request(q, params, group="new") for q in questions])
+    assert engine.stats.shared_tokens == 3 * shared
+    assert engine.stats.prefill_tokens == shared + sum(len(q) - shared for q in questions)
+    engine.stats.reset()  # and kept for the next call
+    complete(engine, [Request(questions[0], params)])
+    assert engine.stats.shared_tokens == shared
+
+
+def test_a_shared_prefix_does_not_change_the_answers(demo_model: Path) -> None:
+    with Engine.load(demo_model, slots=4, cells_per_slot=256) as fresh:
+        head = "You are a careful teacher who answers in one short sentence. "
+        requests = [
+            Request(prompt(fresh, head + q), SamplingParams(max_new_tokens=16), group=group)
+            for q in ("What is rain?", "What is snow?", "What is wind?")
+            for group in ("",)
+        ]
+        together = complete(fresh, requests)
+    for request, completion in zip(requests, together, strict=True):
+        with Engine.load(demo_model, slots=1, cells_per_slot=256) as alone:
+            (single,) = complete(alone, [request])
+            assert alone.stats.shared_tokens == 0
+        assert single.tokens[:8] == completion.tokens[:8]
+
+
+def test_a_prompt_longer_than_a_call_is_prefilled_in_pieces(demo_model: Path) -> None:
+    with Engine.load(demo_model, slots=2, cells_per_slot=1500) as engine:
+        filler = "The sky is blue. " * 220
+        long = prompt(engine, filler + "What is the capital of France?")
+        assert len(long) > 2 * engine.context.max_tokens
+        (completion,) = complete(engine, [Request(long, SamplingParams(max_new_tokens=24))])
+        assert engine.stats.prefill_tokens == len(long)
+    assert completion.finish_reason in ("stop", "length")
+    assert completion.text
+
+
+def test_completions_come_as_they_end(engine: Engine) -> None:
+    long = Request(prompt(engine, "Count."), SamplingParams(min_new_tokens=30, max_new_tokens=30))
+    short = Request(prompt(engine, "Count."), SamplingParams(max_new_tokens=2))
+    assert [c.index for c in engine.generate([long, short])] == [1, 0]
+
+
+def test_leaving_a_run_half_way_frees_the_engine(engine: Engine) -> None:
+    requests = [Request(prompt(engine, f"Count to {n}."), SamplingParams()) for n in range(8)]
+    expected = complete(engine, requests[:1])
+    running = engine.generate(requests)
+    next(running)
+    with pytest.raises(EngineError, match="busy"):
+        next(engine.generate(requests))
+    running.close()
+    assert complete(engine, requests[:1]) == expected
+
+
+def test_common_prefix() -> None:
+    assert common_prefix([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3]]) == (1, 2)
+    assert common_prefix([[1, 2], [1, 2]]) == (1,)
+    assert common_prefix([[1, 2, 3]]) == (1, 2)
+    assert common_prefix([]) == ()
