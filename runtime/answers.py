@@ -42,7 +42,7 @@ def _tidy(text: str, question: str) -> str:
         text = text[: ended.start()]
     text = _TEMPLATE_TOKEN.sub("", text)
     text = _without_label(_without_echo(_without_label(text), question))
-    text = _without_repeats(_LOOP.sub(r"\1", text))
+    text = _without_repeats(_LOOP.sub(_once, text))
     text = re.sub(r"[ \t\u3000]+", " ", text)
     return re.sub(r" ?\n ?(?:\n ?)+", "\n\n", text).strip()
 
@@ -71,16 +71,28 @@ def _without_label(text: str) -> str:
 
 
 def _without_echo(text: str, question: str) -> str:
-    """Drop the question from the front, whatever its case and white space."""
+    """Drop the question from the front, whatever its case and white space.
+
+    A question of a word or two may well be how the answer begins ("Paris": "Paris is a
+    city"), so only one that is longer or ends as questions do counts as echoed.
+    """
     words = question.split()
-    if not words:
+    asked = question.rstrip().endswith(("?", "？"))
+    if not words or len(question) > len(text) or not (asked or len(words) > 2 or len(question) >= _LONG):
         return text
     label = r"(?:question|q|问题|问)\s*[:：]\s*"
+    echoed = r"\s+".join(map(re.escape, words))
+    whole_word = r"(?!\w)" if words[-1][-1].isalnum() else ""
     echo = re.match(
-        rf"\s*(?:{label})?" + r"\s+".join(map(re.escape, words)) + r"[\s:：]*", text, re.IGNORECASE
+        rf"\s*(?:{label})?{echoed}{whole_word}[\s:：]*", text, flags=re.IGNORECASE
     )
     rest = text[echo.end() :] if echo else text
     return rest if rest.strip() else text
+
+
+def _once(loop: re.Match[str]) -> str:
+    """The phrase of a loop; a number such as 1000000000000000000000 is none."""
+    return loop[1] if any(c.isalpha() for c in loop[1]) else loop[0]
 
 
 def _without_repeats(text: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +17,8 @@ import psutil
 from runtime.answers import clean
 from runtime.engine import Context, Engine, EngineError, Model, Request, SamplingParams, Stats
 from runtime.engine.engine import PADDING_CELLS, staging_slots
-from runtime.engine.model import kv_bytes
+from runtime.engine.model import check_gguf, kv_bytes
+from runtime.engine.probe import crash
 from runtime.errors import SetupError
 from runtime.locate import plan_routes
 from runtime.offline import guard
@@ -70,6 +70,7 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         log.info("routes:\n%s", describe(routes))
         if any(settings.rag_enabled_subjects.values()):
             log.warning("RAG_ENABLED_SUBJECTS is set, but retrieval is not built yet: not used")
+        _refuse_crashing(routes)
         engines: dict[Path, Engine] = {}
         for path in dict.fromkeys(route.model for route in routes.values()):
             engines[path] = stack.enter_context(_load_engine(settings, path, progress))
@@ -96,6 +97,7 @@ class Pipeline:
         self.engines = engines
         self._resources = resources
         self._lock = threading.Lock()
+        self._holder: int | None = None  # the thread whose stream holds the lock
         self._frames = {
             subject: _tokenized_frame(settings, engines[route.model].model, subject)
             for subject, route in routes.items()
@@ -131,11 +133,17 @@ class Pipeline:
         return [answer.record() for answer in answers]
 
     def stream(self, questions: Any) -> Iterator[Answer]:
-        """The same answers as soon as each is there; `index` tells which it is."""
+        """The same answers as soon as each is there; `index` tells which it is.
+
+        Until it is used up or closed the pipeline is busy.
+
+        Raises:
+            TypeError: `questions` is no list.
+            SetupError: the pipeline has been closed, or this thread has another stream
+                of it open.
+        """
         parsed = parse(questions)
-        with self._lock:
-            if not self.engines:
-                raise SetupError("this pipeline has been closed")
+        with self._turn():
             requests: dict[Path, list[tuple[int, Request]]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
@@ -144,7 +152,12 @@ class Pipeline:
                 if question.warning:
                     log.warning("question %s: %s", _name(index, question), question.warning)
                 subject = subject_of(question.subject)
-                request = self._request(index, question, subject)
+                try:
+                    request = self._request(index, question, subject)
+                except Exception as error:  # one bad question never costs the others
+                    log.debug("question %s", _name(index, question), exc_info=True)
+                    yield _failed(index, question, f"no prompt could be made of it ({error})")
+                    continue
                 requests.setdefault(self.routes[subject].model, []).append((index, request))
             for model, numbered in requests.items():
                 for completion in self.engines[model].generate([r for _, r in numbered]):
@@ -154,6 +167,21 @@ class Pipeline:
                         yield _failed(index, question, completion.error)
                     else:
                         yield Answer(index, question.id, clean(completion.text, question.text))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread is being answered."""
+        me = threading.get_ident()
+        if self._holder == me:
+            raise SetupError("this pipeline is busy: use up or close the running stream() first")
+        with self._lock:
+            if not self.engines:
+                raise SetupError("this pipeline has been closed")
+            self._holder = me
+            try:
+                yield
+            finally:
+                self._holder = None
 
     @property
     def stats(self) -> Stats:
@@ -165,8 +193,12 @@ class Pipeline:
         return total
 
     def close(self) -> None:
-        """Free all models and lift the offline guard. A second call does nothing."""
-        with self._lock:
+        """Free all models and lift the offline guard. A second call does nothing.
+
+        Waits for other threads' calls; an open stream of this thread ends with an error.
+        """
+        mine = self._holder == threading.get_ident()
+        with nullcontext() if mine else self._lock:
             self.engines = {}
             self._resources.close()
 
@@ -194,10 +226,26 @@ class Pipeline:
         return Request(
             prompt,
             self._params,
-            seed=_seed(self.settings.seed, question.id),
+            seed=_seed(self.settings.seed, question),
             adapter=_adapter_name(route),
             group=subject,
         )
+
+
+def _refuse_crashing(routes: dict[str, Route]) -> None:
+    """Raises EngineError for a model on which llama.cpp would end this process."""
+    adapters: dict[Path, list[Path]] = {}
+    for route in dict.fromkeys(routes.values()):
+        adapters.setdefault(route.model, []).extend([route.adapter] if route.adapter else [])
+    for model, its_adapters in adapters.items():
+        check_gguf(model)
+        reason = crash(model, its_adapters)
+        if reason:
+            among = f" or an adapter on it ({', '.join(map(str, its_adapters))})"
+            raise EngineError(
+                f"{model}{among if its_adapters else ''} is damaged: llama.cpp crashes on it"
+                f" ({reason})"
+            )
 
 
 def _load_engine(
@@ -304,10 +352,10 @@ def _adapter_name(route: Route) -> str | None:
     return str(route.adapter) if route.adapter else None
 
 
-def _seed(base: int, question_id: Any) -> int:
-    """A seed that depends on the question alone, not on its neighbours."""
-    text = json.dumps([base, question_id], default=repr, ensure_ascii=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+def _seed(base: int, question: Question) -> int:
+    """A seed that depends on the question's id alone, not on its neighbours."""
+    text = f"{base} {question.key}".encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def _failed(index: int, question: Question, problem: str) -> Answer:
@@ -316,4 +364,4 @@ def _failed(index: int, question: Question, problem: str) -> Answer:
 
 
 def _name(index: int, question: Question) -> str:
-    return f"{index + 1} ({question.id!r})"
+    return f"{index + 1} ({question.key[:80]})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ class Question:
     text: str = ""
     problem: str = ""
     warning: str = ""
+
+    @property
+    def key(self) -> str:
+        """A text that tells ids apart, whatever they are."""
+        try:
+            return repr(self.id)
+        except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
+            return f"<{type(self.id).__name__} that cannot be shown>"
 
 
 def parse(items: Any) -> list[Question]:
@@ -101,7 +109,7 @@ def read_file(path: Path) -> list[Question]:
     if path.suffix == ".json":
         try:
             items = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SetupError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(items, list):
             raise SetupError(f"{path}: expected a JSON list, got a {type(items).__name__}")
@@ -125,12 +133,10 @@ def _note_duplicates(questions: list[Question]) -> list[Question]:
     seen: set[str] = set()
     noted = []
     for question in questions:
-        key = repr(question.id)
+        key = question.key
         if question.id is not None and key in seen:
             warning = "; ".join(filter(None, [question.warning, "its questionID is not unique"]))
-            question = Question(
-                question.id, question.subject, question.text, question.problem, warning
-            )
+            question = replace(question, warning=warning)
         seen.add(key)
         noted.append(question)
     return noted

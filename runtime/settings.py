@@ -89,8 +89,12 @@ class Settings(BaseSettings):
     max_tokens_multiplier: float = _knob(
         1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
     )
-    stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)] = _knob(
-        (), 'a JSON list such as ["\\n\\n"]', "Strings that end an answer and are cut from it."
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_from_json)
+    ] = _knob(
+        (),
+        'a JSON list of texts such as ["\\n\\n"]',
+        "Strings that end an answer and are cut from it.",
     )
 
     # How it picks tokens
@@ -168,8 +172,10 @@ def _explain(error: ValidationError) -> str:
             lines.append(f"{name.upper()}: there is no such knob")
             continue
         message = problem["msg"].removeprefix("Value error, ")
+        item = "".join(f"[{key!r}]" for key in problem["loc"][1:])
         lines.append(
-            f"{name.upper()}={problem['input']!r} is not allowed: {_allowed(field)}. ({message})"
+            f"{name.upper()}{item}={problem['input']!r} is not allowed: {_allowed(field)}."
+            f" ({message})"
         )
     return "\n".join(lines)
 

@@ -43,6 +43,8 @@ from runtime.answers import MAX_CHARS, clean
         ),
         ("The Titanic: The Titanic: The Titanic: The Titanic: The", "The Titanic: The"),
         ("x = 2\ny = 3\nx = 2", "x = 2\ny = 3\nx = 2"),
+        ("A googol is 1" + "0" * 100 + ".", "A googol is 1" + "0" * 100 + "."),
+        ("1/3 = 0.333333333333333333333", "1/3 = 0.333333333333333333333"),
         # white space
         ("  Paris \n\n\n\n is\tbig  ", "Paris\n\nis big"),
         ("", ""),
@@ -65,6 +67,24 @@ def test_clean(text: str, expected: str) -> None:
 )
 def test_an_echo_of_the_question_goes(text: str, expected: str) -> None:
     assert clean(text, "What is the capital of France?") == expected
+
+
+def test_a_chinese_echo_goes() -> None:
+    assert clean("中国的首都是哪里？北京", "中国的首都是哪里？") == "北京"
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("Paris", "Parisians speak French"),
+        ("Paris", "Paris is the capital of France"),
+        ("Name the largest planet", "Name the largest planetary system? The Sun's"),
+    ],
+)
+def test_an_answer_that_begins_with_the_words_of_the_question_stays(
+    question: str, text: str
+) -> None:
+    assert clean(text, question) == text
 
 
 def test_an_answer_has_at_most_5000_characters() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.engine import Completion, Engine, EngineError, Request, SamplingParams
+from runtime.engine.model import split_text
+from runtime.engine.prefixes import PrefixCache
 from runtime.engine.sequence import common_prefix
 
 CHAT = (
@@ -48,17 +52,19 @@ def test_nothing_to_complete(engine: Engine) -> None:
 
 
 def test_a_bad_request_costs_no_other(engine: Engine) -> None:
-    good = Request(prompt(engine, "Say hello."), SamplingParams(max_new_tokens=5))
+    params = SamplingParams(min_new_tokens=5, max_new_tokens=5)
+    good = Request(prompt(engine, "Say hello."), params)
     bad = [
         Request([]),
         Request([10**6]),
         Request([-1]),
         Request([5] * 600),
         Request([5], SamplingParams(max_new_tokens=0)),
+        Request([5], SamplingParams(stop=("",))),
         Request([5], adapter="nobody"),
     ]
     completions = complete(engine, [good, *bad, good])
-    assert [c.finish_reason for c in completions] == ["length"] + ["error"] * 6 + ["length"]
+    assert [c.finish_reason for c in completions] == ["length"] + ["error"] * 7 + ["length"]
     assert completions[0].tokens == completions[-1].tokens
     assert [c.error for c in completions[1:-1]] == [
         "the prompt has no tokens",
@@ -66,6 +72,7 @@ def test_a_bad_request_costs_no_other(engine: Engine) -> None:
         "the prompt has a token id that the model does not know",
         "the prompt has 600 tokens and a slot takes 495",
         "max_new_tokens is below 1",
+        "an empty stop string",
         "no adapter named 'nobody' is loaded",
     ]
 
@@ -165,6 +172,60 @@ def test_leaving_a_run_half_way_frees_the_engine(engine: Engine) -> None:
         next(engine.generate(requests))
     running.close()
     assert complete(engine, requests[:1]) == expected
+
+
+def test_closing_in_the_middle_of_a_run_is_an_error_not_a_crash(demo_model: Path) -> None:
+    engine = Engine.load(demo_model, slots=2, cells_per_slot=256)
+    requests = [Request(prompt(engine, f"Count to {n}.")) for n in range(8)]
+    running = engine.generate(requests)
+    next(running)
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="has been closed"):
+        next(running)
+    with pytest.raises(EngineError, match="has been closed"):
+        next(engine.generate(requests))
+    with pytest.raises(EngineError, match="has been closed"):
+        engine.model.tokenize("Paris")
+
+
+def test_a_step_that_fails_costs_only_its_own_requests(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = SamplingParams(min_new_tokens=6, max_new_tokens=6)
+    requests = [Request(prompt(engine, f"Count to {n}."), params) for n in range(12)]
+    expected = complete(engine, requests)
+    decode, calls = engine.context.decode, iter(range(100))
+
+    def failing(*args: Any) -> Any:
+        if next(calls) == 5:
+            raise EngineError("no room")
+        return decode(*args)
+
+    monkeypatch.setattr(engine.context, "decode", failing)
+    completions = complete(engine, requests)
+    failed = [c.index for c in completions if c.finish_reason == "error"]
+    assert 0 < len(failed) < len(requests)
+    for ours, theirs in zip(completions, expected, strict=True):
+        assert ours.index in failed or ours.tokens == theirs.tokens
+
+
+def test_a_long_text_has_the_tokens_it_would_have_in_one_piece(engine: Engine) -> None:
+    text = "The sky is blue,  and 中文 it is   wide. " * 300
+    assert len(text) > 10_000
+    assert "".join(split_text(text)) == text
+    assert engine.model.tokenize(text) == engine.model._tokenize(text, special=False)
+
+
+def test_pinned_prefixes_stay_and_others_give_way_to_newer_ones() -> None:
+    prefixes = PrefixCache(budget=25)
+    for n, pinned in enumerate([True, False, False, False]):
+        prefixes.put(None, [n, n], np.zeros(10, np.uint8), pinned)
+    prefixes.get(None, [1, 1])
+    prefixes.trim()
+    kept = [n for n in range(4) if prefixes.longest(None, [n, n, 9]) == 2]
+    assert kept == [0, 1, 3]
+    assert prefixes.longest("other adapter", [0, 0]) == 0
 
 
 def test_common_prefix() -> None:

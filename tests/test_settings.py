@@ -86,6 +86,15 @@ def test_a_wrong_value_names_the_knob_the_value_and_what_is_allowed(
     assert f"{name}='{value}' is not allowed: {allowed}" in str(error.value)
 
 
+@pytest.mark.parametrize("text", ['["END", ""]', r'["END", "\ud800"]'])
+def test_an_empty_or_broken_stop_string_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("STOP", text)
+    with pytest.raises(SetupError, match=r"STOP\[1\]=.* is not allowed: a JSON list of texts"):
+        Settings.load()
+
+
 def test_all_wrong_knobs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOP_K", "x")
     monkeypatch.setenv("SEED", "y")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from collections.abc import Sequence as List
 from dataclasses import asdict, dataclass
@@ -14,14 +13,13 @@ import numpy as np
 
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, EngineError, FlashAttention, Model
+from runtime.engine.prefixes import PrefixCache
 from runtime.engine.sampling import penalize, sample
-from runtime.engine.scheduler import Decode, Prefill, Scheduler
+from runtime.engine.scheduler import ROWS_AT_ONCE, Decode, Prefill, Scheduler
 from runtime.engine.sequence import Completion, FinishReason, Request, Sequence, common_prefix
 
 # A prefix shorter than this is not worth a copy of its cache.
 MIN_SHARED = 8
-# Saved prefixes; one is a few MB.
-MAX_PREFIXES = 32
 # A padded prefill writes at most this many cells beyond the prompt.
 PADDING_CELLS = 16
 
@@ -63,16 +61,23 @@ class Engine:
         model: taken over and closed with the engine.
         context: as made for that model; taken over and closed with the engine.
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+
+    Raises:
+        ValueError: a context without staging slots, or a `call_cost` for which a padded
+            prefill could overrun its slot.
     """
 
     def __init__(self, model: Model, context: Context, call_cost: int = 8) -> None:
+        if context.staging < 1:
+            raise ValueError("an engine needs a context with staging slots")
+        if not 0 <= call_cost <= PADDING_CELLS - ROWS_AT_ONCE:
+            raise ValueError(f"call_cost must be 0 to {PADDING_CELLS - ROWS_AT_ONCE}")
         self.model = model
         self.context = context
         self.call_cost = call_cost
         self.stats = Stats()
         self._batch = Batch(context.max_tokens)
-        # (adapter, tokens) -> saved cache, least recently used first
-        self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], np.ndarray] = OrderedDict()
+        self._prefixes = PrefixCache()
         self._busy = False
 
     @classmethod
@@ -113,9 +118,19 @@ class Engine:
         return self.context.cells_per_slot - PADDING_CELLS - 1
 
     def share_prefix(self, tokens: List[int], adapter: str | None = None) -> None:
-        """Decode a prefix now and keep it for the requests that begin with it."""
-        if len(tokens) >= MIN_SHARED and not self._busy:
-            self._save_prefix(adapter, tuple(tokens))
+        """Decode a prefix now and keep it for good, for the requests that begin with it.
+
+        One of fewer than `MIN_SHARED` tokens is not worth it and is ignored.
+
+        Raises:
+            EngineError: too long or unknown tokens, no such adapter, or busy.
+        """
+        self._refuse_if_busy()
+        if len(tokens) >= MIN_SHARED:
+            problem = self._problem(Request(tokens))
+            if problem:
+                raise EngineError(problem)
+            self._save_prefix(adapter, tuple(tokens), pinned=True)
 
     def generate(self, requests: List[Request]) -> Iterator[Completion]:
         """Complete the requests; yields each as it ends, in no particular order.
@@ -127,9 +142,7 @@ class Engine:
         Raises:
             EngineError: the engine is closed or busy with another `generate`.
         """
-        _ = self.context.pointer  # raises if closed
-        if self._busy:
-            raise EngineError("the engine is busy: finish or close the running generate() first")
+        self._refuse_if_busy()
         self._busy = True
         try:
             by_adapter: dict[str | None, list[Sequence]] = {}
@@ -144,8 +157,14 @@ class Engine:
                 yield from self._run(adapter, sequences)
         finally:
             self._busy = False
-            if not self.context._handle.closed:
+            self._prefixes.trim()
+            if not self.context.closed:
                 self.context.clear_all()
+
+    def _refuse_if_busy(self) -> None:
+        _ = self.context.pointer  # raises if closed
+        if self._busy:
+            raise EngineError("the engine is busy: finish or close the running generate() first")
 
     def _problem(self, request: Request) -> str:
         n = len(request.prompt)
@@ -157,6 +176,8 @@ class Engine:
             return "the prompt has a token id that the model does not know"
         if request.params.max_new_tokens < 1:
             return "max_new_tokens is below 1"
+        if not all(request.params.stop):
+            return "an empty stop string"
         return ""
 
     def _run(self, adapter: str | None, sequences: list[Sequence]) -> Iterator[Completion]:
@@ -180,10 +201,15 @@ class Engine:
                 else:
                     ready, logits = self._decode(step)
             except EngineError as error:
+                if self.context.closed:
+                    raise
                 for sequence in step.sequences:
                     scheduler.finish(sequence)
-                    self.context.clear(sequence.slot)
-                    yield running[sequence.index].complete("error", str(error))
+                # The step may have stopped half way: keep only what is known to be whole.
+                for slot in scheduler.free_slots():
+                    self.context.clear(slot)
+                for sequence in step.sequences:
+                    yield running.pop(sequence.index).complete("error", str(error))
                 continue
             started = time.perf_counter()
             tokens = self._sample(logits, [running[s.index] for s in ready])
@@ -207,49 +233,42 @@ class Engine:
             groups.setdefault(sequence.request.group, []).append(sequence)
         for members in groups.values():
             shared = common_prefix([s.request.prompt for s in members])
-            saved = self._longest_saved(adapter, shared)
+            saved = self._prefixes.longest(adapter, shared)
             # Worth decoding if at least two have enough more in common than is saved already.
             if len(members) > 1 and len(shared) - saved >= MIN_SHARED:
-                self._save_prefix(adapter, shared)
+                self._save_prefix(adapter, shared, pinned=False)
                 saved = len(shared)
             for sequence in members:
                 sequence.n_prefix = sequence.n_cached = saved
 
-    def _longest_saved(self, adapter: str | None, tokens: tuple[int, ...]) -> int:
-        return max(
-            (len(p) for a, p in self._prefixes if a == adapter and tokens[: len(p)] == p),
-            default=0,
-        )
-
-    def _save_prefix(self, adapter: str | None, tokens: tuple[int, ...]) -> None:
+    def _save_prefix(self, adapter: str | None, tokens: tuple[int, ...], pinned: bool) -> None:
         """Decode `tokens` in slot 0, which must be free, and keep its cache."""
-        if (adapter, tokens) in self._prefixes:
+        start = self._prefixes.longest(adapter, tokens)
+        if start == len(tokens):
+            if pinned:
+                self._prefixes.pin(adapter, tokens)
             return
-        self.context.use_adapter(adapter)
-        start = self._longest_saved(adapter, tokens)
-        if start:
-            self.context.restore(0, self._prefixes[adapter, tokens[:start]])
         started = time.perf_counter()
-        for first in range(start, len(tokens), self.context.max_tokens):
-            chunk = tokens[first : first + self.context.max_tokens]
-            position = np.arange(first, first + len(chunk))
-            self.context.decode(self._batch.fill(chunk, position, 0, 0), 0)
-            self.stats.prefill_calls += 1
-        self._prefixes[adapter, tokens] = self.context.save(0)
-        self.context.clear(0)
+        self.context.use_adapter(adapter)
+        try:
+            if start:
+                self.context.restore(0, self._prefixes.get(adapter, tokens[:start]))
+            for first in range(start, len(tokens), self.context.max_tokens):
+                chunk = tokens[first : first + self.context.max_tokens]
+                position = np.arange(first, first + len(chunk))
+                self.context.decode(self._batch.fill(chunk, position, 0, 0), 0)
+                self.stats.prefill_calls += 1
+            self._prefixes.put(adapter, tokens, self.context.save(0), pinned)
+        finally:
+            self.context.clear(0)
         self.stats.prefill_tokens += len(tokens) - start
         self.stats.prefill_seconds += time.perf_counter() - started
-        while len(self._prefixes) > MAX_PREFIXES:
-            self._prefixes.popitem(last=False)
 
     def _restore_prefix(self, sequence: Sequence) -> None:
-        key = (sequence.request.adapter, tuple(sequence.request.prompt[: sequence.n_prefix]))
-        if key in self._prefixes:
-            self._prefixes.move_to_end(key)
-            self.context.restore(sequence.slot, self._prefixes[key])
-            self.stats.shared_tokens += sequence.n_prefix
-        else:  # pushed out by newer ones
-            sequence.n_prefix = sequence.n_cached = 0
+        request = sequence.request
+        prefix = self._prefixes.get(request.adapter, request.prompt[: sequence.n_prefix])
+        self.context.restore(sequence.slot, prefix)
+        self.stats.shared_tokens += sequence.n_prefix
 
     # Steps
 
@@ -291,18 +310,16 @@ class Engine:
         for _, source, target in step.moves:
             self.context.restore(target, self.context.save(source))
             self.context.clear(source)
-        # A row per slot, in order of slot; what an idle slot says is not listened to.
+        # A row per slot, from slot 0 on; what an idle slot says is not listened to.
         n_rows = len(step.sequences) + len(step.idle_slots)
-        row_of = np.argsort(np.argsort([s.slot for s in step.sequences] + step.idle_slots))
-        token, position, slot = np.zeros((3, n_rows), np.int32)
-        slot[row_of] = [s.slot for s in step.sequences] + step.idle_slots
-        for row, sequence in zip(row_of, step.sequences, strict=False):
-            token[row] = sequence.tokens[-1]
-            position[row] = sequence.n_prompt + len(sequence.tokens) - 1
-        self._batch.fill(token, position, slot, 1)
+        token, position = np.zeros((2, n_rows), np.int32)
+        for sequence in step.sequences:
+            token[sequence.slot] = sequence.tokens[-1]
+            position[sequence.slot] = sequence.n_prompt + len(sequence.tokens) - 1
+        self._batch.fill(token, position, np.arange(n_rows), 1)
         logits = self.context.decode(self._batch, n_rows)
         if step.idle_slots:
-            logits = logits[row_of[: len(step.sequences)]]
+            logits = logits[[sequence.slot for sequence in step.sequences]]
         for idle in step.idle_slots:
             self.context.clear(idle)
         self.stats.decode_calls += 1
@@ -317,7 +334,8 @@ class Engine:
         for row, running in enumerate(sequences):
             params = running.request.params
             if params.repetition_penalty != 1.0:
-                penalize(logits[row], running.seen(), params.repetition_penalty)
+                seen = np.array([*running.request.prompt, *running.sequence.tokens], np.int64)
+                penalize(logits[row], seen, params.repetition_penalty)
             if len(running.sequence.tokens) < params.min_new_tokens:
                 logits[row, self.model.end_tokens] = -np.inf
             by_params.setdefault(params, []).append(row)
@@ -343,11 +361,8 @@ class _Running:
         self._model = model
         self._end_tokens = set(model.end_tokens.tolist())
         self._random = np.random.default_rng(self.request.seed)
+        self._stops = [stop.encode("utf-8", "replace") for stop in self.request.params.stop]
         self._text = bytearray()
-
-    def seen(self) -> np.ndarray:
-        """Token ids of the prompt and the text so far."""
-        return np.array([*self.request.prompt, *self.sequence.tokens], np.int64)
 
     def uniform(self) -> float:
         """The draw for the next token; it depends on the seed and the place alone."""
@@ -359,8 +374,9 @@ class _Running:
             return "stop"
         tokens, params = self.sequence.tokens, self.request.params
         tokens.append(token)
+        before = len(self._text)
         self._text += self._model.piece(token)
-        if any(stop.encode() in self._text for stop in params.stop):
+        if any(self._text.find(stop, max(0, before - len(stop))) >= 0 for stop in self._stops):
             return "stop"
         full = self.sequence.n_prompt + len(tokens) >= cells
         return "length" if full or len(tokens) >= params.max_new_tokens else None

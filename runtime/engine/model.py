@@ -38,6 +38,23 @@ class EngineError(RuntimeError):
 
 
 _log_lock = threading.RLock()
+_log_lines: list[str] = []
+# llama.cpp's levels: 3 is a warning, 4 an error, 5 goes on with the line before.
+_LOUD = (3, 4)
+_CONTINUED = 5
+_last_level = 0
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _collect(level: int, text: bytes, _: Any) -> None:
+    global _last_level
+    level = _last_level if level == _CONTINUED else level
+    _last_level = level
+    message = text.decode("utf-8", "replace").strip()
+    if message:
+        log.debug("llama.cpp: %s", message)
+        if level in _LOUD:
+            _log_lines.append(message)
 
 
 @contextmanager
@@ -46,22 +63,14 @@ def captured_log() -> Iterator[list[str]]:
 
     The logger is global in llama.cpp, so what was set before is put back after.
     """
-    lines: list[str] = []
-
-    @llama.llama_log_callback  # type: ignore[untyped-decorator]
-    def collect(level: int, text: bytes, _: Any) -> None:
-        message = text.decode("utf-8", "replace").rstrip()
-        log.debug("llama.cpp: %s", message)
-        if level in (2, 3) and message:
-            lines.append(message)
-
     before = llama.llama_log_callback()
     user_data = ctypes.c_void_p()
     with _log_lock:
+        _log_lines.clear()
         llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
-        llama.llama_log_set(collect, ctypes.c_void_p(0))
+        llama.llama_log_set(_collect, ctypes.c_void_p(0))
         try:
-            yield lines
+            yield _log_lines
         finally:
             llama.llama_log_set(before, user_data)
 
@@ -132,22 +141,35 @@ class Model:
             params.main_gpu = main_gpu
             params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
 
+        interrupted: list[BaseException] = []
+
         def report(share: float, _: Any) -> bool:
-            if progress is not None:
-                progress(share)
-            return True
+            # An exception cannot pass through llama.cpp: stop loading and raise it after.
+            try:
+                if progress is not None:
+                    progress(share)
+            except BaseException as error:
+                interrupted.append(error)
+            return not interrupted
 
         callback = llama.llama_progress_callback(report)
         params.progress_callback = callback
         with captured_log() as lines:
             pointer = llama.llama_model_load_from_file(bytes(self.path), params)
+        if interrupted:
+            if pointer:
+                llama.llama_model_free(pointer)
+            raise interrupted[0]
         if not pointer:
             raise EngineError(f"{self.path}: llama.cpp cannot load this model{_said(lines)}")
         self._handle = _Handle(pointer, llama.llama_model_free)
-        self._vocab = llama.llama_model_get_vocab(pointer)
         self._adapters: dict[str, _Handle] = {}
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._pieces: dict[int, bytes] = {}
+        unfit = self._unfit()
+        if unfit:
+            self.close()
+            raise EngineError(f"{self.path}: {unfit}")
 
     @property
     def pointer(self) -> Any:
@@ -164,6 +186,24 @@ class Model:
         self._adapters.clear()
         self._handle.close()
 
+    @property
+    def _vocab(self) -> Any:
+        return llama.llama_model_get_vocab(self.pointer)
+
+    def _unfit(self) -> str:
+        """Why this engine cannot run the model, or ""."""
+        if llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_NONE:
+            return "this model has no tokenizer"
+        if llama.llama_model_has_encoder(self.pointer) or not llama.llama_model_has_decoder(
+            self.pointer
+        ):
+            return "this model has an encoder; only decoder-only models can be served"
+        if llama.llama_model_is_recurrent(self.pointer) or llama.llama_model_is_hybrid(
+            self.pointer
+        ):
+            return "this model is recurrent, so a prompt's prefix cannot be shared or padded"
+        return ""
+
     @cached_property
     def n_vocab(self) -> int:
         return int(llama.llama_vocab_n_tokens(self._vocab))
@@ -175,8 +215,8 @@ class Model:
     @cached_property
     def end_tokens(self) -> np.ndarray:
         """Ids of the end-of-generation tokens, int array [n]."""
-        is_end = llama.llama_vocab_is_eog
-        return np.array([t for t in range(self.n_vocab) if is_end(self._vocab, t)], np.int64)
+        vocab, is_end = self._vocab, llama.llama_vocab_is_eog
+        return np.array([t for t in range(self.n_vocab) if is_end(vocab, t)], np.int64)
 
     @cached_property
     def cell_bytes(self) -> int:
@@ -236,6 +276,9 @@ class Model:
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Token ids of a text, nothing added. With `special`, "<|im_end|>" is one token."""
+        return [id_ for part in split_text(text) for id_ in self._tokenize(part, special)]
+
+    def _tokenize(self, text: str, special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         n = len(raw) + 16
         while True:
@@ -271,6 +314,24 @@ class Model:
         """The token that the vocabulary wants in front of every prompt, or None."""
         wanted = llama.llama_vocab_get_add_bos(self._vocab)
         return int(llama.llama_vocab_bos(self._vocab)) if wanted else None
+
+
+def split_text(text: str, longest: int = 4000) -> list[str]:
+    """A text in parts of at most so many characters, cut before a space where there is one.
+
+    Some of llama.cpp's tokenizers split words with std::regex, which recurses for every
+    character and overflows the stack on long texts. Tokens start with the space before a
+    word, so such a cut changes no token.
+    """
+    parts = []
+    while len(text) > longest:
+        at = text.rfind(" ", longest // 2, longest)
+        while at > 0 and text[at - 1].isspace():  # runs of spaces stay whole
+            at -= 1
+        at = at if at > 0 else longest
+        parts.append(text[:at])
+        text = text[at:]
+    return [*parts, text]
 
 
 def check_gguf(path: Path) -> None:
@@ -323,6 +384,11 @@ class Context:
         flash_attention: FlashAttention = "auto",
         max_tokens: int = 512,
     ) -> None:
+        if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
+            raise ValueError(
+                f"slots, cells_per_slot and threads must be at least 1 and staging 0, got"
+                f" {slots}, {cells_per_slot}, {threads} and {staging}"
+            )
         self.model = model
         self.slots = slots
         self.staging = staging
@@ -345,14 +411,21 @@ class Context:
             )
         self._handle = _Handle(pointer, llama.llama_free, model._handle)
         model._contexts.add(self)
-        self._memory = llama.llama_get_memory(pointer)
         self._adapter: str | None = None
 
     @property
     def pointer(self) -> Any:
-        if self._handle.closed:
+        if self.closed:
             raise EngineError("this context has been closed")
         return self._handle.pointer
+
+    @property
+    def closed(self) -> bool:
+        return self._handle.closed
+
+    @property
+    def _memory(self) -> Any:
+        return llama.llama_get_memory(self.pointer)
 
     def close(self) -> None:
         """Free the context. A second call does nothing."""
@@ -392,7 +465,8 @@ class Context:
 
     def clear(self, slot: int, start: int = 0) -> None:
         """Forget what the slot holds from position `start` on."""
-        llama.llama_memory_seq_rm(self._memory, slot, start, -1)
+        if not llama.llama_memory_seq_rm(self._memory, slot, start, -1):
+            raise EngineError(f"slot {slot} could not be cut at position {start}")
 
     def clear_all(self) -> None:
         """Forget what all slots hold."""

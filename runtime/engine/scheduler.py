@@ -43,7 +43,7 @@ class Decode:
     """Decode the last token of each sequence, in order of slot.
 
     `moves` (sequence, from slot, to slot) come first; `idle_slots` get a token whose
-    result is thrown away.
+    result is thrown away. Together they are all slots from 0 to some other.
     """
 
     sequences: list[Sequence]
@@ -111,10 +111,15 @@ class Scheduler:
         else:
             self._prefilling.remove(sequence)
 
+    def free_slots(self) -> list[int]:
+        """Slots, staging ones included, that hold no sequence."""
+        held = [*self._prefilling, *self._staged, *self._running.values()]
+        taken = {sequence.slot for sequence in held}
+        return [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
+
     def _admit(self) -> None:
         """Give slots to waiting sequences: all slots if none runs, else the staging ones."""
-        taken = self._running.keys() | {sequence.slot for sequence in self._staged}
-        free = [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
+        free = self.free_slots()
         if self._running and free[-1] >= self.n_slots:
             free = [slot for slot in free if slot >= self.n_slots]
         for slot in free:

@@ -1,0 +1,61 @@
+"""Try a GGUF file in a process of its own, where a crash of llama.cpp costs nothing.
+
+llama.cpp checks a file's sizes but trusts much of its metadata: a damaged one can end the
+process in a failed assertion. The try maps the weights without reading them, so that it
+takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp as llama
+
+# So many cells are enough to have the whole graph built.
+_CELLS = 256
+
+
+def crash(model: Path, adapters: Sequence[Path] = ()) -> str:
+    """How llama.cpp crashed on a model with adapters, or "" if it did not.
+
+    Whether the files can be used is not said: loading them will.
+    """
+    # Run as a file, so that it works wherever this package was imported from.
+    command = [sys.executable or "python3", "-P", __file__, str(model), *map(str, adapters)]
+    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+    try:
+        child = subprocess.run(command, capture_output=True, env=environment, check=False)
+    except OSError:  # no processes may be started here
+        return ""
+    if child.returncode >= 0:
+        return ""
+    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"signal {-child.returncode}"
+
+
+def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
+    silent = llama.llama_log_callback(lambda *_: None)
+    llama.llama_log_set(silent, None)
+    llama.llama_backend_init()
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.use_extra_bufts = False
+    model = llama.llama_model_load_from_file(os.fsencode(model_path), params)
+    if not model:
+        return
+    for path in adapter_paths:
+        llama.llama_adapter_lora_init(model, os.fsencode(path))
+    context_params = llama.llama_context_default_params()
+    context_params.n_ctx = _CELLS
+    llama.llama_init_from_model(model, context_params)
+    # Nothing is freed: the process ends here.
+
+
+if __name__ == "__main__":
+    _try(sys.argv[1], sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(0)
