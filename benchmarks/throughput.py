@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from runtime import Pipeline, Settings, loadPipeline
-from runtime.engine import Context, Engine
+from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
 from runtime.pipeline import physical_cores
 from runtime.prompts import INSTRUCTIONS
@@ -91,7 +91,7 @@ def measure(options: Options) -> list[Round]:
     with loadPipeline(settings) as pipeline:
         path, engine = next(iter(pipeline.engines.items()))
         one_by_one = OneByOne(path, options.new_tokens)
-        ceiling = Ceiling(engine, options.slots)
+        ceiling = Ceiling(engine.model, options.slots, engine.context.cells_per_slot)
         rounds = []
         stats = _answer(pipeline, questions)
         prefix = round(stats["shared_tokens"] / len(questions))
@@ -168,13 +168,11 @@ class OneByOne:
 class Ceiling:
     """llama.cpp's own speed, in tokens per second, on calls of the best shape."""
 
-    def __init__(self, engine: Engine, slots: int) -> None:
+    def __init__(self, model: Model, slots: int, cells: int) -> None:
         self._slots = slots
-        self._vocab = engine.model.n_vocab
+        self._vocab = model.n_vocab
         streams = max(slots, max(n for n, _ in PREFILL_SHAPES))
-        self._context = Context(
-            engine.model, streams, 0, engine.context.cells_per_slot, physical_cores()
-        )
+        self._context = Context(model, streams, 0, cells, physical_cores())
         self._batch = Batch(self._context.max_tokens)
 
     def speeds(self, prefix: int, depth: int, repeats: int = 7) -> tuple[float, float]:

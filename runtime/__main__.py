@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
@@ -25,6 +27,9 @@ from runtime.errors import SetupError
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.questions import Question, parse, read_file
 from runtime.settings import Settings, knobs, show
+
+# Settings that do not change what an answer says: a stopped run may go on with others.
+_IRRELEVANT = {"batch_size", "num_threads", "device_map", "flash_attention", "offline_guard"}
 
 # Answered when no file is given.
 BUILT_IN = [
@@ -60,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    for stream in (sys.stdout, sys.stderr):  # a screen that lacks a character is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if options.show_settings:
             print_settings(Settings.load())
@@ -68,8 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SetupError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped; --resume goes on from there", file=sys.stderr)
         return 130
 
 
@@ -99,36 +113,43 @@ def print_settings(settings: Settings) -> None:
 
 def answer_file(source: Path | None, target: Path | None, resume: bool) -> int:
     """Answer the questions in `source`, to the screen and to `target`; the exit status."""
+    settings = Settings.load()
+    if source is not None and target is not None and source.resolve() == target.resolve():
+        raise SetupError(f"--output {target} is the file of the questions; choose another")
     questions = parse(BUILT_IN) if source is None else read_file(source)
     if not questions:
         raise SetupError(f"{source}: no questions in it")
-    journal = Journal(target, questions, resume) if target is not None else None
-    done = journal.answers if journal else {}
-    todo = [index for index in range(len(questions)) if index not in done]
-    if done:
-        print(f"{len(done)} answers kept from {journal and journal.path}", file=sys.stderr)
-    try:
+    if target is None:
+        with loadPipeline(settings) as pipeline:
+            answer_all(pipeline, questions, list(range(len(questions))))
+        return 0
+    with Journal(target, questions, settings, resume) as journal:
+        todo = [index for index in range(len(questions)) if index not in journal.answers]
+        if journal.answers:
+            print(f"{len(journal.answers)} answers kept from {journal.path}", file=sys.stderr)
         if todo:
-            with loadPipeline() as pipeline:
+            with loadPipeline(settings) as pipeline:
                 answer_all(pipeline, questions, todo, journal)
-        if journal:
-            journal.finish()
-    finally:
-        if journal:
-            journal.close()
+        journal.finish()
+    print(f"answers are in {target}", file=sys.stderr)
     return 0
 
 
 def answer_all(
-    pipeline: Pipeline, questions: list[Question], todo: list[int], journal: Journal | None
+    pipeline: Pipeline,
+    questions: list[Question],
+    todo: list[int],
+    journal: Journal | None = None,
 ) -> None:
     """Answer `questions[i]` for i in `todo`, with a progress bar on a terminal."""
     started = time.perf_counter()
+    failed = 0
     with tqdm(total=len(todo), unit="q", disable=None, file=sys.stderr) as bar:
         for answer in pipeline.stream([questions[index] for index in todo]):
             index = todo[answer.index]
             if journal:
                 journal.write(index, answer)
+            failed += bool(answer.problem)
             subject = questions[index].subject or "general"
             tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
             tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
@@ -142,33 +163,40 @@ def answer_all(
         f" prefill {stats.prefill_seconds:.1f} s, decode {stats.decode_seconds:.1f} s",
         file=sys.stderr,
     )
+    if failed:
+        print(f"{failed} could not be answered: see the lines with ERROR above", file=sys.stderr)
 
 
 class Journal:
     """Answers on their way into a file: `FILE.partial` grows, `FILE` appears whole.
 
-    Each line of the partial file has the place and a fingerprint of its question, so
-    that `resume` keeps an answer only where the question is still the same.
+    Each line of the partial file has the place of its question and a fingerprint of
+    question and settings, so that `resume` keeps an answer only where both are still the
+    same. What could not be answered is not kept: a resumed run tries again.
 
     Raises:
         SetupError: the file cannot be written, or a partial file is there and `resume`
             was not asked for.
     """
 
-    def __init__(self, target: Path, questions: list[Question], resume: bool) -> None:
+    def __init__(
+        self, target: Path, questions: list[Question], settings: Settings, resume: bool
+    ) -> None:
         self.target = target
         self.path = target.with_name(target.name + ".partial")
         self.questions = questions
         self.answers: dict[int, dict[str, Any]] = {}
-        if self.path.exists():
-            if not resume:
-                raise SetupError(
-                    f"{self.path} holds the answers of a run that did not finish:"
-                    " go on from there with --resume, or delete it"
-                )
-            self._read()
+        self._settings = settings.model_dump_json(exclude=_IRRELEVANT)
+        if target.is_dir():
+            raise SetupError(f"{target} is a folder; give the name of a file")
+        if self.path.exists() and not resume:
+            raise SetupError(
+                f"{self.path} holds the answers of a run that did not finish:"
+                " go on from there with --resume, or delete it"
+            )
         try:
-            self._file: TextIO = self.path.open("a", encoding="utf-8")
+            self._file: TextIO = self.path.open("a+", encoding="utf-8", errors="replace")
+            self._read()
             if self._file.tell():
                 self._file.write("\n")  # after a line that a kill cut short
         except OSError as error:
@@ -177,23 +205,30 @@ class Journal:
     def write(self, index: int, answer: Answer) -> None:
         """Keep an answer; it survives a kill from here on."""
         self.answers[index] = answer.record()
-        line = {"index": index, "fingerprint": self._fingerprint(index), **answer.record()}
-        self._file.write(_to_json(line) + "\n")
-        self._file.flush()
+        if not answer.problem:
+            line = {"index": index, "fingerprint": self._fingerprint(index), **answer.record()}
+            self._file.write(_to_json(line) + "\n")
+            self._file.flush()
 
     def finish(self) -> None:
         """Put all answers into the target in the order of the questions."""
         with replacing(self.target) as partial, partial.open("w", encoding="utf-8") as file:
             for index in range(len(self.questions)):
                 file.write(_to_json(self.answers[index]) + "\n")
-        self.close()
+        self._file.close()
         self.path.unlink()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self.path.exists() and not self.path.stat().st_size:
+            self.path.unlink()
 
     def _read(self) -> None:
-        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        self._file.seek(0)
+        for line in self._file.read().split("\n"):
             try:
                 entry = json.loads(line)
                 index, fingerprint = entry.pop("index"), entry.pop("fingerprint")
@@ -204,8 +239,8 @@ class Journal:
 
     def _fingerprint(self, index: int) -> str:
         question = self.questions[index]
-        text = repr((question.id, question.subject, question.text, question.problem))
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        text = repr((question.key, question.subject, question.text, self._settings))
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def _to_json(record: dict[str, Any]) -> str:

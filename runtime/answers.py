@@ -77,15 +77,13 @@ def _without_echo(text: str, question: str) -> str:
     city"), so only one that is longer or ends as questions do counts as echoed.
     """
     words = question.split()
-    asked = question.rstrip().endswith(("?", "？"))
-    if not words or len(question) > len(text) or not (asked or len(words) > 2 or len(question) >= _LONG):
+    whole = len(words) > 2 or len(question) >= _LONG or question.rstrip().endswith(("?", "？"))
+    if not words or not whole or len(question) > len(text):
         return text
     label = r"(?:question|q|问题|问)\s*[:：]\s*"
     echoed = r"\s+".join(map(re.escape, words))
     whole_word = r"(?!\w)" if words[-1][-1].isalnum() else ""
-    echo = re.match(
-        rf"\s*(?:{label})?{echoed}{whole_word}[\s:：]*", text, flags=re.IGNORECASE
-    )
+    echo = re.match(rf"\s*(?:{label})?{echoed}{whole_word}[\s:：]*", text, flags=re.IGNORECASE)
     rest = text[echo.end() :] if echo else text
     return rest if rest.strip() else text
 

@@ -1,8 +1,9 @@
 """Keeps this project and the libraries that it calls off the network.
 
-The guard is an audit hook (PEP 578): Python reports every connection to it before it is
-made. A hook cannot be removed, so it is installed once, with the first guard, and looks
-whether a guard is active.
+The guard is an audit hook (PEP 578): Python reports every connection and every name lookup
+to it before it is made. A hook cannot be removed, so it is installed once, with the first
+guard, and looks whether a guard is active. It sees this process alone, and Python's own
+sockets alone: a child process, or C code that opens sockets itself, it does not see.
 """
 
 from __future__ import annotations
@@ -13,21 +14,38 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 Mode = Literal["on", "process", "off"]
 
-# Packages whose code may not connect: ours, and those that would fetch models on their own.
-GUARDED = frozenset(
-    ["runtime", "inferencePipeline", "convert", "training", "evaluation", "llama_cpp", "gguf"]
-    + ["transformers", "huggingface_hub", "datasets", "peft", "tokenizers", "accelerate", "torch"]
+# Our own code, told by where it lies: names such as "runtime" are anybody's.
+_PROJECT_DIR = str(Path(__file__).resolve().parent.parent)
+_OURS = tuple(
+    os.path.join(_PROJECT_DIR, name) + os.sep  # noqa: PTH118  (compared with a frame's text)
+    for name in ("runtime", "inferencePipeline", "convert", "training", "evaluation")
 )
-_EVENTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"})
+# Libraries that would fetch models on their own.
+GUARDED_LIBRARIES = frozenset(
+    ["llama_cpp", "gguf", "transformers", "huggingface_hub", "datasets", "peft"]
+    + ["tokenizers", "accelerate", "safetensors", "torch"]
+)
+# Audit events that name a host, and where in their arguments.
+_HOST_ARGUMENT = {
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+    "socket.gethostbyaddr": 0,
+    "socket.getnameinfo": 0,
+}
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 _lock = threading.Lock()
 _active: list[Mode] = []  # modes of the guards now held
+_before: dict[str, Any] = {}  # what the first guard found and the last puts back
 _installed = False
 
 
@@ -37,7 +55,7 @@ class OfflineError(ConnectionError):
 
 @contextmanager
 def guard(mode: Mode) -> Iterator[None]:
-    """Hold the guard: "on" stops `GUARDED` packages, "process" everybody, "off" nobody.
+    """Hold the guard: "on" stops us and `GUARDED_LIBRARIES`, "process" everybody, "off" nobody.
 
     Meanwhile the Hugging Face libraries are in offline mode. Connections to this machine
     itself (loopback addresses, Unix sockets) are let through.
@@ -45,76 +63,82 @@ def guard(mode: Mode) -> Iterator[None]:
     if mode == "off":
         yield
         return
-    _install()
-    before = {name: os.environ.get(name) for name in _OFFLINE_VARIABLES}
-    with _lock:
-        _active.append(mode)
-        os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
-        hub_before = _set_hub_offline(True)
+    _begin(mode)
     try:
         yield
     finally:
-        with _lock:
-            _active.remove(mode)
-            if not _active:
-                _set_hub_offline(hub_before)
-                for name, value in before.items():
-                    if value is None:
-                        os.environ.pop(name, None)
-                    else:
-                        os.environ[name] = value
+        _end(mode)
 
 
-def _set_hub_offline(offline: bool) -> bool:
-    """huggingface_hub reads its variable on import only; tell it if that is past."""
-    constants = sys.modules.get("huggingface_hub.constants")
-    if constants is None:
-        return False
-    before = bool(getattr(constants, "HF_HUB_OFFLINE", False))
-    constants.HF_HUB_OFFLINE = offline  # type: ignore[attr-defined]
-    return before
-
-
-def _install() -> None:
+def _begin(mode: Mode) -> None:
     global _installed
     with _lock:
         if not _installed:
             sys.addaudithook(_hook)
             _installed = True
+        if not _active:
+            _before["variables"] = {name: os.environ.get(name) for name in _OFFLINE_VARIABLES}
+            os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
+            # huggingface_hub reads its variable on import only; tell it if that is past.
+            constants = sys.modules.get("huggingface_hub.constants")
+            if constants is not None:
+                _before["hub"] = constants.HF_HUB_OFFLINE
+                constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+        _active.append(mode)
+
+
+def _end(mode: Mode) -> None:
+    with _lock:
+        _active.remove(mode)
+        if _active:
+            return
+        variables = _before.pop("variables")
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        constants = sys.modules.get("huggingface_hub.constants")
+        if constants is not None:  # if it was imported meanwhile, it read our variable
+            wanted = (variables["HF_HUB_OFFLINE"] or "").upper() in ("1", "ON", "YES", "TRUE")
+            constants.HF_HUB_OFFLINE = _before.pop("hub", wanted)  # type: ignore[attr-defined]
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _EVENTS or not _active:
+    if event not in _HOST_ARGUMENT or not _active:
         return
-    address = args[0] if event == "socket.getaddrinfo" else args[1]
-    host = address[0] if isinstance(address, tuple) and address else address
-    if not isinstance(host, (str, bytes)) or _is_local(host, event):
+    address = args[_HOST_ARGUMENT[event]]
+    # Only addresses of the internet are (host, port, ...): others, such as the path of a
+    # Unix socket, do not leave the machine.
+    named = event.startswith("socket.get") and event != "socket.getnameinfo"
+    host = address if named else address[0] if isinstance(address, tuple) and address else None
+    if isinstance(host, (bytes, bytearray)):
+        host = host.decode("ascii", "replace")
+    if not isinstance(host, str) or _is_local(host):
         return
     if "process" in _active or _called_by_guarded(sys._getframe(1)):
-        shown = host.decode("ascii", "replace") if isinstance(host, bytes) else host
         raise OfflineError(
-            f"the offline guard stopped a connection to {shown!r}: answering needs no network."
+            f"the offline guard stopped a connection to {host!r}: answering needs no network."
             " OFFLINE_GUARD=off turns the guard off."
         )
 
 
-def _is_local(host: str | bytes, event: str) -> bool:
-    if isinstance(host, bytes):
-        host = host.decode("ascii", "replace")
-    if host in ("", "localhost") or (
-        event != "socket.getaddrinfo" and host.startswith(("/", "\0"))
-    ):
+def _is_local(host: str) -> bool:
+    if host.lower() in ("", "localhost"):
         return True
     try:
-        address = ipaddress.ip_address(host.split("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     return address.is_loopback or address.is_unspecified
 
 
 def _called_by_guarded(frame: FrameType | None) -> bool:
     while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in GUARDED:
+        library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if library in GUARDED_LIBRARIES or frame.f_code.co_filename.startswith(_OURS):
             return True
         frame = frame.f_back
     return False

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from runtime.errors import SetupError
 
@@ -108,7 +108,7 @@ def read_file(path: Path) -> list[Question]:
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     if path.suffix == ".json":
         try:
-            items = json.loads(raw)
+            items = _from_json(raw)
         except (ValueError, RecursionError) as error:
             raise SetupError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(items, list):
@@ -120,13 +120,20 @@ def read_file(path: Path) -> list[Question]:
 
 def _parse_line(line: bytes, number: int) -> Question:
     try:
-        return parse_one(json.loads(line.decode("utf-8")))
+        return parse_one(_from_json(line.decode("utf-8")))
     except UnicodeDecodeError:
         return Question(None, problem=f"line {number} is not UTF-8")
     except ValueError as error:
         return Question(None, problem=f"line {number} is not JSON ({error})")
     except RecursionError:
         return Question(None, problem=f"line {number} is nested too deeply")
+
+
+def _from_json(text: str | bytes) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON value")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _note_duplicates(questions: list[Question]) -> list[Question]:

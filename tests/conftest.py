@@ -43,6 +43,7 @@ def small_settings(**overrides: object) -> Settings:
         "min_new_tokens": 0,
         "max_input_tokens": 256,
         "temperature": 0.0,
+        "offline_guard": "off",  # tests of the guard hold their own
     }
     return Settings.load(**(values | overrides))
 

@@ -33,7 +33,9 @@ def test_it_answers(engine: Engine) -> None:
 
 
 def test_an_answer_ends_with_the_end_of_generation_token(engine: Engine) -> None:
-    (completion,) = complete(engine, [Request(prompt(engine, "In which year did the Second World War end?"))])
+    (completion,) = complete(
+        engine, [Request(prompt(engine, "In which year did the Second World War end?"))]
+    )
     assert completion.finish_reason == "stop"
     assert completion.text.endswith(".")
     assert engine.model.end_tokens[0] not in completion.tokens

