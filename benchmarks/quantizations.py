@@ -23,7 +23,8 @@ from runtime.engine.batch import Batch
 from runtime.pipeline import physical_cores
 from runtime.quantize import quantize
 
-TYPES = ["Q4_0", "IQ4_NL", "Q4_K_M", "Q8_0"]
+UNIFORM = "IQ4_NL, uniform"
+TYPES = ["Q4_0", "IQ4_NL", UNIFORM, "Q4_K_M", "Q8_0"]
 SLOTS, CELLS, PREFIX, DEPTH = 16, 768, 24, 100
 
 
@@ -35,7 +36,8 @@ def main() -> int:
         paths = {"Q4_1 (packaged)": demo.packaged_file()}
         for type_ in tqdm(TYPES, unit="type", desc="quantize", disable=None):
             paths[type_] = Path(folder) / f"{type_}.gguf"
-            quantize(demo.packaged_file(), paths[type_], type_)
+            name = type_.partition(",")[0]
+            quantize(demo.packaged_file(), paths[type_], name, uniform=type_ == UNIFORM)
         print(report(paths, arguments.rounds))
     return 0
 

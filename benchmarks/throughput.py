@@ -256,6 +256,7 @@ def picture(rounds: list[Round], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 2.4), layout="constrained")
     bars = axes.barh(names, speeds, color=["#b0b7c3", "#2f6fde", "#dfe3ea"])
     axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_xlim(right=1.12 * max(speeds))
     axes.invert_yaxis()
     axes.set_xlabel("questions per second")
     figure.savefig(path, dpi=150)

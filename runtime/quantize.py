@@ -19,7 +19,9 @@ TYPES: dict[str, int] = {
 }
 
 
-def quantize(source: Path, target: Path, type_name: str, threads: int = 0) -> None:
+def quantize(
+    source: Path, target: Path, type_name: str, threads: int = 0, uniform: bool = False
+) -> None:
     """Write `source` as `target` with the weights in another type, whole or not at all.
 
     Args:
@@ -27,6 +29,8 @@ def quantize(source: Path, target: Path, type_name: str, threads: int = 0) -> No
         target: replaced if it exists.
         type_name: a key of `TYPES`, such as "Q4_K_M".
         threads: 0 is one per core.
+        uniform: all matrices get this type, but for the embeddings, which get Q8_0;
+            otherwise llama.cpp gives some layers a better type.
 
     Raises:
         EngineError: an unknown type, or llama.cpp could not do it.
@@ -39,6 +43,9 @@ def quantize(source: Path, target: Path, type_name: str, threads: int = 0) -> No
     params.ftype = TYPES[type_name]
     params.allow_requantize = True
     params.nthread = threads
+    if uniform:
+        params.pure = True
+        params.token_embedding_type = llama.GGML_TYPE_Q8_0
     with replacing(target) as partial:
         with captured_log() as lines:
             code = llama.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
