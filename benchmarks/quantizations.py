@@ -20,7 +20,7 @@ from benchmarks.throughput import Ceiling, load_questions
 from runtime import demo
 from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
-from runtime.pipeline import physical_cores
+from runtime.engine.model import physical_cores
 from runtime.quantize import quantize
 
 UNIFORM = "IQ4_NL, uniform"

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
-from runtime.pipeline import physical_cores
+from runtime.engine.model import physical_cores
 from runtime.prompts import INSTRUCTIONS
 from runtime.routing import subject_of
 from runtime.settings import PROJECT_DIR

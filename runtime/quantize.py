@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 import llama_cpp as llama
+import numpy as np
 
 from runtime.atomic import replacing
 from runtime.engine.model import EngineError, captured_log, check_gguf
+
+# Rows of a tensor that the quantizer holds at once.
+_MOST_BYTES = 1 << 30
 
 # llama.cpp's names for its file types: LLAMA_FTYPE_MOSTLY_Q4_K_M -> "Q4_K_M".
 _PREFIX = "LLAMA_FTYPE_"
@@ -20,7 +25,12 @@ TYPES: dict[str, int] = {
 
 
 def quantize(
-    source: Path, target: Path, type_name: str, threads: int = 0, uniform: bool = False
+    source: Path,
+    target: Path,
+    type_name: str,
+    threads: int = 0,
+    uniform: bool = False,
+    importance: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write `source` as `target` with the weights in another type, whole or not at all.
 
@@ -31,6 +41,7 @@ def quantize(
         threads: 0 is one per core.
         uniform: all matrices get this type, but for the embeddings, which get Q8_0;
             otherwise llama.cpp gives some layers a better type.
+        importance: for each weight the mean square of its input columns, float32 [columns].
 
     Raises:
         EngineError: an unknown type, or llama.cpp could not do it.
@@ -46,6 +57,17 @@ def quantize(
     if uniform:
         params.pure = True
         params.token_embedding_type = llama.GGML_TYPE_Q8_0
+    params.max_buf_size = _MOST_BYTES
+    columns = {name: np.ascontiguousarray(v, np.float32) for name, v in (importance or {}).items()}
+    if columns:
+        entries = [
+            llama.llama_model_imatrix_data(
+                name.encode(), data.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), data.size
+            )
+            for name, data in columns.items()
+        ]
+        # The list ends with an entry without a name.
+        params.imatrix = (llama.llama_model_imatrix_data * (len(entries) + 1))(*entries)
     with replacing(target) as partial:
         with captured_log() as lines:
             code = llama.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import llama_cpp as llama
 import numpy as np
+import psutil
 
 from runtime.engine.batch import Batch
 
@@ -369,6 +370,9 @@ class Context:
         threads: CPU threads.
         flash_attention: "auto" lets llama.cpp decide.
         max_tokens: most tokens in one call.
+        exact: keep the KV cache in float32 instead of float16, for comparisons.
+        eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
+            of a computation; kept alive by the context.
 
     Raises:
         EngineError: llama.cpp could not allocate it.
@@ -383,6 +387,8 @@ class Context:
         threads: int,
         flash_attention: FlashAttention = "auto",
         max_tokens: int = 512,
+        exact: bool = False,
+        eval_callback: Any = None,
     ) -> None:
         if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
             raise ValueError(
@@ -402,6 +408,11 @@ class Context:
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
         params.no_perf = True
+        if exact:
+            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        if eval_callback is not None:
+            self._eval_callback = params.cb_eval = eval_callback
+            params.op_offload = False  # what it looks at must lie in this machine's memory
         with captured_log() as lines:
             pointer = llama.llama_init_from_model(model.pointer, params)
         if not pointer:
@@ -495,6 +506,13 @@ def round_up_cells(cells: int) -> int:
 def kv_bytes(model: Model, slots: int, cells_per_slot: int) -> int:
     """Bytes of the KV cache of a context."""
     return slots * round_up_cells(cells_per_slot) * model.cell_bytes
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, not counting hyper-threads."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
+    return min(physical, len(allowed)) if allowed else physical
 
 
 def _bytes(state: np.ndarray) -> Any:

@@ -1,0 +1,1 @@
+"""A trained adapter and its base become GGUF: merged or as an adapter, quantized."""

@@ -1,0 +1,35 @@
+"""What the commands of this package share: how errors become an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from convert.errors import ConvertError
+from runtime.engine import EngineError
+from runtime.errors import SetupError
+
+
+def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command; what it raises for bad input is printed in a line. Returns the status."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Asked to end, clean up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return command(arguments)
+    except (ConvertError, SetupError, EngineError, OSError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing half written is left", file=sys.stderr)
+        return 130
+
+
+def explain(error: Exception) -> str:
+    """An error in words; one of the operating system's with the file it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'writing'}: {error.strerror}"
+    return str(error)

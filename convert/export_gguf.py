@@ -1,0 +1,275 @@
+"""`python -m convert.export_gguf`: a base and its LoRA adapters become GGUF files.
+
+python -m convert.export_gguf --base Qwen/Qwen3-1.7B --lora FOLDER --subject history
+python -m convert.export_gguf --base Qwen/Qwen3-1.7B --lora FOLDER --subject history --mode adapter
+python -m convert.export_gguf --base Qwen/Qwen3-1.7B --loras loras/
+python -m convert.export_gguf --base Qwen/Qwen3-1.7B
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from convert.command import explain, run
+from convert.errors import ConvertError
+from convert.importance import Importance, compute
+from convert.locate import find_adapters, find_base
+from convert.lora import Adapter
+from convert.sources import Source, open_source
+from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
+from runtime.atomic import replacing, scratch
+from runtime.engine import EngineError
+from runtime.manifest import Entry, Manifest, Role, problem_with, sha256
+from runtime.quantize import TYPES, quantize
+from runtime.routing import SUBJECTS
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["merge", "adapter"]
+# Raised when what a file is made of or how changes, so that old files are made anew.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to export.
+
+    Attributes:
+        folder: where GGUF files and the manifest go.
+        type_name: llama.cpp's name of the quantization.
+        importance: an importance matrix to quantize with, or None.
+        calibration: text to compute one of, for each file, or none.
+        force: make files anew though they are up to date.
+    """
+
+    folder: Path
+    type_name: str = "Q4_K_M"
+    importance: Path | None = None
+    calibration: tuple[Path, ...] = ()
+    force: bool = False
+
+
+class Exporter:
+    """Exports one base, bare or with adapters, and keeps the manifest.
+
+    Raises:
+        ConvertError: an unknown type, or a base that cannot be read.
+    """
+
+    def __init__(self, base: Path, name: str, options: Options) -> None:
+        if options.type_name not in TYPES:
+            raise ConvertError(
+                f"--type {options.type_name}: no such type; there are {', '.join(TYPES)}"
+            )
+        self.options = options
+        self.source: Source = open_source(base, name)
+        options.folder.mkdir(parents=True, exist_ok=True)
+
+    def export_base(self) -> Path:
+        """The bare base."""
+        name = f"{self.source.name}-{self.options.type_name}.gguf"
+        return self._export(name, "base", None, None, lambda path: self._write(path, None, None))
+
+    def export_merged(self, lora: Path, subject: str) -> Path:
+        """The base with an adapter merged into it."""
+        adapter = Adapter(lora, self.source)
+        name = f"{self.source.name}-{subject}-{self.options.type_name}.gguf"
+        return self._export(
+            name, "merged", subject, adapter, lambda path: self._write(path, adapter, subject)
+        )
+
+    def export_adapter(self, lora: Path, subject: str | None, name: str | None = None) -> Path:
+        """The adapter alone, to be applied to the base by llama.cpp."""
+        adapter = Adapter(lora, self.source)
+        name = name or f"{self.source.name}-lora-{subject}.gguf"
+        return self._export(
+            name,
+            "adapter",
+            subject,
+            adapter,
+            lambda path: write_adapter(adapter, self.source.arch, path),
+        )
+
+    def _export(
+        self,
+        name: str,
+        role: Role,
+        subject: str | None,
+        adapter: Adapter | None,
+        make: Callable[[Path], None],
+    ) -> Path:
+        """Make a file unless it is up to date, and put it into the manifest."""
+        folder = self.options.folder
+        target = folder / name
+        inputs = self._fingerprint(role, adapter)
+        known = Manifest.load(folder).find(name)
+        if known and known.inputs == inputs and not self.options.force:
+            problem = problem_with(folder, known)
+            if not problem:
+                print(f"{target}: up to date")
+                return target
+            log.warning("%s: made anew", problem)
+        make(target)
+        entry = Entry(
+            path=name,
+            role=role,
+            base=self.source.name,
+            subject=subject,
+            quantization="F32" if role == "adapter" else self.options.type_name,
+            size=target.stat().st_size,
+            sha256=sha256(target),
+            adapter=adapter.folder.name if adapter else None,
+            importance=self._importance_hash(target) if role != "adapter" else None,
+            inputs=inputs,
+            made_with=_versions(),
+        )
+        manifest = Manifest.load(folder)  # anew: another export may have written meanwhile
+        manifest.put(entry)
+        manifest.save(folder)
+        print(f"{target}: {entry.size / 1e6:.0f} MB, {entry.quantization}")
+        return target
+
+    def _write(self, target: Path, adapter: Adapter | None, finetune: str | None) -> None:
+        type_name = self.options.type_name
+        if type_name in FLOAT_TYPES:
+            write_model(self.source, target, type_name, adapter, finetune)
+            return
+        # The float file on the way is as large as the base; it never outlives this block.
+        with replacing(target) as quantized, scratch(target) as whole:
+            write_model(self.source, whole, own_type(self.source), adapter, finetune)
+            means = None
+            if self.options.importance or self.options.calibration:
+                means = self._importance(whole, target).means()
+            log.info("quantizing to %s", type_name)
+            quantize(whole, quantized, type_name, importance=means)
+
+    def _importance(self, whole: Path, target: Path) -> Importance:
+        if self.options.importance:
+            return Importance.load(self.options.importance)
+        importance = compute(whole, self.options.calibration)
+        importance.save(_importance_path(target))
+        return importance
+
+    def _importance_hash(self, target: Path) -> str | None:
+        if self.options.type_name in FLOAT_TYPES:
+            return None
+        if self.options.importance:
+            return sha256(self.options.importance)
+        return sha256(_importance_path(target)) if self.options.calibration else None
+
+    def _fingerprint(self, role: Role, adapter: Adapter | None) -> str:
+        options = self.options
+        parts: dict[str, object] = {
+            "format": _FORMAT,
+            "role": role,
+            "base": [_hash(path) for path in self.source.files()],
+            "adapter": [_hash(path) for path in adapter.files()] if adapter else None,
+        }
+        if role == "adapter":  # of the base only its shape matters
+            parts["base"] = {name: t.shape for name, t in self.source.tensors.items()}
+        else:
+            parts["type"] = options.type_name
+            parts["importance"] = options.importance and _hash(options.importance)
+            parts["calibration"] = [_hash(path) for path in options.calibration]
+            parts["llama_cpp"] = _versions()["llama_cpp_python"]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _hash(path: Path) -> str:
+    return sha256(path)
+
+
+def _importance_path(target: Path) -> Path:
+    return target.with_suffix(".imatrix.gguf")
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("llama_cpp_python", "gguf")}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return run(_export, _parser().parse_args(argv))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.export_gguf", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "--base", required=True, help="a checkpoint's folder, a hub id on disk, a GGUF file or demo"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--lora", type=Path, help="a PEFT folder; needs --subject")
+    which.add_argument("--loras", type=Path, help="a folder of PEFT folders *-lora-<subject>")
+    parser.add_argument("--subject", choices=SUBJECTS, help="whom --lora is for")
+    parser.add_argument(
+        "--mode",
+        choices=["merge", "adapter"],
+        default="merge",
+        help="merge: a whole model for each subject; adapter: the base once and small adapters",
+    )
+    parser.add_argument(
+        "--type", default="Q4_K_M", type=str.upper, help="quantization (default: Q4_K_M)"
+    )
+    importance = parser.add_mutually_exclusive_group()
+    importance.add_argument("--importance", type=Path, help="importance matrix to quantize with")
+    importance.add_argument(
+        "--calibration", type=Path, nargs="+", default=[], help="text to compute one of"
+    )
+    parser.add_argument("--output", type=Path, help="folder (default: MODELS_DIR)")
+    parser.add_argument("--adapter-file", help=argparse.SUPPRESS)  # the runtime's own use
+    parser.add_argument("--force", action="store_true", help="make anew what is up to date")
+    return parser
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    settings = Settings.load()
+    if arguments.lora and not (arguments.subject or arguments.adapter_file):
+        raise ConvertError("--lora needs --subject")
+    if arguments.subject and not arguments.lora:
+        raise ConvertError("--subject needs --lora")
+    options = Options(
+        folder=arguments.output or settings.models_dir,
+        type_name=arguments.type,
+        importance=arguments.importance,
+        calibration=tuple(arguments.calibration),
+        force=arguments.force,
+    )
+    exporter = Exporter(*find_base(arguments.base, settings), options)
+    if arguments.adapter_file:
+        exporter.export_adapter(arguments.lora, None, arguments.adapter_file)
+        return 0
+    loras = {arguments.subject: arguments.lora} if arguments.lora else {}
+    if arguments.loras:
+        loras = find_adapters(arguments.loras)
+    failed = 0
+    if arguments.mode == "adapter" or not loras:
+        exporter.export_base()
+    for subject, lora in loras.items():
+        # One adapter that cannot be exported costs the others nothing.
+        try:
+            if arguments.mode == "adapter":
+                exporter.export_adapter(lora, subject)
+            else:
+                exporter.export_merged(lora, subject)
+        except (ConvertError, EngineError, OSError) as error:
+            print(f"error: {subject}: {explain(error)}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Finds base models and adapters on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convert.errors import ConvertError
+from runtime import demo
+from runtime.errors import SetupError
+from runtime.locate import base_name
+from runtime.routing import SUBJECTS
+from runtime.settings import Settings
+
+
+def find_base(name: str, settings: Settings) -> tuple[Path, str]:
+    """Where a base lies, and what it is called.
+
+    Args:
+        name: a folder, a .gguf file, `demo`, or a hub id, which is looked for in
+            `HF_CACHE_DIR` and in Hugging Face's usual cache, offline.
+        settings: for `HF_CACHE_DIR`.
+
+    Raises:
+        ConvertError: names every place that was looked in.
+    """
+    if name == "demo":
+        try:
+            return demo.packaged_file(), base_name(name)
+        except SetupError as error:
+            raise ConvertError(str(error)) from None
+    path = Path(name).expanduser()
+    if path.exists():
+        return path, base_name(str(path.resolve()))
+    cache = settings.hf_cache_dir
+    for folder in (cache / name, cache / base_name(name)):
+        if (folder / "config.json").is_file():
+            return folder, base_name(name)
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    caches = [str(cache), constants.HF_HUB_CACHE]
+    for hub_cache in caches:
+        try:
+            found = snapshot_download(name, cache_dir=hub_cache, local_files_only=True)
+            return Path(found), base_name(name)
+        except (LocalEntryNotFoundError, HFValidationError, OSError):
+            continue
+    raise ConvertError(
+        f"--base {name}: no such folder or file, and not found in {', '.join(caches)} either"
+        " (nothing is downloaded)"
+    )
+
+
+def find_adapters(folder: Path) -> dict[str, Path]:
+    """PEFT folders named `*-lora-<subject>`, by subject. Raises ConvertError."""
+    if not folder.is_dir():
+        raise ConvertError(f"--loras {folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        subject = path.name.casefold().rpartition("-lora-")[2]
+        if subject not in SUBJECTS or not (path / "adapter_config.json").is_file():
+            continue
+        if subject in found:
+            raise ConvertError(
+                f"--loras {folder}: two adapters for {subject}: {found[subject].name} and"
+                f" {path.name}; choose with --lora and --subject"
+            )
+        found[subject] = path
+    if not found:
+        raise ConvertError(
+            f"--loras {folder}: no PEFT folders named *-lora-<subject> in it"
+            f" (subjects: {', '.join(SUBJECTS)})"
+        )
+    return found

@@ -1,0 +1,150 @@
+"""A Hugging Face tokenizer becomes the tokenizer part of GGUF metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from convert.errors import ConvertError
+
+# llama.cpp knows how a tokenizer splits words by a name. The names here are those of the
+# splits that the supported models use, told by the part of the pattern that differs.
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+_REST = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+_SPLITS = {
+    _CONTRACTIONS + "\\p{N}" + _REST: "qwen2",
+    _CONTRACTIONS + "\\p{N}{1,3}" + _REST: "llama-bpe",
+}
+# Added tokens that look like control tokens though they are not marked as special.
+_CONTROL_ENDS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
+_CONTROL_TEXTS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+# Granite and SmolLM share this size; their tokenizers never add a begin token.
+_NO_BOS_VOCAB_SIZE = 49152
+
+
+def add_tokenizer(
+    writer: gguf.GGUFWriter, folder: Path, vocab_size: int, arch: gguf.MODEL_ARCH
+) -> None:
+    """Write tokens, their types, merges, special tokens and chat template.
+
+    Args:
+        writer: the file to be.
+        folder: a checkpoint's folder with tokenizer.json.
+        vocab_size: rows of the embedding; the vocabulary is padded to it.
+        arch: the model's architecture.
+
+    Raises:
+        ConvertError: no tokenizer, or one that llama.cpp does not know.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ConvertError(
+            f"{path}: no such file; load and save the tokenizer once with transformers"
+        )
+    try:
+        description = json.loads(path.read_text("utf-8"))
+        byte_fallback = bool(description["model"].get("byte_fallback"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConvertError(f"{path}: not a tokenizer ({error})") from None
+    if byte_fallback:
+        _add_sentencepiece(writer, folder, vocab_size)
+    else:
+        _add_byte_level(writer, folder, vocab_size, description)
+    if arch == gguf.MODEL_ARCH.LLAMA:
+        config = folder / "tokenizer_config.json"
+        settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+        if settings.get("add_prefix_space") is not None:
+            writer.add_add_space_prefix(settings["add_prefix_space"])
+        if vocab_size == _NO_BOS_VOCAB_SIZE:
+            writer.add_add_bos_token(False)
+
+
+def _add_byte_level(
+    writer: gguf.GGUFWriter, folder: Path, vocab_size: int, description: dict[str, Any]
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    by_id = {id_: text for text, id_ in tokenizer.get_vocab().items()}
+    if max(by_id) >= vocab_size:
+        raise ConvertError(
+            f"{folder}: token {by_id[max(by_id)]!r} has id {max(by_id)}, but the model has only"
+            f" {vocab_size} tokens: was the embedding of the base not resized?"
+        )
+    added = tokenizer.added_tokens_decoder
+    texts, types = [], []
+    for id_ in range(vocab_size):
+        if id_ not in by_id:
+            text, type_ = f"[PAD{id_}]", gguf.TokenType.UNUSED
+        elif id_ in added:
+            text, type_ = _added(tokenizer, by_id[id_], added[id_])
+        else:
+            text, type_ = by_id[id_], gguf.TokenType.NORMAL
+        texts.append(text)
+        types.append(type_)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre_tokenizer_name(folder, description))
+    writer.add_token_list(texts)
+    writer.add_token_types(types)
+    special = gguf.SpecialVocab(folder, load_merges=True)
+    after = description.get("post_processor") or {}
+    if any(step.get("type") == "ByteLevel" for step in after.get("processors", [after])):
+        for name in ("bos", "eos"):  # such a step adds no tokens
+            special.add_special_token.setdefault(name, False)
+    special.add_to_gguf(writer, quiet=True)
+
+
+def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
+    """Text and type of an added token, as llama.cpp will look for it in a prompt."""
+    if not token.normalized:
+        text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
+    looks_control = text in _CONTROL_TEXTS or any(
+        text.startswith(start) and text.endswith(end) for start, end in _CONTROL_ENDS
+    )
+    if token.special or looks_control:
+        return text, gguf.TokenType.CONTROL
+    return text.replace("\u2581", " "), gguf.TokenType.USER_DEFINED
+
+
+def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
+    """llama.cpp's name for how a tokenizer.json splits text before merging.
+
+    Raises:
+        ConvertError: a split that is not one of the supported models'.
+    """
+    pre = description.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    kinds = [step.get("type") for step in steps]
+    byte_level_splits = steps[-1].get("type") == "ByteLevel" and steps[-1].get("use_regex", True)
+    if kinds == ["ByteLevel"] and byte_level_splits:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and byte_level_splits:
+        return "smollm"
+    if kinds == ["Split", "ByteLevel"] and not byte_level_splits:
+        name = _SPLITS.get(steps[0]["pattern"].get("Regex", ""))
+        if name:
+            return name
+    raise ConvertError(
+        f"{folder}/tokenizer.json: it splits text in a way that is not known here:"
+        f" {json.dumps(pre)[:300]}"
+    )
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter, folder: Path, vocab_size: int) -> None:
+    """Llama 2's kind of vocabulary, with byte fallback."""
+    vocab = gguf.LlamaHfVocab(folder)
+    tokens = list(vocab.all_tokens())
+    tokens += [
+        (f"[PAD{id_}]".encode(), -1000.0, gguf.TokenType.UNUSED)
+        for id_ in range(len(tokens), vocab_size)
+    ]
+    texts, scores, types = (list(column) for column in zip(*tokens, strict=True))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(texts)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    gguf.SpecialVocab(folder, n_vocab=len(texts)).add_to_gguf(writer, quiet=True)

@@ -1,0 +1,124 @@
+"""models/manifest.json: what each GGUF file is, of what it was made, and its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runtime.atomic import replacing
+from runtime.errors import SetupError
+
+FILE_NAME = "manifest.json"
+
+Role = Literal["base", "merged", "adapter", "importance"]
+
+
+class Entry(BaseModel):
+    """One file.
+
+    Attributes:
+        path: relative to the manifest's folder.
+        role: "base", "merged" (base and adapter in one), "adapter" (on the base), or
+            "importance" (an importance matrix).
+        base: name of the base model, such as "Qwen3-1.7B".
+        subject: whom it serves; None for a base.
+        quantization: llama.cpp's name of the type, such as "Q4_K_M".
+        size, sha256: of the file, in bytes and in hex.
+        adapter: the PEFT folder it was made of, or None.
+        importance: SHA-256 of the importance matrix it was quantized with, or None.
+        inputs: fingerprint of all that it was made of and how; the same inputs need no
+            second export.
+        made_with: versions of the packages that made it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    role: Role
+    base: str
+    subject: str | None = None
+    quantization: str
+    size: int
+    sha256: str
+    adapter: str | None = None
+    importance: str | None = None
+    inputs: str
+    made_with: dict[str, str]
+
+
+class Manifest(BaseModel):
+    """All files of a folder."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    files: list[Entry] = []
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """The manifest of a folder; empty if there is none.
+
+        Raises:
+            SetupError: it cannot be read or is not a manifest.
+        """
+        path = folder / FILE_NAME
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValidationError) as error:
+            problem = str(error).replace("\n", " ")
+            raise SetupError(
+                f"{path}: not a manifest ({problem}); delete it and export again"
+            ) from None
+
+    def save(self, folder: Path) -> None:
+        """Write it whole or not at all. Raises OSError."""
+        with replacing(folder / FILE_NAME) as partial:
+            partial.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
+
+    def put(self, entry: Entry) -> None:
+        """Add an entry, in place of one with the same path."""
+        self.files = sorted(
+            [*(e for e in self.files if e.path != entry.path), entry], key=lambda e: e.path
+        )
+
+    def find(self, path: str) -> Entry | None:
+        """The entry of a path, or None."""
+        return next((entry for entry in self.files if entry.path == path), None)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def problem_with(folder: Path, entry: Entry) -> str:
+    """What is wrong with the file of an entry, or ""."""
+    path = folder / entry.path
+    if not path.is_file():
+        return f"{path}: missing, though {FILE_NAME} lists it"
+    size = path.stat().st_size
+    if size != entry.size:
+        return f"{path}: {size} bytes, but {FILE_NAME} says {entry.size}: truncated or replaced"
+    if sha256(path) != entry.sha256:
+        return f"{path}: altered since {FILE_NAME} was written (its SHA-256 differs)"
+    return ""
+
+
+def verify(folder: Path, entries: Iterable[Entry]) -> None:
+    """Check files against their entries, several at a time.
+
+    Raises:
+        SetupError: names every file that is missing, truncated or altered.
+    """
+    with ThreadPoolExecutor() as pool:
+        problems = [p for p in pool.map(lambda e: problem_with(folder, e), entries) if p]
+    if problems:
+        raise SetupError("\n".join([*problems, "export again (python -m convert.export_gguf)"]))
