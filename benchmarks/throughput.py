@@ -141,6 +141,7 @@ class OneByOne:
             n_ctx=MAX_INPUT_TOKENS + new_tokens,
             n_threads=threads,
             n_threads_batch=threads,
+            flash_attn=True,  # as the pipeline has it, and faster than without
             verbose=False,
         )
 
@@ -197,7 +198,9 @@ class Ceiling:
     def _cache(self, n: int, length: int) -> None:
         self._context.clear_all()
         for slot in range(n):
-            self._call(np.arange(length), np.full(length, slot), 0)
+            for first in range(0, length, self._batch.capacity):
+                piece = np.arange(first, min(length, first + self._batch.capacity))
+                self._call(piece, np.full(len(piece), slot), 0)
 
     def _prefill(self, n: int, length: int, prefix: int) -> float:
         self._cache(n, prefix)

@@ -147,7 +147,7 @@ class Adapter:
                 f"it adds to a weight of shape {(b.shape[0], a.shape[1])}, but {target} of"
                 f" {self._base.path} is {shape}: was the adapter trained on another base?",
             )
-        for part, stored in found.items():
+        for stored in found.values():
             if not np.isfinite(stored.read_f32()).all():
                 raise self._fault(stored, "it has NaN or infinite values")
         magnitude = None

@@ -86,9 +86,7 @@ def read_index(path: Path) -> dict[str, StoredTensor]:
                 raise ValueError(f"its header of {length} bytes is longer than the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        tensors = {
-            name: _entry(path, name, entry, 8 + length) for name, entry in header.items()
-        }
+        tensors = {name: _entry(path, name, entry, 8 + length) for name, entry in header.items()}
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:

@@ -167,7 +167,10 @@ class CheckpointSource(Source):
                     )
                 if name == "output.weight" and self.config.get("tie_word_embeddings"):
                     continue
-                yield name, SourceTensor(name, stored.shape, stored.type, self._reader(name, stored))
+                yield (
+                    name,
+                    SourceTensor(name, stored.shape, stored.type, self._reader(name, stored)),
+                )
 
     def _reader(self, name: str, stored: StoredTensor) -> Callable[[], np.ndarray]:
         return lambda: self.reorder_rows(name, stored.read())
@@ -243,9 +246,10 @@ class CheckpointSource(Source):
             writer.add_rope_dimension_count(self._head_dim)
 
     def _add_rope_scaling(self, writer: gguf.GGUFWriter, rope: dict[str, Any]) -> None:
-        kind, factor = rope["rope_type"], rope.get("factor")
+        kind = rope["rope_type"]
         if kind in (None, "default", "llama3"):  # llama3's factors are a tensor
             return
+        factor = float(rope.get("factor") or 1.0)
         if kind == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(factor)

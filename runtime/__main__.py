@@ -232,7 +232,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 index, fingerprint = entry.pop("index"), entry.pop("fingerprint")
-            except (ValueError, KeyError, AttributeError):
+            except (ValueError, KeyError, AttributeError, TypeError):
                 continue  # blank, or cut short by a kill
             if index in range(len(self.questions)) and fingerprint == self._fingerprint(index):
                 self.answers[index] = entry

@@ -14,7 +14,7 @@ _THINK_TAG = re.compile(r"</?think>")
 _END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|end_of_text)\|>|</s>")
 _TEMPLATE_TOKEN = re.compile(r"<\|[A-Za-z0-9_ ]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>")
 _LABEL = re.compile(
-    r"^\s*(?:(?:assistant|answer|final answer|a)\s*[:：]\s*|assistant\s*\n+"
+    r"^\s*(?:(?:assistant|answer|final answer)\s*[:：]\s*|assistant\s*\n+"
     r"|(?:答案|回答|答)\s*[:：]\s*)",
     re.IGNORECASE,
 )
@@ -23,26 +23,31 @@ _LOOP = re.compile(r"([^\n]{4,120}?)\1{3,}")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
-def clean(text: str, question: str = "") -> str:
+def clean(text: str, question: str = "", cut: bool = False) -> str:
     """The answer in a model's text: at most 5,000 characters, empty only if `text` is.
+
+    Args:
+        text: what the model wrote.
+        question: what it was asked, to tell an echo of it.
+        cut: the text ends where the model was stopped, maybe in the middle of a repeat.
 
     Drops think blocks, template tokens, an echo of the question, labels such as
     "Answer:", repeated lines, sentences and phrases, and superfluous white space.
     """
     for attempt in (_without_thinking(text), _THINK_TAG.sub(" ", text)):
-        answer = _tidy(attempt, question)
+        answer = _tidy(attempt, question, cut)
         if answer:
             return answer[:MAX_CHARS].rstrip()
     return text.strip()[:MAX_CHARS]
 
 
-def _tidy(text: str, question: str) -> str:
+def _tidy(text: str, question: str, cut: bool) -> str:
     ended = _END_OF_TURN.search(text)
     if ended and text[: ended.start()].strip():
         text = text[: ended.start()]
     text = _TEMPLATE_TOKEN.sub("", text)
     text = _without_label(_without_echo(_without_label(text), question))
-    text = _without_repeats(_LOOP.sub(_once, text))
+    text = _without_repeats(_LOOP.sub(_once, text), cut)
     text = re.sub(r"[ \t\u3000]+", " ", text)
     return re.sub(r" ?\n ?(?:\n ?)+", "\n\n", text).strip()
 
@@ -93,36 +98,38 @@ def _once(loop: re.Match[str]) -> str:
     return loop[1] if any(c.isalpha() for c in loop[1]) else loop[0]
 
 
-def _without_repeats(text: str) -> str:
+def _without_repeats(text: str, cut: bool) -> str:
     seen: set[str] = set()
-    lines = [
-        _without_repeated_sentences(line, seen) for line in _drop_repeats(text.split("\n"), set())
-    ]
-    return "\n".join(lines)
+    lines = _drop_repeats(text.split("\n"), set())
+    kept = [_without_repeated_sentences(line, seen) for line in lines[:-1]]
+    return "\n".join([*kept, _without_repeated_sentences(lines[-1], seen, cut)])
 
 
-def _without_repeated_sentences(line: str, seen: set[str]) -> str:
+def _without_repeated_sentences(line: str, seen: set[str], cut: bool = False) -> str:
     ends = [match.end() for match in _SENTENCE_END.finditer(line)]
     starts = [0, *ends]
     sentences = [line[a:b] for a, b in zip(starts, [*ends, len(line)], strict=True)]
+    if cut:
+        last = _key(sentences[-1])
+        begun = seen.union(map(_key, sentences[:-1]))
+        if len(last) >= _LONG and any(earlier.startswith(last) for earlier in begun):
+            sentences.pop()
     return "".join(_drop_repeats(sentences, seen))
 
 
 def _drop_repeats(parts: list[str], seen: set[str]) -> list[str]:
-    """Parts that say something new. A last part cut short in the middle of a repeat goes too."""
+    """Parts that say something new."""
     kept: list[str] = []
     previous = ""
-    for number, part in enumerate(parts):
-        key = " ".join(part.split()).casefold()
-        repeated = key and (key == previous or (len(key) >= _LONG and key in seen))
-        cut_short = (
-            number == len(parts) - 1
-            and len(key) >= _LONG
-            and any(earlier.startswith(key) for earlier in seen)
-        )
-        if not repeated and not cut_short:
+    for part in parts:
+        key = _key(part)
+        if not key or not (key == previous or (len(key) >= _LONG and key in seen)):
             kept.append(part)
         if key:
             previous = key
             seen.add(key)
     return kept
+
+
+def _key(part: str) -> str:
+    return " ".join(part.split()).casefold()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from runtime import demo
 from runtime.errors import SetupError
-from runtime.routing import SUBJECTS, Route
 from runtime.quantize import TYPES
+from runtime.routing import SUBJECTS, Route
 from runtime.settings import Settings
 
 DEMO = "demo"

@@ -3,7 +3,9 @@
 The guard is an audit hook (PEP 578): Python reports every connection and every name lookup
 to it before it is made. A hook cannot be removed, so it is installed once, with the first
 guard, and looks whether a guard is active. It sees this process alone, and Python's own
-sockets alone: a child process, or C code that opens sockets itself, it does not see.
+sockets alone: a child process, or C code that opens sockets itself, it does not see. Who
+connects is told by the stack, so that what a library does in a thread of its own is stopped
+only by "process".
 """
 
 from __future__ import annotations
@@ -138,6 +140,8 @@ def _is_local(host: str) -> bool:
 def _called_by_guarded(frame: FrameType | None) -> bool:
     while frame is not None:
         library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if library == "logging":  # where log lines go is the caller's business
+            return False
         if library in GUARDED_LIBRARIES or frame.f_code.co_filename.startswith(_OURS):
             return True
         frame = frame.f_back

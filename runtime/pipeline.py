@@ -135,7 +135,8 @@ class Pipeline:
     def stream(self, questions: Any) -> Iterator[Answer]:
         """The same answers as soon as each is there; `index` tells which it is.
 
-        Until it is used up or closed the pipeline is busy.
+        Until it is used up or closed the pipeline is busy; use it in the thread that
+        began it.
 
         Raises:
             TypeError: `questions` is no list.
@@ -166,7 +167,9 @@ class Pipeline:
                     if completion.finish_reason == "error":
                         yield _failed(index, question, completion.error)
                     else:
-                        yield Answer(index, question.id, clean(completion.text, question.text))
+                        cut = completion.finish_reason == "length"
+                        text = clean(completion.text, question.text, cut)
+                        yield Answer(index, question.id, text)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -215,7 +218,7 @@ class Pipeline:
         text, longest = question.text, limit * _CHARS_PER_TOKEN
         if len(text) > longest:
             text = text[: longest // 2] + text[-longest // 2 :]
-        tokens = self.engines[route.model].model.tokenize(text)
+        tokens = self.engines[route.model].model.tokenize(text, follows=True)
         prompt, cut = fit(head, tokens, tail, limit)
         if cut or len(text) < len(question.text):
             log.warning(
@@ -329,7 +332,7 @@ def _tokenized_frame(settings: Settings, model: Model, subject: str) -> tuple[li
     template = model.metadata("tokenizer.chat_template")
     rendered = frame(template, subject, model.special_text("bos"), model.special_text("eos"))
     head = model.tokenize(rendered.head, special=True)
-    tail = model.tokenize(rendered.tail, special=True)
+    tail = model.tokenize(rendered.tail, special=True, follows=True)
     bos = model.bos_to_add
     if bos is not None and head[:1] != [bos]:
         head = [bos, *head]

@@ -5,12 +5,15 @@ The one source of templates for serving and training.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.errors import SetupError
@@ -63,8 +66,8 @@ def frame(template: str | None, subject: str, bos: str = "", eos: str = "") -> F
     for messages in ([system, user], [both]):
         try:
             text = _render(template or _PLAIN_TEMPLATE, messages, bos, eos)
-        except (TemplateError, TypeError, ValueError) as error:
-            problem = problem or str(error)
+        except Exception as error:  # a template is a program: it may fail in any way
+            problem = problem or f"{type(error).__name__}: {error}"
             continue
         if text.count(_MARK) == 1:
             head, tail = text.split(_MARK)
@@ -73,13 +76,26 @@ def frame(template: str | None, subject: str, bos: str = "", eos: str = "") -> F
     raise SetupError(f"the model's chat template cannot be used: {problem}")
 
 
+class _Generation(Extension):
+    """`{% generation %}` marks the assistant's words for training; here it shows them."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja's own spelling)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _render(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
     def raise_exception(message: str) -> NoReturn:
         raise TemplateError(message)
 
     # The environment and the names in it are those of transformers' chat templates.
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, _Generation]
+    )
+    environment.filters["tojson"] = lambda value, **options: json.dumps(
+        value, **{"ensure_ascii": False, **options}
     )
     environment.globals.update(
         raise_exception=raise_exception,

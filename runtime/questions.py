@@ -7,6 +7,7 @@ and costs nobody else an answer.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -133,7 +134,12 @@ def _from_json(text: str | bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON value")
 
-    return json.loads(text, parse_constant=refuse)
+    def finite(number: str) -> float:
+        if math.isinf(value := float(number)):
+            raise ValueError(f"{number} is too large a number")
+        return value
+
+    return json.loads(text, parse_constant=refuse, parse_float=finite)
 
 
 def _note_duplicates(questions: list[Question]) -> list[Question]:

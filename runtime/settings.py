@@ -62,7 +62,13 @@ class Settings(BaseSettings):
         "`auto` uses the GPU if llama.cpp was built for one, `cpu` never; `cuda:N` picks one.",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
-    num_threads: int = _knob(0, "0 to 512", "CPU threads; 0 is one per core.", ge=0, le=512)
+    num_threads: int = _knob(
+        0,
+        "0 to 512",
+        "CPU threads; 0 is one per core. Processes that share cores need fewer each.",
+        ge=0,
+        le=512,
+    )
     flash_attention: Literal["auto", "on", "off"] = _knob(
         "auto", "auto, on or off", "llama.cpp's flash attention."
     )

@@ -14,11 +14,13 @@ from runtime.settings import PROJECT_DIR
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _plain_environment() -> Iterator[None]:
     """Knobs set in the shell do not reach the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in Settings.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

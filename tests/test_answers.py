@@ -38,9 +38,10 @@ from runtime.answers import MAX_CHARS, clean
             "Paris is the capital.\nOf France.",
         ),
         (
-            "Paris is the capital of France. Paris is the capital of",
-            "Paris is the capital of France.",
+            "The value is 12 - 11.\n\nThe value is 12 - 1",
+            "The value is 12 - 11.\n\nThe value is 12 - 1",
         ),
+        ("A: Paris", "A: Paris"),
         ("The Titanic: The Titanic: The Titanic: The Titanic: The", "The Titanic: The"),
         ("x = 2\ny = 3\nx = 2", "x = 2\ny = 3\nx = 2"),
         ("A googol is 1" + "0" * 100 + ".", "A googol is 1" + "0" * 100 + "."),
@@ -85,6 +86,12 @@ def test_an_answer_that_begins_with_the_words_of_the_question_stays(
     question: str, text: str
 ) -> None:
     assert clean(text, question) == text
+
+
+def test_a_text_that_was_stopped_in_a_repeat_loses_the_half_of_it() -> None:
+    text = "Paris is the capital of France. Paris is the capital of"
+    assert clean(text, cut=True) == "Paris is the capital of France."
+    assert clean(text, cut=False) == text
 
 
 def test_an_answer_has_at_most_5000_characters() -> None:

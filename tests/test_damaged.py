@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import gguf
 import pytest
 
 from runtime.settings import PROJECT_DIR
+from tests.ggufs import write_adapter
 
 TRY = """
 import sys
@@ -22,13 +24,27 @@ except RuntimeError as error:
 """
 
 
-def load(path: Path) -> str:
+def load(path: Path, **environment: str) -> str:
     """What loading says, in a process of its own so that a crash is seen as one."""
     result = subprocess.run(
-        [sys.executable, "-c", TRY, str(path)], capture_output=True, text=True, cwd=PROJECT_DIR
+        [sys.executable, "-c", TRY, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_DIR,
+        env={**os.environ, **environment},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def test_a_damaged_adapter(demo_model: Path, tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "damaged.gguf")
+    content = bytearray(path.read_bytes())
+    name = b"blk.0.attn_q.weight.lora_a"
+    type_at = content.index(name) + len(name) + 4 + 2 * 8  # behind the dimensions
+    content[type_at : type_at + 4] = struct.pack("<I", 26)  # I32 instead of F32
+    path.write_bytes(content)
+    assert "damaged.gguf" in load(demo_model, PEFT_ADAPTER_PATH=str(path))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0000001, 0.001, 0.02, 0.5, 0.999999])

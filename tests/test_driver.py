@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime import Answer
+from runtime.__main__ import Journal
+from runtime.questions import parse, read_file
 from runtime.settings import PROJECT_DIR, knobs
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, small_settings
 
 pytestmark = pytest.mark.usefixtures("demo_model")
 
@@ -73,13 +77,17 @@ def test_it_draws_no_progress_bar_in_a_pipe() -> None:
 def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
     questions = write_questions(tmp_path / "q.jsonl", 3)
     lines = questions.read_bytes().split(b"\n")
-    lines[1:1] = [b'{"questionID": 7, "question"', b'{"questionID": NaN, "question": "x"}', b"\xff"]
+    lines[1:1] = [
+        b'{"questionID": 7, "question"',
+        b'{"questionID": 1e999, "question": "x"}',
+        b"\xff",
+    ]
     questions.write_bytes(b"\n".join(lines))
     result = run("--input", questions, "--output", tmp_path / "a")
     answers = [a["answer"] for a in read(tmp_path / "a")]
     assert [a.startswith("ERROR") for a in answers] == [False, True, True, True, False, False]
     assert answers[1].startswith("ERROR: not answered: line 2 is not JSON (Expecting")
-    assert answers[2] == "ERROR: not answered: line 3 is not JSON (NaN is no JSON value)"
+    assert answers[2] == "ERROR: not answered: line 3 is not JSON (1e999 is too large a number)"
     assert answers[3] == "ERROR: not answered: line 4 is not UTF-8"
     assert "3 could not be answered" in result.stderr
 
@@ -101,7 +109,7 @@ def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not target.exists()
-    kept = {entry["index"]: entry["answer"] for entry in read(partial)[:-1]}
+    kept = {entry["index"]: entry["answer"] for entry in read(partial)}
     assert 0 < len(kept) < 120
     with partial.open("a", encoding="utf-8") as file:
         file.write('{"index": 119, "cut sho')  # as a kill in the middle of a line leaves it
@@ -111,19 +119,36 @@ def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> No
 
     result = run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="48")
     assert "answers kept from" in result.stderr
-    assert f"{len(kept)} questions in" not in result.stderr
+    assert f"{120 - len(kept)} questions in" in result.stderr
     answers = read(target)
     assert [a["questionID"] for a in answers] == list(range(120))
     assert {index: answers[index]["answer"] for index in kept} == kept
     assert not partial.exists()
 
 
-def test_resume_does_not_mix_answers_of_other_questions_or_settings(tmp_path: Path) -> None:
-    questions = write_questions(tmp_path / "q.jsonl", 2)
-    line = {"index": 0, "fingerprint": "of another question", "questionID": 0, "answer": "old"}
-    (tmp_path / "a.partial").write_text(json.dumps(line), encoding="utf-8")
-    run("--input", questions, "--output", tmp_path / "a", "--resume")
-    assert read(tmp_path / "a")[0]["answer"] != "old"
+@pytest.mark.parametrize("change", ["nothing", "a question", "a setting"])
+def test_resume_keeps_answers_only_of_the_same_questions_and_settings(
+    tmp_path: Path, change: str
+) -> None:
+    parsed = read_file(write_questions(tmp_path / "q.jsonl", 2))
+    settings = small_settings()
+    with Journal(tmp_path / "a", parsed, settings, resume=False) as journal:
+        journal.write(0, Answer(0, 0, "kept"))
+    if change == "a question":
+        parsed[0] = replace(parsed[0], text="Another?")
+    if change == "a setting":
+        settings = small_settings(top_k=7)
+    with Journal(tmp_path / "a", parsed, settings, resume=True) as journal:
+        kept = journal.answers
+    assert kept == ({0: {"questionID": 0, "answer": "kept"}} if change == "nothing" else {})
+
+
+def test_what_could_not_be_answered_is_tried_again(tmp_path: Path) -> None:
+    parsed = parse([{"questionID": 1, "question": "x"}])
+    with Journal(tmp_path / "a", parsed, small_settings(), resume=False) as journal:
+        journal.write(0, Answer(0, 1, "ERROR: not answered", "no room"))
+    with Journal(tmp_path / "a", parsed, small_settings(), resume=True) as journal:
+        assert journal.answers == {}
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,8 @@ def test_a_shared_prefix_does_not_change_the_answers(demo_model: Path) -> None:
     with Engine.load(demo_model, slots=4, cells_per_slot=256) as fresh:
         head = "You are a careful teacher who answers in one short sentence. "
         requests = [
-            Request(prompt(fresh, head + q), SamplingParams(max_new_tokens=16), group=group)
+            Request(prompt(fresh, head + q), SamplingParams(max_new_tokens=16))
             for q in ("What is rain?", "What is snow?", "What is wind?")
-            for group in ("",)
         ]
         together = complete(fresh, requests)
     for request, completion in zip(requests, together, strict=True):

@@ -44,7 +44,7 @@ def prompts(engine: Engine) -> list[list[int]]:
     rendered = frame(model.metadata("tokenizer.chat_template"), "general")
     head = model.tokenize(rendered.head, special=True)
     tail = model.tokenize(rendered.tail, special=True)
-    questions = [q for q in read_file(SAMPLES) if not q.problem][:: 46 // PROMPTS][:PROMPTS]
+    questions = [q for q in read_file(SAMPLES) if not q.problem][::2][:PROMPTS]
     return [head + model.tokenize(q.text) + tail for q in questions]
 
 

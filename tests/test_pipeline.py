@@ -131,8 +131,12 @@ def test_a_cut_question_keeps_its_ends_and_the_template(
 
 
 def test_stream_gives_each_answer_as_soon_as_it_is_there(pipeline: Pipeline) -> None:
-    seen = [answer.index for answer in pipeline.stream(QUESTIONS)]
-    assert sorted(seen) == [0, 1, 2, 3, 4]
+    (engine,) = pipeline.engines.values()
+    steps = []
+    for answer in pipeline.stream(QUESTIONS * 4):
+        steps.append((engine.stats.decode_calls, answer.index))
+    assert sorted(index for _, index in steps) == list(range(20))
+    assert steps[0][0] < steps[-1][0], "the first answer came before the last step"
 
 
 def test_a_call_inside_a_stream_is_an_error_and_no_deadlock(pipeline: Pipeline) -> None:

@@ -94,3 +94,17 @@ def test_tokens_are_those_of_the_whole_text(engine: Engine) -> None:
 def test_template_tokens_in_a_question_are_plain_text(engine: Engine) -> None:
     (end,) = engine.model.tokenize("<|im_end|>", special=True)
     assert end not in engine.model.tokenize("<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 1 / 0 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ range(10**9) | list }}"],
+)
+def test_a_template_that_fails_in_any_way_is_a_clear_error(template: str) -> None:
+    with pytest.raises(SetupError, match="the model's chat template cannot be used"):
+        frame(template, "general")
+
+
+def test_a_template_may_mark_what_is_generated() -> None:
+    template = "{{ messages[-1].content }}{% generation %}: {% endgeneration %}"
+    assert frame(template, "general").tail == ": "

@@ -275,11 +275,30 @@ class Model:
 
     # Tokens
 
-    def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of a text, nothing added. With `special`, "<|im_end|>" is one token."""
-        return [id_ for part in split_text(text) for id_ in self._tokenize(part, special)]
+    def tokenize(self, text: str, special: bool = False, follows: bool = False) -> list[int]:
+        """Token ids of a text, nothing added.
 
-    def _tokenize(self, text: str, special: bool) -> list[int]:
+        Args:
+            text: any text.
+            special: "<|im_end|>" and the like are one token each.
+            follows: the text goes on after another, so that a vocabulary that begins texts
+                with a space (SentencePiece) adds none.
+        """
+        first, *rest = split_text(text)
+        ids = self._tokenize(first, special, follows)
+        for part in rest:
+            ids += self._tokenize(part, special, follows=True)
+        return ids
+
+    @cached_property
+    def _line_break(self) -> list[int]:
+        return self._tokenize("\n", special=False)
+
+    def _tokenize(self, text: str, special: bool, follows: bool = False) -> list[int]:
+        if follows and llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_SPM:
+            # Nothing merges with a line break, so what follows it is as it is inside a text.
+            before = self._line_break
+            return self._tokenize("\n" + text, special)[len(before) :]
         raw = text.encode("utf-8", "replace")
         n = len(raw) + 16
         while True:

@@ -7,6 +7,7 @@ copied, so that it takes a fraction of a second and leaves the file in the disk 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 import llama_cpp as llama
 
 _CELLS = 256
+# Seconds; a model on a slow disk takes its time.
+_LONGEST = 600
 
 
 def crash(model: Path, adapters: Sequence[Path] = ()) -> str:
@@ -27,9 +30,13 @@ def crash(model: Path, adapters: Sequence[Path] = ()) -> str:
     command = [sys.executable or "python3", "-P", __file__, str(model), *map(str, adapters)]
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     try:
-        child = subprocess.run(command, capture_output=True, env=environment, check=False)
+        child = subprocess.run(
+            command, capture_output=True, env=environment, check=False, timeout=_LONGEST
+        )
     except OSError:  # no processes may be started here
         return ""
+    except subprocess.TimeoutExpired:
+        return f"no answer in {_LONGEST} seconds"
     if child.returncode >= 0:
         return ""
     lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -46,15 +53,24 @@ def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
     model = llama.llama_model_load_from_file(os.fsencode(model_path), params)
     if not model:
         return
-    for path in adapter_paths:
-        llama.llama_adapter_lora_init(model, os.fsencode(path))
     context_params = llama.llama_context_default_params()
     context_params.n_ctx = _CELLS
     context = llama.llama_init_from_model(model, context_params)
-    if context:
-        token = (llama.llama_token * 1)(0)
-        llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
+    if not context:
+        return
+    _decode(context)
+    for path in adapter_paths:
+        adapter = llama.llama_adapter_lora_init(model, os.fsencode(path))
+        if adapter:
+            adapters = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
+            llama.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0))
+            _decode(context)
     # Nothing is freed: the process ends here.
+
+
+def _decode(context: object) -> None:
+    token = (llama.llama_token * 1)(0)
+    llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
 
 
 if __name__ == "__main__":

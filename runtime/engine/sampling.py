@@ -53,7 +53,7 @@ def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:
 def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
     """Ids of the k largest logits of each row, best first: [rows, vocab] -> [rows, k].
 
-    Equal logits are ordered by id, so that the result does not depend on the method.
+    Equal logits among them are ordered by id.
     """
     rows, vocab = logits.shape
     if k <= 0 or k >= vocab:
