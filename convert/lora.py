@@ -117,14 +117,17 @@ class Adapter:
     def _replace(self, name: str, stored: StoredTensor) -> None:
         saved = self.config.get("modules_to_save") or []
         module = name.removesuffix(".weight")
-        if not any(module == m or module.endswith(f".{m}") for m in saved):
+        copied = module.endswith(".base_layer")  # peft keeps an adapted embedding beside it
+        module = module.removesuffix(".base_layer")
+        if not copied and not any(module == m or module.endswith(f".{m}") for m in saved):
             raise self._fault(stored, "neither a LoRA matrix nor one of modules_to_save")
         target = self._target(module, stored)
         if stored.shape != self._base.tensors[target].shape:
             raise self._fault(
                 stored, f"its shape {stored.shape} is not {self._base.tensors[target].shape}"
             )
-        self.replaced[target] = stored
+        if not copied:
+            self.replaced[target] = stored
 
     def _delta(self, module: str, found: dict[str, StoredTensor]) -> Delta:
         some = next(iter(found.values()))

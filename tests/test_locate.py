@@ -96,7 +96,7 @@ def test_adapters_by_knob_by_folder_and_for_the_rest(tmp_path: Path) -> None:
             "PEFT_ADAPTER_HISTORY=none.gguf: no such file",
         ),
         ({"adapters_base_dir": Path("none")}, "ADAPTERS_BASE_DIR=none: no such folder"),
-        ({"peft_adapter_path": Path("tests")}, "PEFT_ADAPTER_PATH=tests is a folder"),
+        ({"peft_adapter_path": Path("tests")}, "PEFT_ADAPTER_PATH=tests: no PEFT folder"),
     ],
 )
 def test_a_wrong_adapter_is_named(

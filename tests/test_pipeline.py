@@ -213,7 +213,7 @@ def test_little_memory_means_fewer_slots(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Little:
-        available = 200 * 2**20
+        available = 300 * 2**20
 
     monkeypatch.setattr("psutil.virtual_memory", Little)
     with loadPipeline(small_settings(batch_size=48)) as pipeline:

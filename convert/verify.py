@@ -1,0 +1,232 @@
+"""`python -m convert.verify BASE LORA FILE`: does a GGUF file say what the PEFT model says?
+
+Runs the same prompts through the base with its adapter in transformers (float32, on the CPU)
+and through the GGUF file in llama.cpp, and compares the predictions at every token:
+Kullback-Leibler divergence, agreement on the likeliest token, and the perplexity of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from tqdm import tqdm
+
+from convert.command import run
+from convert.errors import ConvertError
+from convert.locate import find_base
+from runtime.engine.batch import Batch
+from runtime.engine.model import Context, Model, physical_cores
+from runtime.prompts import frame
+from runtime.questions import read_file
+from runtime.routing import subject_of
+from runtime.settings import PROJECT_DIR, Settings
+
+# Tokens of a prompt that are compared; more would only take longer.
+_LONGEST = 256
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' predictions at the same tokens.
+
+    Attributes:
+        divergence: KL divergence of the second from the first, in nats, float64 [tokens].
+        same_top: whether both have the same likeliest token, bool [tokens].
+        surprise: -log p of the true next token in both, in nats, float64 [2, tokens].
+        largest_error: largest difference of logits, as a share of the largest logit.
+    """
+
+    divergence: np.ndarray
+    same_top: np.ndarray
+    surprise: np.ndarray
+    largest_error: float
+
+    def report(self) -> str:
+        """The figures as text."""
+        ours, theirs = np.exp(self.surprise.mean(axis=1))
+        percentiles = np.percentile(self.divergence, [50, 99, 100])
+        return "\n".join(
+            [
+                f"tokens compared       {len(self.divergence)}",
+                f"KL divergence         mean {self.divergence.mean():.6f} nats, median"
+                f" {percentiles[0]:.6f}, 99 % {percentiles[1]:.6f}, largest {percentiles[2]:.6f}",
+                f"same likeliest token  {self.same_top.mean():.2%}",
+                f"perplexity            {ours:.4f} in transformers, {theirs:.4f} in llama.cpp",
+                f"largest logit error   {self.largest_error:.2e} of the largest logit",
+            ]
+        )
+
+
+def compare(
+    reference: Callable[[Sequence[int]], np.ndarray],
+    candidate: Callable[[Sequence[int]], np.ndarray],
+    prompts: Sequence[Sequence[int]],
+) -> Comparison:
+    """Compare two models, each a function from token ids to logits [tokens, vocab]."""
+    divergence, same, surprise, errors = [], [], [], []
+    for prompt in tqdm(prompts, unit="prompt", desc="compare", disable=None):
+        first, second = reference(prompt), candidate(prompt)
+        width = min(first.shape[1], second.shape[1])
+        first, second = first[:, :width].astype(np.float64), second[:, :width].astype(np.float64)
+        errors.append(np.abs(first - second).max() / np.abs(first).max())
+        log_p, log_q = _log_softmax(first), _log_softmax(second)
+        divergence.append((np.exp(log_p) * (log_p - log_q)).sum(axis=1))
+        same.append(first.argmax(axis=1) == second.argmax(axis=1))
+        rows, following = np.arange(len(prompt) - 1), np.asarray(prompt[1:])
+        surprise.append(np.stack([-log_p[rows, following], -log_q[rows, following]]))
+    return Comparison(
+        np.concatenate(divergence),
+        np.concatenate(same),
+        np.concatenate(surprise, axis=1),
+        max(errors),
+    )
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+class GgufModel:
+    """A GGUF file, with a GGUF adapter or without, as a function from ids to logits."""
+
+    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+        self.model = Model(path)
+        self._context = Context(self.model, 1, 0, _LONGEST, physical_cores(), "off", exact=True)
+        if adapter is not None:
+            self.model.load_adapter("adapter", adapter)
+            self._context.use_adapter("adapter")
+        self._batch = Batch(self._context.max_tokens)
+
+    def __call__(self, tokens: Sequence[int]) -> np.ndarray:
+        self._context.clear_all()
+        n = len(tokens)
+        return self._context.decode(self._batch.fill(tokens, np.arange(n), 0, 1), n).copy()
+
+    def close(self) -> None:
+        self.model.close()
+
+
+def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]], np.ndarray]:
+    """The base with a PEFT adapter in transformers, as a function from ids to logits.
+
+    Raises:
+        ConvertError: torch, transformers or peft is missing, or the model cannot be loaded.
+    """
+    try:
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+    except ImportError as error:
+        raise ConvertError(f"{error}: pip install 'subject-lora-serve[train]'") from None
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base.parent if base.is_file() else base,
+            gguf_file=base.name if base.is_file() else None,
+            dtype=torch.float32,
+            local_files_only=True,
+        )
+        if lora is not None:
+            model = PeftModel.from_pretrained(model, lora)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ConvertError(f"{lora or base}: transformers cannot load it ({error})") from None
+    model.eval()
+
+    def logits(tokens: Sequence[int]) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(model(torch.tensor([list(tokens)])).logits[0].float().numpy())
+
+    return logits
+
+
+def prompts_for(model: Model, questions: Path, most: int) -> list[list[int]]:
+    """Prompts as the runtime makes them, for the questions of a file."""
+    template = model.metadata("tokenizer.chat_template")
+    prompts: list[list[int]] = []
+    for question in read_file(questions):
+        if question.problem or len(prompts) == most:
+            continue
+        framed = frame(template, subject_of(question.subject))
+        tokens = model.tokenize(framed.head, special=True)
+        tokens += model.tokenize(question.text, follows=True)
+        tokens += model.tokenize(framed.tail, special=True, follows=True)
+        prompts.append(tokens[:_LONGEST])
+    return prompts
+
+
+def plot(comparison: Comparison, path: Path) -> None:
+    """Share of tokens over their KL divergence, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    values = np.maximum(comparison.divergence, 1e-12)
+    axes.hist(values, bins=np.geomspace(values.min() / 2, values.max() * 2, 40), color="#2f6fde")
+    axes.set_xscale("log")
+    axes.axvline(comparison.divergence.mean(), color="#d9480f", label="mean")
+    axes.set_xlabel("KL divergence of a prediction, nats")
+    axes.set_ylabel("tokens")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.verify", description=__doc__.partition(": ")[2].split("\n")[0]
+    )
+    parser.add_argument("base", help="the checkpoint, as for convert.export_gguf")
+    parser.add_argument("lora", help="the PEFT folder, or none")
+    parser.add_argument("file", type=Path, help="the GGUF file: merged, base or adapter")
+    parser.add_argument("--model", type=Path, help="GGUF base, if FILE is an adapter")
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        default=PROJECT_DIR / "data" / "sample_questions.jsonl",
+        help="JSON Lines of questions (default: the sample questions)",
+    )
+    parser.add_argument("--prompts", type=int, default=32, help="how many (default: 32)")
+    parser.add_argument("--plot", type=Path, help="write a picture to this PNG file")
+    return run(_verify, parser.parse_args())
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    base, _ = find_base(arguments.base, Settings.load())
+    lora = None if arguments.lora == "none" else Path(arguments.lora)
+    is_adapter = _kind(arguments.file) == "adapter"
+    if is_adapter and arguments.model is None:
+        raise ConvertError(f"{arguments.file} is an adapter: give its GGUF base with --model")
+    reference = transformers_model(base, lora)
+    if is_adapter:
+        candidate = GgufModel(arguments.model, arguments.file)
+    else:
+        candidate = GgufModel(arguments.file)
+    try:
+        prompts = prompts_for(candidate.model, arguments.questions, arguments.prompts)
+        comparison = compare(reference, candidate, prompts)
+    finally:
+        candidate.close()
+    print(comparison.report())
+    if arguments.plot:
+        plot(comparison, arguments.plot)
+    return 0
+
+
+def _kind(path: Path) -> str:
+    try:
+        field = gguf.GGUFReader(path).fields.get("general.type")
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
+    return "model" if field is None else str(field.contents())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
