@@ -16,6 +16,7 @@ from runtime.errors import SetupError
 def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command; what it raises for bad input is printed in a line. Returns the status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("gguf").setLevel(logging.WARNING)
     # Asked to end, clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -15,7 +15,6 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -31,7 +30,7 @@ from runtime.atomic import replacing, scratch
 from runtime.engine import EngineError
 from runtime.manifest import Entry, Manifest, Role, problem_with, sha256
 from runtime.quantize import TYPES, quantize
-from runtime.routing import SUBJECTS
+from runtime.routing import GENERAL, SUBJECTS
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,6 +73,7 @@ class Exporter:
             )
         self.options = options
         self.source: Source = open_source(base, name)
+        self._hashes: dict[Path, str] = {}
         options.folder.mkdir(parents=True, exist_ok=True)
 
     def export_base(self) -> Path:
@@ -173,22 +173,22 @@ class Exporter:
         parts: dict[str, object] = {
             "format": _FORMAT,
             "role": role,
-            "base": [_hash(path) for path in self.source.files()],
-            "adapter": [_hash(path) for path in adapter.files()] if adapter else None,
+            "base": [self._hash(path) for path in self.source.files()],
+            "adapter": [self._hash(path) for path in adapter.files()] if adapter else None,
         }
         if role == "adapter":  # of the base only its shape matters
             parts["base"] = {name: t.shape for name, t in self.source.tensors.items()}
         else:
             parts["type"] = options.type_name
-            parts["importance"] = options.importance and _hash(options.importance)
-            parts["calibration"] = [_hash(path) for path in options.calibration]
+            parts["importance"] = options.importance and self._hash(options.importance)
+            parts["calibration"] = [self._hash(path) for path in options.calibration]
             parts["llama_cpp"] = _versions()["llama_cpp_python"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-
-@cache
-def _hash(path: Path) -> str:
-    return sha256(path)
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:  # the base's files are large, and each export asks
+            self._hashes[path] = sha256(path)
+        return self._hashes[path]
 
 
 def _importance_path(target: Path) -> Path:
@@ -268,6 +268,12 @@ def _export(arguments: argparse.Namespace) -> int:
         except (ConvertError, EngineError, OSError) as error:
             print(f"error: {subject}: {explain(error)}", file=sys.stderr)
             failed += 1
+    roles = {(e.role, e.subject) for e in Manifest.load(options.folder).files}
+    if ("base", None) not in roles and ("merged", GENERAL) not in roles:
+        print(
+            "subjects without a file of their own need one for general, or the bare base: "
+            f"python -m convert.export_gguf --base {arguments.base}"
+        )
     return 1 if failed else 0
 
 

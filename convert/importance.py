@@ -169,7 +169,8 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
         for n in tqdm(range(n_chunks), unit="chunk", desc="importance", disable=None):
             context.clear_all()
             piece = tokens[n * CHUNK : (n + 1) * CHUNK]
-            context.decode(batch.fill(piece, np.arange(CHUNK), 0, np.arange(CHUNK) == CHUNK - 1), 0)
+            # Logits of all tokens are asked for, else the last layer would see only some.
+            context.decode(batch.fill(piece, np.arange(CHUNK), 0, 1), CHUNK)
             if failed:
                 raise failed[0]
             importance.chunks += 1

@@ -124,8 +124,11 @@ def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise ConvertError(f"{error}: pip install 'subject-lora-serve[train]'") from None
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             base.parent if base.is_file() else base,

@@ -15,7 +15,7 @@ from runtime.errors import SetupError
 
 FILE_NAME = "manifest.json"
 
-Role = Literal["base", "merged", "adapter", "importance"]
+Role = Literal["base", "merged", "adapter"]
 
 
 class Entry(BaseModel):
@@ -23,8 +23,7 @@ class Entry(BaseModel):
 
     Attributes:
         path: relative to the manifest's folder.
-        role: "base", "merged" (base and adapter in one), "adapter" (on the base), or
-            "importance" (an importance matrix).
+        role: "base", "merged" (base and adapter in one) or "adapter" (on the base).
         base: name of the base model, such as "Qwen3-1.7B".
         subject: whom it serves; None for a base.
         quantization: llama.cpp's name of the type, such as "Q4_K_M".
