@@ -2,6 +2,7 @@
 # make test   set up, then run the tests
 # make check  lint and types
 # make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
+# make reference  get llama.cpp's own converters, for the tests that compare with them
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 # llama-cpp-python is compiled on this machine: with CUDA where there is a GPU.
 export CMAKE_ARGS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo -DGGML_CUDA=on)
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench reference clean
 
 run: $(VENV)/.ready
 	MODEL_NAME=demo MIN_NEW_TOKENS=1 $(BIN)/python -m runtime \
@@ -26,6 +27,18 @@ check: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+# llama.cpp's own converters, which tests compare ours with; they come with the source
+# distribution of llama-cpp-python.
+reference: .reference/convert_hf_to_gguf.py
+
+.reference/convert_hf_to_gguf.py: $(BIN)/python
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: \
+		--dest .reference.part llama-cpp-python==0.3.36
+	mkdir -p .reference
+	tar -xzf .reference.part/*.tar.gz -C .reference --strip-components=3 \
+		'llama_cpp_python-0.3.36/vendor/llama.cpp'
+	rm -rf .reference.part
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -47,4 +60,4 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info answers.jsonl
+	rm -rf $(VENV) .reference .reference.part build *.egg-info answers.jsonl

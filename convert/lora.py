@@ -56,14 +56,11 @@ class Delta:
     scale: float
     magnitude: np.ndarray | None = None
 
-    def merge_into(self, weight: np.ndarray) -> np.ndarray:
-        """The merged weight, float32; `weight` (float32, [rows, columns]) is changed."""
-        # A block of rows at a time, so that the product needs little memory beside the weight.
-        for start in range(0, len(weight), 8192):
-            rows = slice(start, start + 8192)
-            weight[rows] += (self.scale * self.b[rows]) @ self.a
+    def merge_into(self, weight: np.ndarray, rows: slice) -> np.ndarray:
+        """Those rows of the merged weight; `weight` (float32, [len(rows), columns]) is changed."""
+        weight += (self.scale * self.b[rows]) @ self.a
         if self.magnitude is not None:
-            weight *= (self.magnitude / np.linalg.norm(weight, axis=1))[:, None]
+            weight *= (self.magnitude[rows] / np.linalg.norm(weight, axis=1))[:, None]
         return weight
 
 

@@ -21,7 +21,7 @@ from convert.errors import ConvertError
 Type = gguf.GGMLQuantizationType
 
 _TYPES: dict[str, Type] = {"F32": Type.F32, "F16": Type.F16, "BF16": Type.BF16}
-_NUMPY: dict[Type, Any] = {Type.F32: np.float32, Type.F16: np.float16, Type.BF16: np.uint16}
+NUMPY: dict[Type, Any] = {Type.F32: np.float32, Type.F16: np.float16, Type.BF16: np.uint16}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StoredTensor:
 
     def read(self) -> np.ndarray:
         """The data as stored: float32, float16, or uint16 with the bits of BF16."""
-        dtype = np.dtype(_NUMPY[self.type])
+        dtype = np.dtype(NUMPY[self.type])
         with self.path.open("rb") as file:
             file.seek(self.start)
             data = np.fromfile(file, dtype, (self.end - self.start) // dtype.itemsize)
@@ -107,6 +107,6 @@ def _entry(path: Path, name: str, entry: dict[str, Any], base: int) -> StoredTen
         )
     shape = tuple(int(n) for n in entry["shape"])
     start, end = (base + int(n) for n in entry["data_offsets"])
-    if end - start != int(np.prod(shape, dtype=np.int64)) * np.dtype(_NUMPY[type_]).itemsize:
+    if end - start != int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY[type_]).itemsize:
         raise ConvertError(f"{path}: tensor {name} has {end - start} bytes, not those of {shape}")
     return StoredTensor(path, name, type_, shape, start, end)

@@ -1,0 +1,131 @@
+"""Our GGUF files are those of llama.cpp's own converters.
+
+llama.cpp's scripts come with llama-cpp-python's source distribution; `make reference` gets it.
+Differences that are meant: rope_freqs.weight is computed with numpy, not torch, and differs in
+the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from convert.lora import Adapter
+from convert.sources import open_source
+from convert.writing import write_adapter, write_model
+from runtime.engine.model import Model
+from runtime.settings import PROJECT_DIR
+from tests.checkpoints import CONFIGS, save_checkpoint, save_lora
+from tests.test_convert import TEXTS
+
+SOURCE = Path(os.environ.get("LLAMA_CPP_SOURCE", PROJECT_DIR / ".reference"))
+TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not TOKENIZER.is_dir(), reason=f"no Qwen3 tokenizer at {TOKENIZER}"),
+]
+needs_source = pytest.mark.skipif(
+    not (SOURCE / "convert_hf_to_gguf.py").is_file(),
+    reason=f"no llama.cpp source at {SOURCE}: make reference, or set LLAMA_CPP_SOURCE",
+)
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0} | {
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(TOKENIZER)
+
+
+def run_script(name: str, *arguments: str | Path) -> None:
+    command = [sys.executable, SOURCE / name, *arguments]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    fields = gguf.GGUFReader(path).fields
+    return {
+        key: (field.types, field.contents())
+        for key, field in fields.items()
+        if not key.startswith("GGUF.")
+    }
+
+
+def assert_same_file(ours: Path, theirs: Path) -> None:
+    """The same tensors (name, shape, type, bytes) and the same metadata."""
+    assert metadata(ours) == metadata(theirs)
+    a, b = ({t.name: t for t in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert tensor.tensor_type == b[name].tensor_type, name
+        assert tensor.shape.tolist() == b[name].shape.tolist(), name
+        if name == "rope_freqs.weight":
+            assert np.allclose(tensor.data, b[name].data, rtol=1e-6)
+        else:
+            same = np.array_equal(
+                np.asarray(tensor.data).view(np.uint8), np.asarray(b[name].data).view(np.uint8)
+            )
+            assert same, name
+
+
+@needs_source
+@pytest.mark.parametrize(
+    ("kind", "tied", "types"),
+    [
+        ("qwen3", True, ["F32", "F16", "BF16"]),
+        ("qwen3", False, ["BF16"]),
+        ("qwen2", True, ["F16"]),
+        ("qwen2", False, ["BF16"]),
+        ("llama", True, ["BF16"]),
+        ("llama", False, ["F16"]),
+    ],
+)
+def test_checkpoints(
+    tmp_path: Path, tokenizer: Any, kind: str, tied: bool, types: list[str]
+) -> None:
+    options = {"rope_parameters": dict(LLAMA3)} if kind == "llama" else {}
+    folder = save_checkpoint(
+        tmp_path / f"Tiny-{kind}-1B-chat", kind, tokenizer, tied, dtype=torch.bfloat16, **options
+    )
+    source = open_source(folder)
+    for name in types:
+        ours, theirs = tmp_path / f"ours-{name}.gguf", tmp_path / f"theirs-{name}.gguf"
+        write_model(source, ours, name)
+        run_script("convert_hf_to_gguf.py", folder, "--outfile", theirs, "--outtype", name.lower())
+        assert_same_file(ours, theirs)
+
+
+@needs_source
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
+    base = save_checkpoint(tmp_path / "base", kind, tokenizer)
+    lora = tmp_path / f"tiny-lora-{kind}"
+    save_lora(lora, base)
+    source = open_source(base)
+    write_adapter(Adapter(lora, source), source.arch, tmp_path / "ours.gguf")
+    theirs = tmp_path / "theirs.gguf"
+    run_script("convert_lora_to_gguf.py", lora, "--base", base, "--outfile", theirs)
+    assert_same_file(tmp_path / "ours.gguf", theirs)
+
+
+def test_qwen3s_own_tokenizer_through_the_gguf(tmp_path: Path, tokenizer: Any) -> None:
+    folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer, dtype=torch.bfloat16)
+    write_model(open_source(folder), tmp_path / "out.gguf", "BF16")
+    model = Model(tmp_path / "out.gguf")
+    for text in TEXTS:
+        assert model.tokenize(text, special=True) == tokenizer.encode(text), text
+    model.close()
