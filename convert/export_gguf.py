@@ -48,15 +48,20 @@ class Options:
         folder: where GGUF files and the manifest go.
         type_name: llama.cpp's name of the quantization.
         importance: an importance matrix to quantize with, or None.
-        calibration: text to compute one of, for each file, or none.
+        calibration: files of text to compute one of, for each model, or none; "{subject}"
+            in their names stands for the subject, or for general.
         force: make files anew though they are up to date.
     """
 
     folder: Path
     type_name: str = "Q4_K_M"
     importance: Path | None = None
-    calibration: tuple[Path, ...] = ()
+    calibration: tuple[str, ...] = ()
     force: bool = False
+
+    def texts(self, subject: str | None) -> list[Path]:
+        """The calibration text of a subject."""
+        return [Path(name.replace("{subject}", subject or GENERAL)) for name in self.calibration]
 
 
 class Exporter:
@@ -112,7 +117,7 @@ class Exporter:
         """Make a file unless it is up to date, and put it into the manifest."""
         folder = self.options.folder
         target = folder / name
-        inputs = self._fingerprint(role, adapter)
+        inputs = self._fingerprint(role, subject, adapter)
         known = Manifest.load(folder).find(name)
         if known and known.inputs == inputs and not self.options.force:
             problem = problem_with(folder, known)
@@ -150,14 +155,14 @@ class Exporter:
             write_model(self.source, whole, own_type(self.source), adapter, finetune)
             means = None
             if self.options.importance or self.options.calibration:
-                means = self._importance(whole, target).means()
+                means = self._importance(whole, target, finetune).means()
             log.info("quantizing to %s", type_name)
             quantize(whole, quantized, type_name, importance=means)
 
-    def _importance(self, whole: Path, target: Path) -> Importance:
+    def _importance(self, whole: Path, target: Path, subject: str | None) -> Importance:
         if self.options.importance:
             return Importance.load(self.options.importance)
-        importance = compute(whole, self.options.calibration)
+        importance = compute(whole, self.options.texts(subject))
         importance.save(_importance_path(target))
         return importance
 
@@ -168,7 +173,7 @@ class Exporter:
             return sha256(self.options.importance)
         return sha256(_importance_path(target)) if self.options.calibration else None
 
-    def _fingerprint(self, role: Role, adapter: Adapter | None) -> str:
+    def _fingerprint(self, role: Role, subject: str | None, adapter: Adapter | None) -> str:
         options = self.options
         parts: dict[str, object] = {
             "format": _FORMAT,
@@ -181,7 +186,7 @@ class Exporter:
         else:
             parts["type"] = options.type_name
             parts["importance"] = options.importance and self._hash(options.importance)
-            parts["calibration"] = [self._hash(path) for path in options.calibration]
+            parts["calibration"] = [self._hash(path) for path in options.texts(subject)]
             parts["llama_cpp"] = _versions()["llama_cpp_python"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -227,7 +232,11 @@ def _parser() -> argparse.ArgumentParser:
     importance = parser.add_mutually_exclusive_group()
     importance.add_argument("--importance", type=Path, help="importance matrix to quantize with")
     importance.add_argument(
-        "--calibration", type=Path, nargs="+", default=[], help="text to compute one of"
+        "--calibration",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="text to compute one of, such as the training corpus data/train_{subject}.json",
     )
     parser.add_argument("--output", type=Path, help="folder (default: MODELS_DIR)")
     parser.add_argument("--adapter-file", help=argparse.SUPPRESS)  # the runtime's own use

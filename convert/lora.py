@@ -7,6 +7,7 @@ scale, DoRA (arXiv:2402.09353) renormalizes the rows of the sum.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import numpy as np
 from convert.errors import ConvertError
 from convert.safetensors import StoredTensor, read_index
 from convert.sources import Source
+from runtime.locate import base_name
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 _PART = re.compile(
@@ -90,6 +94,9 @@ class Adapter:
             )
         self.deltas: dict[str, Delta] = {}
         self.replaced: dict[str, StoredTensor] = {}
+        trained_on = self.config.get("base_model_name_or_path")
+        if trained_on and base_name(trained_on).casefold() != base.name.casefold():
+            log.warning("%s was trained on %s; it is applied to %s", folder, trained_on, base.name)
         self._read()
         if not self.deltas and not self.replaced:
             raise ConvertError(f"{self._weights}: no LoRA tensors in it")

@@ -20,6 +20,9 @@ from runtime.errors import SetupError
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 
+_ADAPTER = "a GGUF adapter or a PEFT folder"
+
+
 def _knob(default: Any, allowed: str, meaning: str, **constraints: Any) -> Any:
     extra: dict[str, Any] = {"allowed": allowed}
     return Field(default, description=meaning, json_schema_extra=extra, **constraints)
@@ -43,7 +46,7 @@ class Settings(BaseSettings):
     model_name: str = _knob(
         "Qwen/Qwen3-1.7B",
         "a hub id, a path to a .gguf file, or demo",
-        "The model to serve. A hub id is looked up as a GGUF file in `MODELS_DIR` and"
+        "The model to serve. A hub id is looked up as GGUF files in `MODELS_DIR` and"
         " `HF_CACHE_DIR`; `demo` is the small model that the `demo` extra installs.",
         min_length=1,
     )
@@ -123,15 +126,15 @@ class Settings(BaseSettings):
 
     # Adapters
     peft_adapter_path: Path | None = _knob(
-        None, "a GGUF adapter", "LoRA adapter for every subject that has none of its own."
+        None, _ADAPTER, "LoRA adapter for every subject that has none of its own."
     )
-    peft_adapter_algebra: Path | None = _knob(None, "a GGUF adapter", "Adapter for algebra.")
-    peft_adapter_geography: Path | None = _knob(None, "a GGUF adapter", "Adapter for geography.")
-    peft_adapter_history: Path | None = _knob(None, "a GGUF adapter", "Adapter for history.")
-    peft_adapter_chinese: Path | None = _knob(None, "a GGUF adapter", "Adapter for chinese.")
-    peft_adapter_general: Path | None = _knob(None, "a GGUF adapter", "Adapter for general.")
+    peft_adapter_algebra: Path | None = _knob(None, _ADAPTER, "Adapter for algebra.")
+    peft_adapter_geography: Path | None = _knob(None, _ADAPTER, "Adapter for geography.")
+    peft_adapter_history: Path | None = _knob(None, _ADAPTER, "Adapter for history.")
+    peft_adapter_chinese: Path | None = _knob(None, _ADAPTER, "Adapter for chinese.")
+    peft_adapter_general: Path | None = _knob(None, _ADAPTER, "Adapter for general.")
     adapters_base_dir: Path | None = _knob(
-        None, "a folder", "Where adapters named `*-lora-<subject>.gguf` are looked for."
+        None, "a folder", "Where adapters named `*-lora-<subject>` are looked for."
     )
 
     # Retrieval

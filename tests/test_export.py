@@ -419,6 +419,26 @@ def test_an_importance_matrix_is_saved_and_used(work: Path, tmp_path: Path) -> N
     assert plain.read_bytes() != with_matrix
 
 
+def test_each_subject_has_calibration_text_of_its_own(work: Path) -> None:
+    lines = SAMPLES.read_text(encoding="utf-8").splitlines()
+    (work / "train_history.jsonl").write_text("\n".join(lines))
+    (work / "train_general.jsonl").write_text("\n".join(lines[::-1] * 2))
+    pattern = work / "train_{subject}.jsonl"
+    export(work, "--loras", work / "loras", "--type", "Q4_0", "--calibration", pattern)
+    for subject in ("history", "general"):
+        matrix = Importance.load(work / "models" / f"tiny-chat-{subject}-Q4_0.imatrix.gguf")
+        assert matrix.texts == [f"train_{subject}.jsonl"]
+
+
+def test_an_adapter_of_a_base_of_another_name_is_remarked_on(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lora = work / "loras" / "tiny-chat-lora-history"
+    rewrite_config(lora, base_model_name_or_path="Qwen/Qwen3-0.6B")
+    export(work, "--lora", lora, "--subject", "history")
+    assert "was trained on Qwen/Qwen3-0.6B; it is applied to tiny-chat" in caplog.text
+
+
 def test_inspect_and_verify_say_what_a_file_is(work: Path) -> None:
     history = work / "loras" / "tiny-chat-lora-history"
     export(work, "--lora", history, "--subject", "history", "--type", "F16")

@@ -56,19 +56,19 @@ def run_script(name: str, *arguments: str | Path) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-def metadata(path: Path) -> dict[str, Any]:
-    fields = gguf.GGUFReader(path).fields
+def metadata(reader: gguf.GGUFReader) -> dict[str, Any]:
     return {
-        key: (field.types, field.contents())
-        for key, field in fields.items()
+        key: (field.types, b"".join(field.parts[index].tobytes() for index in field.data))
+        for key, field in reader.fields.items()
         if not key.startswith("GGUF.")
     }
 
 
 def assert_same_file(ours: Path, theirs: Path) -> None:
     """The same tensors (name, shape, type, bytes) and the same metadata."""
-    assert metadata(ours) == metadata(theirs)
-    a, b = ({t.name: t for t in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
+    readers = [gguf.GGUFReader(path) for path in (ours, theirs)]
+    assert metadata(readers[0]) == metadata(readers[1])
+    a, b = ({tensor.name: tensor for tensor in reader.tensors} for reader in readers)
     assert a.keys() == b.keys()
     for name, tensor in a.items():
         assert tensor.tensor_type == b[name].tensor_type, name
