@@ -253,7 +253,7 @@ class CheckpointSource(Source):
         if kind == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(factor)
-        elif kind == "yarn":
+        elif kind == "yarn" and rope.get("truncate", True):
             writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
             writer.add_rope_scaling_factor(factor)
             writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
@@ -265,10 +265,15 @@ class CheckpointSource(Source):
             }.items():
                 if rope.get(key) is not None:
                     add(rope[key])
+            if rope.get("attention_factor") is not None:
+                # llama.cpp's own converter leaves it at the key above, which llama.cpp does not
+                # heed; this one multiplies the factor that yarn has by default.
+                default = 0.1 * math.log(factor) + 1.0
+                writer.add_rope_scaling_attn_factors(rope["attention_factor"] / default)
         else:
             raise ConvertError(
-                f"{self.path}/config.json: RoPE scaling {kind!r} is not supported, only default,"
-                " linear, yarn and (for llama) llama3"
+                f"{self.path}/config.json: RoPE scaling {rope} is not supported, only default,"
+                " linear, yarn (with truncate) and, for llama, llama3"
             )
 
 

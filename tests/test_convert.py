@@ -91,6 +91,8 @@ def test_logits_are_those_of_transformers(
         {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
         {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}
         | {"original_max_position_embeddings": 128},
+        {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "attention_factor": 1.5}
+        | {"original_max_position_embeddings": 128, "beta_fast": 20.0, "beta_slow": 2.0},
         {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5, "low_freq_factor": 1.0}
         | {"high_freq_factor": 4.0, "original_max_position_embeddings": 64},
     ],
@@ -100,9 +102,14 @@ def test_rope_scaling(tmp_path: Path, tokenizer: Any, rope: dict[str, Any]) -> N
     folder = save_checkpoint(tmp_path / "c", "llama", tokenizer, rope_parameters=rope)
     write_model(open_source(folder), tmp_path / "out.gguf", "F32")
     expected = transformers_model(folder, None)(TOKENS)
-    # llama.cpp computes yarn's angles a little differently.
-    tolerance = 2e-2 if rope["rope_type"] == "yarn" else TOLERANCE
-    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < tolerance
+    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < TOLERANCE
+
+
+def test_rope_scaling_that_llama_cpp_cannot_do_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    folder = save_checkpoint(tmp_path / "c", "llama", tokenizer, rope_parameters=rope)
+    with pytest.raises(ConvertError, match=r"RoPE scaling .*dynamic.* is not supported"):
+        write_model(open_source(folder), tmp_path / "out.gguf", "F32")
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
