@@ -50,7 +50,7 @@ def add_tokenizer(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConvertError(f"{path}: not a tokenizer ({error})") from None
     if byte_fallback:
-        _add_sentencepiece(writer, folder, vocab_size)
+        _add_sentencepiece(writer, folder, vocab_size, description)
     else:
         _add_byte_level(writer, folder, vocab_size, description)
     if arch == gguf.MODEL_ARCH.LLAMA:
@@ -133,18 +133,30 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
     )
 
 
-def _add_sentencepiece(writer: gguf.GGUFWriter, folder: Path, vocab_size: int) -> None:
-    """Llama 2's kind of vocabulary, with byte fallback."""
-    vocab = gguf.LlamaHfVocab(folder)
-    tokens = list(vocab.all_tokens())
+def _add_sentencepiece(
+    writer: gguf.GGUFWriter, folder: Path, vocab_size: int, description: dict[str, Any]
+) -> None:
+    """Llama 2's kind of vocabulary, with byte fallback.
+
+    llama.cpp merges the pair whose token has the highest score; the rank of its merge,
+    negative, is just that.
+    """
+    scores: dict[str, float] = {}
+    for rank, merge in enumerate(description["model"]["merges"]):
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        scores.setdefault(left + right, -float(rank))
+    tokens = [
+        (text, scores.get(text.decode("utf-8"), score), type_)
+        for text, score, type_ in gguf.LlamaHfVocab(folder).all_tokens()
+    ]
     tokens += [
         (f"[PAD{id_}]".encode(), -1000.0, gguf.TokenType.UNUSED)
         for id_ in range(len(tokens), vocab_size)
     ]
-    texts, scores, types = (list(column) for column in zip(*tokens, strict=True))
+    texts, values, types = (list(column) for column in zip(*tokens, strict=True))
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(texts)
-    writer.add_token_scores(scores)
+    writer.add_token_scores(values)
     writer.add_token_types(types)
     gguf.SpecialVocab(folder, n_vocab=len(texts)).add_to_gguf(writer, quiet=True)

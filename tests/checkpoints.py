@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -31,15 +39,26 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that splits words as Qwen's does, with 1,000 tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+def _split(name: str) -> Any:
+    """A pre-tokenizer as models of that kind have it, by llama.cpp's name."""
+    if name == "gpt-2":
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if name == "smollm":
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        return pre_tokenizers.Sequence([digits, _split("gpt-2")])
+    pattern = {"qwen2": QWEN_SPLIT, "llama-bpe": QWEN_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")}
+    return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated"),
+            pre_tokenizers.Split(Regex(pattern[name]), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
+
+def tiny_tokenizer(split: str = "qwen2") -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with 1,000 tokens that splits words as Qwen's or others do."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=split == "llama-bpe"))
+    tokenizer.pre_tokenizer = _split(split)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
@@ -55,6 +74,36 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=CHAT_TEMPLATE,
+    )
+
+
+def tiny_sentencepiece() -> PreTrainedTokenizerFast:
+    """A tokenizer like Llama 2's: BPE on characters with byte fallback, "▁" for spaces."""
+    special = ["<unk>", "<s>", "</s>"]
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
+    lines = SAMPLES.read_text(encoding="utf-8").splitlines()
+    trained.train_from_iterator((json.loads(line)["question"] for line in lines), trainer)
+    model = json.loads(trained.to_str())["model"]
+    texts = sorted(model["vocab"], key=model["vocab"].__getitem__)[len(special) :]
+    vocab = {text: id_ for id_, text in enumerate([*special, *bytes_, *texts])}
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = trained.normalizer
+    tokenizer.add_special_tokens(special)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        + [decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
 
 

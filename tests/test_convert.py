@@ -20,7 +20,14 @@ from convert.sources import open_source
 from convert.verify import GgufModel, transformers_model
 from convert.writing import own_type, write_adapter, write_model
 from runtime.engine.model import Model
-from tests.checkpoints import CONFIGS, rewrite_config, save_checkpoint, save_lora, tiny_tokenizer
+from tests.checkpoints import (
+    CONFIGS,
+    rewrite_config,
+    save_checkpoint,
+    save_lora,
+    tiny_sentencepiece,
+    tiny_tokenizer,
+)
 
 # Largest difference of logits, as a share of the largest logit. The issue is 1e-3; seen 1e-6.
 TOLERANCE = 1e-4
@@ -159,6 +166,34 @@ def test_text_has_the_same_tokens(
     assert model.end_tokens.tolist() == sorted(
         tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     )
+    model.close()
+
+
+@pytest.mark.parametrize("split", ["gpt-2", "smollm", "llama-bpe"])
+def test_text_has_the_same_tokens_however_words_are_split(tmp_path: Path, split: str) -> None:
+    tokenizer = tiny_tokenizer(split)
+    folder = save_checkpoint(tmp_path / "c", "llama", tokenizer)
+    write_model(open_source(folder), tmp_path / "out.gguf", "F16")
+    model = Model(tmp_path / "out.gguf")
+    assert model.metadata("tokenizer.ggml.pre") == split
+    for text in TEXTS:
+        assert model.tokenize(text, special=True) == tokenizer.encode(text), text
+    model.close()
+
+
+def test_text_has_the_same_tokens_with_byte_fallback(tmp_path: Path) -> None:
+    tokenizer = tiny_sentencepiece()
+    folder = save_checkpoint(tmp_path / "c", "llama", tokenizer)
+    write_model(open_source(folder), tmp_path / "out.gguf", "F16")
+    model = Model(tmp_path / "out.gguf")
+    for text in TEXTS:
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        assert model.tokenize(text) == whole, text
+        # In pieces, as a prompt is made, no space comes between.
+        pieces = model.tokenize(text[:10]) + model.tokenize("\n" + text[10:], follows=True)
+        assert pieces == tokenizer.encode(f"{text[:10]}\n{text[10:]}", add_special_tokens=False)
+    long = "the capital of France " * 500
+    assert model.tokenize(long) == tokenizer.encode(long, add_special_tokens=False)
     model.close()
 
 

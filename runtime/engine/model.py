@@ -291,14 +291,14 @@ class Model:
         return ids
 
     @cached_property
-    def _line_break(self) -> list[int]:
-        return self._tokenize("\n", special=False)
+    def _separator(self) -> list[int]:
+        return self._tokenize("\x01", special=False)
 
     def _tokenize(self, text: str, special: bool, follows: bool = False) -> list[int]:
         if follows and llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_SPM:
-            # Nothing merges with a line break, so what follows it is as it is inside a text.
-            before = self._line_break
-            return self._tokenize("\n" + text, special)[len(before) :]
+            # Nothing merges with this character, so what follows it is as it is inside a text.
+            before = self._separator
+            return self._tokenize("\x01" + text, special)[len(before) :]
         raw = text.encode("utf-8", "replace")
         n = len(raw) + 16
         while True:
