@@ -19,6 +19,7 @@ from runtime.settings import PROJECT_DIR, Settings
 log = logging.getLogger(__name__)
 
 DEMO = "demo"
+_FLOATS = ("F32", "F16", "BF16")
 # Adapters converted from PEFT folders are kept in this folder of MODELS_DIR.
 _CONVERTED = ".adapters"
 
@@ -72,14 +73,17 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
 
 
 def _exported(settings: Settings) -> dict[tuple[str, str | None], Entry]:
-    """What the manifest has for `MODEL_NAME`, by role and subject."""
-    name = base_name(settings.model_name)
-    types = _types(settings)
-    return {
-        (entry.role, entry.subject): entry
-        for entry in Manifest.load(settings.models_dir).files
-        if entry.base == name and (entry.role == "adapter" or entry.quantization in types)
-    }
+    """What the manifest has for `MODEL_NAME`, by role and subject.
+
+    Where it has several types, the usual one of `USE_4BIT` comes first, then any other
+    quantized type, or float type if `USE_4BIT=0`.
+    """
+    name, usual = base_name(settings.model_name), _types(settings)
+    files = [e for e in Manifest.load(settings.models_dir).files if e.base == name]
+    fit = [e for e in files if (e.quantization not in _FLOATS) == settings.use_4bit]
+    fit.sort(key=lambda e: usual.index(e.quantization) if e.quantization in usual else len(usual))
+    adapters = [e for e in files if e.role == "adapter"]
+    return {(e.role, e.subject): e for e in [*adapters, *reversed(fit)]}
 
 
 def _find_base(
@@ -149,8 +153,6 @@ def candidates(settings: Settings) -> list[Path]:
 
 
 def _types(settings: Settings) -> list[str]:
-    if settings.model_name == DEMO:
-        return [demo.QUANTIZATION]
     return ["Q4_K_M"] if settings.use_4bit else ["BF16", "F16"]
 
 

@@ -317,6 +317,21 @@ def test_merged_files_adapters_and_knobs_side_by_side(work: Path) -> None:
     assert common["chinese"] == (base, adapter)
 
 
+def test_other_types_are_served_where_the_usual_one_is_not_there(work: Path) -> None:
+    history = ("--lora", work / "loras" / "tiny-chat-lora-history", "--subject", "history")
+    export(work, "--type", "Q8_0")
+    export(work, *history, "--type", "F32")
+    assert routes(work)["history"] == ("tiny-chat-Q8_0.gguf", None)
+    export(work, *history, "--type", "Q6_K")
+    assert routes(work)["history"] == ("tiny-chat-history-Q6_K.gguf", None)
+    export(work, *history, "--type", "Q4_K_M")
+    assert routes(work)["history"] == ("tiny-chat-history-Q4_K_M.gguf", None)
+    export(work, "--type", "F16")
+    floats = routes(work, use_4bit=False)
+    assert floats["history"] == ("tiny-chat-history-F32.gguf", None)
+    assert floats["general"] == ("tiny-chat-F16.gguf", None)
+
+
 def test_the_adapters_folder_comes_before_the_adapter_for_the_rest(work: Path) -> None:
     export(work)
     folder = work / "adapters"
