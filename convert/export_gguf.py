@@ -28,6 +28,7 @@ from convert.sources import Source, open_source
 from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.atomic import replacing, scratch
 from runtime.engine import EngineError
+from runtime.errors import SetupError
 from runtime.manifest import Entry, Manifest, Role, problem_with, sha256
 from runtime.quantize import TYPES, quantize
 from runtime.routing import GENERAL, SUBJECTS
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["merge", "adapter"]
 # Raised when what a file is made of or how changes, so that old files are made anew.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ class Exporter:
         """Make a file unless it is up to date, and put it into the manifest."""
         folder = self.options.folder
         target = folder / name
+        if target.exists() and target.samefile(self.source.path):
+            print(f"{target}: is the base itself, left as it is")
+            return target
         inputs = self._fingerprint(role, subject, adapter)
         known = Manifest.load(folder).find(name)
         if known and known.inputs == inputs and not self.options.force:
@@ -139,9 +143,7 @@ class Exporter:
             inputs=inputs,
             made_with=_versions(),
         )
-        manifest = Manifest.load(folder)  # anew: another export may have written meanwhile
-        manifest.put(entry)
-        manifest.save(folder)
+        Manifest.add(folder, entry)
         print(f"{target}: {entry.size / 1e6:.0f} MB, {entry.quantization}")
         return target
 
@@ -182,7 +184,9 @@ class Exporter:
             "adapter": [self._hash(path) for path in adapter.files()] if adapter else None,
         }
         if role == "adapter":  # of the base only its shape matters
-            parts["base"] = {name: t.shape for name, t in self.source.tensors.items()}
+            shapes = {name: t.shape for name, t in self.source.tensors.items()}
+            heads = [self.source.n_head, self.source.n_head_kv]
+            parts["base"] = [self.source.arch.name, heads, shapes]
         else:
             parts["type"] = options.type_name
             parts["importance"] = options.importance and self._hash(options.importance)
@@ -274,7 +278,7 @@ def _export(arguments: argparse.Namespace) -> int:
                 exporter.export_adapter(lora, subject)
             else:
                 exporter.export_merged(lora, subject)
-        except (ConvertError, EngineError, OSError) as error:
+        except (ConvertError, SetupError, EngineError, OSError) as error:
             print(f"error: {subject}: {explain(error)}", file=sys.stderr)
             failed += 1
     roles = {(e.role, e.subject) for e in Manifest.load(options.folder).files}

@@ -118,16 +118,16 @@ class Importance:
             data = {tensor.name: np.asarray(tensor.data) for tensor in reader.tensors}
             texts = reader.fields["imatrix.datasets"].contents()
             chunks = int(reader.fields["imatrix.chunk_count"].contents())
+            sums = {
+                name.removesuffix(".in_sum2"): total.astype(np.float64).ravel()
+                for name, total in data.items()
+                if name.endswith(".in_sum2")
+            }
+            counts = {name: round(float(data[f"{name}.counts"].ravel()[0])) for name in sums}
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise ConvertError(f"{path}: not an importance matrix ({error})") from None
         if kind != "imatrix":
             raise ConvertError(f"{path}: not an importance matrix, but a {kind}")
-        sums = {
-            name.removesuffix(".in_sum2"): total.astype(np.float64).ravel()
-            for name, total in data.items()
-            if name.endswith(".in_sum2")
-        }
-        counts = {name: round(float(data[f"{name}.counts"].ravel()[0])) for name in sums}
         return cls(sums, counts, [texts] if isinstance(texts, str) else list(texts), chunks)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from convert.errors import ConvertError
 from convert.safetensors import StoredTensor, read_index
-from convert.sources import Source
+from convert.sources import Source, SourceTensor
 from runtime.locate import base_name
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Adapter:
                 " saved once with peft"
             )
         self.deltas: dict[str, Delta] = {}
-        self.replaced: dict[str, StoredTensor] = {}
+        self.replaced: dict[str, SourceTensor] = {}
         trained_on = self.config.get("base_model_name_or_path")
         if trained_on and base_name(trained_on).casefold() != base.name.casefold():
             log.warning("%s was trained on %s; it is applied to %s", folder, trained_on, base.name)
@@ -130,8 +130,14 @@ class Adapter:
             raise self._fault(
                 stored, f"its shape {stored.shape} is not {self._base.tensors[target].shape}"
             )
-        if not copied:
-            self.replaced[target] = stored
+        if copied:
+            return
+        self.replaced[target] = SourceTensor(
+            target,
+            stored.shape,
+            stored.type,
+            lambda: self._base.reorder_rows(target, stored.read()),
+        )
 
     def _delta(self, module: str, found: dict[str, StoredTensor]) -> Delta:
         some = next(iter(found.values()))
@@ -159,7 +165,10 @@ class Adapter:
                 raise self._fault(stored, "it has NaN or infinite values")
         magnitude = None
         if "magnitude_vector" in found:
-            magnitude = self._base.reorder_rows(target, found["magnitude_vector"].read_f32())
+            stored = found["magnitude_vector"]
+            if stored.shape != shape[:1]:
+                raise self._fault(stored, f"its shape {stored.shape} is not {shape[:1]}")
+            magnitude = self._base.reorder_rows(target, stored.read_f32())
         elif self.config.get("use_dora"):
             raise self._fault(some, "use_dora is set, but its magnitude vector is missing")
         alpha = self._for_module("alpha_pattern", module, self.alpha)
@@ -171,6 +180,10 @@ class Adapter:
         if name == "output.weight" and self._base.tied:
             raise self._fault(
                 stored, "the base ties its output head to the embedding, so it has no head to adapt"
+            )
+        if name == "token_embd.weight" and self._base.tied:
+            raise self._fault(
+                stored, "the base ties its output head to the embedding, so it would change both"
             )
         if name not in self._base.tensors:
             raise self._fault(stored, f"{self._base.path} has no such tensor")

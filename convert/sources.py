@@ -140,11 +140,49 @@ class CheckpointSource(Source):
         self.n_head_kv = self.config.get("num_key_value_heads") or self.n_head
         self._parts = _find_parts(folder)
         self.tensors = dict(self._find_tensors())
+        self._check_shapes()
 
     def files(self) -> list[Path]:
         small = ["config.json", "generation_config.json", "tokenizer.json"]
-        small += ["tokenizer_config.json", "chat_template.jinja"]
+        small += ["tokenizer_config.json", "chat_template.jinja", "merges.txt", "README.md"]
         return [*self._parts, *(p for n in small if (p := self.path / n).is_file())]
+
+    def _check_shapes(self) -> None:
+        """Raise ConvertError for a tensor that is missing or contradicts config.json."""
+        for name, shape in self._wanted_shapes():
+            tensor = self.tensors.get(name)
+            if tensor is None:
+                raise ConvertError(f"{self.path}: the checkpoint has no tensor for {name}")
+            if tensor.shape != shape:
+                raise ConvertError(
+                    f"{self.path}: {name} has shape {tensor.shape}, but by config.json it has"
+                    f" {shape}"
+                )
+
+    def _wanted_shapes(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        vocab, hidden = self.config["vocab_size"], self.config["hidden_size"]
+        feed_forward, head = self.config["intermediate_size"], self._head_dim
+        query, key = self.n_head * head, self.n_head_kv * head
+        yield "token_embd.weight", (vocab, hidden)
+        yield "output_norm.weight", (hidden,)
+        if not self.config.get("tie_word_embeddings"):
+            yield "output.weight", (vocab, hidden)
+        layer: dict[str, tuple[int, ...]] = {
+            "attn_norm": (hidden,),
+            "attn_q": (query, hidden),
+            "attn_k": (key, hidden),
+            "attn_v": (key, hidden),
+            "attn_output": (hidden, query),
+            "ffn_norm": (hidden,),
+            "ffn_gate": (feed_forward, hidden),
+            "ffn_up": (feed_forward, hidden),
+            "ffn_down": (hidden, feed_forward),
+        }
+        if self.arch == gguf.MODEL_ARCH.QWEN3:
+            layer |= {"attn_q_norm": (head,), "attn_k_norm": (head,)}
+        for number in range(self.n_layers):
+            for name, shape in layer.items():
+                yield f"blk.{number}.{name}.weight", shape
 
     def _find_tensors(self) -> Iterable[tuple[str, SourceTensor]]:
         factors = self._rope_factors()
@@ -284,7 +322,7 @@ def _load_config(folder: Path) -> dict[str, Any]:
         raise ConvertError(f"{folder}/config.json: no such file; is this a checkpoint's folder?")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers has errors of its own for each wrong value
         raise ConvertError(f"{folder}/config.json: cannot be read ({error})") from None
     return dict(config.to_dict())
 
@@ -323,6 +361,9 @@ class GgufSource(Source):
             self._reader = gguf.GGUFReader(path)
         except (OSError, ValueError, IndexError, KeyError) as error:
             raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
+        kind = self.field("general.type") or "model"
+        if kind != "model":
+            raise ConvertError(f"{path}: this GGUF file is no model, but an {kind}")
         arch = self.field("general.architecture")
         known = {gguf.MODEL_ARCH_NAMES[a]: a for a in ARCHITECTURES.values()}
         if arch not in known:
@@ -351,6 +392,7 @@ class GgufSource(Source):
 
     def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
         ours = {"general.architecture", "general.file_type", "general.quantization_version"}
+        ours |= {"general.alignment"}  # what is written here is aligned as usual
         for key, field in self._reader.fields.items():
             if key.startswith("GGUF.") or key in ours or (finetune and key == "general.finetune"):
                 continue

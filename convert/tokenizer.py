@@ -49,10 +49,14 @@ def add_tokenizer(
         byte_fallback = bool(description["model"].get("byte_fallback"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConvertError(f"{path}: not a tokenizer ({error})") from None
-    if byte_fallback:
-        _add_sentencepiece(writer, folder, vocab_size, description)
-    else:
-        _add_byte_level(writer, folder, vocab_size, description)
+    add = _add_sentencepiece if byte_fallback else _add_byte_level
+    try:
+        add(writer, folder, vocab_size, description)
+    except ConvertError:
+        raise
+    except Exception as error:  # whatever transformers and gguf raise for a broken file
+        problem = f"{type(error).__name__}: {error}"
+        raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
     if arch == gguf.MODEL_ARCH.LLAMA:
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}

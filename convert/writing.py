@@ -104,23 +104,29 @@ def _type_of(tensor: SourceTensor, wanted: Type) -> Type:
 def _convert(tensor: SourceTensor, type_: Type, adapter: Adapter | None) -> np.ndarray:
     """A tensor's data in the type wanted, with the adapter merged."""
     delta = adapter.deltas.get(tensor.name) if adapter else None
-    replaced = adapter.replaced.get(tensor.name) if adapter else None
-    if replaced is not None:
-        data, stored = replaced.read(), replaced.type
-    elif tensor.type in FLOATS:
+    if adapter:
+        tensor = adapter.replaced.get(tensor.name, tensor)
+    if tensor.type in FLOATS:
         data, stored = tensor.read(), tensor.type
     else:
         data, stored = tensor.read_f32(), Type.F32
-    if stored == type_ and delta is None:
-        return data
-    result = np.empty(data.shape, NUMPY[type_])
+    result = data if stored == type_ and delta is None else np.empty(data.shape, NUMPY[type_])
     n_rows = max(1, _BLOCK // max(1, data[0].size))
     for start in range(0, len(data), n_rows):
         rows = slice(start, start + n_rows)
-        block = to_f32(data[rows], stored)
-        if delta is not None:
-            block = delta.merge_into(block if stored != Type.F32 else block.copy(), rows)
-            if not np.isfinite(block).all():
-                raise ConvertError(f"{tensor.name}: NaN or infinite values after merging")
-        result[rows] = from_f32(block, type_)
+        if result is not data:
+            block = to_f32(data[rows], stored)
+            if delta is not None:
+                block = delta.merge_into(block if stored != Type.F32 else block.copy(), rows)
+            result[rows] = from_f32(block, type_)
+        if not _all_finite(result[rows], type_):
+            raise ConvertError(
+                f"{tensor.name}: NaN or infinite values, or values too large for {type_.name}"
+            )
     return result
+
+
+def _all_finite(data: np.ndarray, type_: Type) -> bool:
+    if type_ == Type.BF16:  # all bits of the exponent are set in what is not finite
+        return not bool(((data & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(data).all())

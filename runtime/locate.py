@@ -78,8 +78,8 @@ def _exported(settings: Settings) -> dict[tuple[str, str | None], Entry]:
     Where it has several types, the usual one of `USE_4BIT` comes first, then any other
     quantized type, or float type if `USE_4BIT=0`.
     """
-    name, usual = base_name(settings.model_name), _types(settings)
-    files = [e for e in Manifest.load(settings.models_dir).files if e.base == name]
+    name, usual = base_name(settings.model_name).casefold(), _types(settings)
+    files = [e for e in Manifest.load(settings.models_dir).files if e.base.casefold() == name]
     fit = [e for e in files if (e.quantization not in _FLOATS) == settings.use_4bit]
     fit.sort(key=lambda e: usual.index(e.quantization) if e.quantization in usual else len(usual))
     adapters = [e for e in files if e.role == "adapter"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -81,15 +82,28 @@ class Manifest(BaseModel):
         with replacing(folder / FILE_NAME) as partial:
             partial.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
 
-    def put(self, entry: Entry) -> None:
-        """Add an entry, in place of one with the same path."""
-        self.files = sorted(
-            [*(e for e in self.files if e.path != entry.path), entry], key=lambda e: e.path
-        )
+    @classmethod
+    def add(cls, folder: Path, entry: Entry) -> None:
+        """Add an entry to a folder's manifest, one writer at a time.
+
+        It takes the place of one with the same path, and of what served its subject in the
+        other way: a subject has a merged file or an adapter, whichever was made last.
+        """
+        with (folder / f".{FILE_NAME}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            manifest = cls.load(folder)
+            kept = [e for e in manifest.files if e.path != entry.path and not _gives_way(e, entry)]
+            manifest.files = sorted([*kept, entry], key=lambda e: e.path)
+            manifest.save(folder)
 
     def find(self, path: str) -> Entry | None:
         """The entry of a path, or None."""
         return next((entry for entry in self.files if entry.path == path), None)
+
+
+def _gives_way(old: Entry, new: Entry) -> bool:
+    same = (old.base, old.subject) == (new.base, new.subject)
+    return same and {old.role, new.role} == {"merged", "adapter"}
 
 
 def sha256(path: Path) -> str:

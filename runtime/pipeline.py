@@ -74,9 +74,9 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         paths = list(dict.fromkeys(route.model for route in routes.values()))
         _refuse_too_large(paths, on_gpu=gpu[0] != 0)
         _refuse_crashing(routes)
+        budget = _cache_budget(paths)
         engines: dict[Path, Engine] = {}
-        for n, path in enumerate(paths):
-            budget = _cache_budget(paths[n:])
+        for path in paths:
             engine = _load_engine(settings, path, gpu, budget, progress)
             engines[path] = stack.enter_context(engine)
         return Pipeline(settings, routes, engines, stack)
@@ -268,11 +268,11 @@ def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
         )
 
 
-def _cache_budget(still_to_load: list[Path]) -> float:
-    """Bytes that the KV cache of the next model may take, so that the others get as much."""
-    weights = sum(path.stat().st_size for path in still_to_load)
+def _cache_budget(paths: list[Path]) -> float:
+    """Bytes that the KV cache of each model may take; asked before any is loaded."""
+    weights = sum(path.stat().st_size for path in paths)
     free = psutil.virtual_memory().available * _MEMORY_SHARE
-    return max(0.0, free - weights) / len(still_to_load)
+    return max(0.0, free - weights) / len(paths)
 
 
 def _load_engine(

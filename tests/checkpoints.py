@@ -145,6 +145,8 @@ def save_lora(folder: Path, base: Path, gguf_file: str | None = None, **options:
             torch.nn.init.normal_(parameter, std=spread)
         if "magnitude" in name:
             parameter.data *= 1.1
+        if "modules_to_save" in name:
+            torch.nn.init.normal_(parameter, std=spread)
     adapted.save_pretrained(folder)
     return adapted.eval()
 

@@ -239,14 +239,18 @@ def test_merged_and_adapter_say_what_peft_says(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"use_dora": True}, {"modules_to_save": ["lm_head"]}],
-    ids=["DoRA", "modules_to_save"],
+    ("kind", "options"),
+    [
+        ("llama", {"use_dora": True}),
+        ("qwen2", {"modules_to_save": ["lm_head"]}),  # untied, so that it has a head to train
+        ("llama", {"modules_to_save": ["q_proj"], "target_modules": ["v_proj"]}),
+    ],
+    ids=["DoRA", "modules_to_save", "modules_to_save, rows reordered"],
 )
 def test_more_than_lora_can_be_merged_but_is_no_adapter(
-    tmp_path: Path, checkpoints: dict[str, Path], options: dict[str, Any]
+    tmp_path: Path, checkpoints: dict[str, Path], kind: str, options: dict[str, Any]
 ) -> None:
-    base = checkpoints["qwen2"]  # untied, so that it has a head to train
+    base = checkpoints[kind]
     peft = save_lora(tmp_path / "lora", base, **options)
     source = open_source(base)
     adapter = Adapter(tmp_path / "lora", source)
@@ -270,6 +274,31 @@ def test_lora_on_the_embedding(tmp_path: Path, checkpoints: dict[str, Path]) -> 
     assert (
         error(gguf_logits(tmp_path / "base.gguf", tmp_path / "adapter.gguf"), expected) < TOLERANCE
     )
+
+
+def test_an_embedding_that_is_the_output_head_as_well_cannot_be_adapted(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    save_lora(tmp_path / "lora", checkpoints["qwen3"], target_modules=["embed_tokens"])
+    said = refused(tmp_path / "lora", checkpoints["qwen3"])
+    assert "embed_tokens" in said
+    assert "so it would change both" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"), [(np.nan, "F32"), (np.nan, "BF16"), (np.inf, "BF16"), (1e6, "F16")]
+)
+def test_values_that_are_not_finite_or_do_not_fit_are_named(
+    tmp_path: Path, tokenizer: Any, value: float, type_: str
+) -> None:
+    folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.mlp.up_proj.weight"][5, 5] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ConvertError, match=r"blk\.1\.ffn_up\.weight: NaN or infinite values"):
+        write_model(open_source(folder), tmp_path / "out.gguf", type_)
+    assert not (tmp_path / "out.gguf").exists()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
