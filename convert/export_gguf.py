@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from convert.command import explain, run
 from convert.errors import ConvertError
@@ -36,7 +35,6 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["merge", "adapter"]
 # Raised when what a file is made of or how changes, so that old files are made anew.
 _FORMAT = 2
 

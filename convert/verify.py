@@ -23,7 +23,7 @@ from convert.errors import ConvertError
 from convert.locate import find_base
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, Model, physical_cores
-from runtime.prompts import frame
+from runtime.pipeline import tokenized_frame
 from runtime.questions import read_file
 from runtime.routing import subject_of
 from runtime.settings import PROJECT_DIR, Settings
@@ -151,19 +151,12 @@ def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]
 
 def prompts_for(model: Model, questions: Path, most: int) -> list[list[int]]:
     """Prompts as the runtime makes them, for the questions of a file."""
-    template = model.metadata("tokenizer.chat_template")
-    bos, eos = model.special_text("bos"), model.special_text("eos")
     prompts: list[list[int]] = []
     for question in read_file(questions):
         if question.problem or len(prompts) == most:
             continue
-        framed = frame(template, subject_of(question.subject), bos, eos)
-        tokens = model.tokenize(framed.head, special=True)
-        if model.bos_to_add is not None and tokens[:1] != [model.bos_to_add]:
-            tokens = [model.bos_to_add, *tokens]
-        tokens += model.tokenize(question.text, follows=True)
-        tokens += model.tokenize(framed.tail, special=True, follows=True)
-        prompts.append(tokens[:_LONGEST])
+        head, tail = tokenized_frame(model, subject_of(question.subject))
+        prompts.append((head + model.tokenize(question.text, follows=True) + tail)[:_LONGEST])
     if not prompts:
         raise ConvertError(f"{questions}: no questions to compare with")
     return prompts

@@ -101,7 +101,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         self._frames = {
-            subject: _tokenized_frame(settings, engines[route.model].model, subject)
+            subject: _roomy_frame(settings, engines[route.model].model, subject)
             for subject, route in routes.items()
         }
         self._params = SamplingParams(
@@ -354,8 +354,8 @@ def _affordable_slots(wanted: int, cells: int, model: Model, budget: float) -> i
     return slots
 
 
-def _tokenized_frame(settings: Settings, model: Model, subject: str) -> tuple[list[int], list[int]]:
-    """Token ids of what comes before and after the question."""
+def tokenized_frame(model: Model, subject: str) -> tuple[list[int], list[int]]:
+    """Token ids of what comes before and after a subject's questions. Raises SetupError."""
     template = model.metadata("tokenizer.chat_template")
     rendered = frame(template, subject, model.special_text("bos"), model.special_text("eos"))
     head = model.tokenize(rendered.head, special=True)
@@ -363,6 +363,12 @@ def _tokenized_frame(settings: Settings, model: Model, subject: str) -> tuple[li
     bos = model.bos_to_add
     if bos is not None and head[:1] != [bos]:
         head = [bos, *head]
+    return head, tail
+
+
+def _roomy_frame(settings: Settings, model: Model, subject: str) -> tuple[list[int], list[int]]:
+    """The same, if it leaves room for a question."""
+    head, tail = tokenized_frame(model, subject)
     if len(head) + len(tail) + 1 > settings.max_input_tokens:
         raise SetupError(
             f"MAX_INPUT_TOKENS={settings.max_input_tokens} leaves no room for a question:"
