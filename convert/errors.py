@@ -1,5 +1,7 @@
 """The error a user sees when something cannot be converted."""
 
+from runtime.errors import UserError
 
-class ConvertError(RuntimeError):
+
+class ConvertError(UserError):
     """Names the file or tensor that is at fault, and says what to do."""

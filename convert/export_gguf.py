@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from convert.command import explain, run
 from convert.errors import ConvertError
 from convert.importance import Importance, compute
 from convert.locate import find_adapters, find_base
@@ -26,6 +25,7 @@ from convert.lora import Adapter
 from convert.sources import Source, open_source
 from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.atomic import replacing, scratch
+from runtime.command import explain, run
 from runtime.engine import EngineError
 from runtime.errors import SetupError
 from runtime.manifest import Entry, Manifest, Role, problem_with, sha256

@@ -25,9 +25,9 @@ import numpy as np
 from llama_cpp import _ggml
 from tqdm import tqdm
 
-from convert.command import run
 from convert.errors import ConvertError
 from runtime.atomic import replacing
+from runtime.command import run
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, Model, physical_cores
 

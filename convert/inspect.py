@@ -11,8 +11,8 @@ from typing import Any
 
 import gguf
 
-from convert.command import run
 from convert.errors import ConvertError
+from runtime.command import run
 from runtime.manifest import Manifest, problem_with
 
 

@@ -12,13 +12,14 @@ from runtime.routing import SUBJECTS
 from runtime.settings import Settings
 
 
-def find_base(name: str, settings: Settings) -> tuple[Path, str]:
+def find_base(name: str, settings: Settings, option: str = "--base") -> tuple[Path, str]:
     """Where a base lies, and what it is called.
 
     Args:
         name: a folder, a .gguf file, `demo`, or a hub id, which is looked for in
             `HF_CACHE_DIR` and in Hugging Face's usual cache, offline.
         settings: for `HF_CACHE_DIR`.
+        option: of the command line, to be named in errors.
 
     Raises:
         ConvertError: names every place that was looked in.
@@ -46,7 +47,7 @@ def find_base(name: str, settings: Settings) -> tuple[Path, str]:
         except (LocalEntryNotFoundError, HFValidationError, OSError):
             continue
     raise ConvertError(
-        f"--base {name}: no such folder or file, and not found in {', '.join(caches)} either"
+        f"{option} {name}: no such folder or file, and not found in {', '.join(caches)} either"
         " (nothing is downloaded)"
     )
 

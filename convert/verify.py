@@ -12,18 +12,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 from tqdm import tqdm
 
-from convert.command import run
 from convert.errors import ConvertError
 from convert.locate import find_base
+from convert.torch_model import load_torch_model
+from runtime.command import run
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, Model, physical_cores
-from runtime.pipeline import tokenized_frame
+from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
 from runtime.routing import subject_of
 from runtime.settings import PROJECT_DIR, Settings
@@ -123,23 +123,15 @@ def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]
     try:
         import torch
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
-        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise ConvertError(f"{error}: pip install 'subject-lora-serve[train]'") from None
-    if not sys.stderr.isatty():
-        disable_progress_bar()
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base.parent if base.is_file() else base,
-            gguf_file=base.name if base.is_file() else None,
-            dtype=torch.float32,
-            local_files_only=True,
-        )
-        if lora is not None:
+    model = load_torch_model(base, dtype=torch.float32)
+
+    if lora is not None:
+        try:
             model = PeftModel.from_pretrained(model, lora)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ConvertError(f"{lora or base}: transformers cannot load it ({error})") from None
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ConvertError(f"{lora}: peft cannot load it ({error})") from None
     model.eval()
 
     def logits(tokens: Sequence[int]) -> np.ndarray:
@@ -155,8 +147,8 @@ def prompts_for(model: Model, questions: Path, most: int) -> list[list[int]]:
     for question in read_file(questions):
         if question.problem or len(prompts) == most:
             continue
-        head, tail = tokenized_frame(model, subject_of(question.subject))
-        prompts.append((head + model.tokenize(question.text, follows=True) + tail)[:_LONGEST])
+        frame = tokenized_frame(model, subject_of(question.subject))
+        prompts.append(prompt_tokens(model, frame, question.text, _LONGEST)[0])
     if not prompts:
         raise ConvertError(f"{questions}: no questions to compare with")
     return prompts

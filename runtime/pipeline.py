@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from runtime.engine.probe import crash
 from runtime.errors import SetupError
 from runtime.locate import plan_routes
 from runtime.offline import guard
-from runtime.prompts import fit, frame
+from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
 from runtime.routing import Route, describe, subject_of
 from runtime.settings import Settings
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 # The share of free memory that a KV cache may take.
 _MEMORY_SHARE = 0.8
-# No token is longer than this many characters where it matters; what goes beyond
-# MAX_INPUT_TOKENS times that is cut before it is tokenized.
-_CHARS_PER_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,12 @@ class Pipeline:
     """Answers lists of questions. Call it, and close it when done (or use it in a `with`).
 
     Calls from several threads are served one after another.
+
+    Attributes:
+        settings: what it was loaded with.
+        routes: what answers each subject.
+        answer_seconds: for each question of the last call, when its answer was ready, in
+            seconds from the start of the call.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Pipeline:
         self.settings = settings
         self.routes = routes
         self.engines = engines
+        self.answer_seconds: list[float] = []
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         self._frames = {
@@ -117,7 +122,7 @@ class Pipeline:
             if route.adapter is not None:
                 engines[route.model].model.load_adapter(str(route.adapter), route.adapter)
         for subject, route in routes.items():
-            head, _ = self._frames[subject]
+            head = self._frames[subject].head
             engines[route.model].share_prefix(head, _adapter_name(route))
         for engine in engines.values():
             engine.stats.reset()
@@ -133,8 +138,37 @@ class Pipeline:
         Raises:
             TypeError: `questions` is no list.
         """
-        answers = sorted(self.stream(questions), key=lambda answer: answer.index)
-        return [answer.record() for answer in answers]
+        started = time.perf_counter()
+        answers: dict[int, Answer] = {}
+        seconds: dict[int, float] = {}
+        for answer in self.stream(questions):
+            answers[answer.index] = answer
+            seconds[answer.index] = time.perf_counter() - started
+        self.answer_seconds = [seconds[index] for index in range(len(answers))]
+        return [answers[index].record() for index in range(len(answers))]
+
+    def log_likelihoods(self, question: dict[str, Any], answers: list[str]) -> list[float]:
+        """How likely the model that serves a question finds each of some answers to it.
+
+        Returns:
+            for each answer the sum of its tokens' log-probabilities, in nats, without the
+            end of the answer; an empty answer has 0.0.
+
+        Raises:
+            SetupError: a question that could not be answered either, or a closed or busy
+                pipeline.
+            EngineError: an answer too long for a slot.
+        """
+        (parsed,) = parse([question])
+        if parsed.problem:
+            raise SetupError(f"the question cannot be answered: {parsed.problem}")
+        with self._turn():
+            request = self._request(0, parsed, subject_of(parsed.subject))
+            engine = self.engines[self.routes[subject_of(parsed.subject)].model]
+            texts = [engine.model.tokenize(answer, follows=True) for answer in answers]
+            asked = [tokens for tokens in texts if tokens]
+            found = iter(engine.log_likelihoods(request.prompt, asked, request.adapter))
+            return [float(next(found).sum()) if tokens else 0.0 for tokens in texts]
 
     def stream(self, questions: Any) -> Iterator[Answer]:
         """The same answers as soon as each is there; `index` tells which it is.
@@ -217,14 +251,10 @@ class Pipeline:
 
     def _request(self, index: int, question: Question, subject: str) -> Request:
         route = self.routes[subject]
-        head, tail = self._frames[subject]
         limit = self.settings.max_input_tokens
-        text, longest = question.text, limit * _CHARS_PER_TOKEN
-        if len(text) > longest:
-            text = text[: longest // 2] + text[-longest // 2 :]
-        tokens = self.engines[route.model].model.tokenize(text, follows=True)
-        prompt, cut = fit(head, tokens, tail, limit)
-        if cut or len(text) < len(question.text):
+        model = self.engines[route.model].model
+        prompt, cut = prompt_tokens(model, self._frames[subject], question.text, limit)
+        if cut:
             log.warning(
                 "question %s: cut to MAX_INPUT_TOKENS=%d, its middle is lost",
                 _name(index, question),
@@ -354,27 +384,16 @@ def _affordable_slots(wanted: int, cells: int, model: Model, budget: float) -> i
     return slots
 
 
-def tokenized_frame(model: Model, subject: str) -> tuple[list[int], list[int]]:
-    """Token ids of what comes before and after a subject's questions. Raises SetupError."""
-    template = model.metadata("tokenizer.chat_template")
-    rendered = frame(template, subject, model.special_text("bos"), model.special_text("eos"))
-    head = model.tokenize(rendered.head, special=True)
-    tail = model.tokenize(rendered.tail, special=True, follows=True)
-    bos = model.bos_to_add
-    if bos is not None and head[:1] != [bos]:
-        head = [bos, *head]
-    return head, tail
-
-
-def _roomy_frame(settings: Settings, model: Model, subject: str) -> tuple[list[int], list[int]]:
-    """The same, if it leaves room for a question."""
-    head, tail = tokenized_frame(model, subject)
-    if len(head) + len(tail) + 1 > settings.max_input_tokens:
+def _roomy_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
+    """The frame of a subject's prompts, if it leaves room for a question."""
+    frame = tokenized_frame(model, subject)
+    taken = len(frame.head) + len(frame.tail)
+    if taken + 1 > settings.max_input_tokens:
         raise SetupError(
             f"MAX_INPUT_TOKENS={settings.max_input_tokens} leaves no room for a question:"
-            f" the template for {subject} alone takes {len(head) + len(tail)} tokens"
+            f" the template for {subject} alone takes {taken} tokens"
         )
-    return head, tail
+    return frame
 
 
 def _adapter_name(route: Route) -> str | None:

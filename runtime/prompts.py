@@ -1,6 +1,6 @@
 """From a question to a prompt: the subject's instruction in the model's own chat template.
 
-The one source of templates for serving and training.
+The one source of prompts for serving and training: both make their token ids here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, LoopControlExtension
@@ -32,17 +32,49 @@ INSTRUCTIONS: Mapping[str, str] = {
 }
 
 # For a model without a chat template.
-_PLAIN_TEMPLATE = "{{ messages[0].content }}\n\n{{ messages[1].content }}{{ '\n\n' }}"
-# Stands for the question while the template is rendered around it.
+_PLAIN_TEMPLATE = (
+    "{{ messages[0].content }}\n\n{{ messages[1].content }}{{ '\n\n' }}"
+    "{% if messages[2] %}{{ messages[2].content + eos_token }}{% endif %}"
+)
+# Stand for the question and the answer while the template is rendered around them.
 _MARK = "@@QUESTION@@"
+_ANSWER_MARK = "@@ANSWER@@"
+# No token is longer than this many characters where it matters; what goes beyond the longest
+# prompt times that is cut before it is tokenized.
+_CHARS_PER_TOKEN = 16
+
+
+class Tokenizer(Protocol):
+    """What prompts are made with: a loaded GGUF model, or a checkpoint's tokenizer."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's Jinja chat template."""
+
+    @property
+    def bos_to_add(self) -> int | None:
+        """The token that the vocabulary wants in front of every prompt, or None."""
+
+    def special_text(self, name: Literal["bos", "eos"]) -> str:
+        """Text of the begin- or end-of-sequence token, "" if there is none."""
+
+    def tokenize(self, text: str, special: bool = False, follows: bool = False) -> list[int]:
+        """Token ids of a text, nothing added.
+
+        Args:
+            text: any text.
+            special: "<|im_end|>" and the like are one token each.
+            follows: the text goes on after another.
+        """
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What comes before and after the question in a prompt."""
+    """What comes before and after the question in a prompt, and what ends the answer to it."""
 
     head: str
     tail: str
+    end: str
 
 
 def frame(template: str | None, subject: str, bos: str = "", eos: str = "") -> Frame:
@@ -65,15 +97,25 @@ def frame(template: str | None, subject: str, bos: str = "", eos: str = "") -> F
     # Some templates refuse a system message; there the instruction goes before the question.
     for messages in ([system, user], [both]):
         try:
-            text = _render(template or _PLAIN_TEMPLATE, messages, bos, eos)
+            text = render(template or _PLAIN_TEMPLATE, messages, bos, eos)
         except Exception as error:  # a template is a program: it may fail in any way
             problem = problem or f"{type(error).__name__}: {error}"
             continue
         if text.count(_MARK) == 1:
             head, tail = text.split(_MARK)
-            return Frame(head, tail)
+            return Frame(head, tail, _end(template or _PLAIN_TEMPLATE, messages, bos, eos))
         problem = problem or f"it shows the question {text.count(_MARK)} times"
     raise SetupError(f"the model's chat template cannot be used: {problem}")
+
+
+def _end(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
+    """What a template puts after an answer, without white space; `eos` if that is nothing."""
+    answered = [*messages, {"role": "assistant", "content": _ANSWER_MARK}]
+    try:
+        text = render(template, answered, bos, eos, add_generation_prompt=False)
+    except Exception:  # it can be served all the same
+        return eos
+    return text.rpartition(_ANSWER_MARK)[2].strip() or eos
 
 
 class _Generation(Extension):
@@ -86,7 +128,18 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _render(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
+def render(
+    template: str,
+    messages: list[dict[str, str]],
+    bos: str = "",
+    eos: str = "",
+    add_generation_prompt: bool = True,
+) -> str:
+    """Render a chat template over messages as transformers does, in a sandbox, without thinking.
+
+    Raises whatever the template does: it is a program.
+    """
+
     def raise_exception(message: str) -> NoReturn:
         raise TemplateError(message)
 
@@ -103,12 +156,44 @@ def _render(template: str, messages: list[dict[str, str]], bos: str, eos: str) -
     )
     variables: dict[str, Any] = {
         "messages": messages,
-        "add_generation_prompt": True,
+        "add_generation_prompt": add_generation_prompt,
         "enable_thinking": False,
         "bos_token": bos,
         "eos_token": eos,
     }
     return environment.from_string(template).render(**variables)
+
+
+@dataclass(frozen=True)
+class TokenFrame:
+    """A `Frame` as token ids."""
+
+    head: list[int]
+    tail: list[int]
+    end: list[int]
+
+
+def tokenized_frame(tokenizer: Tokenizer, subject: str) -> TokenFrame:
+    """The frame of a subject's questions as token ids. Raises SetupError."""
+    bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
+    rendered = frame(tokenizer.chat_template, subject, bos, eos)
+    head = tokenizer.tokenize(rendered.head, special=True)
+    tail = tokenizer.tokenize(rendered.tail, special=True, follows=True)
+    end = tokenizer.tokenize(rendered.end, special=True, follows=True)
+    if tokenizer.bos_to_add is not None and head[:1] != [tokenizer.bos_to_add]:
+        head = [tokenizer.bos_to_add, *head]
+    return TokenFrame(head, tail, end)
+
+
+def prompt_tokens(
+    tokenizer: Tokenizer, frame: TokenFrame, question: str, limit: int
+) -> tuple[list[int], bool]:
+    """Token ids of the whole prompt, and whether the question was cut to fit `limit` tokens."""
+    text, longest = question, limit * _CHARS_PER_TOKEN
+    if len(text) > longest:
+        text = text[: longest // 2] + text[-longest // 2 :]
+    prompt, cut = fit(frame.head, tokenizer.tokenize(text, follows=True), frame.tail, limit)
+    return prompt, cut > 0 or len(text) < len(question)
 
 
 def fit(head: list[int], question: list[int], tail: list[int], limit: int) -> tuple[list[int], int]:

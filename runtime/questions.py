@@ -6,15 +6,13 @@ and costs nobody else an answer.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from runtime.errors import SetupError
+from runtime.jsonfile import read_records
 
 # C0 and C1 controls but tab and newline.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -102,44 +100,13 @@ def read_file(path: Path) -> list[Question]:
     Raises:
         SetupError: the file cannot be read, or a .json file is no JSON list.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if path.suffix == ".json":
-        try:
-            items = _from_json(raw)
-        except (ValueError, RecursionError) as error:
-            raise SetupError(f"{path}: not valid JSON ({error})") from None
-        if not isinstance(items, list):
-            raise SetupError(f"{path}: expected a JSON list, got a {type(items).__name__}")
-        return parse(items)
-    lines = enumerate(raw.split(b"\n"), start=1)
-    return _note_duplicates([_parse_line(line, n) for n, line in lines if line.strip()])
-
-
-def _parse_line(line: bytes, number: int) -> Question:
-    try:
-        return parse_one(_from_json(line.decode("utf-8")))
-    except UnicodeDecodeError:
-        return Question(None, problem=f"line {number} is not UTF-8")
-    except ValueError as error:
-        return Question(None, problem=f"line {number} is not JSON ({error})")
-    except RecursionError:
-        return Question(None, problem=f"line {number} is nested too deeply")
-
-
-def _from_json(text: str | bytes) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON value")
-
-    def finite(number: str) -> float:
-        if math.isinf(value := float(number)):
-            raise ValueError(f"{number} is too large a number")
-        return value
-
-    return json.loads(text, parse_constant=refuse, parse_float=finite)
+    questions = [
+        Question(None, problem=f"{record.where} {record.problem}")
+        if record.problem
+        else parse_one(record.value)
+        for record in read_records(path)
+    ]
+    return _note_duplicates(questions)
 
 
 def _note_duplicates(questions: list[Question]) -> list[Question]:

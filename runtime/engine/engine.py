@@ -161,6 +161,52 @@ class Engine:
             if not self.context.closed:
                 self.context.clear_all()
 
+    def log_likelihoods(
+        self, prompt: List[int], continuations: List[List[int]], adapter: str | None = None
+    ) -> list[np.ndarray]:
+        """How likely the model finds each continuation of a prompt, whatever it would write.
+
+        Returns:
+            for each continuation the log-probability of each of its tokens, float64
+            [len(continuation)], in nats.
+
+        Raises:
+            EngineError: a prompt or continuation that is empty, too long or has unknown
+                tokens, no such adapter, or busy.
+        """
+        self._refuse_if_busy()
+        for continuation in continuations:
+            problem = self._problem(Request([*prompt, *continuation[:-1]]))
+            problem = problem or self._problem(Request(continuation))
+            if problem:
+                raise EngineError(problem)
+        self.context.use_adapter(adapter)
+        try:
+            start = self._prefixes.longest(adapter, prompt[:-1])
+            if start:
+                self.context.restore(0, self._prefixes.get(adapter, prompt[:start]))
+            first = _log_softmax(self._logits_after(start, prompt[start:])[-1:])
+            found = []
+            for continuation in continuations:
+                rest = self._logits_after(len(prompt), continuation[:-1])
+                every = np.concatenate([first, _log_softmax(rest)])
+                found.append(every[np.arange(len(continuation)), continuation])
+                self.context.clear(0, len(prompt))
+            return found
+        finally:
+            self.context.clear(0)
+
+    def _logits_after(self, start: int, tokens: List[int]) -> np.ndarray:
+        """Decode tokens in slot 0 from position `start` on; logits [len(tokens), vocab]."""
+        step = self.context.max_tokens
+        parts = [np.empty((0, self.model.n_vocab), np.float32)]
+        for first in range(0, len(tokens), step):
+            chunk = tokens[first : first + step]
+            position = np.arange(start + first, start + first + len(chunk))
+            batch = self._batch.fill(chunk, position, 0, 1)
+            parts.append(self.context.decode(batch, len(chunk)).copy())
+        return np.concatenate(parts)
+
     def _refuse_if_busy(self) -> None:
         _ = self.context.pointer  # raises if closed
         if self._busy:
@@ -345,6 +391,12 @@ class Engine:
             uniforms = np.array([sequences[row].uniform() for row in rows])
             tokens[rows] = sample(part, params, uniforms)
         return [int(token) for token in tokens]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities, float64 [rows, vocab], of logits of that shape."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def staging_slots(slots: int) -> int:

@@ -329,6 +329,11 @@ class Model:
         text = llama.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
         return text.decode("utf-8", "replace")
 
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The model's Jinja chat template, or None."""
+        return self.metadata("tokenizer.chat_template")
+
     @property
     def bos_to_add(self) -> int | None:
         """The token that the vocabulary wants in front of every prompt, or None."""

@@ -1,4 +1,4 @@
-"""What the commands of this package share: how errors become an exit status."""
+"""What the commands share: how errors become an exit status."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ import signal
 import sys
 from collections.abc import Callable
 
-from convert.errors import ConvertError
 from runtime.engine import EngineError
-from runtime.errors import SetupError
+from runtime.errors import UserError
 
 
-def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Run a command; what it raises for bad input is printed in a line. Returns the status."""
+def run(
+    command: Callable[[argparse.Namespace], int],
+    arguments: argparse.Namespace,
+    stopped: str = "stopped; nothing half written is left",
+) -> int:
+    """Run a command; what it raises for bad input is printed in a line. Returns the status.
+
+    Args:
+        command: gets `arguments` and returns the exit status.
+        arguments: the parsed command line.
+        stopped: what to say after Ctrl-C or SIGTERM.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("gguf").setLevel(logging.WARNING)
     # Asked to end, clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command(arguments)
-    except (ConvertError, SetupError, EngineError, OSError) as error:
+    except (UserError, EngineError, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; nothing half written is left", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         return 130
 
 

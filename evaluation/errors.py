@@ -1,0 +1,7 @@
+"""The error of an evaluation that cannot be done."""
+
+from runtime.errors import UserError
+
+
+class EvaluationError(UserError):
+    """Bad input to the evaluation; the message says what is wrong and what to do."""

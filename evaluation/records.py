@@ -1,0 +1,160 @@
+"""What is passed from the call to the judges, the score and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with what it takes to judge an answer to it.
+
+    Attributes:
+        id: its questionID, as it came.
+        subject: one of `runtime.routing.SUBJECTS`.
+        question: its text.
+        references: right answers, any of which will do; at least one.
+        choices: all answers that were on offer, the right one included; or none.
+        difficulty: as it came, such as "easy", or None.
+    """
+
+    id: Any
+    subject: str
+    question: str
+    references: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    difficulty: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of an answer.
+
+    Attributes:
+        correct: whether it counts as right.
+        score: how near it is, 0.0 to 1.0 (token F1, say); 1.0 where nothing finer is known.
+        judge: which judge said so.
+        reason: why, in a few words.
+    """
+
+    correct: bool
+    score: float
+    judge: str
+    reason: str
+
+
+class Run(BaseModel):
+    """One run of a pipeline under test, as its process told it.
+
+    Attributes:
+        answers: the answer to each question in order; None where the pipeline gave none.
+        failure: how the pipeline failed as a whole ("raised ValueError: ...", "hung: ...",
+            "crashed: SIGSEGV"), or "".
+        violations: everything in its output that the contest would not take.
+        setup_seconds: what loading took; not counted.
+        call_seconds: what the call took, end to end, or None if it never ended.
+        answer_seconds: when each answer was ready, in seconds from the start of the call;
+            None where the pipeline does not tell.
+        stats: counters the pipeline tells of itself (`prefill_seconds`, `decode_seconds`,
+            `new_tokens`, ...); empty where it does not.
+        peak_memory: most bytes of memory that its processes held at once.
+        peak_gpu_memory: the same of the GPU, or None where there is none.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    answers: list[str | None]
+    failure: str = ""
+    violations: list[str] = []
+    setup_seconds: float = 0.0
+    call_seconds: float | None = None
+    answer_seconds: list[float] | None = None
+    stats: dict[str, float] = {}
+    peak_memory: int = 0
+    peak_gpu_memory: int | None = None
+
+
+class Result(BaseModel):
+    """A line of results.jsonl: one question, its answer and the verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    questionID: Any  # noqa: N815  (the evaluator's spelling)
+    subject: str
+    difficulty: str | None = None
+    question: str
+    references: list[str]
+    choices: list[str] = []
+    answer: str
+    correct: bool
+    score: float
+    judge: str
+    reason: str
+
+
+class Interval(BaseModel):
+    """A share with its 95 % bootstrap interval; all 0.0 to 1.0."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Latency(BaseModel):
+    """Seconds, but for the rates and shares; None where the pipeline does not tell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    total: float
+    per_question: float
+    p50: float | None = None
+    p95: float | None = None
+    tokens_per_second: float | None = None
+    prefill_share: float | None = None
+    decode_share: float | None = None
+
+
+class Summary(BaseModel):
+    """summary.json: a judged run.
+
+    Attributes:
+        name: what the run is called.
+        pipeline: where `loadPipeline` was found, such as "inferencePipeline:loadPipeline".
+        questions: file of the questions, and `questions_sha256` its fingerprint.
+        machine: what it ran on; runs are compared in speed only on the same machine.
+        failure: how the pipeline failed as a whole, or "".
+        violations: everything in its output that the contest would not take.
+        accuracy: of all questions; a question without an answer counts as wrong.
+        by_subject, by_difficulty: the same in parts.
+        by_judge: how many answers each judge decided.
+        latency: of the one call, or None if it never ended.
+        setup_seconds: loading, which is not counted.
+        peak_memory, peak_gpu_memory: bytes.
+        gated: accuracy is under the gate, so that the run scores nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    pipeline: str
+    questions: str
+    questions_sha256: str
+    machine: str
+    created: str
+    failure: str = ""
+    violations: list[str] = []
+    accuracy: Interval
+    by_subject: dict[str, Interval]
+    by_difficulty: dict[str, Interval] = {}
+    by_judge: dict[str, int] = {}
+    latency: Latency | None
+    setup_seconds: float
+    peak_memory: int
+    peak_gpu_memory: int | None = None
+    gated: bool

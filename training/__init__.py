@@ -1,0 +1,1 @@
+"""Trains one LoRA adapter for each subject, offline."""

@@ -1,0 +1,139 @@
+"""Loads the base model that adapters are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convert.locate import find_base
+from convert.torch_model import load_torch_model
+from runtime import demo
+from runtime.engine import Model
+from runtime.locate import DEMO, base_name
+from runtime.manifest import sha256
+from runtime.prompts import Tokenizer
+from runtime.settings import Settings
+from training.errors import TrainingError
+from training.options import Options
+from training.tokenizer import CheckpointTokenizer
+
+log = logging.getLogger(__name__)
+
+# Files of a checkpoint that what is learned depends on.
+_PARTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk.
+
+    Attributes:
+        path: a checkpoint's folder or a GGUF file.
+        name: what it is called in the names of files, such as "Qwen3-1.7B".
+        asked: how the user named it.
+    """
+
+    path: Path
+    name: str
+    asked: str
+
+    @classmethod
+    def find(cls, asked: str, settings: Settings) -> Base:
+        """Find a base by folder, hub id, GGUF file or `demo`, offline.
+
+        `demo` is the very file that is served, whose 4-bit weights the adapter then fits.
+
+        Raises:
+            ConvertError: names every place that was looked in.
+            SetupError: the demo model cannot be made.
+        """
+        if asked == DEMO:
+            return cls(demo.ensure(settings.models_dir), base_name(asked), asked)
+        return cls(*find_base(asked, settings, "--model"), asked)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all files that what is learned depends on, in hex."""
+        files = [self.path]
+        if self.path.is_dir():
+            files = sorted(p for p in self.path.iterdir() if p.suffix in _PARTS)
+        lines = [f"{path.name} {sha256(path)}" for path in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @contextmanager
+    def tokenizer(self) -> Iterator[Tokenizer]:
+        """What makes its prompts; of a GGUF file llama.cpp itself."""
+        if self.path.is_dir():
+            yield CheckpointTokenizer(self.path)
+            return
+        model = Model(self.path)
+        try:
+            yield model
+        finally:
+            model.close()
+
+    def load(self, options: Options, use_cpu: bool) -> Any:
+        """The model in transformers, ready for an adapter.
+
+        Raises:
+            ConvertError: it cannot be loaded.
+            TrainingError: 4 bits were asked for in vain.
+        """
+        keywords: dict[str, Any] = {"dtype": compute_dtype(options, use_cpu)}
+        four_bit = in_four_bits(options, use_cpu, self.path.is_file())
+        if four_bit:
+            keywords |= {"quantization_config": _four_bit_config(), "device_map": {"": 0}}
+        log.info("loading %s%s", self.path, " in 4 bits" if four_bit else "")
+        model = load_torch_model(self.path, **keywords)
+        if four_bit:
+            from peft import prepare_model_for_kbit_training
+
+            model = prepare_model_for_kbit_training(
+                model, use_gradient_checkpointing=options.gradient_checkpointing
+            )
+        return model
+
+
+def compute_dtype(options: Options, use_cpu: bool) -> torch.dtype:
+    """The type of the base's weights and of the computation."""
+    if options.precision != "auto":
+        return torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+    on_gpu = not use_cpu and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if on_gpu else torch.float32
+
+
+def in_four_bits(options: Options, use_cpu: bool, is_gguf: bool) -> bool:
+    """Whether the base is loaded in 4 bits.
+
+    Raises:
+        TrainingError: `four_bit` is on where it cannot be.
+    """
+    missing = ""
+    if use_cpu:
+        missing = "needs a CUDA GPU"
+    elif is_gguf:
+        missing = "needs a checkpoint; a GGUF base is loaded in full"
+    elif importlib.util.find_spec("bitsandbytes") is None:
+        missing = "needs the package bitsandbytes (pip install bitsandbytes)"
+    if options.four_bit == "on" and missing:
+        raise TrainingError(f"--four_bit on {missing}")
+    return options.four_bit != "off" and not missing
+
+
+def _four_bit_config() -> Any:
+    """QLoRA's base (arXiv:2305.14314): NF4 with double quantization."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

@@ -1,0 +1,119 @@
+"""What is told about a trained adapter: card, settings, losses and their picture."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from training.options import Options
+
+CARD = "training.json"
+_LOSS_KEYS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+
+
+class Card(BaseModel):
+    """training.json: how an adapter was made.
+
+    Attributes:
+        name: of the adapter.
+        subject: whom it answers for.
+        base, base_sha256: the model it was trained on, and the fingerprint of its files.
+        data, data_sha256: the corpus, likewise.
+        options: how it was trained.
+        inputs: fingerprint of all these; the same inputs need no second training.
+        examples, held_out: how many pairs were learned from and how many evaluated on.
+        steps: how many steps were made; best_step is the one that was kept.
+        loss: on the training examples, mean of the last tenth of the steps.
+        held_out_loss: on the held-out ones, of what was kept; before training first.
+        made_with: versions of the packages that made it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    subject: str
+    base: str
+    base_sha256: str
+    data: str
+    data_sha256: str
+    options: Options
+    inputs: str
+    examples: int
+    held_out: int
+    steps: int
+    best_step: int
+    loss: float
+    held_out_loss: tuple[float, float] | None
+    made_with: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that training rests on."""
+    return {name: metadata.version(name) for name in ("torch", "transformers", "peft")}
+
+
+def write_card(folder: Path, card: Card, history: list[dict[str, Any]]) -> None:
+    """Write README.md, training.json, loss.jsonl and loss.png into a folder."""
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+    (folder / "README.md").write_text(_readme(card), "utf-8")
+    lines = [{k: entry[k] for k in _LOSS_KEYS if k in entry} for entry in history]
+    losses = [line for line in lines if "loss" in line or "eval_loss" in line]
+    (folder / "loss.jsonl").write_text("".join(json.dumps(e) + "\n" for e in losses), "utf-8")
+    _picture(losses, card, folder / "loss.png")
+
+
+def _readme(card: Card) -> str:
+    options = "\n".join(
+        f"| {name} | {' '.join(value) if isinstance(value, tuple) else value} |"
+        for name, value in card.options
+    )
+    losses = f"training loss {card.loss:.3f}"
+    if card.held_out_loss:
+        before, after = card.held_out_loss
+        losses += f"; held-out loss {before:.3f} before, {after:.3f} after (step {card.best_step})"
+    return f"""---
+base_model: {card.base}
+library_name: peft
+tags: [lora]
+---
+# {card.name}
+
+A LoRA adapter on {card.base} for questions about {card.subject}, trained on {card.examples} pairs
+of {card.data} and evaluated on {card.held_out} held-out ones; {card.steps} steps, {losses}.
+
+![loss curve](loss.png)
+
+| option | value |
+| --- | --- |
+{options}
+
+- base, SHA-256 of its files: `{card.base_sha256}`
+- corpus, SHA-256: `{card.data_sha256}`
+- made with {", ".join(f"{name} {version}" for name, version in card.made_with.items())}
+"""
+
+
+def _picture(losses: list[dict[str, Any]], card: Card, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    for key, label, style in (
+        ("loss", "training, each step", {"color": "#9db8e8", "linewidth": 1}),
+        ("eval_loss", "held out", {"color": "#d9480f", "marker": "o"}),
+    ):
+        points = [(e["step"], e[key]) for e in losses if key in e]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.set(xlabel="step", ylabel="loss of an answer's token, nats", title=card.name)
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    pyplot.close(figure)

@@ -1,0 +1,105 @@
+"""Corpora of `{"question", "answer"}` records, in JSON or JSON Lines."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.jsonfile import read_records
+from runtime.questions import clean_text
+from training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+# Bad records that are named one by one; of the others only how many there are.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question and its answer, not empty, and where they stand, such as "line 3"."""
+
+    question: str
+    answer: str
+    where: str
+
+
+def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:
+    """The pairs of a corpus.
+
+    Args:
+        path: a .json file with a list, or JSON Lines; other keys of a record are ignored.
+        skip_bad: leave out bad records, naming and counting them in the log.
+
+    Raises:
+        TrainingError: names every bad record if they are not to be skipped; fewer than two
+            good ones.
+        SetupError: the file cannot be read at all.
+    """
+    pairs, problems = [], []
+    for record in read_records(path):
+        problem = record.problem or _problem(record.value)
+        if problem:
+            problems.append(f"{path}, {record.where} {problem}")
+        else:
+            question, answer = _text(record.value["question"]), _text(record.value["answer"])
+            pairs.append(Pair(question, answer, record.where))
+    if problems and not skip_bad:
+        raise TrainingError(
+            "\n".join([*_first(problems), "mend them, or leave them out with --bad_records skip"])
+        )
+    for line in _first(problems):
+        log.warning("%s: left out", line)
+    if problems:
+        log.warning(
+            "%s: %d of %d records left out", path, len(problems), len(problems) + len(pairs)
+        )
+    if len(pairs) < 2:
+        raise TrainingError(
+            f'{path}: {len(pairs)} records of {{"question", "answer"}} in it; at least 2 are needed'
+        )
+    return pairs
+
+
+def _problem(record: Any) -> str:
+    if not isinstance(record, dict):
+        return f"is a {type(record).__name__}, not an object"
+    for key in ("question", "answer"):
+        value = record.get(key)
+        if value is None:
+            return f'has no "{key}"'
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return f"has a {key} that is a {type(value).__name__}, not a text"
+        if not _text(value):
+            return f"has an empty {key}"
+    return ""
+
+
+def _text(value: str | int | float) -> str:
+    return clean_text(str(value))
+
+
+def _first(problems: list[str]) -> list[str]:
+    more = len(problems) - _NAMED
+    return problems[:_NAMED] + ([f"... and {more} more"] if more > 0 else [])
+
+
+def split(pairs: list[Pair], holdout: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train on and pairs held out.
+
+    The share `holdout` of the different questions is held out, at least one if it is above 0
+    and never all; a question that comes twice is on one side only.
+    """
+    questions = list(dict.fromkeys(" ".join(pair.question.split()).casefold() for pair in pairs))
+    random.Random(seed).shuffle(questions)
+    n = min(max(1, round(holdout * len(questions))), len(questions) - 1) if holdout else 0
+    held_out = set(questions[:n])
+    kept: list[Pair] = []
+    held: list[Pair] = []
+    for pair in pairs:
+        there = " ".join(pair.question.split()).casefold() in held_out
+        (held if there else kept).append(pair)
+    return kept, held

@@ -1,0 +1,71 @@
+"""From pairs to batches of token ids: the runtime's own prompt, then the answer.
+
+Every prompt of a subject begins with the same tokens, the head of its frame. They are kept
+apart, so that a batch computes them once (see `trainer`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from runtime.prompts import TokenFrame, Tokenizer, prompt_tokens
+from training.corpus import Pair
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100  # a label that no loss is taken of
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of the prompt behind the head, and of the answer with what ends it."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def make_examples(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, frame: TokenFrame, max_tokens: int
+) -> list[Example]:
+    """An example for each pair; those whose answer leaves no room for a question are left out."""
+    examples, cut, left_out = [], 0, 0
+    for pair in pairs:
+        answer = tokenizer.tokenize(pair.answer, follows=True) + frame.end
+        room = max_tokens - len(answer)
+        if room <= len(frame.head) + len(frame.tail):
+            log.warning("%s: an answer of %d tokens is too long: left out", pair.where, len(answer))
+            left_out += 1
+            continue
+        prompt, was_cut = prompt_tokens(tokenizer, frame, pair.question, room)
+        cut += was_cut
+        examples.append(Example(prompt[len(frame.head) :], answer))
+    if cut:
+        log.warning("%d questions lost their middle: --max_tokens %d", cut, max_tokens)
+    if left_out:
+        log.warning("%d examples left out: --max_tokens %d", left_out, max_tokens)
+    return examples
+
+
+def collate(examples: Sequence[Example], pad: int = 0) -> dict[str, torch.Tensor]:
+    """A batch, padded on the left, so that all answers end at its right edge.
+
+    Returns:
+        input_ids, attention_mask, labels: int64 [examples, longest]; labels are `IGNORED`
+        but where the answers are.
+    """
+    longest = max(map(len, examples))
+    ids = torch.full((len(examples), longest), pad)
+    labels = torch.full_like(ids, IGNORED)
+    mask = torch.zeros_like(ids)
+    for row, example in enumerate(examples):
+        ids[row, longest - len(example) :] = torch.tensor(example.prompt + example.answer)
+        labels[row, longest - len(example.answer) :] = torch.tensor(example.answer)
+        mask[row, longest - len(example) :] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
