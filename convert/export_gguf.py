@@ -36,7 +36,7 @@ from runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 # Raised when what a file is made of or how changes, so that old files are made anew.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Options:
         importance: an importance matrix to quantize with, or None.
         calibration: files of text to compute one of, for each model, or none; "{subject}"
             in their names stands for the subject, or for general.
+        adapter_type: F32, F16 or BF16, of GGUF adapters.
         force: make files anew though they are up to date.
     """
 
@@ -56,6 +57,7 @@ class Options:
     type_name: str = "Q4_K_M"
     importance: Path | None = None
     calibration: tuple[str, ...] = ()
+    adapter_type: str = "F32"
     force: bool = False
 
     def texts(self, subject: str | None) -> list[Path]:
@@ -102,7 +104,7 @@ class Exporter:
             "adapter",
             subject,
             adapter,
-            lambda path: write_adapter(adapter, self.source.arch, path),
+            lambda path: write_adapter(adapter, self.source.arch, path, self.options.adapter_type),
         )
 
     def _export(
@@ -133,10 +135,11 @@ class Exporter:
             role=role,
             base=self.source.name,
             subject=subject,
-            quantization="F32" if role == "adapter" else self.options.type_name,
+            quantization=self.options.adapter_type if role == "adapter" else self.options.type_name,
             size=target.stat().st_size,
             sha256=sha256(target),
             adapter=adapter.folder.name if adapter else None,
+            training=adapter.training() if adapter else None,
             importance=self._importance_hash(target) if role != "adapter" else None,
             inputs=inputs,
             made_with=_versions(),
@@ -185,6 +188,7 @@ class Exporter:
             shapes = {name: t.shape for name, t in self.source.tensors.items()}
             heads = [self.source.n_head, self.source.n_head_kv]
             parts["base"] = [self.source.arch.name, heads, shapes]
+            parts["type"] = options.adapter_type
         else:
             parts["type"] = options.type_name
             parts["importance"] = options.importance and self._hash(options.importance)
@@ -231,6 +235,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--type", default="Q4_K_M", type=str.upper, help="quantization (default: Q4_K_M)"
     )
+    parser.add_argument(
+        "--adapter-type",
+        choices=list(FLOAT_TYPES),
+        default="F32",
+        help="of GGUF adapters; F16 takes half the room (default: F32)",
+    )
+    parser.add_argument(
+        "--no-base", action="store_true", help="adapters without their base, which is there already"
+    )
     importance = parser.add_mutually_exclusive_group()
     importance.add_argument("--importance", type=Path, help="importance matrix to quantize with")
     importance.add_argument(
@@ -252,11 +265,14 @@ def _export(arguments: argparse.Namespace) -> int:
         raise ConvertError("--lora needs --subject")
     if arguments.subject and not arguments.lora:
         raise ConvertError("--subject needs --lora")
+    if arguments.no_base and arguments.mode != "adapter":
+        raise ConvertError("--no-base needs --mode adapter")
     options = Options(
         folder=arguments.output or settings.models_dir,
         type_name=arguments.type,
         importance=arguments.importance,
         calibration=tuple(arguments.calibration),
+        adapter_type=arguments.adapter_type,
         force=arguments.force,
     )
     exporter = Exporter(*find_base(arguments.base, settings), options)
@@ -267,7 +283,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.loras:
         loras = find_adapters(arguments.loras)
     failed = 0
-    if arguments.mode == "adapter" or not loras:
+    if not loras or (arguments.mode == "adapter" and not arguments.no_base):
         exporter.export_base()
     for subject, lora in loras.items():
         # One adapter that cannot be exported costs the others nothing.
@@ -280,7 +296,7 @@ def _export(arguments: argparse.Namespace) -> int:
             print(f"error: {subject}: {explain(error)}", file=sys.stderr)
             failed += 1
     roles = {(e.role, e.subject) for e in Manifest.load(options.folder).files}
-    if ("base", None) not in roles and ("merged", GENERAL) not in roles:
+    if not arguments.no_base and not {("base", None), ("merged", GENERAL)} & roles:
         print(
             "subjects without a file of their own need one for general, or the bare base: "
             f"python -m convert.export_gguf --base {arguments.base}"

@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 
 from convert.errors import ConvertError
-from convert.safetensors import StoredTensor, read_index
+from convert.safetensors import StoredTensor, Type, all_finite, from_f32, read_index
 from convert.sources import Source, SourceTensor
 from runtime.locate import base_name
 
@@ -103,6 +103,14 @@ class Adapter:
 
     def files(self) -> list[Path]:
         return [self.folder / "adapter_config.json", self._weights]
+
+    def training(self) -> dict[str, Any] | None:
+        """What training.json says of how it was trained, if `training.finetune` made it."""
+        try:
+            card = json.loads((self.folder / "training.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return card if isinstance(card, dict) else None
 
     def _read(self) -> None:
         parts: dict[str, dict[str, StoredTensor]] = {}
@@ -200,11 +208,16 @@ class Adapter:
     def _fault(self, stored: StoredTensor, problem: str) -> ConvertError:
         return ConvertError(f"{stored.path}: tensor {stored.name}: {problem}")
 
-    def add_to(self, writer: gguf.GGUFWriter) -> list[np.ndarray]:
+    def add_to(self, writer: gguf.GGUFWriter, type_: Type) -> list[np.ndarray]:
         """Metadata and tensor infos of a GGUF adapter; returns the data in their order.
 
+        Args:
+            writer: of the file to be.
+            type_: F32, F16 or BF16.
+
         Raises:
-            ConvertError: the adapter is more than LoRA matrices, so it can only be merged.
+            ConvertError: the adapter is more than LoRA matrices, so it can only be merged, or
+                has values too large for the type.
         """
         whole = next(iter(self.replaced), None) or next(
             (name for name, d in self.deltas.items() if d.magnitude is not None), None
@@ -223,9 +236,17 @@ class Adapter:
             if name == "token_embd.weight":  # it looks rows up: A transposed, B as PEFT has it
                 a, b = delta.b, (a if factor == 1 else np.float32(factor) * a).T
             for part, matrix in (("lora_a", a), ("lora_b", b)):
-                matrix = np.ascontiguousarray(matrix, np.float32)
+                matrix = from_f32(np.ascontiguousarray(matrix, np.float32), type_)
+                if not all_finite(matrix, type_):
+                    raise ConvertError(
+                        f"{self.folder}: {name}.{part} has values too large for {type_.name}"
+                    )
                 writer.add_tensor_info(
-                    f"{name}.{part}", matrix.shape, np.dtype(np.float32), matrix.nbytes
+                    f"{name}.{part}",
+                    matrix.shape,
+                    np.dtype(np.float32),
+                    matrix.nbytes,
+                    raw_dtype=type_,
                 )
                 data.append(matrix)
         n_parameters, *shared = writer.get_total_parameter_count()

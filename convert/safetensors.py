@@ -72,6 +72,13 @@ def from_f32(data: np.ndarray, type_: Type) -> np.ndarray:
     return data
 
 
+def all_finite(data: np.ndarray, type_: Type) -> bool:
+    """Whether stored data of type F32, F16 or BF16 has neither NaN nor infinity."""
+    if type_ == Type.BF16:  # all bits of the exponent are set in what is not finite
+        return not bool(((data & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(data).all())
+
+
 def read_index(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file by name.
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from convert.errors import ConvertError
 from convert.lora import Adapter
-from convert.safetensors import NUMPY, Type, from_f32, to_f32
+from convert.safetensors import NUMPY, Type, all_finite, from_f32, to_f32
 from convert.sources import FLOATS, Source, SourceTensor
 from runtime.atomic import replacing
 
@@ -75,10 +75,15 @@ def write_model(
     _write(writer, target, blocks)
 
 
-def write_adapter(adapter: Adapter, arch: gguf.MODEL_ARCH, target: Path) -> None:
-    """Write a GGUF LoRA adapter (float32), whole or not at all. Raises as `write_model`."""
+def write_adapter(
+    adapter: Adapter, arch: gguf.MODEL_ARCH, target: Path, type_name: str = "F32"
+) -> None:
+    """Write a GGUF LoRA adapter in F32, F16 or BF16, whole or not at all.
+
+    Raises as `write_model`.
+    """
     writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[arch])
-    data = adapter.add_to(writer)
+    data = adapter.add_to(writer, FLOAT_TYPES[type_name][0])
     _write(writer, target, lambda: data)
 
 
@@ -119,14 +124,8 @@ def _convert(tensor: SourceTensor, type_: Type, adapter: Adapter | None) -> np.n
             if delta is not None:
                 block = delta.merge_into(block if stored != Type.F32 else block.copy(), rows)
             result[rows] = from_f32(block, type_)
-        if not _all_finite(result[rows], type_):
+        if not all_finite(result[rows], type_):
             raise ConvertError(
                 f"{tensor.name}: NaN or infinite values, or values too large for {type_.name}"
             )
     return result
-
-
-def _all_finite(data: np.ndarray, type_: Type) -> bool:
-    if type_ == Type.BF16:  # all bits of the exponent are set in what is not finite
-        return not bool(((data & 0x7F80) == 0x7F80).any())
-    return bool(np.isfinite(data).all())

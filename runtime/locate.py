@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -175,23 +176,48 @@ def _by_knob(name: str, settings: Settings) -> Path | None:
 
 
 def _in_folder(settings: Settings, subject: str) -> Path | None:
-    """A GGUF adapter or PEFT folder of `ADAPTERS_BASE_DIR`."""
+    """A GGUF adapter or PEFT folder of `ADAPTERS_BASE_DIR` for the model that is served.
+
+    Where the folder has a manifest, what it lists is checked against it, and adapters for
+    other models are passed over; of PEFT folders those trained on this model come first.
+    """
     folder = settings.adapters_base_dir
     if folder is None:
         return None
     if not folder.is_dir():
         raise SetupError(f"ADAPTERS_BASE_DIR={folder}: no such folder")
-    end = f"-lora-{subject}"
-    files = [p for p in sorted(folder.glob("*.gguf")) if p.stem.casefold().endswith(end)]
-    folders = [p for p in sorted(folder.iterdir()) if p.name.casefold().endswith(end)]
-    found = files or [p for p in folders if _is_peft(p)]
+    listed = {entry.path: entry for entry in Manifest.load(folder).files}
+    model = base_name(settings.model_name).casefold()
+
+    def is_of(base: str | None) -> bool:
+        return base is not None and base_name(base).casefold() == model
+
+    named = [p for p in sorted(folder.iterdir()) if p.name.casefold().endswith(f"-lora-{subject}")]
+    folders = [path for path in named if _is_peft(path)]
+    files = [
+        path
+        for path in sorted(folder.glob("*.gguf"))
+        if path.stem.casefold().endswith(f"-lora-{subject}")
+        and (path.name not in listed or is_of(listed[path.name].base))
+    ]
+    found = files or [p for p in folders if is_of(_trained_on(p))] or folders
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise SetupError(
             f"ADAPTERS_BASE_DIR={folder}: several adapters for {subject} ({names});"
             f" choose one with PEFT_ADAPTER_{subject.upper()}"
         )
+    manifest.verify(folder, [listed[path.name] for path in found if path.name in listed])
     return found[0] if found else None
+
+
+def _trained_on(peft_folder: Path) -> str | None:
+    """The base that a PEFT folder names."""
+    try:
+        config = json.loads((peft_folder / "adapter_config.json").read_text("utf-8"))
+        return str(config["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # converting it will say what is wrong
 
 
 def _is_peft(path: Path) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,7 @@ class Entry(BaseModel):
         size, sha256: of the file, in bytes and in hex.
         adapter: the PEFT folder it was made of, or None.
         importance: SHA-256 of the importance matrix it was quantized with, or None.
+        training: how that was trained, as its training.json says, or None.
         inputs: fingerprint of all that it was made of and how; the same inputs need no
             second export.
         made_with: versions of the packages that made it.
@@ -46,6 +47,7 @@ class Entry(BaseModel):
     size: int
     sha256: str
     adapter: str | None = None
+    training: dict[str, Any] | None = None
     importance: str | None = None
     inputs: str
     made_with: dict[str, str]

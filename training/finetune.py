@@ -11,8 +11,10 @@ import hashlib
 import json
 import logging
 import math
+import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 # Raised when the same options come to mean something else, so that old adapters are made anew.
 _FORMAT = 1
 _WEIGHTS = "adapter_model.safetensors"
+# How torch says that a file cannot be written.
+_TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")
 
 
 class Job:
@@ -120,8 +124,12 @@ class Job:
             card = self._card(history, state.global_step, state.best_global_step)
             best = Path(state.best_model_checkpoint or self.work / f"checkpoint-{card.steps}")
             with replacing_folder(self.folder) as folder:
-                for name in ("adapter_config.json", _WEIGHTS):
-                    shutil.copyfile(best / name, folder / name)
+                shutil.copyfile(best / _WEIGHTS, folder / _WEIGHTS)
+                config = json.loads((best / "adapter_config.json").read_text("utf-8"))
+                # A set, which peft writes in an order of chance.
+                config["target_modules"] = sorted(config["target_modules"])
+                text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+                (folder / "adapter_config.json").write_text(text, "utf-8")
                 write_card(folder, card, history)
         except torch.OutOfMemoryError:
             raise TrainingError(
@@ -130,7 +138,7 @@ class Job:
             ) from None
         except (OSError, SafetensorError, RuntimeError) as error:
             said = explain(error)
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in said:
+            if isinstance(error, RuntimeError) and not _TORCH_WRITER.search(said):
                 raise
             raise TrainingError(
                 f"{self.work}: cannot be written ({said}); what was learned up to the last whole"
@@ -141,6 +149,8 @@ class Job:
 
     def _run_training(self, use_cpu: bool) -> tuple[TrainerState, float | None]:
         """Train to the end; the state there, and the held-out loss before."""
+        from transformers import set_seed
+
         from training.trainer import AnswerTrainer, last_whole_checkpoint, stopped_state
 
         begun = self.work / "loss_before"
@@ -163,6 +173,7 @@ class Job:
             before = float(begun.read_text())
         if checkpoint:
             log.info("going on from step %s", checkpoint.name.rpartition("-")[2])
+        set_seed(self.options.seed)  # whether there was an evaluation just now or not
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return trainer.state, before
 
@@ -189,6 +200,8 @@ class Job:
         except ValueError as error:  # no such modules, say
             raise TrainingError(f"--target_modules {' '.join(modules)}: {error}") from None
         model.peft_config["default"].base_model_name_or_path = self.base.asked
+        # peft looks there, on saving, for a vocabulary of another size, which nobody makes here.
+        warnings.filterwarnings("ignore", message="Could not find a config file")
         return model
 
     def _refuse_full_disk(self, model: Any) -> None:

@@ -36,10 +36,11 @@ class CheckpointTokenizer:
 
     @cached_property
     def bos_to_add(self) -> int | None:
-        """The token that the tokenizer puts in front of every text, or None."""
-        ids = self._tokenizer("").input_ids
-        bos = self._tokenizer.bos_token_id
-        return int(bos) if bos is not None and ids[:1] == [bos] else None
+        """The token that goes in front of every prompt, or None."""
+        ids, bos = self._tokenizer("").input_ids, self._tokenizer.bos_token_id
+        # llama.cpp puts it before SentencePiece's texts unless it is told not to.
+        wanted = self._tokenizer.init_kwargs.get("add_bos_token", self._begins_with_space)
+        return int(bos) if bos is not None and (wanted or ids[:1] == [bos]) else None
 
     def special_text(self, name: Literal["bos", "eos"]) -> str:
         """Text of the begin- or end-of-sequence token, "" if there is none."""

@@ -233,6 +233,7 @@ def _arguments(
         metric_for_best_model="loss" if evaluate else None,
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         label_names=["labels"],
         prediction_loss_only=True,
         remove_unused_columns=False,
