@@ -1,6 +1,8 @@
 # make run    set up, then answer data/sample_questions.jsonl with the demo model
 # make test   set up, then run the tests
 # make check  lint and types
+# make demo-adapters  train the demo's adapters again, and show what they change
+# make evaluate  score the demo as the contest does, with a report
 # make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
 # make reference  get llama.cpp's own converters, for the tests that compare with them
 
@@ -11,10 +13,14 @@ BIN    := $(VENV)/bin
 # llama-cpp-python is compiled on this machine: with CUDA where there is a GPU.
 export CMAKE_ARGS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo -DGGML_CUDA=on)
 
-.PHONY: run test check bench reference clean
+# The demo model with the adapters in loras/, which were trained to answer briefly.
+DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
+SUBJECTS := algebra geography history chinese general
+
+.PHONY: run test check bench demo-adapters evaluate reference clean
 
 run: $(VENV)/.ready
-	MODEL_NAME=demo MIN_NEW_TOKENS=1 $(BIN)/python -m runtime \
+	$(DEMO) $(BIN)/python -m runtime \
 		--input data/sample_questions.jsonl --output answers.jsonl --resume
 
 test: $(VENV)/.ready-test
@@ -27,6 +33,18 @@ check: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+# Ranks are small, so that the adapters can be kept in the repository.
+demo-adapters: $(VENV)/.ready-train
+	$(BIN)/python -m training.finetune --model demo --out loras --resume \
+		--rank 2 --alpha 4 --learning_rate 1e-3 --epochs 3 \
+		$(foreach subject,$(SUBJECTS),--data_$(subject) data/corpora/$(subject).jsonl)
+	$(BIN)/python -m convert.export_gguf --base demo --loras loras --output loras \
+		--mode adapter --no-base --adapter-type F16
+	$(BIN)/python -m benchmarks.adapters --questions data/sample_questions.jsonl
+
+evaluate: $(VENV)/.ready-evaluation
+	$(DEMO) $(BIN)/python -m evaluation --questions data/sample_questions.jsonl --name demo
 
 # llama.cpp's own converters, which tests compare ours with; they come with the source
 # distribution of llama-cpp-python.
@@ -59,5 +77,13 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
+$(VENV)/.ready-train: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[train,bench]'
+	@touch $@
+
+$(VENV)/.ready-evaluation: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[evaluation]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .reference .reference.part build *.egg-info answers.jsonl
+	rm -rf $(VENV) .reference .reference.part build *.egg-info answers.jsonl report

@@ -128,6 +128,7 @@ class Summary(BaseModel):
         pipeline: where `loadPipeline` was found, such as "inferencePipeline:loadPipeline".
         questions: file of the questions, and `questions_sha256` its fingerprint.
         machine: what it ran on; runs are compared in speed only on the same machine.
+        judge: which judges decided; runs are compared in accuracy only under the same ones.
         failure: how the pipeline failed as a whole, or "".
         violations: everything in its output that the contest would not take.
         accuracy: of all questions; a question without an answer counts as wrong.
@@ -146,6 +147,7 @@ class Summary(BaseModel):
     questions: str
     questions_sha256: str
     machine: str
+    judge: str
     created: str
     failure: str = ""
     violations: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,27 +41,22 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
+def replacing_folder(target: Path, scratch_folder: Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes `target` if the block ends well, else it is removed.
 
     A folder that was there before gives way only when the new one is whole.
 
+    Args:
+        target: the folder to be.
+        scratch_folder: on the same disk; what a kill leaves half filled lies there.
+
     Raises:
-        OSError: the folder above `target` cannot be written.
+        OSError: a folder cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with tempfile.TemporaryDirectory(dir=scratch_folder) as scratch_name:
+        partial = Path(scratch_name) / "new"
+        partial.mkdir()
         yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o777 & ~umask)
         if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            target.rename(old / target.name)
-            partial.rename(target)
-            shutil.rmtree(old)
-        else:
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            target.rename(Path(scratch_name) / "old")
+        partial.rename(target)

@@ -547,7 +547,7 @@ def test_what_was_trained_is_served_merged_or_as_adapter_with_the_same_logits(
         right = [RECORDS[0]["answer"], ""]
         trained, nothing = pipeline.log_likelihoods({**asked, "subject": "geography"}, right)
         bare, _ = pipeline.log_likelihoods({**asked, "subject": "history"}, right)
-    assert trained > bare / 2 > bare
+    assert trained > bare * 0.7
     assert nothing == 0.0
 
 

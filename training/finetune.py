@@ -123,7 +123,7 @@ class Job:
             history += state.log_history
             card = self._card(history, state.global_step, state.best_global_step)
             best = Path(state.best_model_checkpoint or self.work / f"checkpoint-{card.steps}")
-            with replacing_folder(self.folder) as folder:
+            with replacing_folder(self.folder, self.work) as folder:
                 shutil.copyfile(best / _WEIGHTS, folder / _WEIGHTS)
                 config = json.loads((best / "adapter_config.json").read_text("utf-8"))
                 # A set, which peft writes in an order of chance.

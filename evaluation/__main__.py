@@ -1,0 +1,146 @@
+"""`python -m evaluation`: score a pipeline as the contest does, or compare stored runs.
+
+python -m evaluation --questions data/sample_questions.jsonl
+python -m evaluation --questions Q.jsonl --pipeline other_package:loadPipeline --name theirs
+python -m evaluation --questions Q.jsonl --name theirs --resume
+python -m evaluation compare report/a report/b --output report/compare.html
+
+A pipeline is package:function, path/to/file.py:function or path/to/folder:function. The report is
+written to report/NAME/. Exit status: 0 evaluated, whatever came of it; 1 bad input; 2 wrong
+command line; 3 the run falls short of --min-accuracy or --max-slowdown (where either is asked for,
+so does a run whose pipeline failed or whose output the contest would not take); 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation import compare, evaluate, gate, judging, machine, questions, report
+from evaluation.errors import EvaluationError
+from runtime import command
+
+SHORT_OF_THE_GATE = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["compare"]:
+        return command.run(_compare, _compare_parser().parse_args(given[1:]))
+    options = _parser().parse_args(given)
+    return command.run(_evaluate, options, "stopped; --resume keeps the answers if the call ended")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if (options.max_slowdown is None) != (options.baseline is None):
+        raise EvaluationError("--max-slowdown and --baseline go together")
+    pipeline = options.pipeline if ":" in options.pipeline else f"{options.pipeline}:loadPipeline"
+    asked = questions.read(options.questions)
+    baseline = options.baseline and evaluate.read_baseline(options.baseline)
+    if baseline:  # before the time is spent
+        gate.refuse_incomparable(baseline, asked.sha256, machine.describe())
+    plan = evaluate.Plan(
+        questions=asked,
+        pipeline=pipeline,
+        folder=options.reports / (options.name or _name(pipeline)),
+        judging=judging.choose(
+            options.judge,
+            options.judge_model,
+            options.judge_name,
+            options.judge_budget,
+            cache=options.reports / "judge_replies.jsonl",
+        ),
+        setup_timeout=options.setup_timeout,
+        timeout=options.timeout,
+        resume=options.resume,
+    )
+    summary = evaluate.evaluate(plan, lambda stage: print(stage, file=sys.stderr))
+    print(report.text(summary))
+    print(f"report in {plan.folder / 'report.html'}", file=sys.stderr)
+    if options.min_accuracy is None and baseline is None:
+        return 0
+    lines = gate.shortfalls(summary, options.min_accuracy, options.max_slowdown, baseline)
+    for line in lines:
+        print(f"gate: {line}", file=sys.stderr)
+    return SHORT_OF_THE_GATE if lines else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    standings = compare.read(options.reports)
+    print(compare.text(standings))
+    if options.output:
+        compare.write(options.output, standings)
+        print(f"leaderboard in {options.output}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--questions", type=Path, required=True, help="questions with right answers, JSON Lines")
+    add("--pipeline", default="inferencePipeline:loadPipeline", help="default: %(default)s")
+    add("--name", type=_folder_name, help="what the run is called; default: as the pipeline")
+    add("--reports", type=Path, default=Path("report"), help="where reports go: %(default)s/")
+    add("--resume", action="store_true", help="go on with what a stopped evaluation left")
+    add("--timeout", type=_positive, default=3600.0, help="seconds for the call (%(default)g)")
+    add("--setup-timeout", type=_positive, default=3600.0, help="seconds for loading (%(default)g)")
+    judges = parser.add_argument_group("judges")
+    add = judges.add_argument
+    add("--judge", choices=["cheap", "model"], default="cheap", help="default: %(default)s")
+    add("--judge-model", help="URL of an OpenAI-compatible server, or a .gguf file")
+    add("--judge-name", help="what the server calls the model")
+    add("--judge-budget", type=int, help="how often the model may be asked")
+    gates = parser.add_argument_group("gate")
+    add = gates.add_argument
+    add("--min-accuracy", type=_share, help="0.0 to 1.0; exit status 3 if it is less")
+    add("--max-slowdown", type=_positive, help="exit status 3 if BASELINE is so many times faster")
+    add("--baseline", type=Path, help="folder of a report from this machine")
+    return parser
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation compare", description=compare.__doc__
+    )
+    parser.add_argument("reports", type=Path, nargs="+", help="folders of reports")
+    parser.add_argument("--output", type=Path, help="write the leaderboard as a page too")
+    return parser
+
+
+def _name(pipeline: str) -> str:
+    place = Path(pipeline.rpartition(":")[0])
+    return re.sub(r"[^\w.-]", "-", place.resolve().stem if place.name in ("", "..") else place.stem)
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise argparse.ArgumentTypeError("letters, digits, '.', '-' and '_' only")
+    return text
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be over 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be from 0.0 to 1.0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Whether the contest would take a pipeline's output, and if not, why.
+
+It wants a list with one {"questionID", "answer"} for each question in their order, and nothing
+else. One rule decides what of a broken output still counts: an answer counts if it is in the
+place of its question and has no fault itself. All others are missing, which is wrong. So a
+shuffled output gets no credit for what landed in other places, and one that is too short keeps
+what it has.
+
+This runs in the process of the pipeline under test and needs the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+LONGEST_ANSWER = 5000  # characters
+_KEYS = {"questionID", "answer"}
+
+
+def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
+    """(answers, violations): one answer for each id, None where there is none that counts.
+
+    Args:
+        output: whatever the pipeline returned.
+        ids: the questionIDs it was given, strings and whole numbers, all different.
+    """
+    if not isinstance(output, list):
+        return [None] * len(ids), [f"the output is {_kind(output)}, not a list"]
+    violations = []
+    if len(output) != len(ids):
+        many = "few" if len(output) < len(ids) else "many"
+        violations.append(
+            f"too {many} answers: {len(output)} came, {len(ids)} questions were asked"
+        )
+    answers: list[str | None] = []
+    faults: dict[str, list[tuple[str, str]]] = {}
+    for number, (id_, record) in enumerate(zip(ids, output, strict=False), start=1):
+        kind, fault = _fault(record, id_)
+        if fault:
+            faults.setdefault(kind, []).append((f"answer {number} (questionID {id_!r})", fault))
+        answers.append(None if fault else record["answer"])
+    answers += [None] * (len(ids) - len(answers))
+    misplaced = faults.get("id", [])
+    if misplaced and _same_ids(output, ids):
+        del faults["id"]
+        violations.append(
+            "the answers are in another order than the questions:"
+            f" {len(misplaced)} of {len(ids)} are not in their place"
+        )
+    return answers, violations + [_summed_up(cases) for cases in faults.values()]
+
+
+def _fault(record: Any, id_: Any) -> tuple[str, str]:
+    """(kind of fault, what it is) of one answer, or ("", "")."""
+    if not isinstance(record, dict):
+        return "record", f"is {_kind(record)}, not a dict"
+    missing = sorted(_KEYS - record.keys())
+    if missing:
+        return "missing", f"has no {' and no '.join(map(repr, missing))}"
+    if not _same(record["questionID"], id_):
+        return "id", f"has another questionID: {_short(record['questionID'])}"
+    if len(record) > len(_KEYS):
+        other = next(key for key in record if key not in _KEYS)
+        return "extra", f"has a key too many: {_short(other)}"
+    answer = record["answer"]
+    if not isinstance(answer, str):
+        return "type", f"is {_kind(answer)}, not a string"
+    if len(answer) > LONGEST_ANSWER:
+        return "length", f"is {len(answer):,} characters long, {LONGEST_ANSWER:,} are allowed"
+    try:
+        answer.encode("utf-8")
+    except UnicodeEncodeError:
+        return "unicode", "has half of a surrogate pair, which is no character"
+    return "", ""
+
+
+def _summed_up(cases: list[tuple[str, str]]) -> str:
+    """The first case in full, and how many there are like it."""
+    (name, fault), *others = cases
+    if not others:
+        return f"{name} {fault}"
+    return f"{name} {fault}; {len(others)} more like it, the last is {others[-1][0]}"
+
+
+def _same_ids(output: list[Any], ids: list[Any]) -> bool:
+    """Whether the output has exactly the ids that were asked, in whatever order."""
+    came = [record["questionID"] for record in output if isinstance(record, dict)]
+    if not all(type(id_) in (str, int) for id_ in came):
+        return False
+    return Counter((type(id_), id_) for id_ in came) == Counter((type(id_), id_) for id_ in ids)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,50 @@
+"""The leaderboard of stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation import report, score
+from evaluation.errors import EvaluationError
+from runtime.atomic import replacing
+
+
+def read(folders: Sequence[Path]) -> list[score.Standing]:
+    """Runs, best first, from the folders of their reports.
+
+    Raises:
+        EvaluationError: a folder without a report, or runs that cannot be compared.
+    """
+    runs = [(report.read_summary(folder), report.read_correct(folder)) for folder in folders]
+    for folder, (summary, correct) in zip(folders, runs, strict=True):
+        if summary.accuracy.n != len(correct):
+            raise EvaluationError(f"{folder}: summary.json and results.jsonl are of two runs")
+    return score.standings(runs)
+
+
+def text(standings: Sequence[score.Standing]) -> str:
+    """The leaderboard as a table for a terminal."""
+    rows = [["run", "score", "95 %", "accuracy", "of best", "seconds", "of best"]]
+    for row in standings:
+        latency = row.summary.latency
+        rows.append(
+            [
+                row.summary.name,
+                report.percent(row.score),
+                "-" if row.barred else f"{report.percent(row.low)} – {report.percent(row.high)}",
+                report.percent(row.summary.accuracy.mean),
+                "-" if row.barred else report.percent(row.accuracy_share),
+                report.seconds(latency.total) if latency else "-",
+                "-" if row.barred else report.percent(row.latency_share),
+            ]
+        )
+    lines = report.table(rows)
+    lines += [f"{row.summary.name} scores nothing: {row.barred}" for row in standings if row.barred]
+    return "\n".join(lines)
+
+
+def write(path: Path, standings: Sequence[score.Standing]) -> None:
+    """The leaderboard as a page that needs nothing else. Raises OSError."""
+    with replacing(path) as partial:
+        partial.write_text(report.render("compare.html", standings=standings), encoding="utf-8")

@@ -1,0 +1,174 @@
+"""The way of an evaluation: read the questions, call, judge, score, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from evaluation import machine, protocol, report, score
+from evaluation.errors import EvaluationError
+from evaluation.journal import Call, Journal
+from evaluation.judging import Judging, Pair
+from evaluation.questions import Questions
+from evaluation.records import Item, Result, Run, Summary, Verdict
+
+# The judge of answers that are not there.
+NO_ANSWER = Verdict(False, 0.0, "none", "no answer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate.
+
+    Attributes:
+        pipeline: where its loadPipeline is; see `evaluation.worker.find`.
+        folder: where the report goes; its name is what the run is called.
+        setup_timeout: seconds it may take to load, and `timeout` those of the call.
+        resume: go on with what a stopped evaluation left in the folder.
+    """
+
+    questions: Questions
+    pipeline: str
+    folder: Path
+    judging: Judging
+    setup_timeout: float
+    timeout: float
+    resume: bool = False
+
+
+def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Summary:
+    """Evaluate a pipeline and write its report.
+
+    Args:
+        tell: called with what is being done now.
+
+    Raises:
+        EvaluationError: there is no such pipeline, or a stopped evaluation is in the way.
+        OSError: the folder cannot be written.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    sha256, judge = plan.questions.sha256, plan.judging.name
+    with Journal(plan.folder, plan.pipeline, sha256, judge, plan.resume) as journal:
+        if journal.call is None:
+            journal.write_call(_call(plan, tell))
+        else:
+            tell(f"the answers of {journal.call.created} are kept")
+        call = journal.call
+        assert call is not None
+        results = judge_all(plan.questions, call.run, plan.judging, journal)
+        summary = summarize(plan, call, results)
+        report.write(plan.folder, summary, results)
+        journal.finish()
+    return summary
+
+
+def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    run = protocol.call(
+        plan.pipeline,
+        plan.questions.records,
+        plan.folder / "pipeline.log",
+        plan.setup_timeout,
+        plan.timeout,
+        tell,
+    )
+    return Call(
+        pipeline=plan.pipeline,
+        questions_sha256=plan.questions.sha256,
+        machine=machine.describe(),
+        created=created,
+        run=run,
+    )
+
+
+def judge_all(
+    questions: Questions, run: Run, judging: Judging, journal: Journal | None = None
+) -> list[Result]:
+    """What became of each question that is scored, in order; a progress bar on a terminal."""
+    pairs = [
+        (item, answer)
+        for item, answer in zip(questions.items, run.answers, strict=True)
+        if item is not None
+    ]
+    verdicts: dict[Any, Verdict] = {}
+    todo: list[Pair] = []
+    for item, answer in pairs:
+        kept = NO_ANSWER if answer is None else journal and journal.kept(item, answer)
+        if kept:
+            verdicts[item.id] = kept
+        else:
+            todo.append((item, answer or ""))
+    for (item, answer), verdict in _ask(judging, todo):
+        verdicts[item.id] = verdict
+        if journal:
+            journal.write_verdict(item, answer, verdict)
+    return [_result(item, answer or "", verdicts[item.id]) for item, answer in pairs]
+
+
+def _ask(judging: Judging, pairs: list[Pair]) -> Iterator[tuple[Pair, Verdict]]:
+    if not pairs:  # opening a model takes its time
+        return
+    with (
+        judging.open() as judge,
+        tqdm(total=len(pairs), unit="answer", desc="judging", disable=None) as bar,
+    ):
+        for first in range(0, len(pairs), judging.at_once):
+            some = pairs[first : first + judging.at_once]
+            yield from zip(some, judge(some), strict=True)
+            bar.update(len(some))
+
+
+def _result(item: Item, answer: str, verdict: Verdict) -> Result:
+    return Result(
+        questionID=item.id,
+        subject=item.subject,
+        difficulty=item.difficulty,
+        question=item.question,
+        references=list(item.references),
+        choices=list(item.choices),
+        answer=answer,
+        correct=verdict.correct,
+        score=verdict.score,
+        judge=verdict.judge,
+        reason=verdict.reason,
+    )
+
+
+def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
+    """The figures of a judged run."""
+    run = call.run
+    accuracy = score.interval([result.correct for result in results])
+    return Summary(
+        name=plan.folder.name,
+        pipeline=call.pipeline,
+        questions=plan.questions.path.name,
+        questions_sha256=call.questions_sha256,
+        machine=call.machine,
+        judge=plan.judging.name,
+        created=call.created,
+        failure=run.failure,
+        violations=run.violations,
+        accuracy=accuracy,
+        by_subject=score.accuracies(results, "subject"),
+        by_difficulty=score.accuracies(results, "difficulty"),
+        by_judge=dict(sorted(Counter(result.judge for result in results).items())),
+        latency=score.latency(run),
+        setup_seconds=run.setup_seconds,
+        peak_memory=run.peak_memory,
+        peak_gpu_memory=run.peak_gpu_memory,
+        gated=accuracy.mean < score.GATE,
+    )
+
+
+def read_baseline(folder: Path) -> Summary:
+    """A stored run to compare speed with. Raises EvaluationError."""
+    baseline = report.read_summary(folder)
+    if reason := score.barred(baseline):
+        raise EvaluationError(f"{folder}: this run is no baseline: {reason}")
+    return baseline

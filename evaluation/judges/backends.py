@@ -1,0 +1,218 @@
+"""Where a judge model runs: behind an OpenAI-compatible endpoint, or here, from a GGUF file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Protocol, Self
+
+from evaluation.errors import EvaluationError
+from runtime.engine import Engine, EngineError, Request, SamplingParams
+from runtime.prompts import TokenFrame, prompt_tokens, render
+
+# A verdict and the sentences before it; a model that thinks first needs most of this.
+MAX_REPLY_TOKENS = 1024
+_MARK = "@@DATA@@"
+
+
+class Backend(Protocol):
+    """A model that answers prompts, always in the same way."""
+
+    @property
+    def name(self) -> str:
+        """Which model this is; replies of another name are not reused."""
+
+    def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Answer prompts; yields the index of each with the reply, as replies come in.
+
+        A prompt that this model cannot answer gets an empty reply.
+
+        Args:
+            rubric: the system message.
+            prompts: the user messages; untrusted text.
+
+        Raises:
+            EvaluationError: no replies can be had; the message says what to do.
+        """
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible endpoint.
+
+    Args:
+        base_url: such as "https://api.openai.com/v1".
+        model: its name there.
+        key_variable: environment variable with the key; a server that asks for none needs none.
+        timeout: seconds for one request.
+        retries: how often a request that failed for the moment is sent again.
+        at_once: how many requests are under way at a time.
+
+    Raises:
+        EvaluationError: the `openai` package is not installed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        key_variable: str = "OPENAI_API_KEY",
+        timeout: float = 60.0,
+        retries: int = 4,
+        at_once: int = 4,
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise EvaluationError(
+                "a judge model behind an endpoint needs the openai package:"
+                " pip install '.[evaluation]'"
+            ) from error
+        self.base_url = base_url
+        self.model = model
+        self._key_variable = key_variable
+        self._at_once = at_once
+        self._openai = openai
+        self._client = openai.OpenAI(
+            base_url=base_url,
+            # The client refuses to be without a key, even where the server wants none.
+            api_key=os.environ.get(key_variable) or "none",
+            timeout=timeout,
+            max_retries=retries,
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} at {self.base_url}"
+
+    def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        pool = ThreadPoolExecutor(self._at_once)
+        try:
+            futures = {pool.submit(self._reply, rubric, p): n for n, p in enumerate(prompts)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _reply(self, rubric: str, prompt: str) -> str:
+        try:
+            completion = self._client.chat.completions.create(
+                model=self.model,
+                messages=[
+                    {"role": "system", "content": rubric},
+                    {"role": "user", "content": prompt},
+                ],
+                temperature=0,
+                max_tokens=MAX_REPLY_TOKENS,
+            )
+        except self._openai.OpenAIError as error:
+            raise EvaluationError(self._explained(error)) from error
+        choices = completion.choices or []
+        return (choices[0].message.content or "") if choices else ""
+
+    def _explained(self, error: Exception) -> str:
+        said = " ".join(str(error).split())[:200]
+        if isinstance(error, self._openai.AuthenticationError):
+            advice = f"set {self._key_variable} to a key that it takes"
+        elif isinstance(error, self._openai.NotFoundError):
+            advice = f"check its address, and that it has a model {self.model}"
+        elif isinstance(error, self._openai.APITimeoutError):
+            advice = "it is too slow: allow more time or judge with a smaller model"
+        elif isinstance(error, self._openai.APIConnectionError):
+            advice = "check its address and that it is running"
+        else:
+            advice = "try again later; verdicts so far are kept"
+        return f"the judge model's endpoint {self.base_url} gave no reply ({said}): {advice}"
+
+
+class LocalModel:
+    """A model in a GGUF file, which answers all prompts in one batch.
+
+    It owns its engine: `close()` it or use it in a `with`.
+
+    Args:
+        path: the GGUF file.
+        slots: how many prompts are answered at once.
+        cells_per_slot: tokens of a prompt with its reply.
+        threads: CPU threads.
+        gpu_layers: layers to offload; -1 is all.
+        max_reply_tokens: longest reply.
+
+    Raises:
+        EvaluationError: the file cannot be loaded, its chat template cannot be used, or the
+            rubric and a reply do not fit into a slot.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        slots: int = 8,
+        cells_per_slot: int = 4096,
+        threads: int = 2,
+        gpu_layers: int = 0,
+        max_reply_tokens: int = MAX_REPLY_TOKENS,
+    ) -> None:
+        try:
+            self._engine = Engine.load(path, slots, cells_per_slot, threads, gpu_layers)
+        except EngineError as error:
+            raise EvaluationError(f"the judge model cannot be loaded: {error}") from error
+        self._max_reply_tokens = max_reply_tokens
+        # Whoever puts another model in the file's place hardly keeps its size to the byte.
+        self.name = f"{path.name} of {path.stat().st_size} bytes"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model. A second call does nothing."""
+        self._engine.close()
+
+    def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        frame = self._frame(rubric)
+        room = self._engine.max_prompt_tokens - self._max_reply_tokens
+        if room < 2 * (len(frame.head) + len(frame.tail)):
+            raise EvaluationError(
+                "the judge model's slots are too small for the rubric and a reply:"
+                " give it more cells_per_slot"
+            )
+        params = SamplingParams(max_new_tokens=self._max_reply_tokens)
+        requests = [
+            Request(
+                prompt_tokens(self._engine.model, frame, prompt, room)[0], params, group="judge"
+            )
+            for prompt in prompts
+        ]
+        for completion in self._engine.generate(requests):
+            yield completion.index, completion.text
+
+    def _frame(self, rubric: str) -> TokenFrame:
+        """What comes before and after a prompt in the model's own chat template.
+
+        Only this is tokenized with special tokens; "<|im_end|>" in a prompt is mere text.
+        """
+        model = self._engine.model
+        template = model.chat_template or "{% for m in messages %}{{ m.content }}\n\n{% endfor %}"
+        bos, eos = model.special_text("bos"), model.special_text("eos")
+        system = {"role": "system", "content": rubric}
+        # Some templates refuse a system message; there the rubric goes before the prompt.
+        for messages in (
+            [system, {"role": "user", "content": _MARK}],
+            [{"role": "user", "content": f"{rubric}\n\n{_MARK}"}],
+        ):
+            try:
+                text = render(template, messages, bos, eos)
+            except Exception:  # a template is a program: it may fail in any way
+                continue
+            if text.count(_MARK) == 1 and rubric.strip() in text:
+                before, after = text.split(_MARK)
+                head = model.tokenize(before, special=True)
+                if model.bos_to_add is not None and head[:1] != [model.bos_to_add]:
+                    head = [model.bos_to_add, *head]
+                return TokenFrame(head, model.tokenize(after, special=True, follows=True), [])
+        raise EvaluationError(
+            "the judge model's chat template cannot be used: judge with another model"
+        )

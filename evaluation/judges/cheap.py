@@ -1,0 +1,57 @@
+"""The cheap judges: no network, no model, always the same verdict."""
+
+from __future__ import annotations
+
+from evaluation.judges import chinese, choice, facts, math
+from evaluation.judges.text import has_han, is_refusal, spelled
+from evaluation.records import Item, Verdict
+
+# What a pipeline answers where it could not.
+_ERROR = "error:"
+
+
+def judge(item: Item, answer: str) -> Verdict:
+    """Judge an answer by what its question needs.
+
+    Questions with choices are judged by choice, those of algebra by value, Chinese ones by
+    character and all others as facts.
+    """
+    return settled(item, answer) or _judge(item, answer)
+
+
+def settled(item: Item, answer: str) -> Verdict | None:
+    """The verdict on an answer that no judge need look at, or None.
+
+    An empty answer, an error and a refusal are wrong; one that equals a reference is right.
+    """
+    said = _plain(answer)
+    if not said:
+        return Verdict(False, 0.0, "empty", "the answer is empty")
+    if any(said == _plain(reference) for reference in item.references):
+        return Verdict(True, 1.0, "equal", "equals a reference")
+    if said.startswith(_ERROR):
+        return Verdict(False, 0.0, "error", "the pipeline could not answer")
+    if is_refusal(answer):
+        return Verdict(False, 0.0, "refusal", "the answer declines to answer")
+    return None
+
+
+def _judge(item: Item, answer: str) -> Verdict:
+    if item.choices:
+        verdict = choice.judge(item, answer)
+        # A worked solution may name other choices on its way, or the right one as 1/2 for 0.5.
+        if item.subject == "algebra" and not verdict.correct:
+            by_value = math.judge(item, answer)
+            return by_value if by_value.correct else verdict
+        return verdict
+    if item.subject == "algebra":
+        return math.judge(item, answer)
+    if item.subject == "chinese" or any(map(has_han, item.references)):
+        return chinese.judge(item, answer)
+    return facts.judge(item, answer)
+
+
+def _plain(text: str) -> str:
+    """A text in its one spelling, white space single, without a full stop at its end."""
+    words = " ".join(spelled(text).split())
+    return words.rstrip(".。 ") or words

@@ -1,0 +1,87 @@
+"""Short facts in English: equal, contained as whole words, or near enough in words.
+
+Nearness is SQuAD's token F1 (Rajpurkar et al., arXiv:1606.05250) over the words that carry
+meaning. It must reach `THRESHOLD`. Of a name of two words one that is right and one that is wrong
+make 1/2 ("George Bush" for "George Washington"), while the last name alone makes 2/3
+("Washington"): the threshold lies between. A long answer has a low F1 however right it is, so
+one with every word of a reference of several words counts as right too. Numbers are not near
+each other: all those of the reference must be there.
+"""
+
+from __future__ import annotations
+
+from evaluation.judges.mentions import is_denied, states
+from evaluation.judges.text import (
+    ARTICLES,
+    YES_NO,
+    f1,
+    is_number,
+    places,
+    spelled,
+    tokens,
+    without,
+)
+from evaluation.records import Item, Verdict
+
+NAME = "facts"
+THRESHOLD = 0.6
+
+_WORDS = (
+    "is are was were be been it its he she they this that these those which who whom whose what"
+    " of in on at by to for from with as and or answer called known lies located there has have"
+    " had did does do degree degrees"
+)
+_FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
+_UNITS = {
+    **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
+    **dict.fromkeys(["kilometre", "kilometres", "kilometer", "kilometers"], "km"),
+    **dict.fromkeys(["centimetre", "centimetres", "centimeter", "centimeters"], "cm"),
+    **dict.fromkeys(["gram", "grams"], "g"),
+    **dict.fromkeys(["kilogram", "kilograms"], "kg"),
+    **dict.fromkeys(["foot", "feet"], "ft"),
+    **dict.fromkeys(["celsius", "centigrade"], "c"),
+    "fahrenheit": "f",
+    "bce": "bc",
+    "ce": "ad",
+}
+
+
+def judge(item: Item, answer: str) -> Verdict:
+    """The verdict for the reference that the answer comes nearest to."""
+    verdicts = [_against(reference, answer) for reference in item.references]
+    return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
+
+
+def _against(reference: str, answer: str) -> Verdict:
+    def verdict(correct: bool, reason: str) -> Verdict:
+        return Verdict(correct, 1.0 if correct and score < THRESHOLD else score, NAME, reason)
+
+    given, wanted = _folded(answer), _folded(reference)
+    words, needed = without(_FUNCTION_WORDS, given), without(_FUNCTION_WORDS, wanted)
+    score = f1(words, needed)
+    if given and given == wanted:
+        return verdict(True, "equals the reference")
+    if spelled(reference).strip(" .") in YES_NO:
+        same = given[:1] == wanted
+        return verdict(same, f'begins with {"" if same else "something other than "}"{reference}"')
+    if _FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
+        return verdict(False, f'"{reference}" is said in other words or not at all')
+    if states(answer, without(ARTICLES, tokens(reference))):
+        return verdict(True, f'contains "{reference}"')
+    missing = [token for token in needed if is_number(token) and token not in given]
+    if missing:
+        return verdict(False, f"lacks the number {missing[0]}")
+    inside = places(wanted, given)
+    if inside:
+        denied = all(is_denied(given, at) for at in inside)
+        return verdict(False, f'{"denies" if denied else "lists others beside"} "{reference}"')
+    if score >= THRESHOLD:
+        return verdict(True, f"token F1 {score:.2f}")
+    if len(set(needed)) > 1 and set(needed) <= set(words):
+        return verdict(True, f'has every word of "{reference}"')
+    return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
+
+
+def _folded(text: str) -> list[str]:
+    """Tokens without articles, units abbreviated."""
+    return [_UNITS.get(token, token) for token in without(ARTICLES, tokens(text))]

@@ -1,0 +1,336 @@
+"""Algebra: whether the result that an answer comes to is the reference's, in value.
+
+Neither math-verify nor sympy is used, although both were tried on the pairs of the tests.
+math-verify 0.9 reads LaTeX well but prose as the last number in it: "x = 7 and y = 2" passes for
+"x = 3 and y = 2", "x^2 + 9" for "x^2 - 9", and "(x+3)(x-3)" is nothing. Its time limit is an
+alarm signal, which only the main thread can have. sympy's parser calls `eval` on the text, and
+what it makes of 9**9**9**9 can be stopped only by killing a process. What decides here is which
+part of an answer is its result; the rest, `expressions`, is bounded in its steps, so that there is
+nothing to be stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from evaluation.judges import expressions, facts
+from evaluation.judges.expressions import FUNCTIONS, Values
+from evaluation.judges.text import spelled, with_digits, without_separators
+from evaluation.records import Item, Verdict
+
+NAME = "math"
+
+# The result is at the end; what comes before so many characters is not read.
+_MAX_CHARS = 5000
+# A decimal of at least so many digits may stand for a value that it rounds.
+_ROUNDED_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That something has a value.
+
+    Attributes:
+        name: the left side of an equation ("x", "2x+y"), with "<" or the like where it is an
+            inequality; "" for a value alone.
+        values: of the right side.
+        text: the right side as it was written.
+        percent: a percent sign was there.
+    """
+
+    name: str
+    values: Values
+    text: str
+    percent: bool = False
+
+
+def judge(item: Item, answer: str) -> Verdict:
+    """Right if the answer's result has the value of a reference; words are judged as facts."""
+    found = results(answer)
+    everything = _claims_of_all(answer)
+    for reference in item.references:
+        wanted = results(reference)
+        if not wanted:
+            verdict = facts.judge(item, answer)
+            if verdict.correct:
+                return verdict
+        elif _same(wanted, found) or _solves(wanted, everything):
+            return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
+    if not found:
+        return Verdict(False, 0.0, NAME, "no result found")
+    return Verdict(False, 0.0, NAME, f"the result is {_shown(found)}")
+
+
+def results(text: str) -> list[Claim]:
+    """What a text comes to: the claims of its conclusion, several for "x = 2 or x = -3"."""
+    plain = _plain(text)
+    sentences = [s for s in _SENTENCE_END.split(plain) if s.strip() and not _CHECK.match(s)]
+    for sentence in reversed(sentences):
+        for part in (_CONDITION.split(sentence)[0], sentence):
+            starts = [0, *(match.end() for match in _CONNECTIVE.finditer(part))]
+            ends = [*starts[1:], len(part)]
+            for start, end in reversed(list(zip(starts, ends, strict=True))):
+                runs = _runs(part[start:end])
+                if runs:  # "is 22 for 4 notebooks", but "4 notebooks cost 22"
+                    return _solved(runs[0] if start else runs[-1])
+    return []
+
+
+def _solved(claims: list[Claim]) -> list[Claim]:
+    """Claims without equations such as 2x = 8, if there are such as x = 4."""
+    if not any(claim.name.isalpha() for claim in claims):
+        return claims
+    return [claim for claim in claims if not claim.name or claim.name.isalpha() or _relation(claim)]
+
+
+# --- from LaTeX and prose to plain expressions ------------------------------------
+
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
+_CHECK = re.compile(
+    r"\W*(?:(?:to |let us |let's |we (?:can )?)?(?:check|verif)|substituting back|检验|验证|检查)"
+)
+_CONDITION = re.compile(r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为")
+_CONNECTIVE = re.compile(
+    r"\b(?:is|are|was|be|equals?|equal to|so|therefore|thus|hence|gives?|get|have|costs?"
+    r"|total(?: of)?|results? in)\b|:(?=\s|\S*$)|=>|[→⇒∴]|等于|所以|因此|答案|结果|[是为得]"
+)
+
+_INNERMOST = (
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
+    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"sqrt(\1)"),
+    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\^\s*\{([^{}]*)\}"), r"^(\1)"),
+    (re.compile(r"_\s*\{[^{}]*\}"), ""),
+)
+_LATEX = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"(\1/\2)"),
+        (r"\{,\}", ","),
+        (r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])", " "),
+        (r"\\(?:times|cdot)\b", "*"),
+        (r"\\div\b", "/"),
+        (r"\\pm\b", "±"),
+        (r"\\leq?\b", "≤"),
+        (r"\\geq?\b", "≥"),
+        (r"\\neq?\b", "≠"),
+        (r"\\(?:rightarrow|Rightarrow|implies|to)\b", "⇒"),
+        (r"\\%", "%"),
+        (r"\\(?:cup|lor)\b", " or "),
+        (r"\\[()\[\]]|\\\\", " "),
+        (r"\\([a-zA-Z]+)", r" \1 "),
+    )
+)
+_SIGNS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "–": "-", "π": " pi "})
+_DROPPED = str.maketrans(dict.fromkeys("$€£¥°`\\", " ") | {"{": " ", "}": " ", "、": ","})
+_UNIT = r"(?:[a-z]{1,3}/)?[mgshl](?:/[sh])?(?:\^[23])?"
+_PROSE = tuple(
+    (re.compile(pattern, re.MULTILINE), new)
+    for pattern, new in (
+        (r"^[ \t]*[*-][ \t]+(?=\S+ |[a-z] ?=)", " "),  # bullets
+        (r"(?<=[\w)])\*\*(?=[\w(-])", "^"),
+        (r"\*\*|__", " "),  # bold
+        (r"_\w\b", ""),
+        (r"\b([a-z])[12](?=\s*=)", r"\1"),
+        (r"(?<=\d) x (?=\d)", " * "),
+        (r"<=", "≤"),
+        (r">=", "≥"),
+        (r"!=", "≠"),
+        (r"√\s*(\d+|\([^()]*\)|[a-z])", r"sqrt(\1)"),
+        (r"(?<![\d.])(\d+) (\d+)/(\d+)", r"(\1+\2/\3)"),  # 2 1/2
+        (r"(?<=\d)\s*:\s*(?=\d)", "/"),
+        (r"(?<![\d.])\d+(?:\.\d+)?\s?% of \d+(?:\.\d+)?", " share "),
+        (r"'s\b", " "),
+        (r"\b(?:negative|minus) (?=\d)", "-"),
+        (r"\b([a-z]) (?:is|equals|is equal to) (?=[-\d(])", r"\1 = "),
+        (r"\ba\b(?!\s*[-+*/^=<>≤≥)])(?=\s)|\bi (?=[a-z]{2,})", " "),  # "a" and "I" as words
+        (rf"(?<=\d)\s+{_UNIT}(?=\s*(?:[,;.)=]|$|\s[a-z]{{2,}}))", " "),
+        (r"(?<=\d)\s*(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^[23])?", " "),
+        (r"\b[a-z]{2,}(?<!pi)\^[23]\b", " units "),
+        (r"\([a-z], ?[a-z]\)\s*=", " "),
+        (r"\(\s*([^(),]{1,40}),\s*([^(),]{1,40})\)", r" x = \1, y = \2 "),  # a point
+    )
+)
+
+
+def _plain(text: str) -> str:
+    """An answer, or what it marks as its result, in lower case with plain operators."""
+    text = _marked(text[-_MAX_CHARS:])
+    for _ in range(10):  # from the innermost braces outwards
+        before = text
+        for pattern, new in _INNERMOST:
+            text = pattern.sub(new, text)
+        if text == before:
+            break
+    for pattern, new in _LATEX:
+        text = pattern.sub(new, text)
+    text = re.sub("[₀-₉]", "", text)
+    text = without_separators(spelled(text.translate(_SIGNS).translate(_DROPPED)))
+    text = with_digits(without_separators(text))
+    for pattern, new in _PROSE:
+        text = pattern.sub(new, text)
+    return text
+
+
+def _marked(text: str) -> str:
+    """What stands in the last \\boxed{} or after the last ####; the whole text without them."""
+    at = text.rfind("\\boxed{")
+    if at >= 0:
+        start = at + len("\\boxed{")
+        depth = 1
+        for index in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[index], 0)
+            if depth == 0:
+                return text[start:index]
+    return text.rpartition("####")[2]
+
+
+# --- from expressions in prose to claims ------------------------------------------
+
+_RELATIONS = "=<>≤≥≠≈"
+_FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
+_PIECE = re.compile(
+    rf"(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<name>(?:{'|'.join(FUNCTIONS)}|pi|[xyz]{{2,3}}"
+    rf"|[abc]{{2,3}}|[a-z])(?![^\W\d_]))|(?P<open>\()|(?P<sign>[-+*/^)%±{_RELATIONS}])"
+    r"|(?P<word>[^\W_]+|\S)"
+)
+_JOINT = re.compile(r"[\s,;&]*(?:(?:and|or|和|或|以及|且)[\s,]*)?$")
+
+
+def _claims_of_all(text: str) -> list[Claim]:
+    """Every claim of a text with a name, in its order."""
+    runs = [run for sentence in _SENTENCE_END.split(_plain(text)) for run in _runs(sentence)]
+    return [claim for run in runs for claim in run if claim.name]
+
+
+def _runs(text: str) -> list[list[Claim]]:
+    """Claims, those together that only "and", "or" and commas separate."""
+    runs: list[list[Claim]] = []
+    end = 0
+    for start, stop in _lumps(text):
+        claims = _claims(text[start:stop], alone=text.strip(" .,;!?()") == text[start:stop])
+        if claims and runs and _JOINT.match(text[end:start]):
+            runs[-1] += claims
+        elif claims:
+            runs.append(claims)
+        end = stop if claims else end
+    return runs
+
+
+def _lumps(text: str) -> Iterator[tuple[int, int]]:
+    """Spans that may be expressions or equations."""
+    start = end = 0
+    previous = "word"
+    for match in _PIECE.finditer(text):
+        kind = str(match.lastgroup)
+        gap = match.start() > end
+        # "2 x" and "3 (x+1)" are products; "x 2" and "4 5" are two things.
+        product = previous in ("number", "name") and kind in ("name", "open")
+        joined = not gap or "sign" in (previous, kind) or previous == "open" or product
+        if kind == "word" or previous == "word" or not joined:
+            if previous != "word":
+                yield start, end
+            start = match.start()
+        end, previous = match.end(), kind
+    if previous != "word":
+        yield start, end
+
+
+def _claims(lump: str, alone: bool) -> list[Claim]:
+    """The claim of an equation or expression, two if there is a ±, none if it makes no sense."""
+    if "±" in lump:
+        signs = [lump.replace("±", sign) for sign in "+-"]
+        return [claim for text in signs for claim in _claims(text, alone)]
+    percent = "%" in lump
+    sides = [_trimmed(side) for side in re.split(f"[{_RELATIONS}]", lump.replace("%", ""))]
+    relations = re.findall(f"[{_RELATIONS}]", lump)
+    value = sides[-1]
+    # Without a digit or an operator it is a letter out of some sentence.
+    if not (alone or relations or re.search(r"\d|\w[-+*/^]\w", value.replace(" ", ""))):
+        return []
+    try:
+        values = expressions.evaluate(value)
+    except ValueError:
+        return []
+    inequality = [relation for relation in relations if relation in _FLIPPED]
+    name = re.sub(r"\s", "", sides[0]) if relations else ""
+    if name and value.isalpha() and not name.isalpha() and len(sides) == 2:  # 3 < x
+        return _claims(f"{value} {_FLIPPED.get(relations[0], '=')} {sides[0]}", alone)
+    if inequality:
+        name = "".join([name, *sides[1:-1], *inequality])
+    elif not re.search("[a-z]", name):  # 12 + 10 = 22
+        name = ""
+    return [Claim(re.sub(r"^([a-z])\([a-z]\)", r"\1", name), values, value, percent)]
+
+
+def _trimmed(side: str) -> str:
+    """An expression without the operators and parentheses that prose has left at its ends."""
+    side = side.strip().lstrip("*/^) ").rstrip("-+*/^( ")
+    if side.count("(") > side.count(")"):
+        side = side.removeprefix("(")
+    elif side.count(")") > side.count("("):
+        side = side.removesuffix(")")
+    return side.strip()
+
+
+# --- comparing --------------------------------------------------------------------
+
+
+def _same(wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether two lists of claims say the same, in any order where names or repeats allow it."""
+    if not found:
+        return False
+    names = {claim.name for claim in wanted}
+    if len(names) > 1 and not any(claim.name for claim in found):
+        return len(wanted) == len(found) and all(map(_agree, wanted, found))
+    return all(any(_agree(a, b) for b in found) for a in wanted) and all(
+        any(_agree(a, b) for a in wanted) for b in found
+    )
+
+
+def _solves(wanted: list[Claim], everything: list[Claim]) -> bool:
+    """Whether the last value that an answer gives to each of several unknowns is the wanted one."""
+    last = {claim.name: claim for claim in everything}
+    names = [claim.name for claim in wanted]
+    return len(set(names)) == len(names) > 1 and all(
+        claim.name in last and _agree(claim, last[claim.name]) for claim in wanted
+    )
+
+
+def _agree(a: Claim, b: Claim) -> bool:
+    if a.name and b.name and a.name != b.name:
+        return False
+    if _relation(a) != _relation(b):
+        return False
+    if expressions.equal(a.values, b.values) or _rounded(a, b) or _rounded(b, a):
+        return True
+    if a.percent != b.percent:  # 75 % may be written as 75 and as 0.75
+        share, number = (a, b) if a.percent else (b, a)
+        return expressions.equal(tuple(value / 100 for value in share.values), number.values)
+    return False
+
+
+def _relation(claim: Claim) -> str:
+    return "".join(sign for sign in claim.name if sign in _FLIPPED)
+
+
+def _rounded(decimal: Claim, exact: Claim) -> bool:
+    """Whether a decimal of three or more digits stands for a value that no decimal can equal."""
+    digits = re.fullmatch(r"-?(\d*)\.(\d+)", decimal.text)
+    value = exact.values[0]
+    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < _ROUNDED_DIGITS:
+        return False
+    if exact.values.count(value) != len(exact.values):  # it has variables
+        return False
+    if isinstance(value, Fraction) and 10**18 % value.denominator == 0:
+        return False
+    gap = abs(complex(value) - complex(decimal.values[0]))
+    return gap <= 0.5 * 10.0 ** -len(digits[2]) * (1 + 1e-9)
+
+
+def _shown(claims: list[Claim]) -> str:
+    parts = [f"{c.name} = {c.text}" if c.name.isalnum() else c.name + c.text for c in claims]
+    return ", ".join(parts)[:80]

@@ -1,0 +1,87 @@
+"""Whether an answer that contains the right words also says them: not denied, not one of many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+from evaluation.judges.text import ARTICLES, places, tokens
+
+_NEGATIONS = (
+    *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
+    *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by")),
+    *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有")),
+)
+_SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
+_EITHER = re.compile(r"\W*(?:or\b|或|还是)", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
+# A piece of a list has at most so many tokens, its "and" included, and none of a clause's words.
+_SHORT = 4
+_CLAUSE_WORDS = "is are was were has it that which who where in on at by with from 在"
+_CLAUSE = frozenset(_CLAUSE_WORDS.split())
+# An answer that names so many others beside the right one has not chosen.
+_MANY = 3
+
+
+def is_denied(whole: Sequence[str], at: int) -> bool:
+    """Whether what begins at token `at` is preceded by "not" or the like."""
+    return any(tuple(whole[max(0, at - len(no)) : at]) == no for no in _NEGATIONS)
+
+
+def states(answer: str, reference: list[str]) -> bool:
+    """Whether an answer contains a run of tokens and means it.
+
+    It does not if every place is denied ("not Paris"), in a list of `_MANY` others or more
+    ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
+
+    Args:
+        answer: its text.
+        reference: tokens without articles.
+    """
+    pieces, either = _pieces(answer)
+    whole = [token for piece in pieces for token in piece]
+    owner = [index for index, piece in enumerate(pieces) for _ in piece]
+    for at in places(reference, whole):
+        first, last = owner[at], owner[at + len(reference) - 1]
+        if is_denied(whole, at):
+            continue
+        # "Germany invaded Poland, France and Norway" does not list Germany.
+        end = at + len(reference)
+        begins = at - owner.index(first) <= 1  # after "and" or the number of an item, say
+        ends = end == len(whole) or owner[end] > last
+        before = _bare(reversed(pieces[:first])) if begins else 0
+        after = _bare(pieces[last + 1 :]) if ends else 0
+        hedged = (before and first in either) or (after and last + 1 in either)
+        if before + after < _MANY and not hedged:
+            return True
+    return False
+
+
+def _pieces(answer: str) -> tuple[list[list[str]], set[int]]:
+    """Tokens from separator to separator, and the indices of pieces that begin with "or".
+
+    An empty piece ends a sentence, unless the sentence is a mere item ("Paris. London.").
+    """
+    pieces: list[list[str]] = []
+    either: set[int] = set()
+    for sentence in _SENTENCE_END.split(answer):
+        starts = [0, *(match.start() for match in _SEPARATOR.finditer(sentence))]
+        for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
+            found = [token for token in tokens(sentence[start:end]) if token not in ARTICLES]
+            if found:
+                if _EITHER.match(sentence, start):
+                    either.add(len(pieces))
+                pieces.append(found)
+        if len(starts) > 1 or (pieces and not _is_bare(pieces[-1])):
+            pieces.append([])
+    return pieces, either
+
+
+def _bare(pieces: Iterable[list[str]]) -> int:
+    """How many pieces come in a row that are no more than an item."""
+    return sum(1 for _ in takewhile(_is_bare, pieces))
+
+
+def _is_bare(piece: list[str]) -> bool:
+    return 0 < len(piece) <= _SHORT and _CLAUSE.isdisjoint(piece)

@@ -1,0 +1,92 @@
+"""Which judges decide, as the command line names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.errors import EvaluationError
+from evaluation.judges import Backend, Endpoint, LocalModel, ModelJudge, judge
+from evaluation.records import Item, Verdict
+
+Pair = tuple[Item, str]
+Judge = Callable[[Sequence[Pair]], list[Verdict]]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A way to judge pairs of a question and an answer.
+
+    Attributes:
+        name: what the verdicts depend on; accuracies are compared only under the same.
+        open: gives what judges pairs, in their order, and holds its memory until left: not
+            before the call has ended, for it would take memory and cores from that.
+        at_once: how many pairs it is given at a time; a kill costs the verdicts on so many.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Judge]]
+    at_once: int = 1
+
+
+def cheap() -> Judging:
+    """The judges that compare texts."""
+
+    def judge_all(pairs: Sequence[Pair]) -> list[Verdict]:
+        return [judge(item, answer) for item, answer in pairs]
+
+    return Judging("cheap", lambda: nullcontext(judge_all))
+
+
+def model(where: str, name: str | None, budget: int | None, cache: Path) -> Judging:
+    """A language model, where the text alone does not decide.
+
+    Args:
+        where: the URL of an OpenAI-compatible server, or a .gguf file.
+        name: what the server calls the model.
+        budget: how many prompts it may be sent, or None for no limit.
+        cache: file where its replies are kept from one evaluation to the next.
+
+    Raises:
+        EvaluationError: no such file, or no name where one is needed.
+    """
+    if where.startswith(("http://", "https://")):
+        if not name:
+            raise EvaluationError(f"--judge-model {where}: give the model's name by --judge-name")
+        label, endpoint = name, Endpoint(where, name)
+
+        def backend() -> AbstractContextManager[Backend]:
+            return nullcontext(endpoint)
+
+    else:
+        path = Path(where)
+        if not path.is_file():
+            raise EvaluationError(f"--judge-model {where}: neither a URL nor a file that is there")
+        label = path.name
+
+        def backend() -> AbstractContextManager[Backend]:
+            return LocalModel(path, threads=os.cpu_count() or 1)
+
+    @contextmanager
+    def opened() -> Iterator[Judge]:
+        with backend() as answering:
+            yield ModelJudge(answering, cache, budget).judge_all
+
+    limit = "" if budget is None else f", asked at most {budget} times"
+    return Judging(f"model {label}{limit}", opened, at_once=32)
+
+
+def choose(
+    kind: str, where: str | None, name: str | None, budget: int | None, cache: Path
+) -> Judging:
+    """The judges of --judge and the options that go with it. Raises EvaluationError."""
+    if kind == "model":
+        if where is None:
+            raise EvaluationError("--judge model needs --judge-model URL or FILE.gguf")
+        return model(where, name, budget, cache)
+    if where or name or budget is not None:
+        raise EvaluationError("--judge-model, -name and -budget need --judge model")
+    return cheap()

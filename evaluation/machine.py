@@ -1,0 +1,59 @@
+"""What a run runs on, and the GPU's memory."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def describe() -> str:
+    """CPU, cores, memory and GPU, such as "AMD EPYC 9B45, 2 cores, 8 GiB, no GPU"."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = round(psutil.virtual_memory().total / 2**30)
+    return f"{_cpu()}, {cores} cores, {memory} GiB, {_gpu_names() or 'no GPU'}"
+
+
+def gpu_memory() -> int | None:
+    """Bytes in use on all GPUs together, by whomever; None without a GPU or nvidia-ml-py.
+
+    The whole GPU is asked, not a process: from within a container the driver's process ids
+    mean nothing.
+    """
+    nvml, gpus = _gpus()
+    return sum(int(nvml.nvmlDeviceGetMemoryInfo(gpu).used) for gpu in gpus) if gpus else None
+
+
+def _gpu_names() -> str:
+    nvml, gpus = _gpus()
+    names = Counter(nvml.nvmlDeviceGetName(gpu) for gpu in gpus)
+    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in names.items())
+
+
+@cache
+def _gpus() -> tuple[Any, list[Any]]:
+    """NVIDIA's library and its GPUs; none where either is missing."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        n = nvml.nvmlDeviceGetCount()
+        return nvml, [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(n)]
+    except Exception:  # no package, no driver, no permission: all the same here
+        return None, []
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return " ".join(value.split())
+    except OSError:  # no Linux
+        pass
+    return platform.processor() or platform.machine()

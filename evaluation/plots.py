@@ -1,0 +1,165 @@
+"""The plots of a report, as SVG to put into its page.
+
+Text stays text, in the page's own font and colour, so that plots are as readable as the page is
+on a phone, on paper and in the dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from evaluation.records import Interval, Latency, Result, Summary
+
+_MAIN, _PALE, _OTHER = "#2f6fde", "#8fb4f2", "#9aa3b2"
+# Stands for the page's text colour while matplotlib draws.
+_INK = "#010203"
+# Inches. A phone shows this width at about its own size, so that 9 point text stays so.
+_WIDTH = 4.6
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with its heading; `svg` describes itself to those who cannot see it."""
+
+    title: str
+    svg: Markup
+
+
+def runs(this: Summary, others: Sequence[Summary]) -> Plot | None:
+    """Accuracy against latency; None if no call ended."""
+    timed = [s for s in [*others, this] if s.latency is not None]
+    if not timed:
+        return None
+    figure, axes = _figure(2.7)
+    for summary in timed:
+        assert summary.latency is not None
+        x, accuracy = summary.latency.total, summary.accuracy
+        axes.errorbar(
+            x,
+            100 * accuracy.mean,
+            yerr=_errors([accuracy]),
+            fmt="o",
+            color=_MAIN if summary is this else _OTHER,
+            capsize=3,
+            linewidth=1,
+        )
+        axes.annotate(
+            summary.name,
+            (x, 100 * accuracy.mean),
+            xytext=(6, 4),
+            textcoords="offset points",
+            color=_INK,
+            weight="bold" if summary is this else "normal",
+        )
+    axes.set_xlim(0, 1.3 * max(s.latency.total for s in timed if s.latency))
+    axes.set_ylim(0, 105)
+    axes.set_xlabel("seconds for all questions (less is better)")
+    axes.set_ylabel("accuracy, %")
+    told = [
+        f"{s.name} {s.accuracy.mean:.0%} in {s.latency.total:.3g} s" for s in timed if s.latency
+    ]
+    return _plot(figure, "Accuracy against latency", "; ".join(told))
+
+
+def accuracy(parts: Mapping[str, Interval], title: str) -> Plot:
+    """Bars with their intervals."""
+    figure, axes = _figure(0.7 + 0.36 * len(parts))
+    names = [f"{name} ({each.n})" for name, each in parts.items()]
+    shares = list(parts.values())
+    axes.barh(
+        names,
+        [100 * each.mean for each in shares],
+        xerr=_errors(shares),
+        color=_PALE,
+        error_kw={"ecolor": _INK, "capsize": 3, "linewidth": 1},
+        height=0.6,
+    )
+    axes.invert_yaxis()
+    axes.set_xlim(0, 101)
+    axes.set_xlabel("% right, with 95 % interval; (n) questions")
+    return _plot(figure, title, "; ".join(f"{n} {each.mean:.0%}" for n, each in parts.items()))
+
+
+def lengths(results: Sequence[Result]) -> Plot:
+    """How long answers are, in characters."""
+    figure, axes = _figure(2.0)
+    right = [len(result.answer) for result in results if result.correct]
+    wrong = [len(result.answer) for result in results if not result.correct]
+    bins = np.linspace(0, max([*right, *wrong, 10]), 25).tolist()
+    axes.hist([right, wrong], bins, stacked=True, color=[_MAIN, _OTHER], label=["right", "wrong"])
+    axes.set_xlim(0, bins[-1])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("characters")
+    axes.set_ylabel("answers")
+    axes.legend(frameon=False, labelcolor=_INK)
+    median = np.median(right + wrong)
+    return _plot(figure, "Length of answers", f"median {median:.0f} characters")
+
+
+def time(latency: Latency) -> Plot | None:
+    """Where the time of the call went; None if the pipeline does not tell."""
+    prefill, decode = latency.prefill_share, latency.decode_share
+    if prefill is None or decode is None:
+        return None
+    parts = {"prefill": prefill, "decode": decode, "rest": max(0.0, 1 - prefill - decode)}
+    figure, axes = _figure(1.15)
+    left = 0.0
+    for (name, share), color in zip(parts.items(), [_MAIN, _PALE, _OTHER], strict=True):
+        seconds = share * latency.total
+        axes.barh([""], [seconds], left=left, color=color, label=f"{name} {share:.0%}", height=0.9)
+        left += seconds
+    axes.set_xlim(0, left)
+    axes.tick_params(left=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("seconds")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=_INK)
+    told = ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
+    return _plot(figure, "Where the time goes", told)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def _errors(shares: Sequence[Interval]) -> list[list[float]]:
+    """Shape (2, n): how far each interval goes below and above, in percent."""
+    return [
+        [100 * (each.mean - each.low) for each in shares],
+        [100 * (each.high - each.mean) for each in shares],
+    ]
+
+
+def _plot(figure: Figure, title: str, told: str) -> Plot:
+    """The figure as an element of a page that names no other place and repeats no id."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    tag, _, content = buffer.getvalue().partition("<svg ")[2].partition(">")
+    box = re.findall(r'viewBox="[^"]*"', tag)[0]
+    content = re.sub(r' id="[\w.]+_\d+"', "", content).replace(_INK, "currentColor")
+    alt = escape(f"{title}: {told}")
+    return Plot(title, Markup(f'<svg role="img" aria-label="{alt}" {box}>{content}'))

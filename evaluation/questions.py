@@ -1,0 +1,127 @@
+"""Files of questions with the answers they should get.
+
+JSON Lines, or a JSON list if the file's name ends in .json, of
+
+    {"questionID": "1", "subject": "algebra", "question": "What is 7 times 8?", "answer": "56"}
+
+with "answers": [...] in place of "answer" where several will do, and optionally "choices": [...]
+(all answers on offer) and "difficulty".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.errors import EvaluationError
+from evaluation.records import Item
+from runtime.jsonfile import read_records
+from runtime.routing import subject_of
+
+# What a pipeline is given of a record; the rest is for the judges.
+GIVEN = ("questionID", "subject", "question")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A file of questions, read.
+
+    A question that is blank is sent to the pipeline as the contest would send it, and its
+    answer is checked for form; it is not scored, for there is no right answer to it.
+
+    Attributes:
+        path: the file, and `sha256` the fingerprint of its bytes.
+        records: what the pipeline is given, in order: "questionID", "question" and "subject"
+            (which may be missing), as they came.
+        items: for each record what it takes to judge its answer; None for a blank question.
+    """
+
+    path: Path
+    sha256: str
+    records: list[dict[str, Any]]
+    items: list[Item | None]
+
+
+def read(path: Path) -> Questions:
+    """Read a file of questions.
+
+    Raises:
+        SetupError: the file cannot be read.
+        EvaluationError: a record that cannot be used; the message names the line (in a .json
+            file the place in the list), and what to do.
+    """
+    records: list[dict[str, Any]] = []
+    items: list[Item | None] = []
+    seen: dict[str, str] = {}
+    for record in read_records(path):
+        try:
+            if record.problem:
+                raise _UnfitError(record.problem)
+            item = _item(record.value)
+            first = seen.setdefault(repr(record.value["questionID"]), record.where)
+            if first != record.where:
+                raise _UnfitError(f"its questionID is that of {first} too: give it one of its own")
+        except _UnfitError as problem:
+            raise EvaluationError(f"{path}, {record.where}: {problem}") from None
+        records.append({key: record.value[key] for key in GIVEN if key in record.value})
+        items.append(item)
+    if not any(items):
+        raise EvaluationError(f"{path}: no questions in it that could be scored")
+    return Questions(path, hashlib.sha256(path.read_bytes()).hexdigest(), records, items)
+
+
+class _UnfitError(Exception):
+    """What is wrong with one record."""
+
+
+def _item(record: Any) -> Item | None:
+    """What is judged, or None for a blank question. Raises _UnfitError."""
+    if not isinstance(record, dict):
+        raise _UnfitError(f"expected an object, got a {type(record).__name__}")
+    id_ = record.get("questionID")
+    if type(id_) not in (str, int):
+        raise _UnfitError('its "questionID" must be a string or a whole number')
+    subject = record.get("subject", "")
+    question = record.get("question")
+    if not isinstance(subject, str) or not isinstance(question, str):
+        raise _UnfitError('its "subject" and "question" must be strings')
+    try:
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise _UnfitError("it has half of a surrogate pair, which is no character") from None
+    if not question.strip():
+        return None
+    references = _references(record)
+    choices = _texts(record, "choices")
+    difficulty = record.get("difficulty")
+    if not isinstance(difficulty, str | None):
+        raise _UnfitError('its "difficulty" must be a string, such as "easy"')
+    return Item(id_, subject_of(subject), question, references, choices, difficulty)
+
+
+def _references(record: dict[str, Any]) -> tuple[str, ...]:
+    if "answer" in record and "answers" in record:
+        raise _UnfitError('it has "answer" and "answers": keep one of them')
+    if "answers" in record:
+        references = _texts(record, "answers")
+    elif "answer" in record:
+        references = _texts({"answer": [record["answer"]]}, "answer")
+    else:
+        references = ()
+    if not references:
+        raise _UnfitError(
+            'it has no right answer to compare with: add "answer": "..." or "answers": ["...", ...]'
+        )
+    return references
+
+
+def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A list of non-blank strings, or () if there is no such key. Raises _UnfitError."""
+    texts = record.get(key, [])
+    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
+        kind = "a string" if key == "answer" else "a list of strings"
+        raise _UnfitError(f'its "{key}" must be {kind}, and not blank')
+    return tuple(texts)

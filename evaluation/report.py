@@ -1,0 +1,213 @@
+"""The report of a run, in its folder: results.jsonl, summary.json, report.html.
+
+report.html is one file that needs nothing else: no network, no script, plots in it as SVG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import ValidationError
+
+from evaluation import plots, score
+from evaluation.errors import EvaluationError
+from evaluation.records import Interval, Result, Summary
+from runtime.atomic import replacing
+
+# Wrong answers that are shown of each subject.
+_WRONG = 5
+# An answer of more characters is shown by its beginning, and opens.
+_LONG, _SHORT = 240, 200
+
+
+def write(folder: Path, summary: Summary, results: Sequence[Result]) -> None:
+    """Write the three files, each whole or not at all. Raises OSError."""
+    lines = [result.model_dump_json() + "\n" for result in results]
+    _replace(folder / "results.jsonl", "".join(lines))
+    _replace(folder / "summary.json", summary.model_dump_json(indent=2) + "\n")
+    _replace(folder / "report.html", html(summary, results, _others(folder, summary)))
+
+
+def _replace(target: Path, text: str) -> None:
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_summary(folder: Path) -> Summary:
+    """The summary in a report's folder. Raises EvaluationError."""
+    path = folder / "summary.json"
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be read ({error.strerror}); give the folder of a finished report"
+        ) from None
+    except ValidationError as error:
+        raise EvaluationError(
+            f"{path}: no summary of a run ({error.error_count()} faults)"
+        ) from None
+
+
+def read_correct(folder: Path) -> list[bool]:
+    """What a run got right, question by question. Raises EvaluationError."""
+    path = folder / "results.jsonl"
+    try:
+        lines = path.read_bytes().splitlines()
+        return [Result.model_validate_json(line).correct for line in lines]
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError:
+        raise EvaluationError(f"{path}: not the results of a run") from None
+
+
+def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[bool]]]:
+    """Runs in the folders beside that can be compared with this one; broken ones are skipped."""
+    others = []
+    for path in sorted(folder.parent.glob("*/summary.json")):
+        if path.parent == folder:
+            continue
+        try:
+            other = read_summary(path.parent)
+            if not score.difference(summary, other):
+                others.append((other, read_correct(path.parent)))
+        except EvaluationError:
+            continue
+    return others
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run in words."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def figures(summary: Summary) -> list[Figure]:
+    """The figures of a run that are there."""
+    found = [
+        Figure("accuracy", percent(summary.accuracy.mean), _between(summary.accuracy)),
+        Figure("questions scored", str(summary.accuracy.n)),
+    ]
+    if latency := summary.latency:
+        found.append(Figure("latency", f"{seconds(latency.total)} s", "one call, end to end"))
+        found.append(Figure("per question", _short_time(latency.per_question)))
+        if latency.p50 is not None and latency.p95 is not None:
+            half, most = _short_time(latency.p50), _short_time(latency.p95)
+            found.append(Figure("half ready after", half, f"95 % after {most}"))
+        if latency.tokens_per_second is not None:
+            found.append(Figure("new tokens", f"{latency.tokens_per_second:,.0f} /s"))
+    found.append(Figure("loading", f"{seconds(summary.setup_seconds)} s", "not counted"))
+    found.append(Figure("peak memory", _size(summary.peak_memory)))
+    if summary.peak_gpu_memory is not None:
+        found.append(Figure("peak GPU memory", _size(summary.peak_gpu_memory)))
+    return found
+
+
+def text(summary: Summary) -> str:
+    """The summary as a table for a terminal."""
+    rows = [(f.name, f.value, f.note) for f in figures(summary)]
+    for part in (summary.by_subject, summary.by_difficulty):
+        for name, each in part.items():
+            rows.append((f"  {name}", percent(each.mean), f"{_between(each)}, {each.n} questions"))
+    lines = [f"{summary.name}: {summary.pipeline} on {summary.questions}"]
+    if summary.failure:
+        lines.append(f"! the pipeline failed: {summary.failure}")
+    lines += [f"! {violation}" for violation in summary.violations]
+    lines += table(rows)
+    if reason := score.barred(summary):
+        lines.append(f"scores nothing: {reason}")
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def html(
+    summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[bool]]]
+) -> str:
+    """The page of a run; `others` can be compared with it, each with what it got right."""
+    drawn = [
+        plots.runs(summary, [other for other, _ in others]),
+        plots.accuracy(summary.by_subject, "Accuracy per subject"),
+        plots.accuracy(summary.by_difficulty, "Accuracy per difficulty")
+        if summary.by_difficulty
+        else None,
+        plots.lengths(results),
+        plots.time(summary.latency) if summary.latency else None,
+    ]
+    return render(
+        "report.html",
+        summary=summary,
+        barred=score.barred(summary),
+        gate=score.GATE,
+        figures=figures(summary),
+        standings=score.standings([(summary, [r.correct for r in results]), *others]),
+        plots=[plot for plot in drawn if plot],
+        wrong=_wrong(results),
+        long=_LONG,
+        short=_SHORT,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """A page; everything put into it is escaped, for answers may be anything."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "seconds": seconds, "moment": _moment}
+    return environment.get_template(template).render(**values)
+
+
+def _wrong(results: Sequence[Result]) -> list[tuple[str, list[Result], int]]:
+    """(subject, its wrong answers that are farthest off, how many there are)."""
+    by_subject: dict[str, list[Result]] = {}
+    for result in results:
+        if not result.correct:
+            by_subject.setdefault(result.subject, []).append(result)
+    return [
+        (subject, sorted(wrong, key=lambda result: result.score)[:_WRONG], len(wrong))
+        for subject, wrong in sorted(by_subject.items())
+    ]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def seconds(value: float) -> str:
+    if value < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.2f}" if value < 10 else f"{value:,.1f}"
+
+
+def _moment(iso: str) -> str:
+    """ "2026-01-31T12:00:59+00:00" as "2026-01-31 12:00 UTC"."""
+    return f"{iso[:16].replace('T', ' ')} UTC"
+
+
+def _short_time(value: float) -> str:
+    return f"{seconds(value)} s" if value >= 1 else f"{1000 * value:.3g} ms"
+
+
+def _between(share: Interval) -> str:
+    return f"{100 * share.low:.0f} – {100 * share.high:.0f} %"
+
+
+def _size(n: int) -> str:
+    return f"{n / 2**30:.2f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

@@ -1,0 +1,180 @@
+"""The contest's arithmetic.
+
+Accuracy is 60 % of the score, latency 40 %, each as a share of the best run's:
+
+    score = 0.6 * accuracy / best accuracy + 0.4 * best latency / latency
+
+A run is barred, which means that it scores 0 and is nobody's best, if its accuracy is under the
+gate, if the pipeline failed, or if its output is not what the contest takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.errors import EvaluationError
+from evaluation.records import Interval, Latency, Result, Run, Summary
+
+GATE = 0.1
+ACCURACY_WEIGHT = 0.6
+LATENCY_WEIGHT = 0.4
+_RESAMPLES = 10_000
+_PAIRED_RESAMPLES = 2_000
+_PERCENTILES = (2.5, 97.5)
+_SEED = 0
+# In the order in which they are shown; others come after them.
+_DIFFICULTIES = ["easy", "medium", "hard"]
+
+
+def interval(correct: Sequence[bool]) -> Interval:
+    """The share of what is right with its percentile bootstrap interval.
+
+    Resampling n answers of which a share p is right draws from a binomial distribution, so
+    that one is drawn from.
+    """
+    n, share = len(correct), float(np.mean(correct))
+    means = np.random.default_rng(_SEED).binomial(n, share, _RESAMPLES) / n
+    low, high = np.percentile(means, _PERCENTILES)
+    return Interval(mean=share, low=float(low), high=float(high), n=n)
+
+
+def accuracies(results: Sequence[Result], part: str) -> dict[str, Interval]:
+    """Accuracy for each value of "subject" or "difficulty"; results without one are left out."""
+    parts: dict[str, list[bool]] = {}
+    for result in results:
+        value = getattr(result, part)
+        if value is not None:
+            parts.setdefault(value, []).append(result.correct)
+    return {value: interval(correct) for value, correct in sorted(parts.items(), key=_order)}
+
+
+def _order(part: tuple[str, object]) -> tuple[int, str]:
+    name = part[0]
+    return (_DIFFICULTIES.index(name) if name in _DIFFICULTIES else len(_DIFFICULTIES), name)
+
+
+def latency(run: Run) -> Latency | None:
+    """Speed of the one call; None if it never ended."""
+    total = run.call_seconds
+    if total is None:
+        return None
+    ready = run.answer_seconds
+    return Latency(
+        total=total,
+        per_question=total / len(run.answers),
+        p50=float(np.percentile(ready, 50)) if ready else None,
+        p95=float(np.percentile(ready, 95)) if ready else None,
+        tokens_per_second=_over(run.stats.get("new_tokens"), total),
+        prefill_share=_share(run.stats.get("prefill_seconds"), total),
+        decode_share=_share(run.stats.get("decode_seconds"), total),
+    )
+
+
+def _over(part: float | None, total: float) -> float | None:
+    return None if part is None else part / total
+
+
+def _share(part: float | None, total: float) -> float | None:
+    """None too for what a pipeline cannot mean: the figures are its own."""
+    return None if part is None or not 0 <= part <= total else part / total
+
+
+def barred(summary: Summary) -> str:
+    """Why a run scores nothing, or ""."""
+    if summary.failure:
+        return summary.failure
+    if summary.violations:
+        n = len(summary.violations)
+        return summary.violations[0] + (f" (and {n - 1} more)" if n > 1 else "")
+    if summary.latency is None:
+        return "the call never ended"
+    return f"accuracy is under {GATE:.0%}" if summary.gated else ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run among others; shares and scores are 0.0 to 1.0.
+
+    Attributes:
+        barred: why the run scores nothing, or "".
+        accuracy_share: accuracy / best accuracy, and `latency_share` best latency / latency.
+        low, high: 95 % bootstrap interval of the score. Questions are resampled, the same for
+            all runs; latencies are taken as they are, for each was measured once.
+    """
+
+    summary: Summary
+    barred: str
+    accuracy_share: float
+    latency_share: float
+    score: float
+    low: float
+    high: float
+
+
+def standings(runs: Sequence[tuple[Summary, Sequence[bool]]]) -> list[Standing]:
+    """The contest's leaderboard, best first.
+
+    Args:
+        runs: each with what it got right, question by question, the same questions in all.
+
+    Raises:
+        EvaluationError: runs that cannot be compared.
+    """
+    refuse_incomparable([summary for summary, _ in runs])
+    reasons = [barred(summary) for summary, _ in runs]
+    fit = np.array([not reason for reason in reasons])
+    correct = np.array([answers for _, answers in runs], dtype=float)  # runs x questions
+    seconds = np.array([s.latency.total if s.latency else np.inf for s, _ in runs])
+    n = correct.shape[1]
+    counts = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), _PAIRED_RESAMPLES)
+
+    latency_share = np.zeros(len(runs))
+    latency_share[fit] = seconds[fit].min(initial=np.inf) / seconds[fit]
+    accuracy_share, score = _scores(correct.mean(axis=1), latency_share, fit)
+    _, resampled = _scores(counts @ correct.T / n, latency_share, fit)
+    low, high = np.percentile(resampled, _PERCENTILES, axis=0)
+    columns = (accuracy_share, latency_share, score, low, high)
+    rows = [
+        Standing(summary, reasons[row], *(float(column[row]) for column in columns))
+        for row, (summary, _) in enumerate(runs)
+    ]
+    return sorted(rows, key=lambda row: (-row.score, -row.summary.accuracy.mean))
+
+
+def _scores(
+    accuracy: np.ndarray, latency_share: np.ndarray, fit: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(accuracy shares, scores) from accuracies, shape (..., runs); 0 under the gate."""
+    fit = fit & (accuracy >= GATE)
+    best = np.max(np.where(fit, accuracy, 0.0), axis=-1, keepdims=True, initial=0.0)
+    share = np.where(fit, accuracy / np.where(best > 0, best, 1.0), 0.0)
+    score = ACCURACY_WEIGHT * share + LATENCY_WEIGHT * np.where(fit, latency_share, 0.0)
+    return share, score
+
+
+def refuse_incomparable(summaries: Iterable[Summary]) -> None:
+    """Raises EvaluationError unless questions, judge and machine are the same in all."""
+    first, *others = summaries
+    for other in others:
+        if problem := difference(first, other):
+            raise EvaluationError(f"{first.name} and {other.name} cannot be compared: {problem}")
+
+
+def difference(one: Summary, other: Summary) -> str:
+    """What keeps two runs from being compared, and what to do about it; or ""."""
+    if one.questions_sha256 != other.questions_sha256:
+        return (
+            f"they answered different questions ({one.questions} and {other.questions}, or"
+            " another state of the file): run both on one file"
+        )
+    if one.judge != other.judge:
+        return f"they were judged by {one.judge} and {other.judge}: judge both alike"
+    if one.machine != other.machine:
+        return (
+            f"they ran on different machines ({one.machine}; {other.machine}), whose speeds"
+            " say nothing about each other: run both on one"
+        )
+    return ""

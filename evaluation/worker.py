@@ -1,0 +1,222 @@
+"""`python -m evaluation.worker PIPELINE FOLDER`: the process that a pipeline under test runs in.
+
+FOLDER has the questions; what came of them goes there too, as loaded.json once the pipeline is
+loaded and done.json at the end. Files, because stdout is the pipeline's own and pipes are
+inherited by whatever it starts. Only the standard library is imported, so that modules and
+memory of this process are the pipeline's.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evaluation.check import check
+
+# What a folder of a contest entry has in it.
+_ENTRY = "inferencePipeline"
+
+
+class _RefusedError(Exception):
+    """There is no such pipeline: the evaluation's caller has to give another name."""
+
+
+class _FailedError(Exception):
+    """The pipeline failed; the message says how."""
+
+
+def main() -> None:
+    """Load the pipeline, call it once, tell what came of it."""
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    _end_with_the_evaluation()
+    questions = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
+    done: dict[str, Any] = {}
+    try:
+        _evaluate(name, questions, folder, done)
+    except _RefusedError as problem:
+        done["refused"] = str(problem)
+    except _FailedError as failure:
+        done["failure"] = str(failure)
+    done["peak_memory"] = _peak_memory()
+    _tell(folder / "done.json", done)
+
+
+def _evaluate(
+    name: str, questions: list[dict[str, Any]], folder: Path, done: dict[str, Any]
+) -> None:
+    """Fills `done` with fields of `evaluation.records.Run`. Raises _RefusedError, _FailedError."""
+    started = time.perf_counter()
+    with _doing("importing it"):
+        load = find(name)
+    with _doing("loadPipeline()"):
+        pipeline = load()
+    setup = time.perf_counter() - started
+    _tell(folder / "loaded.json", {"setup_seconds": setup})
+    done["setup_seconds"] = setup
+    if not callable(pipeline):
+        raise _FailedError(
+            f"loadPipeline() returned a {type(pipeline).__name__}, which is not callable"
+        )
+
+    before = _stats(pipeline)
+    given = copy.deepcopy(questions)
+    with _doing("the call"):
+        started = time.perf_counter()
+        output = pipeline(given)
+        done["call_seconds"] = time.perf_counter() - started
+
+    with _doing("looking at its output"):  # whose methods may be anything
+        ids = [question["questionID"] for question in questions]
+        done["answers"], done["violations"] = check(output, ids)
+    after = _stats(pipeline)
+    done["stats"] = {key: value - before.get(key, 0.0) for key, value in after.items()}
+    done["answer_seconds"] = _answer_seconds(pipeline, len(questions))
+
+
+def find(name: str) -> Callable[[], Any]:
+    """The function that `name` stands for.
+
+    `package:function`, `path/to/file.py:function` or `path/to/folder:function`, where the
+    folder is a package or has a package inferencePipeline in it. What has no slash and no .py
+    is a package.
+
+    Raises:
+        _RefusedError: there is no such thing.
+        BaseException: whatever importing it raises.
+    """
+    place, _, function = name.rpartition(":")
+    path = Path(place)
+    if os.sep in place or path.suffix == ".py" or place in (".", ".."):
+        path = path.resolve()
+        if not path.exists():
+            raise _RefusedError(f"{place}: no such file or folder")
+        if path.is_dir() and not (path / "__init__.py").exists():
+            path = path / _ENTRY
+            if not path.exists() and not path.with_suffix(".py").exists():
+                raise _RefusedError(f"{place}: no __init__.py and no {_ENTRY} in that folder")
+        sys.path.insert(0, str(path.parent))
+        module_name = path.stem
+    else:
+        module_name = place
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # a module that it imports
+        raise _RefusedError(
+            f"there is no module {module_name}; a folder or file is given as ./{place}"
+        ) from None
+    load = getattr(module, function, None)
+    if not callable(load):
+        raise _RefusedError(f"there is no function {function} in {place}")
+    return load  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _doing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _RefusedError:
+        raise
+    except BaseException as error:  # SystemExit too
+        traceback.print_exc()
+        raise _FailedError(f"{what} raised {_named(error)}") from None
+
+
+def _named(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(which cannot be shown)"
+    short = text if len(text) <= 300 else f"{text[:297]}..."
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__
+
+
+def _stats(pipeline: Any) -> dict[str, float]:
+    """The pipeline's own counters, or {} if it has none that can be read."""
+    try:
+        stats = getattr(pipeline, "stats", None)
+        as_dict = getattr(stats, "as_dict", None)
+        values = as_dict() if callable(as_dict) else stats
+        if not isinstance(values, Mapping):
+            return {}
+        return {str(key): float(value) for key, value in values.items() if _is_number(value)}
+    except Exception:
+        traceback.print_exc()
+        return {}
+
+
+def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
+    """When each answer was ready, if the pipeline has that for each of `n` questions."""
+    try:
+        seconds = getattr(pipeline, "answer_seconds", None)
+        if not isinstance(seconds, list) or len(seconds) != n:
+            return None
+        if not all(_is_number(each) and each >= 0 for each in seconds):
+            return None
+        return [float(each) for each in seconds]
+    except Exception:
+        traceback.print_exc()
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _peak_memory() -> int:
+    """Most bytes that this process held at once.
+
+    Linux's VmHWM is of this program alone; ru_maxrss begins with what the evaluation, from
+    which this process was forked, held then.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _tell(path: Path, found: dict[str, Any]) -> None:
+    # Anything may be in a message or a name; answers have been checked by now.
+    text = json.dumps(found, ensure_ascii=False)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(text.encode("utf-8", "replace"))
+    partial.replace(path)
+
+
+def _end_with_the_evaluation() -> None:
+    """Take this process group down should the evaluation be killed.
+
+    It holds the other end of our stdin, which ends with it. The pipeline finds stdin empty.
+    """
+    lifeline = os.dup(0)
+    os.set_inheritable(lifeline, False)
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123  (a descriptor is wanted)
+        os.dup2(nothing.fileno(), 0)
+
+    def wait() -> None:
+        os.read(lifeline, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,496 @@
+"""What the cheap judges take for right and for wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.judges import judge
+from evaluation.judges.chinese import with_arabic_digits
+from evaluation.judges.text import tokens
+from evaluation.records import Item, Verdict
+
+CITIES = ("London", "Paris", "Rome", "Berlin")
+GUINEAS = ("Papua New Guinea", "Guinea", "Guinea-Bissau", "Equatorial Guinea")
+RIVERS = ("黄河", "长江", "珠江")
+
+
+def verdict(
+    subject: str, reference: str | tuple[str, ...], answer: str, choices: tuple[str, ...] = ()
+) -> Verdict:
+    references = (reference,) if isinstance(reference, str) else reference
+    return judge(Item("1", subject, "?", references, choices), answer)
+
+
+# --- whatever the question ------------------------------------------------------------
+
+ITEMS = [
+    Item("1", "algebra", "?", ("x = 3, y = 2", "4")),
+    Item("2", "algebra", "?", ("1/2",), ("1/2", "2", "3/4")),
+    Item("3", "geography", "?", ("Paris",), CITIES),
+    Item("4", "history", "?", ("the Battle of Hastings in 1066", "1066")),
+    Item("5", "chinese", "?", ("四个季节：春、夏、秋、冬",)),
+    Item("6", "general", "?", ("no",)),
+]
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: f"{item.subject}{item.id}")
+@pytest.mark.parametrize(
+    ("answer", "judged_by"),
+    [
+        ("", "empty"),
+        (" \n\u3000", "empty"),
+        ("ERROR: not answered: the question is empty", "error"),
+        ("I don't know.", "refusal"),
+        ("I don’t know the answer to that", "refusal"),
+        ("Sorry, I do not have access to Paris, 1066 or 4.", "refusal"),
+        ("I cannot answer this question.", "refusal"),
+        ("I'm sorry, but I can't help with that.", "refusal"),
+        ("As an AI language model, I am not able to say that it is Paris.", "refusal"),
+        ("No idea.", "refusal"),
+        ("我不知道", "refusal"),
+        ("我不知道。", "refusal"),
+        ("抱歉，我无法回答这个问题。", "refusal"),
+        ("對不起，我不清楚。", "refusal"),
+        ("作为一个人工智能，我无法提供答案。", "refusal"),
+    ],
+)
+def test_no_answer_is_wrong_and_the_reason_is_named(
+    item: Item, answer: str, judged_by: str
+) -> None:
+    found = judge(item, answer)
+    assert (found.correct, found.score, found.judge) == (False, 0.0, judged_by)
+    assert found.reason
+
+
+def test_what_begins_like_a_refusal_may_be_the_reference() -> None:
+    assert verdict("chinese", "我不知道", "我不知道。").correct
+
+
+def test_an_answer_after_an_apology_is_an_answer() -> None:
+    assert verdict("geography", "Paris", "Sorry, it is Paris.").correct
+
+
+@given(st.sampled_from(ITEMS), st.text())
+def test_every_text_gets_a_verdict(item: Item, answer: str) -> None:
+    found = judge(item, answer)
+    assert 0.0 <= found.score <= 1.0
+    assert found.judge
+    assert found.reason
+    assert found == judge(item, answer)
+
+
+mathematical = st.lists(
+    st.sampled_from(
+        ["x", "y", "=", "4", "3.5", "+", "-", "**", "(", ")", "/", "\\frac{", "}", "±", "<", ","]
+        + [" and ", " or ", " is ", "%", "^", "sqrt", "\\boxed{", "####", "10 km/h", "$", "²", "½"]
+    ),
+    max_size=20,
+).map("".join)
+
+
+@given(mathematical, mathematical.filter(str.strip))
+def test_every_heap_of_signs_gets_a_verdict(answer: str, reference: str) -> None:
+    assert verdict("algebra", reference, answer).judge
+
+
+@given(
+    st.sampled_from(["algebra", "geography", "chinese"]),
+    st.text(min_size=1).filter(str.strip),
+    st.lists(st.text(min_size=1), max_size=3),
+)
+def test_an_answer_equal_to_a_reference_is_right(
+    subject: str, reference: str, others: list[str]
+) -> None:
+    assert verdict(subject, reference, reference).correct
+    assert verdict(subject, reference, reference, (*others, reference)).correct
+
+
+# --- texts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("6,961 m", "6961 m", "６，９６１ｍ", "6 961 m".replace(" ", "\u00a0", 1)),
+        ("twenty", "20", "20.0"),
+        ("forty-two", "42"),
+        ("5 million", "5,000,000", "five million"),
+        ("World War II", "World War 2"),
+        ("Elizabeth I", "Elizabeth 1"),
+        ("Louis XIV’s palace", "louis 14 palace"),
+        ("20th century", "20 century"),
+        ("H₂O", "H2O"),
+        ("Huascarán", "HUASCARAN"),
+        ("紅樓夢", "《红楼梦》"),
+        ("歷史", "历史"),
+    ],
+)
+def test_one_thing_in_several_spellings(spellings: tuple[str, ...]) -> None:
+    # "m" with nothing before it is no other token than "m" after a blank.
+    assert {tuple(tokens(text)) for text in spellings} == {tuple(tokens(spellings[0]))}
+
+
+# --- choices --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "Paris",
+            "paris.",
+            "PARIS",
+            "Ｐａｒｉｓ",
+            "It's Paris.",
+            "The capital of France is Paris.",
+        ),
+        *("B", "b", "B.", "(B)", "B)", "Ｂ", "选B", "我选B。", "答案是B", "Option B"),
+        *("The answer is B.", "The correct answer is (B).", "B. Paris", "B because it is."),
+        *("not London but Paris", "Paris, not London", "It isn't Rome, it is Paris."),
+        "Between London, Rome and Paris, the right answer is Paris.",
+    ],
+)
+def test_the_right_choice(answer: str) -> None:
+    assert verdict("geography", "Paris", answer, CITIES).correct
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("Rome", "C", "(C)", "C. Rome", "Parisian", "Madrid", "A city in France", "E", "42"),
+        *("Paris or Rome", "A and B", "B. Rome", "It is not Paris.", "不是Paris"),
+        "London, Paris, Rome, Berlin",
+        "A. London\nB. Paris\nC. Rome\nD. Berlin",
+        "The answer is London, or Paris, or Rome, or Berlin.",
+    ],
+)
+def test_not_the_right_choice(answer: str) -> None:
+    assert not verdict("geography", "Paris", answer, CITIES).correct
+
+
+@pytest.mark.parametrize("right", GUINEAS)
+@pytest.mark.parametrize("said", GUINEAS)
+def test_choices_within_each_other(right: str, said: str) -> None:
+    assert verdict("geography", right, f"It is {said}.", GUINEAS).correct == (right == said)
+
+
+def test_a_choice_and_the_one_within_it_are_two() -> None:
+    assert not verdict("geography", "Guinea", "Guinea and Papua New Guinea", GUINEAS).correct
+
+
+@pytest.mark.parametrize(
+    ("right", "choices", "answer", "correct"),
+    [
+        ("长江", RIVERS, "中国最长的河流是長江。", True),
+        ("长江", RIVERS, "不是黄河，是长江", True),
+        ("长江", RIVERS, "选择B", True),
+        ("长江", RIVERS, "黄河", False),
+        ("长江", RIVERS, "黄河、长江、珠江", False),
+        ("All of these", ("red", "blue", "All of these"), "All of these.", True),
+        ("All of these", ("red", "blue", "All of these"), "red and blue", False),
+        ("Both", ("the Nile", "the Amazon", "Both"), "both", True),
+        ("Both", ("the Nile", "the Amazon", "Both"), "the Nile", False),
+        ("No", ("Yes", "No"), "No, yes-men would differ.", True),
+        ("No", ("Yes", "No"), "Yes, no doubt.", False),
+        ("4", ("2", "4", "40"), "four", True),
+        ("4", ("2", "4", "40"), "40", False),
+        ("<", ("<", ">"), "The sign is <", True),
+        ("<", ("<", ">"), ">", False),
+        ("B", CITIES, "Paris", True),
+        ("B", CITIES, "B", True),
+        ("B", CITIES, "Rome", False),
+        ("Oslo", CITIES, "Oslo", True),
+        ("Oslo", CITIES, "Oslo or Paris", False),
+    ],
+)
+def test_choices(right: str, choices: tuple[str, ...], answer: str, correct: bool) -> None:
+    assert verdict("geography", right, answer, choices).correct == correct
+
+
+@pytest.mark.parametrize(
+    ("right", "choices", "answer", "correct"),
+    [
+        ("4", ("2", "4", "6", "8"), "2x + 6 = 14, so 2x = 8 and x = 4.", True),
+        ("8", ("2", "4", "6", "8"), "2x + 6 = 14, so 2x = 8 and x = 4.", False),
+        ("4", ("2", "4", "6", "8"), "2, 4, 6, 8", False),
+        ("1/2", ("1/2", "1/3"), "0.5", True),
+        ("x - 1", ("x + 1", "x - 1"), "x-1", True),
+        ("x - 1", ("x + 1", "x - 1"), "x+1", False),
+    ],
+)
+def test_choices_in_algebra(
+    right: str, choices: tuple[str, ...], answer: str, correct: bool
+) -> None:
+    assert verdict("algebra", right, answer, choices).correct == correct
+
+
+# --- algebra --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        # numbers, however they are written
+        ("42", "The answer is 42."),
+        ("1234.5", "$1,234.50"),
+        ("1234.5", "It costs $1,234.50."),
+        ("0.75", "3/4"),
+        ("3/4", "0.75"),
+        ("75", "75%"),
+        ("75%", "75"),
+        ("75%", "0.75"),
+        ("0.5", "½"),
+        ("2 1/2", "2.5"),
+        ("1/3", "0.333"),
+        ("3.14", "\\pi"),
+        ("3:4", "3/4"),
+        ("-3", "x = −3"),
+        ("4", "答案是４。"),
+        ("4", "x equals four"),
+        ("13", "Thirteen"),
+        ("1000000", "1,000,000"),
+        ("5000000", "5 million"),
+        # the result, not what comes before it
+        ("4", "2x = 8, so x = 4."),
+        ("4", "2x + 6 = 14\n2x = 8\nx = 4"),
+        ("4", "4 is the answer."),
+        ("9", "x = 9 is the solution to the equation x - 4 = 5."),
+        ("-2", "The slope is negative two."),
+        ("4", "**Answer:** 4"),
+        ("4", "所以 x = 4。"),
+        ("4", "The answer is 4 because 2*4 + 6 = 14."),
+        ("4", "x = 4. Check: 2(4) + 6 = 14."),
+        ("12", "15% of 80 is 12."),
+        ("12", "15% of 80 = 0.15 × 80 = 12"),
+        ("10", "y = 3(4) - 2 = 12 - 2 = 10"),
+        ("10", "y = 10 when x = 4"),
+        ("3", "The slope is (7-1)/(2-0) = 6/2 = 3."),
+        ("56", "7 x 8 = 56"),
+        ("18", "She sells 16 - 3 - 4 = 9 eggs. 9 * 2 = $18.\n#### 18"),
+        ("7", "\\boxed{7}"),
+        ("7", "The final answer is: $\\boxed{7}$. I hope it is correct."),
+        ("1/2", "Thus \\[x = \\boxed{\\frac{1}{2}}.\\]"),
+        ("22", "4 notebooks cost $12 and 5 pens cost $10, for a total of $22."),
+        ("$22", "The total cost is $22 for 4 notebooks and 5 pens."),
+        # units
+        ("60", "60 km/h"),
+        ("60 km/h", "60"),
+        ("60 km/h", "The speed is 60 km per hour."),
+        ("60", "The average speed is 180 km / 3 h = 60 km/h."),
+        ("5", "5 m/s"),
+        ("25 cm²", "25 cm^2"),
+        # expressions
+        ("x^2 - 9", "(x+3)(x-3)"),
+        ("x^2 - 9", "The expansion is x² − 9."),
+        ("x**2 - 9", "**x^2 - 9**"),
+        ("2x + 3", "y = 2x + 3"),
+        ("2x + 3", "2(x + 1) + 1"),
+        ("sqrt(8)", "2\\sqrt{2}"),
+        ("(1 + sqrt(5))/2", "x = \\frac{1+\\sqrt{5}}{2}"),
+        ("x > 3", "3 < x"),
+        # several
+        ("y = 2 and x = 3", "x=3, y=2"),
+        ("x = 3, y = 2", "The solution is x = 3 and y = 2."),
+        ("x = 3, y = 2", "Adding gives 2x = 6, so x = 3. Then y = 5 - x = 2."),
+        ("x = 3, y = 2", "(x, y) = (3, 2)"),
+        ("(2, 3)", "(2,3)"),
+        ("x = 2 or x = -3", "x = -3 or x = 2"),
+        ("x = 2 or x = -3", "The solutions are -3 and 2."),
+        ("x = 2 or x = -3", "x₁ = 2, x₂ = −3"),
+        ("x = 3 or x = -3", "\\(x = \\pm 3\\)"),
+        ("x < -2 or x > 2", "x > 2 or x < -2"),
+        # words
+        ("no solution", "There is no solution."),
+    ],
+)
+def test_the_right_result(reference: str, answer: str) -> None:
+    assert verdict("algebra", reference, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("8", "2x = 8, so x = 4."),
+        ("14", "x = 4. Check: 2(4) + 6 = 14."),
+        ("4", "x = 5"),
+        ("9", "-9"),
+        ("0.75", "0.7"),
+        ("0.333", "0.334"),
+        ("42", "421"),
+        ("x^2 + 9", "x^2 - 9"),
+        ("x^2 - 9", "(x-3)(x-3)"),
+        ("x = 3, y = 2", "x = 2, y = 3"),
+        ("x = 3, y = 2", "x = 7 and y = 2"),
+        ("x = 3, y = 2", "x = 3"),
+        ("x = 3, y = 2", "2, 3"),
+        ("(2, 3)", "(3, 2)"),
+        ("x = 2", "The solutions are 2 and 3."),
+        ("x = 2 or x = 3", "x = 2"),
+        ("x < 3", "x > 3"),
+        ("x > 3", "3"),
+        ("4", "1, 2, 3, 4, 5, 6"),
+        ("4", "The answer cannot be found"),
+        ("10^2", "102"),
+        ("1", "1 million"),
+        ("no solution", "x = 4"),
+    ],
+)
+def test_not_the_right_result(reference: str, answer: str) -> None:
+    assert not verdict("algebra", reference, answer).correct
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("9**9**9**9", "(" * 5000, "9" * 5000, "x is " * 1000, "\\frac{" * 800, "1/" * 2500),
+        *("exp(exp(exp(99)))", "((((x^60)^60)^60)^60)", "1/0", "√" * 5000, "{" * 5000, "1 " * 2500),
+        *("\n" * 4000 + "x", "一亿" * 2500, "a or " * 1200, "not " * 1200, "x = ±" * 1000),
+    ],
+    ids=lambda answer: answer[:10].strip(),
+)
+def test_evil_answers_are_wrong_at_once(answer: str) -> None:
+    verdicts: list[Verdict] = []
+    started = time.perf_counter()
+    # Not in the main thread, where a signal could not have stopped it.
+    thread = threading.Thread(
+        target=lambda: verdicts.extend(verdict(item.subject, "7", answer) for item in ITEMS),
+        daemon=True,
+    )
+    thread.start()
+    thread.join(10)
+    assert [found.correct for found in verdicts] == [False] * len(ITEMS)
+    assert time.perf_counter() - started < 3
+
+
+# --- facts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("Paris", "The capital of France is Paris."),
+        ("Paris", "Paris, France"),
+        ("Germany", "Germany invaded Poland, France, Belgium and Norway."),
+        ("seven", "There are 7 continents: Asia, Africa, Europe, both Americas and others."),
+        ("Paris", "London and Rome are big, but the capital is Paris."),
+        ("George Washington", "Washington"),
+        ("the Berlin Wall", "It was the Berlin wall that came down."),
+        ("Bosnia and Herzegovina", "It's Bosnia and Herzegovina."),
+        ("World War II", "the Second World War"),
+        ("July 20, 1969", "on 20 July 1969"),
+        ("1945", "World War II ended in 1945."),
+        ("8", "A spider has eight legs."),
+        ("100 °C", "100 degrees Celsius"),
+        ("1.4 billion", "It has 1,400,000,000 people."),
+        ("H2O", "H₂O"),
+        ("Côte d'Ivoire", "Cote d’Ivoire"),
+        ("yes", "Yes, it is."),
+        (("难过", "sad"), "It is sad."),
+        (
+            "Aconcagua (6,961 m) in Argentina",
+            "The highest peak of South America is Aconcagua, at 6961 metres, which lies in"
+            " Argentina.",
+        ),
+    ],
+)
+def test_a_right_fact(reference: str | tuple[str, ...], answer: str) -> None:
+    assert verdict("history", reference, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("Paris", "London"),
+        ("Rome", "Romeo"),
+        ("Paris", "It is not Paris but London."),
+        ("Paris", "Paris or London"),
+        ("Paris", "Paris, London, Rome, Berlin"),
+        ("Paris", "It could be London, Rome, Paris, Oslo or Berlin."),
+        ("Paris", "1. London\n2. Rome\n3. Paris\n4. Oslo"),
+        ("George Washington", "George Bush"),
+        ("World War II", "World War I"),
+        ("Henry VIII", "Henry VII"),
+        ("1945", "It ended in 1944."),
+        ("1945", "19456"),
+        ("July 20, 1969", "July 1969"),
+        ("yes", "No, yes-men would."),
+        ("It", "It is Carrie."),
+        (
+            "Aconcagua (6,961 m) in Argentina",
+            "The highest mountain in South America is Huascarán in Peru, which is 6,768 m high and"
+            " lies in the Andes.",
+        ),
+    ],
+)
+def test_a_wrong_fact(reference: str, answer: str) -> None:
+    assert not verdict("history", reference, answer).correct
+
+
+def test_the_score_says_how_near_an_answer_is() -> None:
+    near = verdict("history", "George Washington", "George Bush")
+    far = verdict("history", "George Washington", "Napoleon")
+    assert far.score == 0.0 < near.score < 1.0
+
+
+# --- Chinese --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("吴承恩", "吴承恩"),
+        ("吴承恩", "《西游记》的作者是吴承恩。"),
+        ("吴承恩", "《西遊記》的作者是吳承恩。"),
+        ("红楼梦", "《紅樓夢》"),
+        ("1949年", "中华人民共和国成立于一九四九年。"),
+        ("365", "一年有三百六十五天。"),
+        ("14亿", "中国大约有十四亿人。"),
+        ("４", "四"),
+        ("不高兴", "“高兴”的反义词是“不高兴”。"),
+        ("和平", "孔子主张和平。"),
+        ("apple", "“苹果”的英语是 Apple。"),
+        ("四个季节：春、夏、秋、冬", "一年有四个季节，分别是春季、夏季、秋季和冬季。"),
+    ],
+)
+def test_right_in_chinese(reference: str, answer: str) -> None:
+    assert verdict("chinese", reference, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("吴承恩", "吴敬梓"),
+        ("吴承恩", "不是吴承恩，是曹雪芹。"),
+        ("李白", "李贺"),
+        ("李白", "李白、杜甫、白居易、王维"),
+        ("李白", "李白还是杜甫"),
+        ("高兴", "不高兴"),
+        ("1949年", "1948年"),
+        ("10", "一百"),
+        ("画蛇添足", "画蛇添角"),
+        ("四个季节：春、夏、秋、冬", "一年有三个季节：春、夏、秋。"),
+    ],
+)
+def test_wrong_in_chinese(reference: str, answer: str) -> None:
+    assert not verdict("chinese", reference, answer).correct
+
+
+def test_chinese_in_other_subjects_is_judged_as_chinese() -> None:
+    assert verdict("general", "長江", "最长的河是长江").judge == "chinese"
+
+
+@pytest.mark.parametrize(
+    ("numeral", "digits"),
+    [
+        *(("十", "10"), ("十二", "12"), ("二十", "20"), ("三百零五", "305"), ("两千", "2000")),
+        *(("二〇二四", "2024"), ("一万三千", "13000"), ("一亿两千万", "120000000")),
+        *(("1.4万", "14000"), ("3千米", "3000米"), ("6,961米", "6961米")),
+    ],
+)
+def test_chinese_numerals(numeral: str, digits: str) -> None:
+    assert with_arabic_digits(numeral) == digits
