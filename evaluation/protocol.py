@@ -2,7 +2,7 @@
 
 The pipeline runs in a process of its own, so that whatever it does (crash, hang, leak, print,
 exit) is a result. That guards against accidents, not against malice: it may do what you may.
-POSIX only: it needs sessions and signals.
+POSIX only: it needs process groups and signals.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def call(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
+            # No session of its own: Linux shares the CPU among sessions (autogroup), so that
+            # under load the pipeline would be another's equal where its user's shell is not.
             process_group=0,
             env={**os.environ, _MARK: mark},
         )
