@@ -65,8 +65,8 @@ def call(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # No session of its own: Linux shares the CPU among sessions (autogroup), so that
-            # under load the pipeline would be another's equal where its user's shell is not.
+            # Not a session: Linux shares the CPU out by session (autogroup), and the niceness
+            # of the user's other jobs would no longer count.
             process_group=0,
             env={**os.environ, _MARK: mark},
         )
