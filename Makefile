@@ -37,7 +37,7 @@ bench: $(VENV)/.ready-bench
 # Ranks are small, so that the adapters can be kept in the repository.
 demo-adapters: $(VENV)/.ready-train
 	$(BIN)/python -m training.finetune --model demo --out loras --resume \
-		--rank 2 --alpha 4 --learning_rate 1e-3 --epochs 2 \
+		--rank 2 --alpha 4 --learning_rate 1e-3 --epochs 1 --batch_size 8 \
 		$(foreach subject,$(SUBJECTS),--data_$(subject) data/corpora/$(subject).jsonl)
 	$(BIN)/python -m convert.export_gguf --base demo --loras loras --output loras \
 		--mode adapter --no-base --adapter-type F16

@@ -234,3 +234,38 @@ def test_common_prefix() -> None:
     assert common_prefix([[1, 2], [1, 2]]) == (1,)
     assert common_prefix([[1, 2, 3]]) == (1, 2)
     assert common_prefix([]) == ()
+
+
+def test_log_likelihoods_are_those_of_the_logits_token_by_token(engine: Engine) -> None:
+    prompt = engine.model.tokenize("The capital of France is")
+    answers = [engine.model.tokenize(text) for text in (" Paris", " Berlin, of course", " a")]
+    found = engine.log_likelihoods(prompt, answers)
+    for answer, likely in zip(answers, found, strict=True):
+        whole = [*prompt, *answer]
+        logits = engine._logits_after(0, whole[:-1])
+        engine.context.clear_all()
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        every = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        rows = np.arange(len(prompt) - 1, len(whole) - 1)
+        np.testing.assert_allclose(likely, every[rows, answer], atol=0.02)
+    assert found[0].sum() > found[1].sum()
+    (greedy,) = engine.generate([Request(prompt, SamplingParams(max_new_tokens=1))])
+    likeliest, other = engine.log_likelihoods(prompt, [greedy.tokens, answers[2]])
+    assert likeliest[0] >= other[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "problem"),
+    [
+        ([], [1, 2], "no tokens"),
+        ([1], [], "no tokens"),
+        ([1], [10**9], "does not know"),
+        ([1], [1] * 2000, "a slot takes"),
+    ],
+)
+def test_what_has_no_likelihood_is_refused(
+    engine: Engine, prompt: list[int], answer: list[int], problem: str
+) -> None:
+    with pytest.raises(EngineError, match=problem):
+        engine.log_likelihoods(prompt, [answer])
+    assert engine.log_likelihoods([1], [[2]])[0].shape == (1,)

@@ -329,9 +329,22 @@ def test_the_budget_bounds_the_requests(server: FakeServer) -> None:
     assert len(server.requests) == 2
 
 
+def test_a_prompt_that_the_server_refuses_costs_no_other_its_verdict(server: FakeServer) -> None:
+    server.answer = lambda body: (
+        (400, "blocked by the content filter") if "Rome" in str(body) else (200, RIGHT)
+    )
+    found = ModelJudge(endpoint(server)).judge_all(PAIRS)
+    assert [verdict.judge for verdict in found] == ["model", "facts", "model"]
+
+
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "set OPENAI_API_KEY"), (404, "has a model grader"), (500, "try again later")],
+    [
+        (400, "judge with a model that takes"),
+        (401, "set OPENAI_API_KEY"),
+        (404, "has a model grader"),
+        (500, "try again later"),
+    ],
 )
 def test_an_error_says_what_to_do(server: FakeServer, status: int, advice: str) -> None:
     server.answer = lambda body: (status, "no")

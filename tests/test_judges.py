@@ -265,6 +265,7 @@ def test_choices_in_algebra(
         ("4", "所以 x = 4。"),
         ("4", "The answer is 4 because 2*4 + 6 = 14."),
         ("4", "x = 4. Check: 2(4) + 6 = 14."),
+        ("4", "x = 4. We get this by taking 6 from both sides and then dividing by 2."),
         ("12", "15% of 80 is 12."),
         ("12", "15% of 80 = 0.15 × 80 = 12"),
         ("10", "y = 3(4) - 2 = 12 - 2 = 10"),
@@ -293,6 +294,7 @@ def test_choices_in_algebra(
         ("sqrt(8)", "2\\sqrt{2}"),
         ("(1 + sqrt(5))/2", "x = \\frac{1+\\sqrt{5}}{2}"),
         ("x > 3", "3 < x"),
+        ("x > 3", "x is greater than 3"),
         # several
         ("y = 2 and x = 3", "x=3, y=2"),
         ("x = 3, y = 2", "The solution is x = 3 and y = 2."),
@@ -310,6 +312,21 @@ def test_choices_in_algebra(
 )
 def test_the_right_result(reference: str, answer: str) -> None:
     assert verdict("algebra", reference, answer).correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "correct"),
+    [
+        ("y = 10", True),
+        ("x = 4, y = 10", True),
+        ("When x = 4, y = 3(4) - 2 = 10.", True),
+        ("y = 4, x = 10", False),
+        ("y = 10 or y = 4", False),
+    ],
+)
+def test_what_the_question_asks_for_is_the_result(answer: str, correct: bool) -> None:
+    item = Item("1", "algebra", "If y = 3x - 2 and x = 4, what is y?", ("10",))
+    assert judge(item, answer).correct == correct
 
 
 @pytest.mark.parametrize(
@@ -390,6 +407,10 @@ def test_evil_answers_are_wrong_at_once(answer: str) -> None:
         ("H2O", "H₂O"),
         ("Côte d'Ivoire", "Cote d’Ivoire"),
         ("yes", "Yes, it is."),
+        ("the dog", "Dogs."),
+        ("Ottawa", "Ottawa, not Toronto, is the capital."),
+        ("Paris", "Paris is not only the capital but the largest city."),
+        ("Aconcagua (6,961 m)", "Aconcagua"),
         (("难过", "sad"), "It is sad."),
         (
             "Aconcagua (6,961 m) in Argentina",
@@ -408,6 +429,8 @@ def test_a_right_fact(reference: str | tuple[str, ...], answer: str) -> None:
         ("Paris", "London"),
         ("Rome", "Romeo"),
         ("Paris", "It is not Paris but London."),
+        ("Ottawa", "Ottawa is not the capital of Canada."),
+        ("Ottawa", "It isn't Ottawa."),
         ("Paris", "Paris or London"),
         ("Paris", "Paris, London, Rome, Berlin"),
         ("Paris", "It could be London, Rome, Paris, Oslo or Berlin."),
@@ -420,6 +443,7 @@ def test_a_right_fact(reference: str | tuple[str, ...], answer: str) -> None:
         ("July 20, 1969", "July 1969"),
         ("yes", "No, yes-men would."),
         ("It", "It is Carrie."),
+        ("Aconcagua (6,961 m)", "Aconcagua, which is 6,768 m high"),
         (
             "Aconcagua (6,961 m) in Argentina",
             "The highest mountain in South America is Huascarán in Peru, which is 6,768 m high and"
@@ -453,6 +477,8 @@ def test_the_score_says_how_near_an_answer_is() -> None:
         ("４", "四"),
         ("不高兴", "“高兴”的反义词是“不高兴”。"),
         ("和平", "孔子主张和平。"),
+        ("北京", "首都是北京不是上海。"),
+        ("李白（唐代）", "李白"),
         ("apple", "“苹果”的英语是 Apple。"),
         ("四个季节：春、夏、秋、冬", "一年有四个季节，分别是春季、夏季、秋季和冬季。"),
     ],
@@ -469,6 +495,8 @@ def test_right_in_chinese(reference: str, answer: str) -> None:
         ("李白", "李贺"),
         ("李白", "李白、杜甫、白居易、王维"),
         ("李白", "李白还是杜甫"),
+        ("北京", "北京不是首都，上海才是。"),
+        ("长江（6300公里）", "长江，长6000公里"),
         ("高兴", "不高兴"),
         ("1949年", "1948年"),
         ("10", "一百"),

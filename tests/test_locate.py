@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from runtime import Settings, SetupError, demo, loadPipeline
 from runtime.locate import find_model, plan_routes
+from runtime.manifest import Entry, Manifest, sha256
 
 
 def settings(tmp_path: Path, **overrides: object) -> Settings:
@@ -113,3 +115,67 @@ def test_two_adapters_for_a_subject_are_ambiguous(tmp_path: Path) -> None:
         touch(tmp_path / f"{name}-lora-chinese.gguf")
     with pytest.raises(SetupError, match="several adapters for chinese"):
         plan_routes(settings(tmp_path, adapters_base_dir=tmp_path))
+
+
+# --- adapters of a folder -------------------------------------------------------------
+
+
+def _adapters(folder: Path, *bases: str) -> Path:
+    """A folder with a history adapter for each base, and the manifest that tells them apart."""
+    folder.mkdir()
+    for base in bases:
+        path = folder / f"{base}-lora-history.gguf"
+        path.write_bytes(base.encode())
+        entry = Entry(
+            path=path.name,
+            role="adapter",
+            base=base,
+            subject="history",
+            quantization="F16",
+            size=path.stat().st_size,
+            sha256=sha256(path),
+            inputs="",
+            made_with={},
+        )
+        Manifest.add(folder, entry)
+    return folder
+
+
+def test_adapters_that_a_manifest_says_are_for_another_model_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    folder = _adapters(tmp_path / "loras", "tiny-chat", demo.NAME)
+    model = touch(tmp_path / "models" / "tiny-chat-Q4_K_M.gguf")
+    routes = plan_routes(settings(tmp_path, model_name="me/tiny-chat", adapters_base_dir=folder))
+    assert routes["history"].adapter == folder / "tiny-chat-lora-history.gguf"
+    assert (routes["algebra"].model, routes["algebra"].adapter) == (model, None)
+    touch(tmp_path / "models" / "other-Q4_K_M.gguf")
+    routes = plan_routes(settings(tmp_path, model_name="other", adapters_base_dir=folder))
+    assert routes["history"].adapter is None
+
+
+def test_an_adapter_that_its_manifest_does_not_know_any_more_is_refused(tmp_path: Path) -> None:
+    folder = _adapters(tmp_path / "loras", "tiny-chat")
+    touch(tmp_path / "models" / "tiny-chat-Q4_K_M.gguf")
+    (folder / "tiny-chat-lora-history.gguf").write_bytes(b"tiny-chaT")
+    with pytest.raises(SetupError, match="altered since manifest"):
+        plan_routes(settings(tmp_path, model_name="tiny-chat", adapters_base_dir=folder))
+
+
+def test_of_several_peft_folders_the_one_trained_on_this_model_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for base in ("me/tiny-chat", "me/other"):
+        config = touch(tmp_path / "loras" / f"{base[3:]}-lora-history" / "adapter_config.json")
+        config.write_text(json.dumps({"base_model_name_or_path": base}))
+    touch(tmp_path / "models" / "tiny-chat-Q4_K_M.gguf")
+    monkeypatch.setattr("runtime.locate._as_gguf", lambda adapter, model, settings: adapter)
+    found = settings(tmp_path, model_name="tiny-chat", adapters_base_dir=tmp_path / "loras")
+    assert plan_routes(found)["history"].adapter == tmp_path / "loras" / "tiny-chat-lora-history"
+    found = settings(
+        tmp_path,
+        model_name=str(touch(tmp_path / "third.gguf")),
+        adapters_base_dir=tmp_path / "loras",
+    )
+    with pytest.raises(SetupError, match="several adapters for history"):
+        plan_routes(found)

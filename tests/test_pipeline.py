@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,24 @@ def test_calls_from_several_threads_wait_for_each_other(pipeline: Pipeline) -> N
     for thread in threads:
         thread.join()
     assert results == [expected] * 3
+
+
+def test_a_call_tells_when_each_answer_was_ready(pipeline: Pipeline) -> None:
+    started = time.perf_counter()
+    pipeline([*QUESTIONS, {"questionID": "bad"}])
+    took = time.perf_counter() - started
+    assert len(pipeline.answer_seconds) == len(QUESTIONS) + 1
+    assert all(0 < seconds <= took for seconds in pipeline.answer_seconds)
+    assert pipeline.answer_seconds[-1] == min(pipeline.answer_seconds)
+    pipeline([])
+    assert pipeline.answer_seconds == []
+
+
+def test_a_right_answer_is_likelier_than_a_wrong_one(pipeline: Pipeline) -> None:
+    paris, rome, nothing = pipeline.log_likelihoods(QUESTIONS[0], ["Paris", "Rome", ""])
+    assert rome < paris < nothing == 0.0
+    with pytest.raises(SetupError, match='it has no "question"'):
+        pipeline.log_likelihoods({"questionID": 1}, ["Paris"])
 
 
 def test_a_pipeline_closes_twice_and_then_says_so() -> None:

@@ -29,6 +29,13 @@ def test_the_question_has_its_place_in_the_template() -> None:
     assert rendered.tail == "<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_what_ends_an_answer_is_what_the_template_puts_after_it() -> None:
+    assert frame(CHATML, "history").end == "<|im_end|>"
+    assert frame(None, "history", eos="</s>").end == "</s>"
+    without_roles = "{{ messages[-1].content if messages|length < 3 else 1 / 0 }}"
+    assert frame(without_roles, "history", eos="</s>").end == "</s>"
+
+
 def test_thinking_is_switched_off_where_the_template_can() -> None:
     template = CHATML + "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
     assert frame(template, "general").tail.endswith("assistant\n<think>\n\n</think>\n\n")

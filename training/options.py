@@ -15,46 +15,53 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(8, ge=1, le=1024, description="rank of the LoRA matrices")
+    rank: int = Field(default=8, ge=1, le=1024, description="rank of the LoRA matrices")
     alpha: float = Field(
-        16.0, gt=0, description="LoRA's alpha; the adapter is scaled by alpha/rank"
+        default=16.0, gt=0, description="LoRA's alpha; the adapter is scaled by alpha/rank"
     )
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before the LoRA matrices")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="dropout before the LoRA matrices")
     target_modules: tuple[str, ...] = Field(
-        ("all-linear",),
+        default=("all-linear",),
         min_length=1,
         description="layers to adapt, by name (q_proj v_proj ...), or all-linear",
     )
-    epochs: float = Field(3.0, gt=0, description="how often the corpus is read, at most")
-    learning_rate: float = Field(2e-4, gt=0, description="the highest learning rate")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which it rises")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="how the learning rate falls after that"
+    epochs: float = Field(default=3.0, gt=0, description="how often the corpus is read, at most")
+    learning_rate: float = Field(default=2e-4, gt=0, description="the highest learning rate")
+    warmup: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the steps in which it rises"
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
-    batch_size: int = Field(16, ge=1, description="examples that are computed at once")
-    accumulation: int = Field(1, ge=1, description="batches that make up one step")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after that"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
+    batch_size: int = Field(default=16, ge=1, description="examples that are computed at once")
+    accumulation: int = Field(default=1, ge=1, description="batches that make up one step")
     gradient_checkpointing: bool = Field(
-        False, description="compute activations twice instead of keeping them: slower, less memory"
+        default=False,
+        description="compute activations twice instead of keeping them: slower, less memory",
     )
     max_tokens: int = Field(
-        1024, ge=32, description="longest example; a longer question loses its middle"
+        default=1024, ge=32, description="longest example; a longer question loses its middle"
     )
     holdout: float = Field(
-        0.1, ge=0, lt=1, description="share of the questions that is only evaluated on"
+        default=0.1, ge=0, lt=1, description="share of the questions that is only evaluated on"
     )
     patience: int = Field(
-        3, ge=0, description="stop after so many evaluations without a better loss; 0 never stops"
+        default=3,
+        ge=0,
+        description="stop after so many evaluations without a better loss; 0 never stops",
     )
     check_every: int = Field(
-        0, ge=0, description="steps between evaluations and checkpoints; 0 is half an epoch"
+        default=0, ge=0, description="steps between evaluations and checkpoints; 0 is half an epoch"
     )
-    seed: int = Field(0, ge=0, description="of the split, the order, the start and the dropout")
+    seed: int = Field(
+        default=0, ge=0, description="of the split, the order, the start and the dropout"
+    )
     four_bit: Literal["auto", "on", "off"] = Field(
-        "auto", description="4-bit base (QLoRA); auto where CUDA and bitsandbytes are there"
+        default="auto", description="4-bit base (QLoRA); auto where CUDA and bitsandbytes are there"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the base's weights; auto is bfloat16 on a GPU that has it"
+        default="auto", description="of the base's weights; auto is bfloat16 on a GPU that has it"
     )
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -15,6 +16,8 @@ from runtime.prompts import TokenFrame, prompt_tokens, render
 # A verdict and the sentences before it; a model that thinks first needs most of this.
 MAX_REPLY_TOKENS = 1024
 _MARK = "@@DATA@@"
+# What endpoints say where the fault is this one prompt's, and others may do.
+_PROMPT_REFUSED = re.compile("content.(?:filter|management|policy)|context.length", re.IGNORECASE)
 
 
 class Backend(Protocol):
@@ -107,6 +110,9 @@ class Endpoint:
                 max_tokens=MAX_REPLY_TOKENS,
             )
         except self._openai.OpenAIError as error:
+            bad_request = isinstance(error, self._openai.BadRequestError)
+            if bad_request and _PROMPT_REFUSED.search(f"{error} {error.body}"):
+                return ""
             raise EvaluationError(self._explained(error)) from error
         choices = completion.choices or []
         return (choices[0].message.content or "") if choices else ""
@@ -117,6 +123,8 @@ class Endpoint:
             advice = f"set {self._key_variable} to a key that it takes"
         elif isinstance(error, self._openai.NotFoundError):
             advice = f"check its address, and that it has a model {self.model}"
+        elif isinstance(error, self._openai.BadRequestError):
+            advice = "judge with a model that takes chat messages, temperature and max_tokens"
         elif isinstance(error, self._openai.APITimeoutError):
             advice = "it is too slow: allow more time or judge with a smaller model"
         elif isinstance(error, self._openai.APIConnectionError):

@@ -1,9 +1,10 @@
 """Chinese answers, character by character.
 
 Simplified and traditional characters, full and half width are one; punctuation and 《》 are
-nothing; Chinese numerals are digits. Nearness is token F1 over characters. It must reach
-`THRESHOLD`: one other character in a name or idiom of up to four makes it another name or idiom
-(吴敬梓 for 吴承恩, three of four characters make 3/4), so the threshold lies above 3/4.
+nothing; Chinese numerals are digits; what a reference has in parentheses need not be said.
+Nearness is token F1 over characters. It must reach `THRESHOLD`: one other character in a name or
+idiom of up to four makes it another name or idiom (吴敬梓 for 吴承恩, three of four characters make
+3/4), so the threshold lies above 3/4.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from evaluation.judges.mentions import is_denied, states
+from evaluation.judges.mentions import forms, states
 from evaluation.judges.text import f1, is_number, places, spelled, tokens, without_separators
 from evaluation.records import Item, Verdict
 
@@ -30,7 +31,8 @@ _PARTICLES = frozenset("的了是在呢吗啊")
 
 def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
-    verdicts = [_against(reference, answer) for reference in item.references]
+    wanted = [form for r in item.references for form in forms(r, answer, _characters)]
+    verdicts = [_against(form, answer) for form in wanted]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
 
 
@@ -46,10 +48,8 @@ def _against(reference: str, answer: str) -> Verdict:
         return verdict(True, "equals the reference")
     if states(with_arabic_digits(answer), wanted):
         return verdict(True, f"contains “{reference}”")
-    inside = places(wanted, given)
-    if inside:
-        denied = all(is_denied(given, at) for at in inside)
-        return verdict(False, f"{'denies' if denied else 'lists others beside'} “{reference}”")
+    if places(wanted, given):
+        return verdict(False, f"denies “{reference}” or has others beside it")
     missing = [token for token in wanted if is_number(token) and token not in given]
     if missing:
         return verdict(False, f"lacks the number {missing[0]}")

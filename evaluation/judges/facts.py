@@ -5,12 +5,15 @@ meaning. It must reach `THRESHOLD`. Of a name of two words one that is right and
 make 1/2 ("George Bush" for "George Washington"), while the last name alone makes 2/3
 ("Washington"): the threshold lies between. A long answer has a low F1 however right it is, so
 one with every word of a reference of several words counts as right too. Numbers are not near
-each other: all those of the reference must be there.
+each other: all those of the reference must be there. What a reference has in parentheses need not
+be said: "Aconcagua (6,961 m)" is "Aconcagua", though not with another number.
 """
 
 from __future__ import annotations
 
-from evaluation.judges.mentions import is_denied, states
+import re
+
+from evaluation.judges.mentions import forms, states
 from evaluation.judges.text import (
     ARTICLES,
     YES_NO,
@@ -32,6 +35,7 @@ _WORDS = (
     " had did does do degree degrees"
 )
 _FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
+_PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s$")
 _UNITS = {
     **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
     **dict.fromkeys(["kilometre", "kilometres", "kilometer", "kilometers"], "km"),
@@ -48,7 +52,9 @@ _UNITS = {
 
 def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
-    verdicts = [_against(reference, answer) for reference in item.references]
+    verdicts = [
+        _against(form, answer) for r in item.references for form in forms(r, answer, tokens)
+    ]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
 
 
@@ -71,10 +77,8 @@ def _against(reference: str, answer: str) -> Verdict:
     missing = [token for token in needed if is_number(token) and token not in given]
     if missing:
         return verdict(False, f"lacks the number {missing[0]}")
-    inside = places(wanted, given)
-    if inside:
-        denied = all(is_denied(given, at) for at in inside)
-        return verdict(False, f'{"denies" if denied else "lists others beside"} "{reference}"')
+    if places(wanted, given):
+        return verdict(False, f'denies "{reference}" or has others beside it')
     if score >= THRESHOLD:
         return verdict(True, f"token F1 {score:.2f}")
     if len(set(needed)) > 1 and set(needed) <= set(words):
@@ -83,5 +87,6 @@ def _against(reference: str, answer: str) -> Verdict:
 
 
 def _folded(text: str) -> list[str]:
-    """Tokens without articles, units abbreviated."""
-    return [_UNITS.get(token, token) for token in without(ARTICLES, tokens(text))]
+    """Tokens without articles, units abbreviated, plurals in -s as the singular."""
+    found = [_UNITS.get(token, token) for token in without(ARTICLES, tokens(text))]
+    return [t if t in _FUNCTION_WORDS else _PLURAL.sub("", t) for t in found]

@@ -49,7 +49,7 @@ class Claim:
 
 def judge(item: Item, answer: str) -> Verdict:
     """Right if the answer's result has the value of a reference; words are judged as facts."""
-    found = results(answer)
+    found = _asked_for(item.question, results(answer))
     everything = _claims_of_all(answer)
     for reference in item.references:
         wanted = results(reference)
@@ -67,7 +67,7 @@ def judge(item: Item, answer: str) -> Verdict:
 def results(text: str) -> list[Claim]:
     """What a text comes to: the claims of its conclusion, several for "x = 2 or x = -3"."""
     plain = _plain(text)
-    sentences = [s for s in _SENTENCE_END.split(plain) if s.strip() and not _CHECK.match(s)]
+    sentences = [s for s in _SENTENCE_END.split(plain) if s.strip() and not _AFTERTHOUGHT.match(s)]
     for sentence in reversed(sentences):
         for part in (_CONDITION.split(sentence)[0], sentence):
             starts = [0, *(match.end() for match in _CONNECTIVE.finditer(part))]
@@ -77,6 +77,12 @@ def results(text: str) -> list[Claim]:
                 if runs:  # "is 22 for 4 notebooks", but "4 notebooks cost 22"
                     return _solved(runs[0] if start else runs[-1])
     return []
+
+
+def _asked_for(question: str, found: list[Claim]) -> list[Claim]:
+    """The claims on the unknown that a question asks for, if there are any; else all."""
+    asked = [match[1] for match in _ASKED.finditer(question.casefold())]
+    return [claim for claim in found if claim.name in asked] or found
 
 
 def _solved(claims: list[Claim]) -> list[Claim]:
@@ -89,8 +95,14 @@ def _solved(claims: list[Claim]) -> list[Claim]:
 # --- from LaTeX and prose to plain expressions ------------------------------------
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
-_CHECK = re.compile(
-    r"\W*(?:(?:to |let us |let's |we (?:can )?)?(?:check|verif)|substituting back|检验|验证|检查)"
+# Sentences that come after the result.
+_AFTERTHOUGHT = re.compile(
+    r"\W*(?:(?:to |let us |let's |we (?:can )?)?(?:check|verif)|substituting back|检验|验证|检查"
+    r"|(?:we|i|you) (?:can |have )?(?:get|got|find|found|obtain(?:ed)?) (?:this|it) by\b"
+    r"|(?:this|it) (?:is|was|can be) (?:because|(?:found|obtained|calculated) by)\b)"
+)
+_ASKED = re.compile(
+    r"\b(?:solve for|find|determine|what is|value of) ([a-z])(?=\s*(?:[?.,:;]|$|(?:if|when|in)\b))"
 )
 _CONDITION = re.compile(r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为")
 _CONNECTIVE = re.compile(
@@ -136,6 +148,10 @@ _PROSE = tuple(
         (r"_\w\b", ""),
         (r"\b([a-z])[12](?=\s*=)", r"\1"),
         (r"(?<=\d) x (?=\d)", " * "),
+        (r"\b(?:is )?(?:greater|more) than or equal to\b", "≥"),
+        (r"\b(?:is )?less than or equal to\b", "≤"),
+        (r"(?<=\b[a-z] )is (?:greater|more) than\b", ">"),
+        (r"(?<=\b[a-z] )is less than\b", "<"),
         (r"<=", "≤"),
         (r">=", "≥"),
         (r"!=", "≠"),

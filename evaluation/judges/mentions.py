@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
-from evaluation.judges.text import ARTICLES, places, tokens
+from evaluation.judges.text import ARTICLES, is_number, places, tokens
 
 _NEGATIONS = (
     *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
     *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by")),
     *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有")),
 )
+_ASIDE = re.compile(r"[(（][^()（）]*[)）]")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
 _EITHER = re.compile(r"\W*(?:or\b|或|还是)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
+# "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
+_DENIAL = re.compile(r"(?:(?:is|was|are|were) ?(?:not|nt)|不 是|并 [不非])\b(?! only)")
+_SAID_TO_BE = (["是"], ["为"], ["叫"])
 # A piece of a list has at most so many tokens, its "and" included, and none of a clause's words.
 _SHORT = 4
 _CLAUSE_WORDS = "is are was were has it that which who where in on at by with from 在"
 _CLAUSE = frozenset(_CLAUSE_WORDS.split())
 # An answer that names so many others beside the right one has not chosen.
 _MANY = 3
+
+
+def forms(reference: str, answer: str, read: Callable[[str], list[str]]) -> list[str]:
+    """A reference, and the same without what it has in parentheses: that need not be said.
+
+    A number in parentheses may be left out, but not replaced: an answer with other numbers is
+    held to the whole reference.
+
+    Args:
+        reference: its text.
+        answer: its text.
+        read: makes tokens of either.
+    """
+    shorter = _ASIDE.sub(" ", reference)
+    whole, kept = set(read(reference)), set(read(shorter))
+    replaced = any(map(is_number, whole - kept)) and any(map(is_number, read(answer)))
+    return [reference, shorter] if kept and kept < whole and not replaced else [reference]
 
 
 def is_denied(whole: Sequence[str], at: int) -> bool:
@@ -32,8 +53,8 @@ def is_denied(whole: Sequence[str], at: int) -> bool:
 def states(answer: str, reference: list[str]) -> bool:
     """Whether an answer contains a run of tokens and means it.
 
-    It does not if every place is denied ("not Paris"), in a list of `_MANY` others or more
-    ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
+    It does not if every place is denied ("not Paris", "Paris is not"), in a list of `_MANY`
+    others or more ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
 
     Args:
         answer: its text.
@@ -44,10 +65,12 @@ def states(answer: str, reference: list[str]) -> bool:
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
     for at in places(reference, whole):
         first, last = owner[at], owner[at + len(reference) - 1]
-        if is_denied(whole, at):
+        end = at + len(reference)
+        rest = [whole[n] for n in range(end, min(end + 3, len(whole))) if owner[n] == last]
+        denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] not in _SAID_TO_BE
+        if denied or is_denied(whole, at):
             continue
         # "Germany invaded Poland, France and Norway" does not list Germany.
-        end = at + len(reference)
         begins = at - owner.index(first) <= 1  # after "and" or the number of an item, say
         ends = end == len(whole) or owner[end] > last
         before = _bare(reversed(pieces[:first])) if begins else 0

@@ -175,10 +175,9 @@ class Engine:
                 tokens, no such adapter, or busy.
         """
         self._refuse_if_busy()
-        for continuation in continuations:
-            problem = self._problem(Request([*prompt, *continuation[:-1]]))
-            problem = problem or self._problem(Request(continuation))
-            if problem:
+        wholes = [[*prompt, *continuation[:-1]] for continuation in continuations]
+        for tokens in [prompt, *continuations, *wholes]:
+            if problem := self._problem(Request(tokens)):
                 raise EngineError(problem)
         self.context.use_adapter(adapter)
         try:
