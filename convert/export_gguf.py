@@ -281,7 +281,7 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
     loras = {arguments.subject: arguments.lora} if arguments.lora else {}
     if arguments.loras:
-        loras = find_adapters(arguments.loras)
+        loras = find_adapters(arguments.loras, exporter.source.name)
     failed = 0
     if not loras or (arguments.mode == "adapter" and not arguments.no_base):
         exporter.export_base()

@@ -7,7 +7,7 @@ from pathlib import Path
 from convert.errors import ConvertError
 from runtime import demo
 from runtime.errors import SetupError
-from runtime.locate import base_name
+from runtime.locate import base_name, trained_on
 from runtime.routing import SUBJECTS
 from runtime.settings import Settings
 
@@ -52,24 +52,35 @@ def find_base(name: str, settings: Settings, option: str = "--base") -> tuple[Pa
     )
 
 
-def find_adapters(folder: Path) -> dict[str, Path]:
-    """PEFT folders named `*-lora-<subject>`, by subject. Raises ConvertError."""
+def find_adapters(folder: Path, base: str) -> dict[str, Path]:
+    """PEFT folders named `*-lora-<subject>`, by subject.
+
+    Args:
+        folder: where they lie.
+        base: name of the base; of several for a subject, the one that was trained on it is taken.
+
+    Raises:
+        ConvertError: no such folder, none in it, or several for a subject.
+    """
     if not folder.is_dir():
         raise ConvertError(f"--loras {folder}: no such folder")
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         subject = path.name.casefold().rpartition("-lora-")[2]
-        if subject not in SUBJECTS or not (path / "adapter_config.json").is_file():
-            continue
-        if subject in found:
+        if subject in SUBJECTS and (path / "adapter_config.json").is_file():
+            found.setdefault(subject, []).append(path)
+    for subject, paths in found.items():
+        known = {path: base_name(trained_on(path) or "").casefold() for path in paths}
+        fitting = [path for path in paths if known[path] == base.casefold()] or paths
+        if len(fitting) > 1:
             raise ConvertError(
-                f"--loras {folder}: two adapters for {subject}: {found[subject].name} and"
-                f" {path.name}; choose with --lora and --subject"
+                f"--loras {folder}: two adapters for {subject}: {fitting[0].name} and"
+                f" {fitting[1].name}; choose with --lora and --subject"
             )
-        found[subject] = path
+        found[subject] = fitting
     if not found:
         raise ConvertError(
             f"--loras {folder}: no PEFT folders named *-lora-<subject> in it"
             f" (subjects: {', '.join(SUBJECTS)})"
         )
-    return found
+    return {subject: paths[0] for subject, paths in found.items()}

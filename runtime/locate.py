@@ -200,7 +200,7 @@ def _in_folder(settings: Settings, subject: str) -> Path | None:
         if path.stem.casefold().endswith(f"-lora-{subject}")
         and (path.name not in listed or is_of(listed[path.name].base))
     ]
-    found = files or [p for p in folders if is_of(_trained_on(p))] or folders
+    found = files or [p for p in folders if is_of(trained_on(p))] or folders
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise SetupError(
@@ -211,8 +211,8 @@ def _in_folder(settings: Settings, subject: str) -> Path | None:
     return found[0] if found else None
 
 
-def _trained_on(peft_folder: Path) -> str | None:
-    """The base that a PEFT folder names."""
+def trained_on(peft_folder: Path) -> str | None:
+    """The base that a PEFT folder names, or None."""
     try:
         config = json.loads((peft_folder / "adapter_config.json").read_text("utf-8"))
         return str(config["base_model_name_or_path"])

@@ -584,3 +584,28 @@ def test_merged_adapter_and_peft_give_the_same_greedy_answers_on_the_demo(tmp_pa
             assert gaps.max() < noise, mode
             ties += int((gaps > 0).sum())
         assert ties <= 3, mode
+
+
+def test_of_two_adapters_for_a_subject_the_one_trained_on_this_base_is_taken(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(work / "loras" / "tiny-chat-lora-history", work / "loras" / "b-lora-history")
+    rewrite_config(work / "loras" / "b-lora-history", base_model_name_or_path="me/other")
+    arguments = ["--loras", work / "loras", "--mode", "adapter", "--no-base"]
+    export(work, *arguments)
+    assert files(work) == {"manifest.json"} | {
+        f"tiny-chat-lora-{subject}.gguf" for subject in ("history", "general")
+    }
+    history = Manifest.load(work / "models").find("tiny-chat-lora-history.gguf")
+    assert history is not None
+    assert history.adapter == "tiny-chat-lora-history"
+    rewrite_config(work / "loras" / "b-lora-history", base_model_name_or_path="me/tiny-chat")
+    export(work, *arguments, status=1)
+    assert "two adapters for history: b-lora-history and tiny" in capsys.readouterr().err
+
+
+def test_leaving_the_base_out_is_for_adapters_only(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(work, "--loras", work / "loras", "--no-base", status=1)
+    assert "--no-base needs --mode adapter" in capsys.readouterr().err
