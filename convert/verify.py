@@ -23,6 +23,7 @@ from convert.torch_model import load_torch_model
 from runtime.command import run
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, Model, physical_cores
+from runtime.engine.sampling import log_softmax
 from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
 from runtime.routing import subject_of
@@ -76,7 +77,7 @@ def compare(
         width = min(first.shape[1], second.shape[1])
         first, second = first[:, :width].astype(np.float64), second[:, :width].astype(np.float64)
         errors.append(np.abs(first - second).max() / np.abs(first).max())
-        log_p, log_q = _log_softmax(first), _log_softmax(second)
+        log_p, log_q = log_softmax(first), log_softmax(second)
         divergence.append((np.exp(log_p) * (log_p - log_q)).sum(axis=1))
         same.append(first.argmax(axis=1) == second.argmax(axis=1))
         rows, following = np.arange(len(prompt) - 1), np.asarray(prompt[1:])
@@ -87,11 +88,6 @@ def compare(
         np.concatenate(surprise, axis=1),
         max(errors),
     )
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 class GgufModel:

@@ -14,7 +14,7 @@ import numpy as np
 from runtime.engine.batch import Batch
 from runtime.engine.model import Context, EngineError, FlashAttention, Model
 from runtime.engine.prefixes import PrefixCache
-from runtime.engine.sampling import penalize, sample
+from runtime.engine.sampling import log_softmax, penalize, sample
 from runtime.engine.scheduler import ROWS_AT_ONCE, Decode, Prefill, Scheduler
 from runtime.engine.sequence import Completion, FinishReason, Request, Sequence, common_prefix
 
@@ -184,11 +184,11 @@ class Engine:
             start = self._prefixes.longest(adapter, prompt[:-1])
             if start:
                 self.context.restore(0, self._prefixes.get(adapter, prompt[:start]))
-            first = _log_softmax(self._logits_after(start, prompt[start:])[-1:])
+            first = log_softmax(self._logits_after(start, prompt[start:])[-1:])
             found = []
             for continuation in continuations:
                 rest = self._logits_after(len(prompt), continuation[:-1])
-                every = np.concatenate([first, _log_softmax(rest)])
+                every = np.concatenate([first, log_softmax(rest)])
                 found.append(every[np.arange(len(continuation)), continuation])
                 self.context.clear(0, len(prompt))
             return found
@@ -390,12 +390,6 @@ class Engine:
             uniforms = np.array([sequences[row].uniform() for row in rows])
             tokens[rows] = sample(part, params, uniforms)
         return [int(token) for token in tokens]
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities, float64 [rows, vocab], of logits of that shape."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def staging_slots(slots: int) -> int:
