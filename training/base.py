@@ -86,10 +86,11 @@ class Base:
             ConvertError: it cannot be loaded.
             TrainingError: 4 bits were asked for in vain.
         """
-        keywords: dict[str, Any] = {"dtype": compute_dtype(options, use_cpu)}
+        dtype = compute_dtype(options, use_cpu)
+        keywords: dict[str, Any] = {"dtype": dtype}
         four_bit = in_four_bits(options, use_cpu, self.path.is_file())
         if four_bit:
-            keywords |= {"quantization_config": _four_bit_config(), "device_map": {"": 0}}
+            keywords |= {"quantization_config": _four_bit_config(dtype), "device_map": {"": 0}}
         log.info("loading %s%s", self.path, " in 4 bits" if four_bit else "")
         model = load_torch_model(self.path, **keywords)
         if four_bit:
@@ -127,7 +128,7 @@ def in_four_bits(options: Options, use_cpu: bool, is_gguf: bool) -> bool:
     return options.four_bit != "off" and not missing
 
 
-def _four_bit_config() -> Any:
+def _four_bit_config(dtype: torch.dtype) -> Any:
     """QLoRA's base (arXiv:2305.14314): NF4 with double quantization."""
     from transformers import BitsAndBytesConfig
 
@@ -135,5 +136,5 @@ def _four_bit_config() -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
