@@ -14,6 +14,7 @@ so does a run whose pipeline failed or whose output the contest would not take);
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import re
 import sys
@@ -30,6 +31,9 @@ SHORT_OF_THE_GATE = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a screen that lacks a character is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if given[:1] == ["compare"]:
         return command.run(_compare, _compare_parser().parse_args(given[1:]))
     options = _parser().parse_args(given)
@@ -40,7 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if (options.max_slowdown is None) != (options.baseline is None):
         raise EvaluationError("--max-slowdown and --baseline go together")
     pipeline = options.pipeline if ":" in options.pipeline else f"{options.pipeline}:loadPipeline"
-    asked = questions.read(options.questions)
+    asked = questions.read(*options.questions)
     baseline = options.baseline and evaluate.read_baseline(options.baseline)
     if baseline:  # before the time is spent
         gate.refuse_incomparable(baseline, asked.sha256, machine.describe())
@@ -87,7 +91,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--questions", type=Path, required=True, help="questions with right answers, JSON Lines")
+    add(
+        "--questions",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="questions with right answers, JSON Lines",
+    )
     add("--pipeline", default="inferencePipeline:loadPipeline", help="default: %(default)s")
     add("--name", type=_folder_name, help="what the run is called; default: as the pipeline")
     add("--reports", type=Path, default=Path("report"), help="where reports go: %(default)s/")
@@ -99,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--judge", choices=["cheap", "model"], default="cheap", help="default: %(default)s")
     add("--judge-model", help="URL of an OpenAI-compatible server, or a .gguf file")
     add("--judge-name", help="what the server calls the model")
-    add("--judge-budget", type=int, help="how often the model may be asked")
+    add("--judge-budget", type=_count, help="how often the model may be asked")
     gates = parser.add_argument_group("gate")
     add = gates.add_argument
     add("--min-accuracy", type=_share, help="0.0 to 1.0; exit status 3 if it is less")
@@ -132,6 +143,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError("must be over 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
     return value
 
 

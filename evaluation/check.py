@@ -26,7 +26,7 @@ def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
         ids: the questionIDs it was given, strings and whole numbers, all different.
     """
     if not isinstance(output, list):
-        return [None] * len(ids), [f"the output is {_kind(output)}, not a list"]
+        return [None] * len(ids), [f"the output is {described(output)}, not a list"]
     violations = []
     if len(output) != len(ids):
         many = "few" if len(output) < len(ids) else "many"
@@ -51,10 +51,18 @@ def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
     return answers, violations + [_summed_up(cases) for cases in faults.values()]
 
 
+def described(value: Any) -> str:
+    """What a value is, with its article."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def _fault(record: Any, id_: Any) -> tuple[str, str]:
     """(kind of fault, what it is) of one answer, or ("", "")."""
     if not isinstance(record, dict):
-        return "record", f"is {_kind(record)}, not a dict"
+        return "record", f"is {described(record)}, not a dict"
     missing = sorted(_KEYS - record.keys())
     if missing:
         return "missing", f"has no {' and no '.join(map(repr, missing))}"
@@ -65,7 +73,7 @@ def _fault(record: Any, id_: Any) -> tuple[str, str]:
         return "extra", f"has a key too many: {_short(other)}"
     answer = record["answer"]
     if not isinstance(answer, str):
-        return "type", f"is {_kind(answer)}, not a string"
+        return "type", f"is {described(answer)}, not a string"
     if len(answer) > LONGEST_ANSWER:
         return "length", f"is {len(answer):,} characters long, {LONGEST_ANSWER:,} are allowed"
     try:
@@ -93,13 +101,6 @@ def _same_ids(output: list[Any], ids: list[Any]) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _short(value: Any) -> str:

@@ -147,7 +147,7 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
     return Summary(
         name=plan.folder.name,
         pipeline=call.pipeline,
-        questions=plan.questions.path.name,
+        questions=plan.questions.name,
         questions_sha256=call.questions_sha256,
         machine=call.machine,
         judge=plan.judging.name,

@@ -3,6 +3,9 @@
 `run.json` holds the answers and the timing of the call from when it ended, and
 `results.jsonl.partial` the verdicts as they come. Both go when the report is there. A call
 that was interrupted leaves nothing: latency is that of a whole call, so it is made again.
+
+A pipeline is known by its name alone: after a change to its code or its settings, `run.json` is
+to be deleted, not resumed.
 """
 
 from __future__ import annotations

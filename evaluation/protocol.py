@@ -7,6 +7,7 @@ POSIX only: it needs process groups and signals.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -14,9 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from evaluation.records import Run
 _PERIOD = 0.2
 # What a pipeline that has answered may take to end by itself.
 _GRACE = 5.0
-_MARK = "EVALUATION_RUN"
+_PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 
 
 def call(
@@ -43,6 +43,9 @@ def call(
 ) -> Run:
     """Load a pipeline and have it answer all questions in one call.
 
+    At the end every process below this one is killed that was not there before: no other
+    thread of this program may start processes meanwhile.
+
     Args:
         pipeline: where its loadPipeline is; see `evaluation.worker.find`.
         records: what it is given.
@@ -54,10 +57,9 @@ def call(
         EvaluationError: there is no such pipeline.
     """
     gpu_before = machine.gpu_memory()
-    with tempfile.TemporaryDirectory() as name, log.open("wb") as output:
+    with tempfile.TemporaryDirectory() as name, log.open("wb") as output, _adopting() as others:
         folder = Path(name)
         (folder / "questions.json").write_text(json.dumps(records), encoding="utf-8")
-        mark = uuid.uuid4().hex
         tell("loading the pipeline")
         process = subprocess.Popen(
             # faulthandler says in the log where it crashed
@@ -68,13 +70,12 @@ def call(
             # Not a session: Linux shares the CPU out by session (autogroup), and the niceness
             # of the user's other jobs would no longer count.
             process_group=0,
-            env={**os.environ, _MARK: mark},
         )
         memory = _Memory(process.pid, gpu_before)
         try:
             hung = _wait(process, folder, (setup_timeout, timeout), memory, tell)
         finally:
-            _kill(process, mark)
+            _kill(process, others)
         loaded, done = _read(folder / "loaded.json"), _read(folder / "done.json")
     if refused := done.pop("refused", None):
         raise EvaluationError(f"--pipeline {pipeline}: {refused}")
@@ -126,15 +127,37 @@ def _dump(process: subprocess.Popen[bytes]) -> None:
         process.wait(1)
 
 
-def _kill(process: subprocess.Popen[bytes], mark: str) -> None:
+@contextmanager
+def _adopting() -> Iterator[set[psutil.Process]]:
+    """Processes whose parent ends become this process's own meanwhile, so that none is lost.
+
+    Gives the processes below this one that were there before. Only Linux can do so; elsewhere
+    what leaves the process group of the pipeline and outlives its parent is not found.
+    """
+    linux = sys.platform == "linux"
+    before = set(psutil.Process().children(recursive=True))
+    if linux:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield before
+    finally:
+        if linux:
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _kill(process: subprocess.Popen[bytes], others: set[psutil.Process]) -> None:
     """Kill the process with all that it started, be it in another session by now."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    for other in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # gone, or another user's
-            if other.environ().get(_MARK) == mark:
-                other.kill()
     process.wait()
+    for _ in range(5):  # what is killed may just have started another
+        started = set(psutil.Process().children(recursive=True)) - others
+        if not started:
+            break
+        for each in started:
+            with suppress(psutil.Error):  # gone, or another user's
+                each.kill()
+        psutil.wait_procs(started, timeout=1)
     assert process.stdin is not None
     process.stdin.close()
 

@@ -27,50 +27,53 @@ GIVEN = ("questionID", "subject", "question")
 
 @dataclass(frozen=True)
 class Questions:
-    """A file of questions, read.
+    """Files of questions, read.
 
     A question that is blank is sent to the pipeline as the contest would send it, and its
     answer is checked for form; it is not scored, for there is no right answer to it.
 
     Attributes:
-        path: the file, and `sha256` the fingerprint of its bytes.
+        name: what the files are called, and `sha256` the fingerprint of their bytes.
         records: what the pipeline is given, in order: "questionID", "question" and "subject"
             (which may be missing), as they came.
         items: for each record what it takes to judge its answer; None for a blank question.
     """
 
-    path: Path
+    name: str
     sha256: str
     records: list[dict[str, Any]]
     items: list[Item | None]
 
 
-def read(path: Path) -> Questions:
-    """Read a file of questions.
+def read(*paths: Path) -> Questions:
+    """Read files of questions, one after the other.
 
     Raises:
-        SetupError: the file cannot be read.
-        EvaluationError: a record that cannot be used; the message names the line (in a .json
-            file the place in the list), and what to do.
+        SetupError: a file cannot be read.
+        EvaluationError: a record that cannot be used; the message names file and line (in a
+            .json file the place in the list), and what to do.
     """
     records: list[dict[str, Any]] = []
     items: list[Item | None] = []
     seen: dict[str, str] = {}
-    for record in read_records(path):
-        try:
-            if record.problem:
-                raise _UnfitError(record.problem)
-            item = _item(record.value)
-            first = seen.setdefault(repr(record.value["questionID"]), record.where)
-            if first != record.where:
-                raise _UnfitError(f"its questionID is that of {first} too: give it one of its own")
-        except _UnfitError as problem:
-            raise EvaluationError(f"{path}, {record.where}: {problem}") from None
-        records.append({key: record.value[key] for key in GIVEN if key in record.value})
-        items.append(item)
+    for path in paths:
+        for record in read_records(path):
+            where = f"{path}, {record.where}"
+            try:
+                if record.problem:
+                    raise _UnfitError(record.problem)
+                items.append(_item(record.value))
+                first = seen.setdefault(repr(record.value["questionID"]), where)
+                if first is not where:
+                    raise _UnfitError(f"its questionID is that of {first}: give it one of its own")
+            except _UnfitError as problem:
+                raise EvaluationError(f"{where}: {problem}") from None
+            records.append({key: record.value[key] for key in GIVEN if key in record.value})
+    names = ", ".join(path.name for path in paths)
     if not any(items):
-        raise EvaluationError(f"{path}: no questions in it that could be scored")
-    return Questions(path, hashlib.sha256(path.read_bytes()).hexdigest(), records, items)
+        raise EvaluationError(f"{names}: no questions in it that could be scored")
+    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return Questions(names, sha256, records, items)
 
 
 class _UnfitError(Exception):

@@ -126,7 +126,7 @@ class Summary(BaseModel):
     Attributes:
         name: what the run is called.
         pipeline: where `loadPipeline` was found, such as "inferencePipeline:loadPipeline".
-        questions: file of the questions, and `questions_sha256` its fingerprint.
+        questions: files of the questions, and `questions_sha256` their fingerprint.
         machine: what it ran on; runs are compared in speed only on the same machine.
         judge: which judges decided; runs are compared in accuracy only under the same ones.
         failure: how the pipeline failed as a whole, or "".

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.check import check
+from evaluation.check import check, described
 
 # What a folder of a contest entry has in it.
 _ENTRY = "inferencePipeline"
@@ -67,9 +67,7 @@ def _evaluate(
     _tell(folder / "loaded.json", {"setup_seconds": setup})
     done["setup_seconds"] = setup
     if not callable(pipeline):
-        raise _FailedError(
-            f"loadPipeline() returned a {type(pipeline).__name__}, which is not callable"
-        )
+        raise _FailedError(f"loadPipeline() returned {described(pipeline)}, which is not callable")
 
     before = _stats(pipeline)
     given = copy.deepcopy(questions)
@@ -108,7 +106,9 @@ def find(name: str) -> Callable[[], Any]:
             if not path.exists() and not path.with_suffix(".py").exists():
                 raise _RefusedError(f"{place}: no __init__.py and no {_ENTRY} in that folder")
         sys.path.insert(0, str(path.parent))
-        module_name = path.stem
+        module_name = path.name.removesuffix(".py")
+        if "." in module_name or module_name in sys.modules:
+            raise _RefusedError(f"{place}: a module cannot be called {module_name}; rename it")
     else:
         module_name = place
     try:
@@ -141,6 +141,7 @@ def _named(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = "(which cannot be shown)"
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # as for a terminal
     short = text if len(text) <= 300 else f"{text[:297]}..."
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 

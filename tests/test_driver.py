@@ -103,7 +103,7 @@ def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> No
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # on a machine that does other things, too
     while time.monotonic() < deadline and (not partial.exists() or partial.stat().st_size < 500):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

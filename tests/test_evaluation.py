@@ -100,10 +100,13 @@ def score_of(path: Path, call: str, load: str = "", **options: Any) -> Summary:
     return evaluate.evaluate(plan(path, call, load, **options))
 
 
-def command_line(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+def command_line(
+    *arguments: str | Path, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
         [sys.executable, "-m", "evaluation", *map(str, arguments)],
         cwd=PROJECT_DIR,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
@@ -203,8 +206,9 @@ def test_a_blank_question_is_asked_but_not_scored(tmp_path: Path) -> None:
     [
         ("raise ValueError('no such\\nluck')", "", "the call raised ValueError: no such luck"),
         ("raise SystemExit(4)", "", "the call raised SystemExit: 4"),
+        ("raise OSError('\\x1b[31m')", "", "the call raised OSError: \\x1b[31m"),
         ("pass", "raise KeyError('model')", "loadPipeline() raised KeyError: 'model'"),
-        ("pass", "return 5", "loadPipeline() returned a int, which is not callable"),
+        ("pass", "return 5", "loadPipeline() returned an int, which is not callable"),
         ("ctypes.string_at(0)", "", "crashed: SIGSEGV during the call"),
         ("os.abort()", "", "crashed: SIGABRT during the call"),
         ("os._exit(0)", "", "exited with status 0 during the call"),
@@ -248,15 +252,29 @@ def test_prints_of_the_pipeline_cost_nothing_and_are_kept(tmp_path: Path) -> Non
     assert b'{"stray": 1}' in (tmp_path / "report/run/pipeline.log").read_bytes()
 
 
-@pytest.mark.parametrize("session", [False, True])
-def test_no_process_that_it_starts_outlives_it(tmp_path: Path, session: bool) -> None:
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("exec sleep 300", ""),
+        ("exec sleep 300", "start_new_session=True, env={}"),
+        pytest.param(
+            "(sleep 300 & echo $! > PID) &",  # whose parents are gone before it
+            "start_new_session=True, env={}",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux finds it"),
+        ),
+    ],
+)
+def test_no_process_that_it_starts_outlives_it(tmp_path: Path, command: str, options: str) -> None:
+    pid = tmp_path / "pid"
+    command = f"echo $$ > PID; {command}".replace("PID", str(pid))
     call = f"""
-        child = subprocess.Popen(["sleep", "300"], start_new_session={session})
-        with open({str(tmp_path / "pid")!r}, "w") as file:
-            file.write(str(child.pid))
+        subprocess.Popen(["/bin/sh", "-c", {command!r}], {options})
+        time.sleep(0.5)
     """
-    assert score_of(tmp_path, right_after(call)).accuracy.mean == 1
-    assert not _alive(int((tmp_path / "pid").read_text()))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as bystander:
+        assert score_of(tmp_path, right_after(call)).accuracy.mean == 1
+        assert not _alive(int(pid.read_text()))
+        assert bystander.poll() is None  # which was not the pipeline's
 
 
 def test_a_thread_that_never_ends_does_not_hold_the_evaluation_up(
@@ -386,6 +404,13 @@ def test_a_pipeline_that_is_not_there_is_bad_input(tmp_path: Path, name: str, me
     with pytest.raises(EvaluationError, match=re.escape(message)):
         score_of(tmp_path, "", pipeline=name)
     assert not (tmp_path / "report/run/run.json").exists()
+
+
+@pytest.mark.parametrize("name", ["v1.2.py", "json.py"])
+def test_a_file_that_cannot_be_imported_by_its_name_is_refused(tmp_path: Path, name: str) -> None:
+    pipeline = write_pipeline(tmp_path, RIGHT, name=name)
+    with pytest.raises(EvaluationError, match=r"a module cannot be called .*; rename it"):
+        score_of(tmp_path, "", pipeline=pipeline)
 
 
 def test_a_module_that_the_pipeline_lacks_is_its_failure(tmp_path: Path) -> None:
@@ -616,7 +641,8 @@ def test_what_cannot_be_compared_is_refused(
 def test_compare_prints_the_leaderboard_and_writes_it(tmp_path: Path) -> None:
     folders = [stored(tmp_path, "a", 8, 4.0)[0], stored(tmp_path, "b", 8, 2.0)[0]]
     page = tmp_path / "compare.html"
-    lines = command_line("compare", *folders, "--output", page).stdout.splitlines()
+    compared = command_line("compare", *folders, "--output", page, PYTHONIOENCODING="ascii")
+    lines = compared.stdout.splitlines()  # of a screen that lacks the dash
     assert lines[1].split()[:3] == ["b", "100.0", "%"]
     assert lines[2].split()[:3] == ["a", "80.0", "%"]
     assert "Leaderboard" in page.read_text(encoding="utf-8")
@@ -690,6 +716,15 @@ def test_the_page_shows_plots_that_describe_themselves(tmp_path: Path) -> None:
     assert labels[1][1] == "geography 100%; history 100%"
 
 
+def test_a_difficulty_may_be_called_anything(tmp_path: Path) -> None:
+    named = r"$\frac{ <b>"  # as a formula it would be a broken one
+    records = [{**record, "difficulty": f"{named}$"} for record in RECORDS]
+    asked = questions.read(write_questions(tmp_path, records, "named.jsonl"))
+    score_of(tmp_path, RIGHT, questions=asked)
+    page = (tmp_path / "report/run/report.html").read_text(encoding="utf-8")
+    assert f"{escape(named)}$ (10)</text>" in page
+
+
 def test_a_long_answer_is_shown_by_its_beginning(tmp_path: Path) -> None:
     call = 'return [dict(questionID=q["questionID"], answer="long " * 200) for q in questions]'
     score_of(tmp_path, call)
@@ -740,7 +775,7 @@ def test_references_may_be_one_or_several_in_lines_or_in_a_list(tmp_path: Path) 
         ('{"questionID": 1, "question": "?", "answers": []}', "no right answer to compare with"),
         ('{"questionID": 1, "question": "?", "answer": 5}', '"answer" must be a string'),
         ('{"questionID": 1, "question": "?", "answer": "x", "answers": []}', "keep one of them"),
-        ('{"questionID": "q0", "question": "?", "answer": "x"}', "questionID is that of line 1"),
+        ('{"questionID": "q0", "question": "?", "answer": "x"}', "questionID is that of "),
         ('{"questionID": "\\ud800", "question": "?", "answer": "x"}', "half of a surrogate pair"),
         ('{"questionID": 1, "question": "?", "answer": "x", "choices": "x"}', '"choices" must be'),
         ('{"questionID": 1, "question": "?", "answer": "x", "difficulty": 3}', '"difficulty" must'),
@@ -752,6 +787,21 @@ def test_a_bad_record_is_named_with_its_line(tmp_path: Path, line: str, message:
     with pytest.raises(UserError, match=re.escape(message)) as error:
         questions.read(path)
     assert f"{path}, line 2: " in str(error.value)
+
+
+def test_several_files_are_read_as_one(tmp_path: Path) -> None:
+    first = write_questions(tmp_path, RECORDS[:4], "a.jsonl")
+    second = write_questions(tmp_path, RECORDS[4:], "b.jsonl")
+    asked = questions.read(first, second)
+    assert [record["questionID"] for record in asked.records] == IDS
+    assert asked.name == "a.jsonl, b.jsonl"
+    assert (
+        len({asked.sha256, questions.read(first).sha256, questions.read(second, first).sha256}) == 3
+    )
+    again = write_questions(tmp_path, RECORDS[3:4], "c.jsonl")
+    message = f"{again}, line 1: its questionID is that of {first}, line 4"
+    with pytest.raises(EvaluationError, match=re.escape(message)):
+        questions.read(first, again)
 
 
 def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
@@ -794,6 +844,7 @@ def test_the_command_evaluates_judges_and_gates(tmp_path: Path) -> None:
         (["--questions", "none.jsonl"], 1, "error: none.jsonl: cannot be read"),
         (["--questions", SAMPLES, "--max-slowdown", "2"], 1, "--baseline go together"),
         (["--questions", SAMPLES, "--name", "../x"], 2, "letters, digits"),
+        (["--questions", SAMPLES, "--judge-budget", "-1"], 2, "must be 0 or more"),
         (["--questions", SAMPLES, "--judge", "model"], 1, "needs --judge-model URL or FILE.gguf"),
         (["compare", "no/report"], 1, "give the folder of a finished report"),
     ],
