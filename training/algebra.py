@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from training.corpus import normalized
+
 Pair = tuple[str, str]  # a question and its answer
 
 _SEED = "algebra, first edition"
@@ -499,8 +501,3 @@ _EXERCISES: Mapping[Callable[[_Draw], Pair], int] = {
     _sequence: 25,
     _line_equation: 25,
 }
-
-
-def normalized(question: str) -> str:
-    """A question without what does not make it another one: case and white space."""
-    return " ".join(question.split()).casefold()

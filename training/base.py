@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Base:
             return cls(demo.ensure(settings.models_dir), base_name(asked), asked)
         return cls(*find_base(asked, settings, "--model"), asked)
 
+    @cached_property  # the files may be large, and every subject asks
     def fingerprint(self) -> str:
         """SHA-256 over all files that what is learned depends on, in hex."""
         files = [self.path]

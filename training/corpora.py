@@ -18,7 +18,8 @@ from typing import Any
 
 from runtime.atomic import replacing
 from runtime.command import run
-from training.algebra import Pair, exercises, normalized
+from training.algebra import Pair, exercises
+from training.corpus import normalized
 from training.errors import TrainingError
 
 DATA = Path(__file__).resolve().parent.parent / "data"

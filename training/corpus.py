@@ -93,13 +93,17 @@ def split(pairs: list[Pair], holdout: float, seed: int) -> tuple[list[Pair], lis
     The share `holdout` of the different questions is held out, at least one if it is above 0
     and never all; a question that comes twice is on one side only.
     """
-    questions = list(dict.fromkeys(" ".join(pair.question.split()).casefold() for pair in pairs))
+    questions = list(dict.fromkeys(normalized(pair.question) for pair in pairs))
     random.Random(seed).shuffle(questions)
     n = min(max(1, round(holdout * len(questions))), len(questions) - 1) if holdout else 0
     held_out = set(questions[:n])
     kept: list[Pair] = []
     held: list[Pair] = []
     for pair in pairs:
-        there = " ".join(pair.question.split()).casefold() in held_out
-        (held if there else kept).append(pair)
+        (held if normalized(pair.question) in held_out else kept).append(pair)
     return kept, held
+
+
+def normalized(question: str) -> str:
+    """A question without what does not make it another one: case and white space."""
+    return " ".join(question.split()).casefold()

@@ -70,7 +70,7 @@ class Job:
             template = frame(tokenizer.chat_template, subject)
         if not self.train:
             raise TrainingError(f"{data}: every answer is longer than --max_tokens allows")
-        self.data_sha256, self.base_sha256 = sha256(data), base.fingerprint()
+        self.data_sha256, self.base_sha256 = sha256(data), base.fingerprint
         parts = [_FORMAT, self.base_sha256, self.data_sha256, skip_bad, options.model_dump()]
         parts += [subject, template.head, template.tail, template.end]
         self.inputs = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
