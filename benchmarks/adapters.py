@@ -22,7 +22,7 @@ from evaluation.judges.text import tokens
 from evaluation.questions import read
 from evaluation.records import Item
 from runtime import Pipeline, Settings, loadPipeline
-from runtime.command import run
+from runtime.common.command import run
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ AutoTokenizer.from_pretrained(base).save_pretrained(out)
 QUANTIZE = """
 import sys
 from pathlib import Path
-from runtime.quantize import quantize
+from runtime.files.quantize import quantize
 quantize(Path(sys.argv[1]), Path(sys.argv[2]), "Q4_K_M")
 """
 

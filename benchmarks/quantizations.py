@@ -17,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.throughput import Ceiling, load_questions
-from runtime import demo
 from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
-from runtime.engine.model import physical_cores
-from runtime.quantize import quantize
+from runtime.engine.llama import physical_cores
+from runtime.files import demo
+from runtime.files.quantize import quantize
 
 UNIFORM = "IQ4_NL, uniform"
 TYPES = ["Q4_0", "IQ4_NL", UNIFORM, "Q4_K_M", "Q8_0"]

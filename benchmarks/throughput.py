@@ -27,10 +27,10 @@ from tqdm import tqdm
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
-from runtime.engine.model import physical_cores
+from runtime.engine.llama import physical_cores
 from runtime.prompts import INSTRUCTIONS
-from runtime.routing import subject_of
 from runtime.settings import PROJECT_DIR
+from runtime.subjects import subject_of
 
 REAL_QUESTIONS = PROJECT_DIR.parent / "shared" / "data" / "questions"
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"

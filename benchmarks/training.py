@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from runtime.command import run
+from runtime.common.command import run
 from runtime.prompts import tokenized_frame
 from runtime.settings import PROJECT_DIR, Settings
 from training.base import Base

@@ -1,6 +1,6 @@
 """The error a user sees when something cannot be converted."""
 
-from runtime.errors import UserError
+from runtime.common.errors import UserError
 
 
 class ConvertError(UserError):

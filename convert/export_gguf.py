@@ -24,14 +24,14 @@ from convert.locate import find_adapters, find_base
 from convert.lora import Adapter
 from convert.sources import Source, open_source
 from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
-from runtime.atomic import replacing, scratch
-from runtime.command import explain, run
+from runtime.common.atomic import replacing, scratch
+from runtime.common.command import explain, run
+from runtime.common.errors import SetupError
 from runtime.engine import EngineError
-from runtime.errors import SetupError
-from runtime.manifest import Entry, Manifest, Role, problem_with, sha256
-from runtime.quantize import TYPES, quantize
-from runtime.routing import GENERAL, SUBJECTS
+from runtime.files.manifest import Entry, Manifest, Role, problem_with, sha256
+from runtime.files.quantize import TYPES, quantize
 from runtime.settings import Settings
+from runtime.subjects import GENERAL, SUBJECTS
 
 log = logging.getLogger(__name__)
 

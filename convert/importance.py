@@ -26,10 +26,12 @@ from llama_cpp import _ggml
 from tqdm import tqdm
 
 from convert.errors import ConvertError
-from runtime.atomic import replacing
-from runtime.command import run
+from runtime.common.atomic import replacing
+from runtime.common.command import run
 from runtime.engine.batch import Batch
-from runtime.engine.model import Context, Model, physical_cores
+from runtime.engine.context import Context
+from runtime.engine.llama import physical_cores
+from runtime.engine.model import Model
 
 CHUNK = 512
 

@@ -12,8 +12,8 @@ from typing import Any
 import gguf
 
 from convert.errors import ConvertError
-from runtime.command import run
-from runtime.manifest import Manifest, problem_with
+from runtime.common.command import run
+from runtime.files.manifest import Manifest, problem_with
 
 
 def describe(path: Path) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from convert.errors import ConvertError
-from runtime import demo
-from runtime.errors import SetupError
-from runtime.locate import base_name, trained_on
-from runtime.routing import SUBJECTS
+from runtime.common.errors import SetupError
+from runtime.files import demo
+from runtime.files.adapters import trained_on
+from runtime.files.bases import base_name
 from runtime.settings import Settings
+from runtime.subjects import SUBJECTS
 
 
 def find_base(name: str, settings: Settings, option: str = "--base") -> tuple[Path, str]:

@@ -20,7 +20,7 @@ import numpy as np
 from convert.errors import ConvertError
 from convert.safetensors import StoredTensor, Type, all_finite, from_f32, read_index
 from convert.sources import Source, SourceTensor
-from runtime.locate import base_name
+from runtime.files.bases import base_name
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,16 @@ from tqdm import tqdm
 from convert.errors import ConvertError
 from convert.locate import find_base
 from convert.torch_model import load_torch_model
-from runtime.command import run
+from runtime.common.command import run
 from runtime.engine.batch import Batch
-from runtime.engine.model import Context, Model, physical_cores
+from runtime.engine.context import Context
+from runtime.engine.llama import physical_cores
+from runtime.engine.model import Model
 from runtime.engine.sampling import log_softmax
 from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
-from runtime.routing import subject_of
 from runtime.settings import PROJECT_DIR, Settings
+from runtime.subjects import subject_of
 
 # Tokens of a prompt that are compared; more would only take longer.
 _LONGEST = 256

@@ -13,7 +13,7 @@ from convert.errors import ConvertError
 from convert.lora import Adapter
 from convert.safetensors import NUMPY, Type, all_finite, from_f32, to_f32
 from convert.sources import FLOATS, Source, SourceTensor
-from runtime.atomic import replacing
+from runtime.common.atomic import replacing
 
 # Types that are written here; all others are llama.cpp's quantizer's.
 FLOAT_TYPES: dict[str, tuple[Type, gguf.LlamaFileType]] = {

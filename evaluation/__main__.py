@@ -23,7 +23,7 @@ from pathlib import Path
 
 from evaluation import compare, evaluate, gate, judging, machine, questions, report
 from evaluation.errors import EvaluationError
-from runtime import command
+from runtime.common import command
 
 SHORT_OF_THE_GATE = 3
 

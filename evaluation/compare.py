@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation import report, score
 from evaluation.errors import EvaluationError
-from runtime.atomic import replacing
+from runtime.common.atomic import replacing
 
 
 def read(folders: Sequence[Path]) -> list[score.Standing]:

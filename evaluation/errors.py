@@ -1,6 +1,6 @@
 """The error of an evaluation that cannot be done."""
 
-from runtime.errors import UserError
+from runtime.common.errors import UserError
 
 
 class EvaluationError(UserError):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from evaluation.errors import EvaluationError
 from evaluation.records import Item, Run, Verdict
-from runtime.atomic import replacing
+from runtime.common.atomic import replacing
 
 
 class Call(BaseModel):

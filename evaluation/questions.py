@@ -18,8 +18,8 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 from evaluation.records import Item
-from runtime.jsonfile import read_records
-from runtime.routing import subject_of
+from runtime.common.records import read_records
+from runtime.subjects import subject_of
 
 # What a pipeline is given of a record; the rest is for the judges.
 GIVEN = ("questionID", "subject", "question")

@@ -14,7 +14,7 @@ class Item:
 
     Attributes:
         id: its questionID, as it came.
-        subject: one of `runtime.routing.SUBJECTS`.
+        subject: one of `runtime.subjects.SUBJECTS`.
         question: its text.
         references: right answers, any of which will do; at least one.
         choices: all answers that were on offer, the right one included; or none.

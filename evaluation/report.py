@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from evaluation import plots, score
 from evaluation.errors import EvaluationError
 from evaluation.records import Interval, Result, Summary
-from runtime.atomic import replacing
+from runtime.common.atomic import replacing
 
 # Wrong answers that are shown of each subject.
 _WRONG = 5

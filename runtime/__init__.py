@@ -6,7 +6,7 @@ pipeline = loadPipeline()
 answers = pipeline([{"questionID": "1", "subject": "history", "question": "..."}])
 """
 
-from runtime.errors import SetupError
+from runtime.common.errors import SetupError
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.settings import Settings
 

@@ -21,9 +21,9 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from runtime.atomic import replacing
+from runtime.common.atomic import replacing
+from runtime.common.errors import SetupError
 from runtime.engine import EngineError
-from runtime.errors import SetupError
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.questions import Question, parse, read_file
 from runtime.settings import Settings, knobs, show

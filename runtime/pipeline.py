@@ -16,17 +16,18 @@ import llama_cpp
 import psutil
 
 from runtime.answers import clean
+from runtime.common.errors import SetupError
+from runtime.common.offline import guard
 from runtime.engine import Context, Engine, EngineError, Model, Request, SamplingParams, Stats
+from runtime.engine.context import kv_bytes
 from runtime.engine.engine import PADDING_CELLS, staging_slots
-from runtime.engine.model import check_gguf, kv_bytes, physical_cores
+from runtime.engine.llama import check_gguf, physical_cores
 from runtime.engine.probe import crash
-from runtime.errors import SetupError
-from runtime.locate import plan_routes
-from runtime.offline import guard
+from runtime.files.routes import Route, describe, plan_routes
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
-from runtime.routing import Route, describe, subject_of
 from runtime.settings import Settings
+from runtime.subjects import subject_of
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime.errors import SetupError
+from runtime.common.errors import SetupError
 
 INSTRUCTIONS: Mapping[str, str] = {
     "algebra": (

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runtime.errors import SetupError
+from runtime.common.errors import SetupError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 

@@ -436,7 +436,7 @@ def test_a_tokenizer_that_splits_in_another_way_is_refused(tmp_path: Path, token
 
 def test_the_demo_models_checkpoint(tmp_path: Path) -> None:
     """SmolLM2 out of its GGUF, and back."""
-    from runtime import demo
+    from runtime.files import demo
 
     path = demo.packaged_file()
     model = AutoModelForCausalLM.from_pretrained(

@@ -26,7 +26,7 @@ from evaluation.check import check
 from evaluation.errors import EvaluationError
 from evaluation.judging import Judge, Judging, Pair
 from evaluation.records import Result, Run, Summary, Verdict
-from runtime.errors import UserError
+from runtime.common.errors import UserError
 from runtime.questions import read_file
 from runtime.settings import PROJECT_DIR
 from tests.conftest import SAMPLES

@@ -24,9 +24,10 @@ from convert.importance import CHUNK, Importance, compute
 from convert.sources import open_source
 from convert.writing import write_model
 from runtime import Settings, SetupError, demo, loadPipeline
-from runtime.locate import base_name, plan_routes
-from runtime.manifest import Manifest
-from runtime.quantize import TYPES
+from runtime.files.bases import base_name
+from runtime.files.manifest import Manifest
+from runtime.files.quantize import TYPES
+from runtime.files.routes import plan_routes
 from runtime.settings import PROJECT_DIR
 from tests.checkpoints import rewrite_config, save_checkpoint, save_lora, tiny_tokenizer
 from tests.conftest import SAMPLES, small_settings

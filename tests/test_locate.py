@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from runtime import Settings, SetupError, demo, loadPipeline
-from runtime.locate import find_model, plan_routes
-from runtime.manifest import Entry, Manifest, sha256
+from runtime.files.bases import find_model
+from runtime.files.manifest import Entry, Manifest, sha256
+from runtime.files.routes import plan_routes
 
 
 def settings(tmp_path: Path, **overrides: object) -> Settings:
@@ -169,7 +170,7 @@ def test_of_several_peft_folders_the_one_trained_on_this_model_is_taken(
         config = touch(tmp_path / "loras" / f"{base[3:]}-lora-history" / "adapter_config.json")
         config.write_text(json.dumps({"base_model_name_or_path": base}))
     touch(tmp_path / "models" / "tiny-chat-Q4_K_M.gguf")
-    monkeypatch.setattr("runtime.locate._as_gguf", lambda adapter, model, settings: adapter)
+    monkeypatch.setattr("runtime.files.routes.as_gguf", lambda adapter, model, settings: adapter)
     found = settings(tmp_path, model_name="tiny-chat", adapters_base_dir=tmp_path / "loras")
     assert plan_routes(found)["history"].adapter == tmp_path / "loras" / "tiny-chat-lora-history"
     found = settings(

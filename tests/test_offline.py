@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runtime import loadPipeline
-from runtime.offline import Mode, OfflineError, guard
+from runtime.common.offline import Mode, OfflineError, guard
 from runtime.settings import PROJECT_DIR
 from tests.conftest import small_settings
 

@@ -8,7 +8,7 @@ from runtime import SetupError
 from runtime.engine import Engine
 from runtime.prompts import INSTRUCTIONS, fit, frame
 from runtime.questions import read_file
-from runtime.routing import SUBJECTS
+from runtime.subjects import SUBJECTS
 from tests.conftest import SAMPLES
 
 CHATML = (

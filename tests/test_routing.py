@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.routing import SUBJECTS, subject_of
+from runtime.subjects import SUBJECTS, subject_of
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

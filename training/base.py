@@ -16,10 +16,10 @@ import torch
 
 from convert.locate import find_base
 from convert.torch_model import load_torch_model
-from runtime import demo
 from runtime.engine import Model
-from runtime.locate import DEMO, base_name
-from runtime.manifest import sha256
+from runtime.files import demo
+from runtime.files.bases import DEMO, base_name
+from runtime.files.manifest import sha256
 from runtime.prompts import Tokenizer
 from runtime.settings import Settings
 from training.errors import TrainingError

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import replacing
-from runtime.command import run
+from runtime.common.atomic import replacing
+from runtime.common.command import run
 from training.algebra import Pair, exercises
 from training.corpus import normalized
 from training.errors import TrainingError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.jsonfile import read_records
+from runtime.common.records import read_records
 from runtime.questions import clean_text
 from training.errors import TrainingError
 

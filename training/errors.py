@@ -1,6 +1,6 @@
 """The error a user sees when an adapter cannot be trained."""
 
-from runtime.errors import UserError
+from runtime.common.errors import UserError
 
 
 class TrainingError(UserError):

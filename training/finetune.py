@@ -18,14 +18,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.atomic import replacing, replacing_folder
-from runtime.command import explain, run
-from runtime.errors import UserError
-from runtime.manifest import sha256
-from runtime.offline import guard
+from runtime.common.atomic import replacing, replacing_folder
+from runtime.common.command import explain, run
+from runtime.common.errors import UserError
+from runtime.common.offline import guard
+from runtime.files.manifest import sha256
 from runtime.prompts import frame, tokenized_frame
-from runtime.routing import SUBJECTS
 from runtime.settings import PROJECT_DIR, Settings
+from runtime.subjects import SUBJECTS
 from training.base import Base, in_four_bits
 from training.card import CARD, Card, versions, write_card
 from training.corpus import read_corpus, split

@@ -10,8 +10,10 @@ project, so that it can be lifted out and used alone:
             print(completion.text)
 """
 
+from runtime.engine.context import Context
 from runtime.engine.engine import Engine, Stats
-from runtime.engine.model import Context, EngineError, Model
+from runtime.engine.llama import EngineError
+from runtime.engine.model import Model
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Completion, Request
 

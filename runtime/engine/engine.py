@@ -12,7 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from runtime.engine.batch import Batch
-from runtime.engine.model import Context, EngineError, FlashAttention, Model
+from runtime.engine.context import Context, FlashAttention
+from runtime.engine.llama import EngineError
+from runtime.engine.model import Model
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.sampling import log_softmax, penalize, sample
 from runtime.engine.scheduler import ROWS_AT_ONCE, Decode, Prefill, Scheduler

@@ -1,115 +1,32 @@
-"""The owners of llama.cpp's handles: `Model` (with its adapters) and `Context`.
+"""`Model`: a GGUF file's weights, vocabulary and metadata, and the adapters loaded for it.
 
-Each handle is freed exactly once, by `close()`, by garbage collection or at exit,
-whichever comes first; a context keeps its model alive.
+Its handle is freed exactly once, by `close()`, by garbage collection or at exit, whichever
+comes first; a context keeps its model alive.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
-import struct
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import llama_cpp as llama
 import numpy as np
-import psutil
 
-from runtime.engine.batch import Batch
+from runtime.engine.llama import (
+    EngineError,
+    Handle,
+    captured_log,
+    check_gguf,
+    start_backend,
+    with_log,
+)
 
-log = logging.getLogger(__name__)
-
-FlashAttention = Literal["auto", "on", "off"]
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-# llama.cpp rounds what a sequence can hold up to this many cells.
-_CELL_STEP = 256
-
-
-class EngineError(RuntimeError):
-    """llama.cpp could not do what was asked; the message says what and why."""
-
-
-# --- llama.cpp's log -------------------------------------------------------------
-
-
-_log_lock = threading.RLock()
-_log_lines: list[str] = []
-# llama.cpp's levels: 3 is a warning, 4 an error, 5 goes on with the line before.
-_LOUD = (3, 4)
-_CONTINUED = 5
-_last_level = 0
-
-
-@llama.llama_log_callback  # type: ignore[untyped-decorator]
-def _collect(level: int, text: bytes, _: Any) -> None:
-    global _last_level
-    level = _last_level if level == _CONTINUED else level
-    _last_level = level
-    message = text.decode("utf-8", "replace").strip()
-    if message:
-        log.debug("llama.cpp: %s", message)
-        if level in _LOUD:
-            _log_lines.append(message)
-
-
-@contextmanager
-def captured_log() -> Iterator[list[str]]:
-    """Collect llama.cpp's warnings and errors instead of printing them.
-
-    The logger is global in llama.cpp, so what was set before is put back after.
-    """
-    before = llama.llama_log_callback()
-    user_data = ctypes.c_void_p()
-    with _log_lock:
-        _log_lines.clear()
-        llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
-        llama.llama_log_set(_collect, ctypes.c_void_p(0))
-        try:
-            yield _log_lines
-        finally:
-            llama.llama_log_set(before, user_data)
-
-
-def _said(lines: list[str]) -> str:
-    return f" (llama.cpp: {'; '.join(lines[-3:])})" if lines else ""
-
-
-def _start_backend() -> None:
-    # llama-cpp-python prints every line of llama.cpp's log unless a level is set.
-    printer = logging.getLogger("llama-cpp-python")
-    if printer.level == logging.NOTSET:
-        printer.setLevel(logging.ERROR)
-    # llama_backend_init is idempotent; freeing it would pull the rug from under other
-    # users of llama.cpp in this process, so nobody does.
-    with captured_log():
-        llama.llama_backend_init()
-
-
-class _Handle:
-    """Something of llama.cpp's with exactly one owner."""
-
-    def __init__(self, pointer: Any, free: Callable[[Any], None], *keep_alive: Any) -> None:
-        self.pointer = pointer
-        # `keep_alive` is held by the finalizer, so that what this handle needs outlives it.
-        self._finalizer = weakref.finalize(self, lambda p, *_: free(p), pointer, *keep_alive)
-
-    @property
-    def closed(self) -> bool:
-        return not self._finalizer.alive
-
-    def close(self) -> None:
-        """Free it. A second call does nothing."""
-        self._finalizer()
-        self.pointer = None
-
-
-# --- model -----------------------------------------------------------------------
+if TYPE_CHECKING:
+    from runtime.engine.context import Context
 
 
 class Model:
@@ -135,7 +52,7 @@ class Model:
     ) -> None:
         self.path = Path(path)
         check_gguf(self.path)
-        _start_backend()
+        start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         if main_gpu is not None:
@@ -162,15 +79,15 @@ class Model:
                 llama.llama_model_free(pointer)
             raise interrupted[0]
         if not pointer:
-            raise EngineError(f"{self.path}: llama.cpp cannot load this model{_said(lines)}")
-        self._handle = _Handle(pointer, llama.llama_model_free)
-        self._adapters: dict[str, _Handle] = {}
+            raise EngineError(f"{self.path}: llama.cpp cannot load this model{with_log(lines)}")
+        self._handle = Handle(pointer, llama.llama_model_free)
+        self._adapters: dict[str, Handle] = {}
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._pieces: dict[int, bytes] = {}
-        unfit = self._unfit()
-        if unfit:
+        unsupported = self._why_unsupported()
+        if unsupported:
             self.close()
-            raise EngineError(f"{self.path}: {unfit}")
+            raise EngineError(f"{self.path}: {unsupported}")
 
     @property
     def pointer(self) -> Any:
@@ -191,7 +108,7 @@ class Model:
     def _vocab(self) -> Any:
         return llama.llama_model_get_vocab(self.pointer)
 
-    def _unfit(self) -> str:
+    def _why_unsupported(self) -> str:
         """Why this engine cannot run the model, or ""."""
         if llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_NONE:
             return "this model has no tokenizer"
@@ -263,9 +180,9 @@ class Model:
         with captured_log() as lines:
             pointer = llama.llama_adapter_lora_init(self.pointer, bytes(path))
         if not pointer:
-            raise EngineError(f"{path}: not a LoRA adapter for {self.path.name}{_said(lines)}")
+            raise EngineError(f"{path}: not a LoRA adapter for {self.path.name}{with_log(lines)}")
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
-        self._adapters[name] = _Handle(pointer, llama.llama_adapter_lora_free, self._handle)
+        self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
 
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""
@@ -357,187 +274,3 @@ def split_text(text: str, longest: int = 4000) -> list[str]:
         parts.append(text[:at])
         text = text[at:]
     return [*parts, text]
-
-
-def check_gguf(path: Path) -> None:
-    """Refuse what is plainly no whole GGUF file before llama.cpp sees it.
-
-    The magic, version and counts are those of the GGUF specification
-    (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
-    """
-    if not path.is_file():
-        raise EngineError(f"{path}: no such file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(24)
-    if len(head) < 24 or head[:4] != b"GGUF":
-        raise EngineError(f"{path}: not a GGUF file ({size} bytes, starts with {head[:4]!r})")
-    version, n_tensors, n_values = struct.unpack("<IQQ", head[4:])
-    if version not in (2, 3):
-        raise EngineError(f"{path}: GGUF version {version} is not supported, only 2 and 3")
-    # Every tensor and every value takes at least this much; more means a broken header.
-    if n_tensors * 24 + n_values * 12 > size:
-        raise EngineError(f"{path}: broken GGUF header or truncated file ({size} bytes)")
-
-
-# --- context ---------------------------------------------------------------------
-
-
-class Context:
-    """A llama.cpp context with one KV stream per slot.
-
-    Args:
-        model: the model; closing it closes the context.
-        slots: sequences that can be decoded at once.
-        staging: further slots, numbered behind them, for prompts that wait prefilled.
-        cells_per_slot: tokens that each can hold (rounded up).
-        threads: CPU threads.
-        flash_attention: "auto" lets llama.cpp decide.
-        max_tokens: most tokens in one call.
-        exact: keep the KV cache in float32 instead of float16, for comparisons.
-        eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
-            of a computation; kept alive by the context.
-
-    Raises:
-        EngineError: llama.cpp could not allocate it.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        slots: int,
-        staging: int,
-        cells_per_slot: int,
-        threads: int,
-        flash_attention: FlashAttention = "auto",
-        max_tokens: int = 512,
-        exact: bool = False,
-        eval_callback: Any = None,
-    ) -> None:
-        if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
-            raise ValueError(
-                f"slots, cells_per_slot and threads must be at least 1 and staging 0, got"
-                f" {slots}, {cells_per_slot}, {threads} and {staging}"
-            )
-        self.model = model
-        self.slots = slots
-        self.staging = staging
-        self.cells_per_slot = round_up_cells(cells_per_slot)
-        self.max_tokens = max(max_tokens, slots)
-        params = llama.llama_context_default_params()
-        params.n_seq_max = slots + staging
-        params.n_ctx = self.cells_per_slot * params.n_seq_max
-        params.kv_unified = False
-        params.n_batch = params.n_ubatch = self.max_tokens
-        params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
-        params.no_perf = True
-        if exact:
-            params.type_k = params.type_v = llama.GGML_TYPE_F32
-        if eval_callback is not None:
-            self._eval_callback = params.cb_eval = eval_callback
-            params.op_offload = False  # what it looks at must lie in this machine's memory
-        with captured_log() as lines:
-            pointer = llama.llama_init_from_model(model.pointer, params)
-        if not pointer:
-            raise EngineError(
-                f"no context of {slots} + {staging} slots with {self.cells_per_slot} cells"
-                f" each could be made{_said(lines)}"
-            )
-        self._handle = _Handle(pointer, llama.llama_free, model._handle)
-        model._contexts.add(self)
-        self._adapter: str | None = None
-
-    @property
-    def pointer(self) -> Any:
-        if self.closed:
-            raise EngineError("this context has been closed")
-        return self._handle.pointer
-
-    @property
-    def closed(self) -> bool:
-        return self._handle.closed
-
-    @property
-    def _memory(self) -> Any:
-        return llama.llama_get_memory(self.pointer)
-
-    def close(self) -> None:
-        """Free the context. A second call does nothing."""
-        self._handle.close()
-
-    def use_adapter(self, name: str | None) -> None:
-        """Apply a loaded adapter to the calls that follow, or none. Costs no reload."""
-        if name == self._adapter:
-            return
-        if name is None:
-            code = llama.llama_set_adapters_lora(self.pointer, None, 0, None)
-        else:
-            adapters = (llama.llama_adapter_lora_p_ctypes * 1)(self.model.adapter(name))
-            scales = (ctypes.c_float * 1)(1.0)
-            code = llama.llama_set_adapters_lora(self.pointer, adapters, 1, scales)
-        if code != 0:
-            raise EngineError(f"llama.cpp refused adapter {name!r} (code {code})")
-        self._adapter = name
-
-    def decode(self, batch: Batch, n_outputs: int) -> np.ndarray:
-        """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
-
-        Raises:
-            EngineError: llama.cpp refused the batch; the slots in it must be cleared.
-        """
-        code = llama.llama_decode(self.pointer, batch.struct)
-        if code != 0:
-            reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
-            raise EngineError(f"llama_decode failed with code {code} ({reason})")
-        n_vocab = self.model.n_vocab
-        if n_outputs == 0:
-            return np.empty((0, n_vocab), np.float32)
-        logits = llama.llama_get_logits(self.pointer)
-        return np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab))
-
-    # The cache of a slot
-
-    def clear(self, slot: int, start: int = 0) -> None:
-        """Forget what the slot holds from position `start` on."""
-        if not llama.llama_memory_seq_rm(self._memory, slot, start, -1):
-            raise EngineError(f"slot {slot} could not be cut at position {start}")
-
-    def clear_all(self) -> None:
-        """Forget what all slots hold."""
-        llama.llama_memory_clear(self._memory, False)
-
-    def save(self, slot: int) -> np.ndarray:
-        """A copy of what the slot holds, as bytes for `restore`."""
-        size = llama.llama_state_seq_get_size(self.pointer, slot)
-        state = np.empty(size, np.uint8)
-        if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
-            raise EngineError(f"the cache of slot {slot} could not be saved")
-        return state
-
-    def restore(self, slot: int, state: np.ndarray) -> None:
-        """Replace what the slot holds by a saved copy."""
-        self.clear(slot)
-        if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
-            raise EngineError(f"the cache of slot {slot} could not be restored")
-
-
-def round_up_cells(cells: int) -> int:
-    """Cells that llama.cpp will give a sequence when asked for `cells`."""
-    return -(-cells // _CELL_STEP) * _CELL_STEP
-
-
-def kv_bytes(model: Model, slots: int, cells_per_slot: int) -> int:
-    """Bytes of the KV cache of a context."""
-    return slots * round_up_cells(cells_per_slot) * model.cell_bytes
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, not counting hyper-threads."""
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
-    return min(physical, len(allowed)) if allowed else physical
-
-
-def _bytes(state: np.ndarray) -> Any:
-    return ctypes.cast(state.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.atomic import replacing
-from runtime.errors import SetupError
+from runtime.common.atomic import replacing
+from runtime.common.errors import SetupError
 
 FILE_NAME = "manifest.json"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.errors import SetupError
+from runtime.common.errors import SetupError
 
 
 @dataclass(frozen=True)

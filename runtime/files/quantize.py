@@ -9,8 +9,8 @@ from pathlib import Path
 import llama_cpp as llama
 import numpy as np
 
-from runtime.atomic import replacing
-from runtime.engine.model import EngineError, captured_log, check_gguf
+from runtime.common.atomic import replacing
+from runtime.engine.llama import EngineError, captured_log, check_gguf
 
 # Rows of a tensor that the quantizer holds at once.
 _MOST_BYTES = 1 << 30

@@ -23,10 +23,11 @@ from typing import Any, Literal
 Mode = Literal["on", "process", "off"]
 
 # Our own code, told by where it lies: names such as "runtime" are anybody's.
-_PROJECT_DIR = str(Path(__file__).resolve().parent.parent)
+_PROJECT_DIR = str(Path(__file__).resolve().parents[2])
+_ROOMS = ["runtime", "inferencePipeline", "convert", "kb", "training", "evaluation", "benchmarks"]
 _OURS = tuple(
     os.path.join(_PROJECT_DIR, name) + os.sep  # noqa: PTH118  (compared with a frame's text)
-    for name in ("runtime", "inferencePipeline", "convert", "training", "evaluation")
+    for name in _ROOMS
 )
 # Libraries that would fetch models on their own.
 GUARDED_LIBRARIES = frozenset(

@@ -1,11 +1,9 @@
-"""Which subject a question belongs to, and what answers that subject."""
+"""Which subject a question belongs to."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 GENERAL = "general"
 SUBJECTS = ("algebra", "geography", "history", "chinese", GENERAL)
@@ -33,19 +31,3 @@ def subject_of(name: str) -> str:
 def _normalize(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if c.isalnum())
-
-
-@dataclass(frozen=True)
-class Route:
-    """What answers a subject: a model file, and an adapter on it or none."""
-
-    model: Path
-    adapter: Path | None = None
-
-
-def describe(routes: Mapping[str, Route]) -> str:
-    """The table of routes, a line each."""
-    return "\n".join(
-        f"{subject:<9} → {route.model.name}" + (f" + {route.adapter.name}" if route.adapter else "")
-        for subject, route in routes.items()
-    )

@@ -8,8 +8,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from runtime.common.errors import UserError
 from runtime.engine import EngineError
-from runtime.errors import UserError
 
 
 def run(

@@ -11,8 +11,8 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
-from runtime.errors import SetupError
-from runtime.quantize import quantize
+from runtime.common.errors import SetupError
+from runtime.files.quantize import quantize
 
 log = logging.getLogger(__name__)
 

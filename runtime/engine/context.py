@@ -1,0 +1,171 @@
+"""`Context`: a llama.cpp context with one KV stream per slot."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Literal
+
+import llama_cpp as llama
+import numpy as np
+
+from runtime.engine.batch import Batch
+from runtime.engine.llama import EngineError, Handle, captured_log, with_log
+from runtime.engine.model import Model
+
+FlashAttention = Literal["auto", "on", "off"]
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+# llama.cpp rounds what a sequence can hold up to this many cells.
+_CELL_STEP = 256
+
+
+class Context:
+    """A llama.cpp context with one KV stream per slot.
+
+    Args:
+        model: the model; closing it closes the context.
+        slots: sequences that can be decoded at once.
+        staging: further slots, numbered behind them, for prompts that wait prefilled.
+        cells_per_slot: tokens that each can hold (rounded up).
+        threads: CPU threads.
+        flash_attention: "auto" lets llama.cpp decide.
+        max_tokens: most tokens in one call.
+        exact: keep the KV cache in float32 instead of float16, for comparisons.
+        eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
+            of a computation; kept alive by the context.
+
+    Raises:
+        EngineError: llama.cpp could not allocate it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        slots: int,
+        staging: int,
+        cells_per_slot: int,
+        threads: int,
+        flash_attention: FlashAttention = "auto",
+        max_tokens: int = 512,
+        exact: bool = False,
+        eval_callback: Any = None,
+    ) -> None:
+        if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
+            raise ValueError(
+                f"slots, cells_per_slot and threads must be at least 1 and staging 0, got"
+                f" {slots}, {cells_per_slot}, {threads} and {staging}"
+            )
+        self.model = model
+        self.slots = slots
+        self.staging = staging
+        self.cells_per_slot = round_up_cells(cells_per_slot)
+        self.max_tokens = max(max_tokens, slots)
+        params = llama.llama_context_default_params()
+        params.n_seq_max = slots + staging
+        params.n_ctx = self.cells_per_slot * params.n_seq_max
+        params.kv_unified = False
+        params.n_batch = params.n_ubatch = self.max_tokens
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
+        params.no_perf = True
+        if exact:
+            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        if eval_callback is not None:
+            self._eval_callback = params.cb_eval = eval_callback
+            params.op_offload = False  # what it looks at must lie in this machine's memory
+        with captured_log() as lines:
+            pointer = llama.llama_init_from_model(model.pointer, params)
+        if not pointer:
+            raise EngineError(
+                f"no context of {slots} + {staging} slots with {self.cells_per_slot} cells"
+                f" each could be made{with_log(lines)}"
+            )
+        self._handle = Handle(pointer, llama.llama_free, model._handle)
+        model._contexts.add(self)
+        self._adapter: str | None = None
+
+    @property
+    def pointer(self) -> Any:
+        if self.closed:
+            raise EngineError("this context has been closed")
+        return self._handle.pointer
+
+    @property
+    def closed(self) -> bool:
+        return self._handle.closed
+
+    @property
+    def _memory(self) -> Any:
+        return llama.llama_get_memory(self.pointer)
+
+    def close(self) -> None:
+        """Free the context. A second call does nothing."""
+        self._handle.close()
+
+    def use_adapter(self, name: str | None) -> None:
+        """Apply a loaded adapter to the calls that follow, or none. Costs no reload."""
+        if name == self._adapter:
+            return
+        if name is None:
+            code = llama.llama_set_adapters_lora(self.pointer, None, 0, None)
+        else:
+            adapters = (llama.llama_adapter_lora_p_ctypes * 1)(self.model.adapter(name))
+            scales = (ctypes.c_float * 1)(1.0)
+            code = llama.llama_set_adapters_lora(self.pointer, adapters, 1, scales)
+        if code != 0:
+            raise EngineError(f"llama.cpp refused adapter {name!r} (code {code})")
+        self._adapter = name
+
+    def decode(self, batch: Batch, n_outputs: int) -> np.ndarray:
+        """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
+
+        Raises:
+            EngineError: llama.cpp refused the batch; the slots in it must be cleared.
+        """
+        code = llama.llama_decode(self.pointer, batch.struct)
+        if code != 0:
+            reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
+            raise EngineError(f"llama_decode failed with code {code} ({reason})")
+        n_vocab = self.model.n_vocab
+        if n_outputs == 0:
+            return np.empty((0, n_vocab), np.float32)
+        logits = llama.llama_get_logits(self.pointer)
+        return np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab))
+
+    # The cache of a slot
+
+    def clear(self, slot: int, start: int = 0) -> None:
+        """Forget what the slot holds from position `start` on."""
+        if not llama.llama_memory_seq_rm(self._memory, slot, start, -1):
+            raise EngineError(f"slot {slot} could not be cut at position {start}")
+
+    def clear_all(self) -> None:
+        """Forget what all slots hold."""
+        llama.llama_memory_clear(self._memory, False)
+
+    def save(self, slot: int) -> np.ndarray:
+        """A copy of what the slot holds, as bytes for `restore`."""
+        size = llama.llama_state_seq_get_size(self.pointer, slot)
+        state = np.empty(size, np.uint8)
+        if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
+            raise EngineError(f"the cache of slot {slot} could not be saved")
+        return state
+
+    def restore(self, slot: int, state: np.ndarray) -> None:
+        """Replace what the slot holds by a saved copy."""
+        self.clear(slot)
+        if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
+            raise EngineError(f"the cache of slot {slot} could not be restored")
+
+
+def round_up_cells(cells: int) -> int:
+    """Cells that llama.cpp will give a sequence when asked for `cells`."""
+    return -(-cells // _CELL_STEP) * _CELL_STEP
+
+
+def kv_bytes(model: Model, slots: int, cells_per_slot: int) -> int:
+    """Bytes of the KV cache of a context."""
+    return slots * round_up_cells(cells_per_slot) * model.cell_bytes
+
+
+def _bytes(state: np.ndarray) -> Any:
+    return ctypes.cast(state.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

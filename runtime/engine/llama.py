@@ -1,0 +1,123 @@
+"""llama.cpp as a library: its log, its start, handles with one owner, a first look at files."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import struct
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as llama
+import psutil
+
+log = logging.getLogger(__name__)
+
+
+class EngineError(RuntimeError):
+    """llama.cpp could not do what was asked; the message says what and why."""
+
+
+_log_lock = threading.RLock()
+_log_lines: list[str] = []
+# llama.cpp's levels: 3 is a warning, 4 an error, 5 goes on with the line before.
+_WARNING_LEVELS = (3, 4)
+_CONTINUED = 5
+_last_level = 0
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _collect(level: int, text: bytes, _: Any) -> None:
+    global _last_level
+    level = _last_level if level == _CONTINUED else level
+    _last_level = level
+    message = text.decode("utf-8", "replace").strip()
+    if message:
+        log.debug("llama.cpp: %s", message)
+        if level in _WARNING_LEVELS:
+            _log_lines.append(message)
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """Collect llama.cpp's warnings and errors instead of printing them.
+
+    The logger is global in llama.cpp, so what was set before is put back after.
+    """
+    before = llama.llama_log_callback()
+    user_data = ctypes.c_void_p()
+    with _log_lock:
+        _log_lines.clear()
+        llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
+        llama.llama_log_set(_collect, ctypes.c_void_p(0))
+        try:
+            yield _log_lines
+        finally:
+            llama.llama_log_set(before, user_data)
+
+
+def with_log(lines: list[str]) -> str:
+    """The last of collected lines, to go on after an error's message."""
+    return f" (llama.cpp: {'; '.join(lines[-3:])})" if lines else ""
+
+
+def start_backend() -> None:
+    """Start llama.cpp; a second call does nothing."""
+    # llama-cpp-python prints every line of llama.cpp's log unless a level is set.
+    printer = logging.getLogger("llama-cpp-python")
+    if printer.level == logging.NOTSET:
+        printer.setLevel(logging.ERROR)
+    # llama_backend_init is idempotent; freeing it would pull the rug from under other
+    # users of llama.cpp in this process, so it is never freed.
+    with captured_log():
+        llama.llama_backend_init()
+
+
+class Handle:
+    """Something of llama.cpp's with exactly one owner."""
+
+    def __init__(self, pointer: Any, free: Callable[[Any], None], *keep_alive: Any) -> None:
+        self.pointer = pointer
+        # `keep_alive` is held by the finalizer, so that what this handle needs outlives it.
+        self._finalizer = weakref.finalize(self, lambda p, *_: free(p), pointer, *keep_alive)
+
+    @property
+    def closed(self) -> bool:
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        """Free it. A second call does nothing."""
+        self._finalizer()
+        self.pointer = None
+
+
+def check_gguf(path: Path) -> None:
+    """Refuse what is plainly no whole GGUF file before llama.cpp sees it.
+
+    The magic, version and counts are those of the GGUF specification
+    (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(24)
+    if len(head) < 24 or head[:4] != b"GGUF":
+        raise EngineError(f"{path}: not a GGUF file ({size} bytes, starts with {head[:4]!r})")
+    version, n_tensors, n_values = struct.unpack("<IQQ", head[4:])
+    if version not in (2, 3):
+        raise EngineError(f"{path}: GGUF version {version} is not supported, only 2 and 3")
+    # Every tensor and every value takes at least this much; more means a broken header.
+    if n_tensors * 24 + n_values * 12 > size:
+        raise EngineError(f"{path}: broken GGUF header or truncated file ({size} bytes)")
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, not counting hyper-threads."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
+    return min(physical, len(allowed)) if allowed else physical
