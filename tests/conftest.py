@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import Pipeline, Settings, demo, loadPipeline
+from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine
+from runtime.files import demo
 from runtime.settings import PROJECT_DIR
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"

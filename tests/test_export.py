@@ -23,7 +23,8 @@ from convert.export_gguf import main
 from convert.importance import CHUNK, Importance, compute
 from convert.sources import open_source
 from convert.writing import write_model
-from runtime import Settings, SetupError, demo, loadPipeline
+from runtime import Settings, SetupError, loadPipeline
+from runtime.files import demo
 from runtime.files.bases import base_name
 from runtime.files.manifest import Manifest
 from runtime.files.quantize import TYPES

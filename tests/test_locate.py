@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import Settings, SetupError, demo, loadPipeline
+from runtime import Settings, SetupError, loadPipeline
+from runtime.files import demo
 from runtime.files.bases import find_model
 from runtime.files.manifest import Entry, Manifest, sha256
 from runtime.files.routes import plan_routes
