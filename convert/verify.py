@@ -97,7 +97,9 @@ class GgufModel:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         self.model = Model(path)
-        self._context = Context(self.model, 1, 0, _LONGEST, physical_cores(), "off", exact=True)
+        self._context = Context(
+            self.model, 1, 0, _LONGEST, physical_cores(), "off", cache_type="f32"
+        )
         if adapter is not None:
             self.model.load_adapter("adapter", adapter)
             self._context.use_adapter("adapter")

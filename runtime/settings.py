@@ -75,8 +75,19 @@ class Settings(BaseSettings):
     flash_attention: Literal["auto", "on", "off"] = _knob(
         "auto", "auto, on or off", "llama.cpp's flash attention."
     )
+    kv_cache_type: Literal["f16", "q8_0"] = _knob(
+        "f16", "f16 or q8_0", "Type of the KV cache; `q8_0` takes half the memory."
+    )
+    kv_cache_gb: float = _knob(
+        0.0,
+        "0 to 1024",
+        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions"
+        " need. Long questions run in few slots, short ones in many.",
+        ge=0,
+        le=1024,
+    )
     batch_size: int = _knob(
-        48, "1 to 240", "Slots: how many questions are decoded at once.", ge=1, le=240
+        48, "1 to 240", "Slots: how many questions are decoded at once at most.", ge=1, le=240
     )
 
     # How much it reads and writes

@@ -18,7 +18,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from runtime.engine import Engine, Request, SamplingParams
+from runtime.engine import Engine, EngineOptions, Request, SamplingParams
 from runtime.prompts import frame
 from runtime.questions import read_file
 from tests.conftest import SAMPLES
@@ -80,7 +80,9 @@ def test_greedy_answers_equal_llamas_but_for_ties(
     slots: int,
 ) -> None:
     requests = [Request(p, SamplingParams(max_new_tokens=NEW_TOKENS)) for p in prompts]
-    with Engine.load(demo_model, slots, cells_per_slot=256, flash_attention="on") as engine:
+    with Engine.load(
+        demo_model, EngineOptions(slots, cells_per_slot=256, flash_attention="on")
+    ) as engine:
         completions = sorted(engine.generate(requests), key=lambda c: c.index)
         end = int(reference.token_eos())
     ties = 0

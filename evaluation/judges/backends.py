@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from evaluation.errors import EvaluationError
-from runtime.engine import Engine, EngineError, Request, SamplingParams
+from runtime.engine import Engine, EngineError, EngineOptions, Request, SamplingParams
 from runtime.prompts import TokenFrame, prompt_tokens, render
 
 # A verdict and the sentences before it; a model that thinks first needs most of this.
@@ -162,7 +162,9 @@ class LocalModel:
         max_reply_tokens: int = MAX_REPLY_TOKENS,
     ) -> None:
         try:
-            self._engine = Engine.load(path, slots, cells_per_slot, threads, gpu_layers)
+            self._engine = Engine.load(
+                path, EngineOptions(slots, cells_per_slot, threads), gpu_layers=gpu_layers
+            )
         except EngineError as error:
             raise EvaluationError(f"the judge model cannot be loaded: {error}") from error
         self._max_reply_tokens = max_reply_tokens

@@ -14,6 +14,14 @@ from runtime.engine.model import Model
 
 FlashAttention = Literal["auto", "on", "off"]
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+CacheType = Literal["f32", "f16", "q8_0"]
+_CACHE_TYPES = {
+    "f32": llama.GGML_TYPE_F32,
+    "f16": llama.GGML_TYPE_F16,
+    "q8_0": llama.GGML_TYPE_Q8_0,
+}
+# Bytes of a value; q8_0 has 32 one-byte values and a two-byte scale in a block.
+CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # llama.cpp rounds what a sequence can hold up to this many cells.
 _CELL_STEP = 256
 
@@ -29,7 +37,7 @@ class Context:
         threads: CPU threads.
         flash_attention: "auto" lets llama.cpp decide.
         max_tokens: most tokens in one call.
-        exact: keep the KV cache in float32 instead of float16, for comparisons.
+        cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
         eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
             of a computation; kept alive by the context.
 
@@ -46,7 +54,7 @@ class Context:
         threads: int,
         flash_attention: FlashAttention = "auto",
         max_tokens: int = 512,
-        exact: bool = False,
+        cache_type: CacheType = "f16",
         eval_callback: Any = None,
     ) -> None:
         if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
@@ -67,8 +75,7 @@ class Context:
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
         params.no_perf = True
-        if exact:
-            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        params.type_k = params.type_v = _CACHE_TYPES[cache_type]
         if eval_callback is not None:
             self._eval_callback = params.cb_eval = eval_callback
             params.op_offload = False  # what it looks at must lie in this machine's memory
@@ -160,11 +167,6 @@ class Context:
 def round_up_cells(cells: int) -> int:
     """Cells that llama.cpp will give a sequence when asked for `cells`."""
     return -(-cells // _CELL_STEP) * _CELL_STEP
-
-
-def kv_bytes(model: Model, slots: int, cells_per_slot: int) -> int:
-    """Bytes of the KV cache of a context."""
-    return slots * round_up_cells(cells_per_slot) * model.cell_bytes
 
 
 def _bytes(state: np.ndarray) -> Any:

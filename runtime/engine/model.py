@@ -137,15 +137,23 @@ class Model:
         return np.array([t for t in range(self.n_vocab) if is_end(vocab, t)], np.int64)
 
     @cached_property
-    def cell_bytes(self) -> int:
-        """Bytes that one token takes in an F16 KV cache."""
+    def _ends(self) -> frozenset[int]:
+        return frozenset(self.end_tokens.tolist())
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token is an end-of-generation token."""
+        return token in self._ends
+
+    @cached_property
+    def cell_values(self) -> int:
+        """Numbers that one token takes in a KV cache."""
         heads = llama.llama_model_n_head(self.pointer)
         arch = self.metadata("general.architecture")
         width = llama.llama_model_n_embd(self.pointer) // max(heads, 1)
         key = int(self.metadata(f"{arch}.attention.key_length") or width)
         value = int(self.metadata(f"{arch}.attention.value_length") or width)
         kv_heads = llama.llama_model_n_head_kv(self.pointer)
-        return int(2 * llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
+        return int(llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
 
     def metadata(self, key: str) -> str | None:
         """A value of the GGUF's metadata as text, or None."""
@@ -166,6 +174,11 @@ class Model:
         return buffer.value.decode("utf-8", "replace")
 
     # Adapters
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters that are loaded."""
+        return list(self._adapters)
 
     def load_adapter(self, name: str, path: str | Path) -> None:
         """Load a GGUF LoRA adapter under a name; requests choose it by that name.
