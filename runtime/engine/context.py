@@ -24,6 +24,9 @@ _CACHE_TYPES = {
 CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # llama.cpp rounds what a sequence can hold up to this many cells.
 _CELL_STEP = 256
+# How a saved slot begins: llama.cpp's io_magic, the sequence, the number of streams.
+_MAGIC = 0xAF143CD8
+_HEAD_BYTES = 12
 
 
 class Context:
@@ -88,6 +91,7 @@ class Context:
             )
         self._handle = Handle(pointer, llama.llama_free, model._handle)
         model._contexts.add(self)
+        self._n_streams = slots + staging
         self._adapter: str | None = None
 
     @property
@@ -150,16 +154,29 @@ class Context:
         llama.llama_memory_clear(self._memory, False)
 
     def save(self, slot: int) -> np.ndarray:
-        """A copy of what the slot holds, as bytes for `restore`."""
+        """A copy of what the slot holds, as bytes for `restore`, in this context or another."""
         size = llama.llama_state_seq_get_size(self.pointer, slot)
         state = np.empty(size, np.uint8)
         if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
             raise EngineError(f"the cache of slot {slot} could not be saved")
-        return state
+        if not self.model.can_resize:
+            return state
+        # llama.cpp (state_seq_get_data, llama_kv_cache::state_write) writes a magic number, the
+        # sequence, the number of streams, and for each stream the number of its cells in the
+        # sequence with those cells behind it: 0 for all streams but the slot's own. Without
+        # those, the state fits a context of any number of slots.
+        start, after = _HEAD_BYTES + 4 * slot, 4 * (self._n_streams - 1 - slot)
+        head, tail = state[:start].view("<u4"), state[size - after :].view("<u4")
+        if head[0] != _MAGIC or head[2] != self._n_streams or head[3:].any() or tail.any():
+            raise EngineError("llama.cpp saves a slot's cache in a form that is not known")
+        return state[start : size - after]
 
     def restore(self, slot: int, state: np.ndarray) -> None:
         """Replace what the slot holds by a saved copy."""
         self.clear(slot)
+        if self.model.can_resize:
+            head = np.array([_MAGIC, 0, self._n_streams], "<u4").view(np.uint8)
+            state = np.concatenate([head, state, np.zeros(4 * (self._n_streams - 1), np.uint8)])
         if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
             raise EngineError(f"the cache of slot {slot} could not be restored")
 

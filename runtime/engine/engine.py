@@ -112,7 +112,7 @@ class Engine:
             self._affordable = int(self.options.cache_bytes / cell)
         self._most_slots = self.options.slots
         cells = self.options.cells_per_slot
-        if self._affordable is not None:
+        if self._affordable is not None and model.can_resize:
             cells = min(cells, self.options.usual_cells)
         self.layout = self._layout(cells, self._most_slots)
         while True:
@@ -197,6 +197,11 @@ class Engine:
     def n_running(self) -> int:
         """Requests that hold a slot."""
         return len(self._scheduler.held)
+
+    @property
+    def n_free_slots(self) -> int:
+        """Slots, staging ones included, that no request holds."""
+        return len(self._scheduler.free_slots())
 
     @property
     def n_waiting(self) -> int:
@@ -427,8 +432,9 @@ class Engine:
             shared = common_prefix([g.request.prompt for g in members])
             shared = shared[: min(g.n_shareable for g in members)]
             # Worth decoding if at least two have enough more in common than is saved already.
-            if len(members) > 1 and len(shared) - self._prefixes.longest(adapter, shared) >= (
-                MIN_SHARED
+            if (
+                len(members) > 1
+                and len(shared) - self._prefixes.find(adapter, shared)[0] >= MIN_SHARED
             ):
                 wanted.append((adapter, shared))
         try:
@@ -440,37 +446,32 @@ class Engine:
         for generation in arrivals:
             request = generation.request
             sharable = request.prompt[: generation.n_shareable]
-            n_saved = self._prefixes.longest(request.adapter, sharable)
-            if n_saved:
-                generation.n_cached = n_saved
-                generation.prefix = self._prefixes.get(request.adapter, sharable[:n_saved])
+            n_saved, state = self._prefixes.find(request.adapter, sharable)
+            if n_saved >= MIN_SHARED:
+                generation.n_cached, generation.prefix = n_saved, state
             self._waiting.add(generation)
 
     def _save_prefixes(self, wanted: Sequence[tuple[str | None, tuple[int, ...]]]) -> None:
         """Decode prefixes in free slots, as many at once as there are, and keep their caches."""
         by_adapter: dict[str | None, list[tuple[int, ...]]] = {}
         for adapter, tokens in dict.fromkeys(wanted):
-            if self._prefixes.longest(adapter, tokens) < len(tokens):
+            if self._prefixes.find(adapter, tokens)[0] < len(tokens):
                 by_adapter.setdefault(adapter, []).append(tokens)
         for adapter, prefixes in by_adapter.items():
             prefixes.sort(key=len, reverse=True)
             longest = self._layout(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
-            if not self._scheduler.held and longest.cells > self.layout.cells:
+            too_short = longest.cells > self.layout.cells and self.model.can_resize
+            if too_short and not self._scheduler.held:
                 self._resize(longest)
             slots = _longest_run(self._scheduler.free_slots())
             fit = [p for p in prefixes if len(p) + PADDING_CELLS <= self.layout.cells]
             for first in range(0, len(fit) if slots else 0, len(slots)):
                 together = fit[first : first + len(slots)]
-                found = [self._prefix(adapter, tokens) for tokens in together]
+                begun = [Prefix(p, *self._prefixes.find(adapter, p)) for p in together]
                 self.context.use_adapter(adapter)
-                caches = self._runner.prefixes(found, slots[: len(together)])
+                caches = self._runner.prefixes(begun, slots[: len(together)])
                 for tokens, cache in zip(together, caches, strict=True):
                     self._prefixes.put(adapter, tokens, cache, pinned=False)
-
-    def _prefix(self, adapter: str | None, tokens: tuple[int, ...]) -> Prefix:
-        n_cached = self._prefixes.longest(adapter, tokens)
-        cache = self._prefixes.get(adapter, tokens[:n_cached]) if n_cached else None
-        return Prefix(tokens, n_cached, cache)
 
     # The cache's layout
 
@@ -484,7 +485,7 @@ class Engine:
         """Lay the cache out anew if what waits needs longer slots, or could have more of them."""
         held = self._scheduler.held
         waiting = self._waiting.next(held)
-        if waiting is None or self._scheduler.is_prefilling:
+        if waiting is None or self._scheduler.is_prefilling or not self.model.can_resize:
             return []
         cells = max(map(self._cells, [waiting, *held]))
         wanted = self._layout(cells, padded(len(held) + len(self._waiting)))
@@ -529,8 +530,12 @@ class Engine:
         self.layout, self.context = layout, context
         self._runner = Runner(context, self.stats)
         self._scheduler.resize(layout.slots, layout.staging)
-        for generation in self._scheduler.held:
-            context.restore(generation.slot, held[generation.index])
+        try:
+            for generation in self._scheduler.held:
+                context.restore(generation.slot, held[generation.index])
+        except EngineError:
+            context.close()  # what the slots hold is lost, and with it every answer
+            raise
 
     def _new_context(self, layout: Layout) -> Context:
         options = self.options

@@ -93,8 +93,8 @@ class Generation:
     Attributes:
         n_cached: tokens whose keys and values lie in the slot's cache; the prompt from
             there on is still to be prefilled.
-        prefix: the saved cache of the prompt's first `n_cached` tokens, until it has been
-            restored into the slot.
+        prefix: a saved cache that begins with the prompt's first `n_cached` tokens, until it
+            has been restored into the slot.
         slot: where it is held, -1 while it waits.
         tokens: generated so far.
     """

@@ -155,6 +155,14 @@ class Model:
         kv_heads = llama.llama_model_n_head_kv(self.pointer)
         return int(llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
 
+    @cached_property
+    def can_resize(self) -> bool:
+        """Whether what a slot holds can move to a context of another size.
+
+        Models with sliding windows have a second cache, saved in a form of its own.
+        """
+        return int(llama.llama_model_n_swa(self.pointer)) == 0
+
     def metadata(self, key: str) -> str | None:
         """A value of the GGUF's metadata as text, or None."""
         size = 256

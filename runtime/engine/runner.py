@@ -77,7 +77,7 @@ class Runner:
 
     def _piece(self, generation: Generation, length: int) -> _Piece:
         if generation.prefix is not None:
-            self.context.restore(generation.slot, generation.prefix)
+            self._restore(generation.slot, generation.prefix, generation.n_cached)
             generation.prefix = None
             self._stats.shared_tokens += generation.n_cached
         request, start = generation.request, generation.n_cached
@@ -91,6 +91,11 @@ class Runner:
         if end == generation.n_prompt and request.params.max_new_tokens > 0:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, wanted)
+
+    def _restore(self, slot: int, cache: np.ndarray, n_tokens: int) -> None:
+        """Put the first tokens of a saved cache into a slot."""
+        self.context.restore(slot, cache)
+        self.context.clear(slot, n_tokens)
 
     def decode(self, step: Decode) -> np.ndarray:
         """Decode the newest token of each; logits float32 [len(step.generations), vocab].
@@ -133,7 +138,7 @@ class Runner:
             try:
                 for slot, prefix in zip(slots, wanted, strict=True):
                     if prefix.cache is not None:
-                        self.context.restore(slot, prefix.cache)
+                        self._restore(slot, prefix.cache, prefix.n_cached)
                 done = [prefix.n_cached for prefix in wanted]
                 room = self.context.max_tokens
                 while left := max(
