@@ -128,14 +128,19 @@ def test_a_seed_gives_the_same_text_whatever_the_neighbours(engine: Engine) -> N
 
 
 def test_the_common_prefix_is_decoded_once(engine: Engine) -> None:
-    questions = [prompt(engine, f"Answer with care and in one word: {w}?") for w in ("A", "B", "C")]
+    chat = CHAT.replace("Answer", "Please answer")  # begins like no other test's prompts
+    questions = [
+        engine.model.tokenize(chat.format(f"Is {w} a letter?"), special=True) for w in "ABC"
+    ]
     shared = len(common_prefix(questions))
     assert shared > 8
     params = SamplingParams(max_new_tokens=4)
     engine.stats.reset()
     complete(engine, [Request(q, params, group="new") for q in questions])
     assert engine.stats.shared_tokens == 3 * shared
-    assert engine.stats.prefill_tokens == shared + sum(len(q) - shared for q in questions)
+    begun = len(common_prefix([questions[0], prompt(engine, "?")]))  # saved by other tests
+    computed = shared + sum(len(q) - shared for q in questions)
+    assert computed - begun <= engine.stats.prefill_tokens <= computed
     engine.stats.reset()  # and kept for the next call
     complete(engine, [Request(questions[0], params)])
     assert engine.stats.shared_tokens == shared

@@ -239,4 +239,4 @@ def test_little_memory_means_fewer_slots(
         (engine,) = pipeline.engines.values()
         assert 1 <= engine.context.slots < 48
         assert len(pipeline(QUESTIONS)) == 5
-    assert "BATCH_SIZE=48 needs a KV cache of" in caplog.text
+    assert "GiB of memory are free for the KV cache" in caplog.text
