@@ -18,14 +18,16 @@ Requests may come and go while it runs:
 
 The rooms, from the bottom up: `llama` (handles, the log), `model`, `context`, `batch`;
 `sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
-`scheduler` (which step is next), `runner` (carries it out), `prefixes`, `sizing`; `engine`.
+`scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
+`runner` (carries steps out), `prefixes`; `engine`.
 """
 
 from runtime.engine.context import Context
-from runtime.engine.engine import Engine, EngineOptions
+from runtime.engine.engine import Engine
 from runtime.engine.generation import Completion, Request, Update
 from runtime.engine.llama import EngineError, check_gguf, physical_cores
 from runtime.engine.model import Model
+from runtime.engine.options import EngineOptions
 from runtime.engine.sampling import Choice, SamplingParams
 from runtime.engine.stats import Stats
 

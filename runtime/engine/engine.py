@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from runtime.engine.context import CACHE_BYTES, CacheType, Context, FlashAttention
+from runtime.engine.cache import Cache
+from runtime.engine.context import Context
 from runtime.engine.generation import (
     PADDING_CELLS,
     Completion,
@@ -23,11 +24,12 @@ from runtime.engine.generation import (
 )
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
+from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Prefix, Runner
 from runtime.engine.sampling import SamplingParams, choose
-from runtime.engine.scheduler import ROWS_AT_ONCE, Decode, Prefill, Scheduler, padded
-from runtime.engine.sizing import Layout, fit_layout
+from runtime.engine.scheduler import Decode, Prefill, Scheduler, padded
+from runtime.engine.sizing import Layout
 from runtime.engine.stats import Stats
 from runtime.engine.waiting import WaitingRoom
 
@@ -35,45 +37,6 @@ log = logging.getLogger(__name__)
 
 # A prefix shorter than this is not worth a copy of its cache.
 MIN_SHARED = 8
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How an engine runs.
-
-    Attributes:
-        slots: most generations that are decoded at once.
-        cells_per_slot: most tokens of one, prompt and answer together.
-        threads: CPU threads.
-        flash_attention: "auto" lets llama.cpp decide.
-        cache_type: of the KV cache's numbers.
-        cache_bytes: most bytes of the KV cache. With a limit the cache follows what the
-            requests need: long ones run in few slots, short ones in many. None makes it
-            once, for `slots` of `cells_per_slot`.
-        usual_cells: what most requests are expected to need; a cache with a limit is first
-            laid out for that.
-        call_tokens: most tokens of a prefill call.
-        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
-        patience: how many later requests may overtake one that waits (see `WaitingRoom`);
-            None is eight for each slot.
-    """
-
-    slots: int = 16
-    cells_per_slot: int = 1024
-    threads: int = 2
-    flash_attention: FlashAttention = "auto"
-    cache_type: CacheType = "f16"
-    cache_bytes: int | None = None
-    usual_cells: int = 256
-    call_tokens: int = 512
-    call_cost: int = 8
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.call_cost <= PADDING_CELLS - ROWS_AT_ONCE:  # or slots could overrun
-            raise ValueError(f"call_cost must be 0 to {PADDING_CELLS - ROWS_AT_ONCE}")
-        if self.slots < 1 or self.cells_per_slot <= PADDING_CELLS:
-            raise ValueError(f"at least 1 slot of {PADDING_CELLS + 1} cells is needed")
 
 
 class Engine:
@@ -93,8 +56,6 @@ class Engine:
 
     Attributes:
         stats: what it has done.
-        context: the llama.cpp context of now; another takes its place when requests need it.
-        layout: how its cache is laid out now.
     """
 
     def __init__(self, model: Model, options: EngineOptions | None = None) -> None:
@@ -106,26 +67,8 @@ class Engine:
         self._waiting = WaitingRoom(8 * self.options.slots if patience is None else patience)
         self._arrivals: list[Generation] = []
         self._numbers = count()
-        self._affordable: int | None = None
-        if self.options.cache_bytes is not None:
-            cell = model.cell_values * CACHE_BYTES[self.options.cache_type]
-            self._affordable = int(self.options.cache_bytes / cell)
-        self._most_slots = self.options.slots
-        cells = self.options.cells_per_slot
-        if self._affordable is not None and model.can_resize:
-            cells = min(cells, self.options.usual_cells)
-        self.layout = self._layout(cells, self._most_slots)
-        while True:
-            try:
-                self.context = self._new_context(self.layout)
-                break
-            except EngineError:  # too little memory on a GPU, say: llama.cpp alone knows
-                if self.layout.slots == 1:
-                    raise
-                self._most_slots = self.layout.slots // 2
-                log.warning("%d slots do not fit: trying %d", self.layout.slots, self._most_slots)
-                self.layout = self._layout(cells, self._most_slots)
-        self._runner = Runner(self.context, self.stats)
+        self._cache = Cache(model, self.options)
+        self._runner = Runner(self._cache, self.stats)
         self._scheduler = Scheduler(
             self.layout.slots,
             self.layout.staging,
@@ -459,8 +402,8 @@ class Engine:
                 by_adapter.setdefault(adapter, []).append(tokens)
         for adapter, prefixes in by_adapter.items():
             prefixes.sort(key=len, reverse=True)
-            longest = self._layout(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
-            too_short = longest.cells > self.layout.cells and self.model.can_resize
+            longest = self._cache.layout_for(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
+            too_short = longest.cells > self.layout.cells and self._cache.can_resize
             if too_short and not self._scheduler.held:
                 self._resize(longest)
             slots = _longest_run(self._scheduler.free_slots())
@@ -475,20 +418,27 @@ class Engine:
 
     # The cache's layout
 
+    @property
+    def context(self) -> Context:
+        """The llama.cpp context of now; another takes its place when requests need it."""
+        return self._cache.context
+
+    @property
+    def layout(self) -> Layout:
+        """How the cache is laid out now."""
+        return self._cache.layout
+
     def _cells(self, generation: Generation) -> int:
         return min(generation.cells, self.options.cells_per_slot)
-
-    def _layout(self, cells: int, slots: int) -> Layout:
-        return fit_layout(cells, min(slots, self._most_slots), self._affordable)
 
     def _make_room(self) -> list[Update]:
         """Lay the cache out anew if what waits needs longer slots, or could have more of them."""
         held = self._scheduler.held
         waiting = self._waiting.next(held)
-        if waiting is None or self._scheduler.is_prefilling or not self.model.can_resize:
+        if waiting is None or self._scheduler.is_prefilling or not self._cache.can_resize:
             return []
         cells = max(map(self._cells, [waiting, *held]))
-        wanted = self._layout(cells, padded(len(held) + len(self._waiting)))
+        wanted = self._cache.layout_for(cells, padded(len(held) + len(self._waiting)))
         too_short = self._cells(waiting) > self.layout.cells
         # A few more slots are not worth it while there is work to do.
         too_few = wanted.slots > self.layout.slots and (
@@ -507,48 +457,11 @@ class Engine:
         return []
 
     def _resize(self, layout: Layout) -> None:
-        """Make a context of another layout, and carry over what the slots hold.
-
-        Raises:
-            EngineError: there is no room for it; the old layout is in force again. Or for that
-                neither: the engine is closed.
-        """
         with self.stats.timed("resize_seconds"):
-            before = self.layout
-            held = {g.index: self.context.save(g.slot) for g in self._scheduler.held}
-            self.context.close()
-            try:
-                context = self._new_context(layout)
-            except EngineError:
-                self._most_slots = min(self._most_slots, before.slots)
-                self._use(before, self._new_context(before), held)
-                raise
-            self._use(layout, context, held)
+            moves = [(g.slot, slot) for slot, g in enumerate(self._scheduler.held)]
+            self._cache.resize(layout, moves)
+            self._scheduler.resize(layout.slots, layout.staging)
             self.stats.resizes += 1
-
-    def _use(self, layout: Layout, context: Context, held: Mapping[int, np.ndarray]) -> None:
-        self.layout, self.context = layout, context
-        self._runner = Runner(context, self.stats)
-        self._scheduler.resize(layout.slots, layout.staging)
-        try:
-            for generation in self._scheduler.held:
-                context.restore(generation.slot, held[generation.index])
-        except EngineError:
-            context.close()  # what the slots hold is lost, and with it every answer
-            raise
-
-    def _new_context(self, layout: Layout) -> Context:
-        options = self.options
-        return Context(
-            self.model,
-            layout.slots,
-            layout.staging,
-            layout.cells,
-            options.threads,
-            options.flash_attention,
-            options.call_tokens,
-            options.cache_type,
-        )
 
 
 def _longest_run(slots: Sequence[int]) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.engine.batch import Batch
+from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation
 from runtime.engine.sampling import score
@@ -35,17 +36,21 @@ class Prefix:
 
 
 class Runner:
-    """Runs steps on a context.
+    """Runs steps on the cache's context.
 
     Args:
-        context: not owned.
+        cache: not owned; its context may change between steps.
         stats: what is done is counted here.
     """
 
-    def __init__(self, context: Context, stats: Stats) -> None:
-        self.context = context
+    def __init__(self, cache: Cache, stats: Stats) -> None:
+        self._cache = cache
         self._stats = stats
-        self._batch = Batch(context.max_tokens)
+        self._batch = Batch(self.context.max_tokens)
+
+    @property
+    def context(self) -> Context:
+        return self._cache.context
 
     def prefill(self, step: Prefill) -> tuple[list[Generation], np.ndarray]:
         """Decode a piece of each prompt; scores of prompt tokens are noted where asked for.

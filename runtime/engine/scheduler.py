@@ -132,8 +132,8 @@ class Scheduler:
         taken = {generation.slot for generation in self.held}
         return [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
 
-    def resize(self, n_slots: int, n_staging: int) -> list[tuple[Generation, int]]:
-        """Lay the slots out anew; returns those that hold one with the slot they had.
+    def resize(self, n_slots: int, n_staging: int) -> None:
+        """Lay the slots out anew: what is `held` has slots 0, 1, ... from now on, in that order.
 
         Raises:
             ValueError: a prompt is half prefilled, or more generations are held than slots.
@@ -141,13 +141,11 @@ class Scheduler:
         held = self.held
         if self._prefilling or len(held) > n_slots:
             raise ValueError(f"{len(held)} generations cannot move to {n_slots} slots now")
-        before = [(generation, generation.slot) for generation in held]
         for slot, generation in enumerate(held):
             generation.slot = slot
         self.n_slots, self.n_staging = n_slots, n_staging
         self._staged.clear()
         self._running = dict(enumerate(held))
-        return before
 
     def _admit(self) -> None:
         """Give slots to those that wait: all slots if none runs, else the staging ones."""
