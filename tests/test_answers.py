@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.answers import MAX_CHARS, clean
@@ -367,6 +367,7 @@ texts = st.lists(pieces | st.text(max_size=5), max_size=12).map("".join)
 questions = st.sampled_from(["Is it Paris at all?", "a"]) | st.text(max_size=5)
 
 
+@settings(deadline=None)
 @given(texts, questions, st.booleans(), st.booleans())
 def test_it_is_never_empty_when_the_model_said_something(
     text: str, question: str, cut: bool, opened: bool
@@ -376,6 +377,7 @@ def test_it_is_never_empty_when_the_model_said_something(
     assert len(answer) <= MAX_CHARS
 
 
+@settings(deadline=None)
 @given(texts, questions, st.booleans())
 def test_cleaning_twice_is_cleaning_once(text: str, question: str, cut: bool) -> None:
     once = clean(text, question, cut)
@@ -383,12 +385,14 @@ def test_cleaning_twice_is_cleaning_once(text: str, question: str, cut: bool) ->
     assert clean(once, question) == once
 
 
+@settings(deadline=None)
 @given(texts, st.booleans(), st.booleans())
 def test_cleaning_does_not_invent(text: str, cut: bool, opened: bool) -> None:
     letters = iter(text)
     assert all(letter in letters for letter in clean(text, "a", cut, opened))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=399), questions)
 def test_a_text_without_loop_echo_thinking_or_label_only_loses_the_blanks_around_it(
     text: str, question: str
@@ -398,6 +402,7 @@ def test_a_text_without_loop_echo_thinking_or_label_only_loses_the_blanks_around
         assert clean(text, question) == text.rstrip()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=33))
 def test_a_short_text_that_was_cut_off_stays(text: str) -> None:
     text = "It is" + text.rstrip("\ufffd").rstrip()
