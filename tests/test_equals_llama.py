@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from runtime.engine import Engine, EngineOptions, Request, SamplingParams
-from runtime.prompts import frame
+from runtime.prompts import INSTRUCTIONS, frame
 from runtime.questions import read_file
 from tests.conftest import SAMPLES
 
@@ -41,7 +41,7 @@ def reference(demo_model: Path) -> Iterator[llama_cpp.Llama]:
 @pytest.fixture(scope="module")
 def prompts(engine: Engine) -> list[list[int]]:
     model = engine.model
-    rendered = frame(model.metadata("tokenizer.chat_template"), "general")
+    rendered = frame(model.metadata("tokenizer.chat_template"), INSTRUCTIONS["general"])
     head = model.tokenize(rendered.head, special=True)
     tail = model.tokenize(rendered.tail, special=True)
     questions = [q for q in read_file(SAMPLES) if not q.problem][::2][:PROMPTS]
