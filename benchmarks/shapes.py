@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -146,7 +145,7 @@ def make_model(target: Path, tokenizer: Path) -> Path:
         write_checkpoint(checkpoint, tokenizer)
         options = Options(folder=Path(scratch, "gguf"), type_name="Q4_K_M")
         made = Exporter(checkpoint, "Qwen3-1.7B", options).export_base()
-        os.replace(made, target)
+        made.replace(target)
     return target
 
 
