@@ -116,8 +116,13 @@ def contenders(slots: int, adapters: Sequence[Path]) -> list[Contender]:
     ]
 
 
-def read_questions(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
+def read_questions(files: Sequence[Path], count: int | None, usual: int) -> list[dict[str, Any]]:
     """The first questions of each file in turn, without their answers.
+
+    Args:
+        files: of questions.
+        count: how many, or None for `usual` or as many as there are.
+        usual: see `count`.
 
     Raises:
         SetupError: a file that cannot be read, or too few questions.
@@ -125,10 +130,10 @@ def read_questions(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
     by_file = [[record.value for record in read_records(path)] for path in files]
     mixed = [q for q in chain.from_iterable(zip_longest(*by_file)) if q and q["question"].strip()]
     found = {q["question"].strip(): q for q in mixed}  # a repeated one would be cheap for some
-    if len(found) < count:
+    if count and len(found) < count:
         raise SetupError(f"{count} questions are wanted, but there are {len(found)}: --count")
     names = ("questionID", "subject", "question")
-    return [{name: q[name] for name in names} for q in list(found.values())[:count]]
+    return [{name: q[name] for name in names} for q in list(found.values())[: count or usual]]
 
 
 def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -> list[Prompt]:
@@ -218,14 +223,14 @@ def _commit() -> str:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    small = arguments.model == demo.NAME or arguments.model == "demo"
+    small = arguments.model == "demo"
     model = demo.ensure(Settings.load().models_dir) if small else Path(arguments.model).resolve()
     if not model.is_file():
         raise SetupError(f"{model}: no such file; python -m benchmarks.shapes makes one")
     slots = arguments.slots or (16 if small else 32)
     new_tokens = arguments.new_tokens or (64 if small else 32)
     files = arguments.questions or sorted(REAL_QUESTIONS.glob("*.dev.jsonl")) or [SAMPLE_QUESTIONS]
-    questions = read_questions(files, arguments.count or (128 if small else 32))
+    questions = read_questions(files, arguments.count, 128 if small else 32)
     prompts = make_prompts(model, questions, arguments.max_input_tokens)
     work = Work(
         str(model),
@@ -253,13 +258,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     standings = Standings.open(path, setting)
     adapters = make_adapters(model, arguments.out / "adapters", ADAPTERS)
     chosen = _chosen(contenders(slots, adapters), arguments)
-    done = (
-        max((run.round for run in standings.runs), default=0)
-        if not arguments.only
-        else max(
-            (run.round for run in standings.runs if run.contender in arguments.only), default=0
-        )
-    )
+    mine = {contender.name for contender in chosen}
+    done = max((run.round for run in standings.runs if run.contender in mine), default=0)
     for number in range(done + 1, done + 1 + arguments.rounds):
         turn = (number - 1) % len(chosen)
         for contender in chosen[turn:] + chosen[:turn]:
