@@ -230,7 +230,7 @@ def test_merged_and_adapter_say_what_peft_says(
     adapter = Adapter(tmp_path / "lora", source)
     write_model(source, tmp_path / "base.gguf", "F32")
     write_model(source, tmp_path / "merged.gguf", "F32", adapter, "history")
-    write_adapter(adapter, source.arch, tmp_path / "adapter.gguf")
+    write_adapter(adapter, tmp_path / "adapter.gguf")
     bare = gguf_logits(tmp_path / "base.gguf")
     assert error(bare, expected) > 100 * TOLERANCE, "the adapter does something"
     assert error(gguf_logits(tmp_path / "merged.gguf"), merged) < TOLERANCE
@@ -257,7 +257,7 @@ def test_more_than_lora_can_be_merged_but_is_no_adapter(
     write_model(source, tmp_path / "merged.gguf", "F32", adapter)
     assert error(gguf_logits(tmp_path / "merged.gguf"), torch_logits(peft)) < TOLERANCE
     with pytest.raises(ConvertError, match=r"cannot be a GGUF adapter; merge it instead"):
-        write_adapter(adapter, source.arch, tmp_path / "adapter.gguf")
+        write_adapter(adapter, tmp_path / "adapter.gguf")
     assert not (tmp_path / "adapter.gguf").exists()
 
 
@@ -268,7 +268,7 @@ def test_lora_on_the_embedding(tmp_path: Path, checkpoints: dict[str, Path]) -> 
     adapter = Adapter(tmp_path / "lora", source)
     write_model(source, tmp_path / "base.gguf", "F32")
     write_model(source, tmp_path / "merged.gguf", "F32", adapter)
-    write_adapter(adapter, source.arch, tmp_path / "adapter.gguf")
+    write_adapter(adapter, tmp_path / "adapter.gguf")
     expected = torch_logits(peft)
     assert error(gguf_logits(tmp_path / "merged.gguf"), expected) < TOLERANCE
     assert (
