@@ -78,8 +78,11 @@ class LoraConfig:
         return _is_named(wanted, module) and self._is_in_layers(module)
 
     def saves(self, module: str) -> bool:
-        """Whether peft trains a copy of a module whole: the end of its name is all that counts."""
-        return any(module.endswith(saved) for saved in self._saved)
+        """Whether peft trains a copy of a module whole, or of one that it is in: the end of a name
+        is all that counts."""
+        parts = module.split(".")
+        around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        return any(name.endswith(saved) for name in around for saved in self._saved)
 
     def rank_of(self, module: str) -> int:
         """The rank of a module's matrices."""
