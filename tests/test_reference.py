@@ -116,7 +116,7 @@ def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     lora = tmp_path / f"tiny-lora-{kind}"
     save_lora(lora, base)
     source = open_source(base)
-    write_adapter(Adapter(lora, source), source.arch, tmp_path / "ours.gguf")
+    write_adapter(Adapter(lora, source), tmp_path / "ours.gguf")
     theirs = tmp_path / "theirs.gguf"
     run_script("convert_lora_to_gguf.py", lora, "--base", base, "--outfile", theirs)
     assert_same_file(tmp_path / "ours.gguf", theirs)
