@@ -13,7 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,9 +24,8 @@ from benchmarks.shapes import make_adapters
 from runtime import Settings, loadPipeline
 from runtime.common.command import run
 from runtime.common.errors import SetupError
-from runtime.engine import Context, Engine, Model, Request, SamplingParams
-from runtime.engine.engine import PADDING_CELLS, staging_slots
-from runtime.engine.llama import physical_cores
+from runtime.engine import Engine, EngineOptions, Request, SamplingParams, physical_cores
+from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import plan_routes
 
 QUESTIONS = (10, 100, 1000, 10_000)
@@ -122,22 +120,10 @@ PARTS: dict[str, tuple[Measure, str]] = {
 }
 
 
-@contextmanager
-def engine(model: Path, slots: int, cells: int, adapters: Sequence[Path] = ()) -> Iterator[Engine]:
+def engine(model: Path, slots: int, cells: int, adapters: Sequence[Path] = ()) -> Engine:
     """An engine with as many cells as the longest prompt and answer need, and these adapters."""
-    loaded = Model(model)
-    try:
-        for path in adapters:  # before the context, which llama.cpp sizes by them
-            loaded.load_adapter(str(path), path)
-        context = Context(
-            loaded, slots, staging_slots(slots), cells + PADDING_CELLS, physical_cores()
-        )
-        made = Engine(loaded, context)
-    except BaseException:
-        loaded.close()
-        raise
-    with made:
-        yield made
+    options = EngineOptions(slots, cells + PADDING_CELLS, physical_cores())
+    return Engine.load(model, options, {str(path): path for path in adapters})
 
 
 def requests(

@@ -191,7 +191,8 @@ class Pipeline:
                         yield _failed(index, question, completion.error)
                     else:
                         cut = completion.finish_reason == "length"
-                        text = clean(completion.text, question.text, cut)
+                        thinking = self._frames[subject_of(question.subject)].opens_thinking
+                        text = clean(completion.text, question.text, cut, thinking)
                         yield Answer(index, question.id, text)
 
     @contextmanager
