@@ -129,15 +129,17 @@ def _check_layout(lib: Any) -> None:
 
 
 @contextmanager
-def read_gguf(path: Path) -> Iterator[GGUF]:
+def read_gguf(path: Path, data: bool = True) -> Iterator[GGUF]:
     """A GGUF file with all its tensors in memory, for the length of a `with`.
+
+    Without `data` only the metadata and the tensors' shapes are read.
 
     Raises:
         EngineError: ggml cannot read it.
     """
     lib = library()
     context = ctypes.c_void_p()
-    gguf = lib.gguf_init_from_file(bytes(path), _ReadParams(False, ctypes.pointer(context)))
+    gguf = lib.gguf_init_from_file(bytes(path), _ReadParams(not data, ctypes.pointer(context)))
     if not gguf:
         raise EngineError(f"{path}: not a readable GGUF file")
     try:
@@ -163,20 +165,27 @@ class GGUF:
         at = library().gguf_find_key(self._gguf, key.encode())
         return float(library().gguf_get_val_f32(self._gguf, at)) if at >= 0 else 0.0
 
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of each tensor."""
+        return {t.name.decode(): (t.ne[1], t.ne[0]) for t in self._tensors()}
+
     def matrices(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and float32 copy [rows, columns] of each tensor.
 
         Raises:
             EngineError: a tensor of another type than F32, F16 and BF16, or of another shape.
         """
-        lib = library()
-        pointer = lib.ggml_get_first_tensor(self._context)
+        for tensor in self._tensors():
+            yield tensor.name.decode(), self._matrix(tensor)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        pointer = library().ggml_get_first_tensor(self._context)
         while pointer:
             tensor = Tensor.from_address(pointer)
-            # The data of all tensors are one more tensor, with this name.
+            # With data, they are one more tensor with this name.
             if tensor.name != b"GGUF tensor data binary blob":
-                yield tensor.name.decode(), self._matrix(tensor)
-            pointer = lib.ggml_get_next_tensor(self._context, pointer)
+                yield tensor
+            pointer = library().ggml_get_next_tensor(self._context, pointer)
 
     def _matrix(self, tensor: Tensor) -> np.ndarray:
         if tensor.type not in _NUMPY or tensor.ne[2] * tensor.ne[3] != 1:

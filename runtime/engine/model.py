@@ -189,7 +189,9 @@ class Model:
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
         self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
 
-    def load_stack(self, adapters: Mapping[str, str | Path]) -> Stack:
+    def load_stack(
+        self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] = "F32"
+    ) -> Stack:
         """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
 
         It is written to a temporary file of `Stack.nbytes`, which is gone when this returns,
@@ -202,7 +204,8 @@ class Model:
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.gguf"
-            stack = write_stack({name: Path(file) for name, file in adapters.items()}, path)
+            files = {name: Path(file) for name, file in adapters.items()}
+            stack = write_stack(files, path, dtype)
             self.load_adapter(STACK, path)
         self.stack = stack
         return stack
