@@ -2,9 +2,9 @@
 
 32 questions of 32 tokens get 32 new tokens each. By turns, each adapter's questions are a batch
 of their own; mixed, all are one. Calls are timed, not whole runs: a prefill call of up to 8
-questions, and decode steps at the depth of half an answer, interleaved over rounds, the
-least taken; seconds for all the questions follow. Adapters are random (the cost does not depend on
-the values) and adapt all seven linear layers.
+questions and decode steps (near the start of the context, as its depth costs all the same),
+interleaved over rounds, the least taken; seconds for all the questions follow. Adapters are
+random, as the cost does not depend on the values, and adapt all seven linear layers.
 """
 
 from __future__ import annotations
@@ -71,28 +71,24 @@ class Times:
 
 
 def measure(context: Context, rows: int, adapters: ArrayLike | None = None) -> Times:
-    """One prefill call of up to 8 questions and the best of three steps of `rows` rows."""
+    """One prefill call of up to 8 questions and the best of four steps of `rows` rows."""
     batch = Batch(context.max_tokens)
     used = None if adapters is None else np.asarray(adapters)
 
-    def call(n: int, length: int, start: int, last: int) -> float:
+    def call(n: int, length: int, start: int) -> float:
         position = np.tile(np.arange(start, start + length), n)
-        output = np.tile(np.arange(length) >= length - last, n)
+        output = np.tile(np.arange(length) == length - 1, n)
         batch.fill(5 + position, position, np.repeat(np.arange(n), length), output)
         each = None if used is None else np.repeat(used[:n], length)
         started = time.perf_counter()
-        context.decode(batch, n * last, each)
+        context.decode(batch, n, each)
         return time.perf_counter() - started
 
     context.clear_all()
-    prefill = call(min(rows, PREFILL), PROMPT, 0, 1)
+    prefill = call(min(rows, PREFILL), PROMPT, 0)
     context.clear_all()
-    depth = PROMPT + NEW_TOKENS // 2
-    per_call = context.max_tokens // rows
-    for start in range(0, depth, per_call):
-        call(rows, min(per_call, depth - start), start, 0)
     # The first step makes a graph, which those after it reuse.
-    return Times(prefill, min(call(rows, 1, depth + n, 1) for n in range(4)))
+    return Times(prefill, min(call(rows, 1, n) for n in range(4)))
 
 
 def best(rounds: int, contenders: dict[str, Callable[[], Times]]) -> dict[str, Times]:
