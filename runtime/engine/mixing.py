@@ -277,3 +277,23 @@ def _words(address: int) -> memoryview:
 
 def _is_lora_a(address: int) -> bool:
     return bool(address) and ggml.Tensor.from_address(address).name.endswith(b".lora_a")
+
+
+def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, gpu: bool) -> bool:
+    """Whether adapters cost less in one batch than by turns.
+
+    What mixing costs beyond a single adapter is the stack's own multiplications: all of it is
+    computed for every token, and a parameter of it costs a little less than one of a quantized
+    model (figures in benchmarks/README.md). What turns cost is a batch for each adapter, with a
+    part of the rows. A stack of up to half the model is cheaper than two turns in any
+    measurement; a larger one wants as many turns saved.
+
+    Args:
+        n_adapters: that have requests at the same time; the bare model counts as one.
+        stack_parameters: of A's and B's together, padding included.
+        model_parameters: of the model.
+        gpu: layers lie on a GPU, where A x is out of reach.
+    """
+    if gpu or n_adapters < 2:
+        return False
+    return stack_parameters <= _MOST_SHARE * (n_adapters - 1) * model_parameters
