@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import llama_cpp as llama
 import numpy as np
+from numpy.typing import ArrayLike
 
 from runtime.engine.batch import Batch
 from runtime.engine.llama import EngineError, Handle, captured_log, with_log
-from runtime.engine.model import Model
+from runtime.engine.mixing import Mixer
+from runtime.engine.model import STACK, Model
 
 FlashAttention = Literal["auto", "on", "off"]
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -43,9 +45,11 @@ class Context:
         cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
         eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
             of a computation; kept alive by the context.
+        mix: let the tokens of one call use different adapters of the model's stack (see
+            `Model.load_stack`); on a CPU only.
 
     Raises:
-        EngineError: llama.cpp could not allocate it.
+        EngineError: llama.cpp could not allocate it, or there is no stack to mix.
     """
 
     def __init__(
@@ -59,12 +63,18 @@ class Context:
         max_tokens: int = 512,
         cache_type: CacheType = "f16",
         eval_callback: Any = None,
+        mix: bool = False,
     ) -> None:
         if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
             raise ValueError(
                 f"slots, cells_per_slot and threads must be at least 1 and staging 0, got"
                 f" {slots}, {cells_per_slot}, {threads} and {staging}"
             )
+        if mix and (model.stack is None or eval_callback is not None):
+            raise EngineError("mixing needs Model.load_stack() first, and the callback for itself")
+        self._mixer = Mixer(model.stack) if mix and model.stack else None
+        if self._mixer is not None:
+            eval_callback = self._mixer.callback
         self.model = model
         self.slots = slots
         self.staging = staging
@@ -126,13 +136,25 @@ class Context:
             raise EngineError(f"llama.cpp refused adapter {name!r} (code {code})")
         self._adapter = name
 
-    def decode(self, batch: Batch, n_outputs: int) -> np.ndarray:
+    def decode(self, batch: Batch, n_outputs: int, adapters: ArrayLike | None = None) -> np.ndarray:
         """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
 
+        Args:
+            batch: the tokens.
+            n_outputs: how many of them want logits.
+            adapters: the adapter of each token, int [n_tokens], as indices of the model's stack
+                or -1 for none, in a context with `mix`. The batch must be one that llama.cpp
+                computes in one pass. Without it, all tokens use that of `use_adapter`.
+
         Raises:
-            EngineError: llama.cpp refused the batch; the slots in it must be cleared.
+            EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
+                the slots in it must be cleared.
         """
+        if adapters is not None:
+            self._assign(batch, adapters)
         code = llama.llama_decode(self.pointer, batch.struct)
+        if adapters is not None and self._mixer is not None:
+            self._mixer.check(computed=code == 0)
         if code != 0:
             reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
             raise EngineError(f"llama_decode failed with code {code} ({reason})")
@@ -141,6 +163,14 @@ class Context:
             return np.empty((0, n_vocab), np.float32)
         logits = llama.llama_get_logits(self.pointer)
         return np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab))
+
+    def _assign(self, batch: Batch, adapters: ArrayLike) -> None:
+        if self._mixer is None:
+            raise EngineError("adapters can be mixed in a context made with mix=True only")
+        # Bare tokens too go through the stack: to switch adapters makes llama.cpp reserve anew.
+        self.use_adapter(STACK)
+        flags = np.ctypeslib.as_array(batch.struct.logits, shape=(batch.struct.n_tokens,))
+        self._mixer.assign(adapters, flags)
 
     # The cache of a slot
 

@@ -7,8 +7,9 @@ comes first; a context keeps its model alive.
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,9 +25,12 @@ from runtime.engine.llama import (
     start_backend,
     with_log,
 )
+from runtime.engine.mixing import Stack, write_stack
 
 if TYPE_CHECKING:
     from runtime.engine.context import Context
+
+STACK = "(stack)"  # the name of the stacked adapter
 
 
 class Model:
@@ -82,6 +86,7 @@ class Model:
             raise EngineError(f"{self.path}: llama.cpp cannot load this model{with_log(lines)}")
         self._handle = Handle(pointer, llama.llama_model_free)
         self._adapters: dict[str, Handle] = {}
+        self.stack: Stack | None = None
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._pieces: dict[int, bytes] = {}
         unsupported = self._why_unsupported()
@@ -204,6 +209,27 @@ class Model:
             raise EngineError(f"{path}: not a LoRA adapter for {self.path.name}{with_log(lines)}")
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
         self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
+
+    def load_stack(
+        self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] = "F32"
+    ) -> Stack:
+        """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
+
+        It is written to a temporary file of `Stack.nbytes`, which is gone when this returns,
+        and lies in memory as long as the model. Adapters loaded by themselves are not needed
+        for it, and are not freed by it.
+
+        Raises:
+            EngineError: a file cannot be stacked (see `write_stack`) or is no adapter for this
+                model, or there is a stack already.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "stack.gguf"
+            files = {name: Path(file) for name, file in adapters.items()}
+            stack = write_stack(files, path, dtype)
+            self.load_adapter(STACK, path)
+        self.stack = stack
+        return stack
 
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""
