@@ -110,7 +110,9 @@ def model(paths: dict[str, Path]) -> Iterator[Model]:
 
 
 def context(model: Model, mix: bool) -> Context:
-    return Context(model, slots=8, staging=1, cells_per_slot=64, threads=1, exact=True, mix=mix)
+    return Context(
+        model, slots=8, staging=1, cells_per_slot=64, threads=1, cache_type="f32", mix=mix
+    )
 
 
 @pytest.fixture

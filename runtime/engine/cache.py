@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from runtime.engine.context import CACHE_BYTES, Context
 from runtime.engine.llama import EngineError
+from runtime.engine.mixing import Stack
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.sizing import Layout, fit_layout
@@ -57,6 +58,13 @@ class Cache:
         """Whether the layout follows what requests need."""
         return self._affordable is not None and self._model.can_resize
 
+    @property
+    def stack(self) -> Stack:
+        """The adapters that can be mixed. Raises EngineError if there are none."""
+        if self._model.stack is None:
+            raise EngineError("these adapters cannot be mixed")
+        return self._model.stack
+
     def layout_for(self, cells: int, slots: int) -> Layout:
         """The layout of up to so many slots of so many cells that memory allows."""
         return fit_layout(cells, min(slots, self._most_slots), self._affordable)
@@ -104,4 +112,5 @@ class Cache:
             options.flash_attention,
             max(options.call_tokens, options.slots),
             options.cache_type,
+            mix=self._model.stack is not None,
         )

@@ -23,6 +23,7 @@ from runtime.engine.generation import (
     common_prefix,
 )
 from runtime.engine.llama import EngineError
+from runtime.engine.mixing import worth_mixing
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
@@ -64,7 +65,10 @@ class Engine:
         self.stats = Stats()
         self._prefixes = PrefixCache()
         patience = self.options.patience
-        self._waiting = WaitingRoom(8 * self.options.slots if patience is None else patience)
+        self._waiting = WaitingRoom(
+            8 * self.options.slots if patience is None else patience,
+            shared=model.stack is not None,
+        )
         self._arrivals: list[Generation] = []
         self._numbers = count()
         self._cache = Cache(model, self.options)
@@ -105,8 +109,8 @@ class Engine:
         try:
             if callable(options):
                 options = options(model)
-            for name, adapter in (adapters or {}).items():
-                model.load_adapter(name, adapter)
+            options = options or EngineOptions()
+            _load_adapters(model, adapters or {}, options.mix_adapters and not gpu_layers)
             return cls(model, options)
         except BaseException:
             model.close()
@@ -196,7 +200,8 @@ class Engine:
             self._prefixes.trim()
             return failed
         try:
-            self.context.use_adapter(step.generations[0].request.adapter)
+            # Those that wait for their next step count, too: switching costs llama.cpp's plans.
+            self._runner.use({g.request.adapter for g in self._scheduler.held})
             if isinstance(step, Prefill):
                 ready, logits = self._prefill(step)
             else:
@@ -410,8 +415,8 @@ class Engine:
             fit = [p for p in prefixes if len(p) + PADDING_CELLS <= self.layout.cells]
             for first in range(0, len(fit) if slots else 0, len(slots)):
                 together = fit[first : first + len(slots)]
-                begun = [Prefix(p, *self._prefixes.find(adapter, p)) for p in together]
-                self.context.use_adapter(adapter)
+                begun = [Prefix(p, adapter, *self._prefixes.find(adapter, p)) for p in together]
+                self._runner.use({adapter})
                 caches = self._runner.prefixes(begun, slots[: len(together)])
                 for tokens, cache in zip(together, caches, strict=True):
                     self._prefixes.put(adapter, tokens, cache, pinned=False)
@@ -462,6 +467,23 @@ class Engine:
             self._cache.resize(layout, moves)
             self._scheduler.resize(layout.slots, layout.staging)
             self.stats.resizes += 1
+
+
+def _load_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
+    """Load adapters each for itself, and as a stack if it pays to mix them. Raises EngineError."""
+    for name, path in adapters.items():
+        model.load_adapter(name, path)
+    if not may_mix or len(adapters) < 2:
+        return
+    try:
+        stack = model.load_stack(adapters)
+    except EngineError as error:
+        log.info("adapters take turns: %s", error)
+        return
+    parameters = stack.nbytes // 4  # float32
+    if not worth_mixing(len(adapters), parameters, model.n_parameters, gpu=False):
+        log.info("adapters take turns: together they are too large to be mixed")
+        model.drop_stack()
 
 
 def _longest_run(slots: Sequence[int]) -> list[int]:

@@ -37,6 +37,8 @@ BARE = -1  # in `Mixer.assign`: a token that uses no adapter
 RANK_STEP = 16
 # Tensors of graphs of many shapes are remembered; beyond this many, start afresh.
 _MOST_REMEMBERED = 50_000
+# Of the model's parameters, what a stack may have for each turn that it saves.
+_MOST_SHARE = 0.5
 
 _EvalCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)
 # Places in `ggml_tensor`, counted in words of 8 bytes.

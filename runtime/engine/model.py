@@ -190,8 +190,12 @@ class Model:
 
     @property
     def adapters(self) -> list[str]:
-        """Names of the adapters that are loaded."""
-        return list(self._adapters)
+        """Names of the adapters that are loaded, without the stack."""
+        return [name for name in self._adapters if name != STACK]
+
+    @cached_property
+    def n_parameters(self) -> int:
+        return int(llama.llama_model_n_params(self.pointer))
 
     def load_adapter(self, name: str, path: str | Path) -> None:
         """Load a GGUF LoRA adapter under a name; requests choose it by that name.
@@ -230,6 +234,11 @@ class Model:
             self.load_adapter(STACK, path)
         self.stack = stack
         return stack
+
+    def drop_stack(self) -> None:
+        """Free the stack; a context that mixes must be closed before."""
+        self.stack = None
+        self._adapters.pop(STACK).close()
 
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""

@@ -26,6 +26,8 @@ class EngineOptions:
             laid out for that.
         call_tokens: most tokens of a prefill call.
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        mix_adapters: requests with different adapters share calls (see `mixing`) where that
+            pays; else they take turns.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`);
             None is eight for each slot.
     """
@@ -39,6 +41,7 @@ class EngineOptions:
     usual_cells: int = 256
     call_tokens: int = 512
     call_cost: int = 8
+    mix_adapters: bool = True
     patience: int | None = None
 
     def __post_init__(self) -> None:

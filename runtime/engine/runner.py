@@ -23,6 +23,7 @@ class _Piece:
     slot: int
     start: int
     tokens: Sequence[int]
+    adapter: str | None
     wanted: Sequence[int] = ()
 
 
@@ -31,6 +32,7 @@ class Prefix:
     """A prefix to compute: its first `n_cached` tokens are there already, in `cache`."""
 
     tokens: Sequence[int]
+    adapter: str | None = None
     n_cached: int = 0
     cache: np.ndarray | None = None
 
@@ -47,6 +49,7 @@ class Runner:
         self._cache = cache
         self._stats = stats
         self._batch = Batch(self.context.max_tokens)
+        self._mixed = False
 
     @property
     def context(self) -> Context:
@@ -95,7 +98,13 @@ class Runner:
             wanted = [place - start for place in range(first, last)]
         if end == generation.n_prompt and request.params.max_new_tokens > 0:
             wanted.append(end - 1 - start)
-        return _Piece(generation.slot, start, tokens, wanted)
+        return _Piece(generation.slot, start, tokens, request.adapter, wanted)
+
+    def use(self, adapters: set[str | None]) -> None:
+        """Say which adapters the next calls are for; several are mixed. Raises EngineError."""
+        self._mixed = len(adapters) > 1
+        if not self._mixed:
+            self.context.use_adapter(next(iter(adapters)))
 
     def _restore(self, slot: int, cache: np.ndarray, n_tokens: int) -> None:
         """Put the first tokens of a saved cache into a slot."""
@@ -119,7 +128,10 @@ class Runner:
                 token[generation.slot] = generation.tokens[-1]
                 position[generation.slot] = generation.n_prompt + len(generation.tokens) - 1
             self._batch.fill(token, position, np.arange(n_rows), 1)
-            logits = self.context.decode(self._batch, n_rows)
+            adapters: list[str | None] = [None] * n_rows
+            for generation in step.generations:
+                adapters[generation.slot] = generation.request.adapter
+            logits = self._decode(n_rows, adapters)
             if step.idle_slots:
                 logits = logits[[generation.slot for generation in step.generations]]
             for idle in step.idle_slots:
@@ -157,7 +169,12 @@ class Runner:
                         if i == together[-1] + 1 and (len(together) + 1) * length <= room:
                             together.append(i)
                     pieces = [
-                        _Piece(slots[i], done[i], wanted[i].tokens[done[i] : done[i] + length])
+                        _Piece(
+                            slots[i],
+                            done[i],
+                            wanted[i].tokens[done[i] : done[i] + length],
+                            wanted[i].adapter,
+                        )
                         for i in together
                     ]
                     self._call(pieces, max(len(piece.tokens) for piece in pieces))
@@ -168,6 +185,13 @@ class Runner:
                 if not self.context.closed:
                     for slot in slots:
                         self.context.clear(slot)
+
+    def _decode(self, n_outputs: int, adapters: Sequence[str | None]) -> np.ndarray:
+        """Run the batch, each of its tokens with its adapter."""
+        if not self._mixed:
+            return self.context.decode(self._batch, n_outputs)
+        stack = self._cache.stack
+        return self.context.decode(self._batch, n_outputs, [stack.index(a) for a in adapters])
 
     def _call(self, pieces: Sequence[_Piece], length: int) -> list[np.ndarray]:
         """Decode pieces of at most `length` tokens in consecutive slots, padded to that length.
@@ -186,7 +210,8 @@ class Runner:
         slots = np.repeat([piece.slot for piece in pieces], length)
         self._batch.fill(tokens.ravel(), positions.ravel(), slots, outputs.ravel())
         counts = [len(piece.wanted) for piece in pieces]
-        logits = self.context.decode(self._batch, sum(counts))
+        adapters = [piece.adapter for piece in pieces for _ in range(length)]
+        logits = self._decode(sum(counts), adapters)
         for piece in pieces:
             if len(piece.tokens) < length:  # padding must not be seen by what follows
                 self.context.clear(piece.slot, piece.start + len(piece.tokens))
