@@ -213,6 +213,15 @@ class CheckpointSource(Source):
 def _load_config(folder: Path) -> dict[str, Any]:
     from transformers import AutoConfig
 
+    if (folder / "adapter_config.json").is_file() and not any(
+        (folder / name).exists()
+        for weights in _WEIGHTS
+        for name in (weights, f"{weights}.index.json")
+    ):
+        raise ConvertError(
+            f"{folder}: an adapter, not a base; give it with --lora, and the model that it was"
+            " trained on with --base"
+        )
     if not (folder / "config.json").is_file():
         raise ConvertError(f"{folder}/config.json: no such file; is this a checkpoint's folder?")
     try:

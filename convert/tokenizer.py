@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import gguf
 
 from convert.errors import ConvertError
+
+log = logging.getLogger(__name__)
 
 # llama.cpp knows how a tokenizer splits words by a name. The names here are those of the
 # splits that the supported models use, told by the part of the pattern that differs.
@@ -97,12 +100,27 @@ def _add_byte_level(
     if any(step.get("type") == "ByteLevel" for step in after.get("processors", [after])):
         for name in ("bos", "eos"):  # such a step adds no tokens
             special.add_special_token.setdefault(name, False)
+    if "eos" not in special.special_token_ids:
+        special.special_token_ids["eos"] = _end_token(folder, tokenizer)
     special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
 
 
+def _end_token(folder: Path, tokenizer: Any) -> int:
+    """The id of the token that ends a text; llama.cpp would take 11, whatever that is, if the file
+    had none."""
+    if tokenizer.eos_token_id is None:
+        raise ConvertError(
+            f"{folder}/tokenizer_config.json: it names no eos_token, so answers would not end where"
+            " they should; save the tokenizer with the one of its base"
+        )
+    return int(tokenizer.eos_token_id)
+
+
 def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
     """Text and type of an added token, as llama.cpp will look for it in a prompt."""
+    if token.lstrip or token.rstrip:
+        log.warning("token %r takes spaces beside it away; llama.cpp will leave them", text)
     if not token.normalized:
         text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
     looks_control = text in _CONTROL_TEXTS or any(

@@ -13,15 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from convert.errors import ConvertError
 from convert.safetensors import Type, from_f32, to_f32
 from convert.sources import open_source
 from convert.writing import own_type, write_model
-from runtime.engine.model import Model
 from tests.checkpoints import (
-    CHAT_TEMPLATE,
     CONFIGS,
     TOLERANCE,
     error,
@@ -30,20 +27,9 @@ from tests.checkpoints import (
     rewrite_json,
     rewrite_tensors,
     save_checkpoint,
-    tiny_sentencepiece,
+    tiny_bases,
     tiny_tokenizer,
 )
-
-TEXTS = [
-    "The capital of France is Paris.",
-    "中国的首都是哪里？北京！",
-    "emoji 🦙🚀 and 👩‍👩‍👧",
-    "spaces   here \t and\n\n\nthere  ",
-    "digits 1234567890 3.14 １２３",
-    "it's DON'T we'll",
-    "<|im_start|>user\nhi<|im_end|>\n",
-    "naïve café Ωmega нещо",
-]
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +38,10 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One checkpoint of each architecture."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {
-        kind: save_checkpoint(folder / kind, kind, tokenizer, tied=kind != "qwen2")
-        for kind in CONFIGS
-    }
+    bases = tiny_bases(tmp_path_factory.getbasetemp() / "bases")
+    return {name: base.folder for name, base in bases.items()}
 
 
 def has_head(path: Path) -> bool:
@@ -202,100 +185,6 @@ def test_a_sharded_checkpoint_is_the_same(
     assert np.array_equal(gguf_logits(tmp_path / "s.gguf"), gguf_logits(tmp_path / "w.gguf"))
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_text_has_the_same_tokens(
-    tmp_path: Path, tokenizer: Any, checkpoints: dict[str, Path], kind: str
-) -> None:
-    write_model(open_source(checkpoints[kind]), tmp_path / "out.gguf", "F16")
-    model = Model(tmp_path / "out.gguf")
-    for text in TEXTS:
-        assert model.tokenize(text, special=True) == tokenizer.encode(text), text
-    assert model.metadata("tokenizer.chat_template") == tokenizer.chat_template
-    assert model.end_tokens.tolist() == sorted(
-        tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
-    )
-    model.close()
-
-
-OTHER = CHAT_TEMPLATE.replace("user", "other").replace("<|im_end|>", "<|im_end|> ")
-NAMED = [{"name": "default", "template": OTHER}, {"name": "tools", "template": "x"}]
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"chat_template.jinja": OTHER}, OTHER),
-        ({"chat_template.jinja": OTHER, "tokenizer_config.json": CHAT_TEMPLATE}, OTHER),
-        ({"chat_template.jinja": OTHER, "tokenizer_config.json": None}, OTHER),
-        ({"tokenizer_config.json": OTHER}, OTHER),
-        ({"tokenizer_config.json": NAMED}, OTHER),
-        ({"chat_template.jinja": OTHER, "additional_chat_templates/tools.jinja": "x"}, OTHER),
-    ],
-    ids=["jinja", "jinja first", "jinja beside null", "config", "named in config", "additional"],
-)
-def test_the_chat_template_is_transformers_wherever_it_lies(
-    tmp_path: Path, checkpoints: dict[str, Path], files: dict[str, Any], expected: str
-) -> None:
-    folder = place_template(shutil.copytree(checkpoints["qwen3"], tmp_path / "c"), files)
-    read = AutoTokenizer.from_pretrained(folder).chat_template
-    assert (read if isinstance(read, str) else read["default"]) == expected
-    assert template_of(folder) == expected
-
-
-def test_a_chat_template_in_the_processors_place_is_found(
-    tmp_path: Path, checkpoints: dict[str, Path]
-) -> None:
-    folder = shutil.copytree(checkpoints["qwen3"], tmp_path / "c")
-    place_template(folder, {})
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": OTHER}))
-    assert template_of(folder) == OTHER
-
-
-def place_template(folder: Path, files: dict[str, Any]) -> Path:
-    (folder / "chat_template.jinja").unlink(missing_ok=True)
-    for name, template in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        if name.endswith(".json"):
-            rewrite_json(folder / name, chat_template=template)
-        else:
-            (folder / name).write_text(template)
-    return folder
-
-
-def template_of(folder: Path) -> str | None:
-    write_model(open_source(folder), folder / "out.gguf", "F16")
-    field = gguf.GGUFReader(folder / "out.gguf").fields["tokenizer.chat_template"]
-    return str(field.contents())
-
-
-@pytest.mark.parametrize("split", ["gpt-2", "smollm", "llama-bpe"])
-def test_text_has_the_same_tokens_however_words_are_split(tmp_path: Path, split: str) -> None:
-    tokenizer = tiny_tokenizer(split)
-    folder = save_checkpoint(tmp_path / "c", "llama", tokenizer)
-    write_model(open_source(folder), tmp_path / "out.gguf", "F16")
-    model = Model(tmp_path / "out.gguf")
-    assert model.metadata("tokenizer.ggml.pre") == split
-    for text in TEXTS:
-        assert model.tokenize(text, special=True) == tokenizer.encode(text), text
-    model.close()
-
-
-def test_text_has_the_same_tokens_with_byte_fallback(tmp_path: Path) -> None:
-    tokenizer = tiny_sentencepiece()
-    folder = save_checkpoint(tmp_path / "c", "llama", tokenizer)
-    write_model(open_source(folder), tmp_path / "out.gguf", "F16")
-    model = Model(tmp_path / "out.gguf")
-    for text in TEXTS:
-        whole = tokenizer.encode(text, add_special_tokens=False)
-        assert model.tokenize(text) == whole, text
-        # In pieces, as a prompt is made, no space comes between.
-        pieces = model.tokenize(text[:10]) + model.tokenize("\n" + text[10:], follows=True)
-        assert pieces == tokenizer.encode(f"{text[:10]}\n{text[10:]}", add_special_tokens=False)
-    long = "the capital of France " * 500
-    assert model.tokenize(long) == tokenizer.encode(long, add_special_tokens=False)
-    model.close()
-
-
 def test_bf16_is_rounded_as_torch_rounds() -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
     values = bits.view(np.float32)
@@ -387,6 +276,12 @@ def test_values_that_are_not_finite_or_do_not_fit_are_named(
     assert not (tmp_path / "out.gguf").exists()
 
 
+def test_an_adapter_given_as_a_base_is_named(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    for file in ("adapter_config.json", "config.json"):  # some tools put both into it
+        shutil.copy(checkpoints["qwen3"] / "config.json", tmp_path / file)
+        assert "an adapter, not a base; give it with --lora" in refused(tmp_path)
+
+
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"none: no such file or folder"):
         open_source(tmp_path / "none")
@@ -395,12 +290,3 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ConvertError, match=r"architecture .* is not supported, only Qwen3"):
         open_source(tmp_path)
-
-
-def test_a_tokenizer_that_splits_in_another_way_is_refused(tmp_path: Path, tokenizer: Any) -> None:
-    folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer)
-    path = folder / "tokenizer.json"
-    path.write_text(path.read_text("utf-8").replace("{N}", "{N}+"), "utf-8")
-    with pytest.raises(ConvertError, match="splits text in a way that is not known"):
-        write_model(open_source(folder), tmp_path / "out.gguf", "F16")
-    assert not (tmp_path / "out.gguf").exists()

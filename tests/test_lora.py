@@ -20,8 +20,10 @@ from tests.checkpoints import (
     error,
     gguf_logits,
     merged_logits,
+    save_checkpoint,
     save_lora,
     tiny_bases,
+    tiny_tokenizer,
     torch_logits,
 )
 
@@ -144,3 +146,16 @@ def test_a_tied_gguf_file_gets_a_head_of_its_own(
     source = open_source(bases["qwen3"].gguf)
     write_model(source, tmp_path / "m.gguf", "F32", Adapter(tmp_path / "lora", source))
     assert error(gguf_logits(tmp_path / "m.gguf"), torch_logits(peft)) < TOLERANCE
+
+
+def test_factors_of_llama_3s_rotation_are_no_part_of_an_adapter(tmp_path: Path) -> None:
+    rope = {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5, "low_freq_factor": 1.0} | {
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    folder = save_checkpoint(tmp_path / "c", "llama", tiny_tokenizer(), rope_parameters=rope)
+    write_model(open_source(folder), tmp_path / "c.gguf", "F32")
+    base = Base(folder, tmp_path / "c.gguf", gguf_logits(tmp_path / "c.gguf"))
+    expected = torch_logits(save_lora(tmp_path / "lora", folder))
+    assert error(merged_logits(base, tmp_path / "lora"), expected) < TOLERANCE
+    assert error(adapter_logits(base, tmp_path / "lora"), expected) < TOLERANCE

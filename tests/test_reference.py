@@ -25,7 +25,7 @@ from convert.writing import write_adapter, write_model
 from runtime.engine.model import Model
 from runtime.settings import PROJECT_DIR
 from tests.checkpoints import CONFIGS, save_checkpoint, save_lora
-from tests.test_convert import TEXTS
+from tests.test_vocabulary import TEXTS
 
 SOURCE = Path(os.environ.get("LLAMA_CPP_SOURCE", PROJECT_DIR / ".reference"))
 TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
