@@ -41,6 +41,11 @@ def text(standings: Sequence[score.Standing]) -> str:
         )
     lines = report.table(rows)
     lines += [f"{row.summary.name} scores nothing: {row.barred}" for row in standings if row.barred]
+    lines += [
+        f"{row.summary.name}: {found}"
+        for row in standings
+        if (found := score.disturbance(row.summary))
+    ]
     return "\n".join(lines)
 
 

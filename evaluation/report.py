@@ -95,7 +95,8 @@ def figures(summary: Summary) -> list[Figure]:
         Figure("questions scored", str(summary.accuracy.n)),
     ]
     if latency := summary.latency:
-        found.append(Figure("latency", f"{seconds(latency.total)} s", "one call, end to end"))
+        note = score.disturbance(summary) or "one call, end to end"
+        found.append(Figure("latency", f"{seconds(latency.total)} s", note))
         found.append(Figure("per question", _short_time(latency.per_question)))
         if latency.p50 is not None and latency.p95 is not None:
             half, most = _short_time(latency.p50), _short_time(latency.p95)
@@ -170,7 +171,12 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": seconds, "moment": _moment}
+    environment.filters |= {
+        "percent": percent,
+        "seconds": seconds,
+        "moment": _moment,
+        "disturbance": score.disturbance,
+    }
     return environment.get_template(template).render(**values)
 
 

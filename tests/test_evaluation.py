@@ -22,7 +22,7 @@ from markupsafe import escape
 
 from evaluation import compare, evaluate, gate, judging, machine, protocol, questions, report, score
 from evaluation.__main__ import main
-from evaluation.check import check
+from evaluation.check import as_plain, check
 from evaluation.errors import EvaluationError
 from evaluation.judging import Judge, Judging, Pair
 from evaluation.records import Result, Run, Summary, Verdict
@@ -343,7 +343,7 @@ def test_a_thread_that_never_ends_does_not_hold_the_evaluation_up(
 def test_every_violation_is_named_and_costs_only_the_answers_it_is_in(
     output: Any, violation: str, missing: int
 ) -> None:
-    answers, violations = check(output, IDS)
+    answers, violations = check(json.loads(json.dumps(as_plain(output))), IDS)
     assert violations == [violation]
     assert len(answers) == 10
     assert answers.count(None) == missing
