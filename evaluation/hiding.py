@@ -46,9 +46,9 @@ def hide(paths: Sequence[str]) -> bool:
         if libc.unshare(_CLONE_NEWNS) != 0:  # which root may; others need a namespace of users
             own_user = True
             _check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER))
-            Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-            Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+            Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="utf-8")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
         _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
         for path in paths:
             if Path(path).exists():
