@@ -46,9 +46,7 @@ def shortfalls(
     return lines
 
 
-def doubts(
-    summary: Summary, max_slowdown: float | None, baseline: Summary | None
-) -> list[str]:
+def doubts(summary: Summary, max_slowdown: float | None, baseline: Summary | None) -> list[str]:
     """What makes the comparison of two latencies doubtful, a line each."""
     if max_slowdown is None or baseline is None:
         return []

@@ -139,8 +139,9 @@ def html(
     summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[bool]]]
 ) -> str:
     """The page of a run; `others` can be compared with it, each with what it got right."""
+    standings = score.standings([(summary, [r.correct for r in results]), *others])
     drawn = [
-        plots.runs(summary, [other for other, _ in others]),
+        plots.runs([each.summary for each in standings], summary),
         plots.accuracy(summary.by_subject, "Accuracy per subject"),
         plots.accuracy(summary.by_difficulty, "Accuracy per difficulty")
         if summary.by_difficulty
@@ -154,7 +155,7 @@ def html(
         barred=score.barred(summary),
         gate=score.GATE,
         figures=figures(summary),
-        standings=score.standings([(summary, [r.correct for r in results]), *others]),
+        standings=standings,
         plots=[plot for plot in drawn if plot],
         wrong=_wrong(results),
         long=_LONG,

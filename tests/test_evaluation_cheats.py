@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from evaluation import protocol
@@ -153,7 +153,7 @@ def test_what_a_thread_does_after_the_call_is_too_late(tmp_path: Path) -> None:
 
 def test_nothing_of_the_questions_is_there_before_the_call(tmp_path: Path) -> None:
     """Neither in files, nor in the command line, nor in what the process has open or in memory."""
-    found, accuracy = run(
+    found, _ = run(
         tmp_path,
         """
         import gc, os, sys
@@ -253,7 +253,7 @@ def test_the_right_answers_are_hidden_where_the_system_allows_it(tmp_path: Path)
     assert (tmp_path / "questions.jsonl").read_text()  # for everybody else
 
 
-def test_what_is_not_hidden_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_hidden_can_be_found(tmp_path: Path) -> None:
     asked = asked_in(tmp_path, QUESTIONS)
     (tmp_path / "cheat.py").write_text(SNOOP, encoding="utf-8")
     name = f"{tmp_path / 'cheat.py'}:loadPipeline"
@@ -281,8 +281,8 @@ def test_what_is_done_at_exit_changes_nothing(tmp_path: Path, at_exit: str, call
         pipe, right = int(sys.argv[2]), {ANSWERS}
 
         def code():
-            frames = [f.f_locals for f in [sys._getframe(0)]]
-            return next((d["call"] for d in gc.get_objects() if type(d) is dict and "call" in d), "")
+            found = [each for each in gc.get_objects() if type(each) is dict and "call" in each]
+            return found[0]["call"] if found else ""
 
         def loadPipeline():
             atexit.register(lambda: {at_exit})
@@ -349,12 +349,12 @@ def test_a_pipeline_that_leaves_has_failed(tmp_path: Path, call: str, failure: s
 def test_what_it_tells_of_itself_has_no_say(tmp_path: Path) -> None:
     found, accuracy = run(
         tmp_path,
-        f"""
+        """
         class Pipeline:
-            stats = {{"call_seconds": 0.0, "new_tokens": float("inf"), "accuracy": 1}}
+            stats = {"call_seconds": 0.0, "new_tokens": float("inf"), "accuracy": 1}
             answer_seconds = [-1.0] * 6
             def __call__(self, questions):
-                print('{{"call": "", "output": []}}', flush=True)
+                print('{"call": "", "output": []}', flush=True)
                 return [dict(questionID=q["questionID"], answer="?", score=1) for q in questions]
 
         loadPipeline = Pipeline
@@ -419,7 +419,7 @@ def test_other_programs_on_the_cpu_are_seen(tmp_path: Path) -> None:
     started = time.monotonic()
     quiet, _ = run(tmp_path, source)
     assert quiet.other_cpu_seconds is not None
-    cores = 2 if sys.platform != "linux" else len(__import__("os").sched_getaffinity(0))
+    cores = psutil.cpu_count() or 1
     # Others may well be at work here; but the 0.6 s of the pipeline's child are not among it.
     assert quiet.call_seconds is not None
     assert quiet.other_cpu_seconds <= cores * quiet.call_seconds - 0.3 + 0.1

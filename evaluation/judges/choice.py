@@ -84,7 +84,8 @@ def _shows_letters(item: Item) -> bool:
     question = " ".join(spelled(item.question).split())
     return all(
         re.search(
-            rf"(?<![^\W_]){letter} ?[).:、,] ?{re.escape(' '.join(spelled(choice).split()))}", question
+            rf"(?<![^\W_]){letter} ?[).:、,] ?{re.escape(' '.join(spelled(choice).split()))}",
+            question,
         )
         for letter, choice in zip(string.ascii_lowercase, item.choices, strict=False)
     )

@@ -62,7 +62,7 @@ def judge(item: Item, answer: str) -> Verdict:
 def _measured(reference: str, answer: str) -> Verdict | None:
     """The verdict on an answer that gives a quantity in another unit, or None."""
     wanted = quantities.quantity(reference)
-    right = wanted and quantities.converted(wanted, answer)
+    right = quantities.converted(wanted, answer) if wanted else None
     if right is None:
         return None
     how = "is" if right else "is not"

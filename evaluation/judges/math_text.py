@@ -84,11 +84,18 @@ PROSE = (
         "1.5e30 but 2e",
         "(1.5*10^(30)) but 2e",
     ),
-    Rule(r"\b(?:is )?(?:greater|more) than or equal to\b", "≥", "x is greater than or equal to 3", "x ≥ 3"),
+    Rule(
+        r"\b(?:is )?(?:greater|more) than or equal to\b",
+        "≥",
+        "x is greater than or equal to 3",
+        "x ≥ 3",
+    ),
     Rule(r"\b(?:is )?less than or equal to\b", "≤", "x is less than or equal to 3", "x ≤ 3"),
     Rule(r"\b(?:is )?at least (?=-?\d)", "≥ ", "x is at least 3", "x ≥ 3"),
     Rule(r"(?<=\b[a-z] )(?:is )?at most (?=-?\d)", "≤ ", "x is at most 3", "x ≤ 3"),
-    Rule(r"(?<=\b[a-z] )is (?:greater|more|larger|bigger) than\b", ">", "x is larger than 3", "x > 3"),
+    Rule(
+        r"(?<=\b[a-z] )is (?:greater|more|larger|bigger) than\b", ">", "x is larger than 3", "x > 3"
+    ),
     Rule(r"(?<=\b[a-z] )is (?:less|smaller) than\b", "<", "x is less than 3", "x < 3"),
     Rule(r"<=", "≤", "x <= 3", "x ≤ 3"),
     Rule(r">=", "≥", "x >= 3", "x ≥ 3"),
@@ -101,7 +108,10 @@ PROSE = (
     Rule(r"\b(\d+)[ -]fifths?\b", r"(\1/5)", "2 fifths", "(2/5)"),
     Rule(r"(?<=\d)\s*:\s*(?=\d)", "/", "3 : 4", "3/4"),
     Rule(
-        r"(?<![\d.])\d+(?:\.\d+)?\s?% of \d+(?:\.\d+)?", " share ", "15% of 80 is 12", " share  is 12"
+        r"(?<![\d.])\d+(?:\.\d+)?\s?% of \d+(?:\.\d+)?",
+        " share ",
+        "15% of 80 is 12",
+        " share  is 12",
     ),
     Rule(r"(?<=\d) percent\b|(?<=\d) per cent\b", "%", "75 percent", "75%"),
     Rule(r"(?<=\d)\.\.\.|(?<=\d)…", " ", "0.333... is it", "0.333  is it"),
@@ -109,12 +119,23 @@ PROSE = (
     Rule(r"\b(?:negative|minus) (?=\d)", "-", "negative 2", "-2"),
     Rule(r"\b([a-z]) (?:is|equals|is equal to) (?=[-\d(])", r"\1 = ", "x equals 4", "x = 4"),
     # "a" and "I" as words
-    Rule(r"\ba\b(?!\s*[-+*/^=<>≤≥)])(?=\s)|\bi (?=[a-z]{2,})", " ", "a 5, i get a = 3", "  5,  get a = 3"),
     Rule(
-        rf"(?<=\d)\s+{_UNIT}(?=\s*(?:[,;.)=]|$|\s[a-z]{{2,}}))", " ", "5 m/s, or 3 h = x", "5 , or 3  = x"
+        r"\ba\b(?!\s*[-+*/^=<>≤≥)])(?=\s)|\bi (?=[a-z]{2,})",
+        " ",
+        "a 5, i get a = 3",
+        "  5,  get a = 3",
     ),
     Rule(
-        r"(?<=\d)\s*(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^[23])?", " ", "60km/h by 5 cm^2", "60  by 5 "
+        rf"(?<=\d)\s+{_UNIT}(?=\s*(?:[,;.)=]|$|\s[a-z]{{2,}}))",
+        " ",
+        "5 m/s, or 3 h = x",
+        "5 , or 3  = x",
+    ),
+    Rule(
+        r"(?<=\d)\s*(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^[23])?",
+        " ",
+        "60km/h by 5 cm^2",
+        "60  by 5 ",
     ),
     Rule(r"\b[a-z]{2,}(?<!pi)\^[23]\b", " units ", "25 cm^2", "25  units "),
     Rule(r"\([a-z], ?[a-z]\)\s*=", " ", "(x, y) = (3, 2)", "  (3, 2)"),

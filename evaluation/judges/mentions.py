@@ -87,12 +87,21 @@ def states(answer: str, reference: list[str]) -> bool:
         before = _bare(reversed(pieces[:first])) if begins else 0
         after = _bare(pieces[last + 1 :]) if ends else 0
         hedged = (before and first in either) or (after and last + 1 in either)
-        if number and begins and ends:  # "1944, 1945" says neither
-            beside = [*pieces[max(0, first - 1) : first], *pieces[last + 1 : last + 2]]
-            hedged = hedged or any(p and all(map(is_number, p)) for p in beside)
+        if number and begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
+            previous, following = pieces[first - 1 : first] or [[]], pieces[last + 1 : last + 2]
+            beside = [
+                *previous[0][-1:],
+                *(t for piece in following if len(piece) == 1 for t in piece),
+            ]
+            hedged = hedged or any(map(_alike(reference[0]), beside))
         if before + after < _MANY and not hedged:
             return True
     return False
+
+
+def _alike(number: str) -> Callable[[str], bool]:
+    """Tells numbers of as many characters, such as two years."""
+    return lambda token: is_number(token) and len(token) == len(number)
 
 
 def _pieces(answer: str) -> tuple[list[list[str]], set[int]]:

@@ -1,4 +1,4 @@
-"""Names that contain another's: South Korea is no Korea, H2O2 no H2O, Shakespeare's son no Shakespeare.
+"""Names that contain another's: South Korea is not Korea, and H2O2 is not H2O.
 
 Judges look for the words of a reference in a row. `joined` makes one word of what belongs together
 so that no part of it can be found; it is applied to answers and references alike.
@@ -13,7 +13,10 @@ import re
 _NAMESAKES = tuple(
     (re.compile(rf"\b(?:{pattern})(?![\w-])", re.IGNORECASE), name)
     for pattern, name in (
-        (r"(?:the )?democratic republic of (?:the )?congo|dr congo|drc|congo[- ]kinshasa", "Drcongo"),
+        (
+            r"(?:the )?democratic republic of (?:the )?congo|dr congo|drc|congo[- ]kinshasa",
+            "Drcongo",
+        ),
         (r"(?:the )?republic of (?:the )?congo|congo[- ]brazzaville", "Congo"),
         (r"(?:the )?(?:democratic people's republic of|north) korea|dprk", "Northkorea"),
         (r"(?:the )?(?:republic of|south) korea", "Southkorea"),
@@ -58,7 +61,9 @@ _RELATED = re.compile(
     rf"|\b(?P<relation>{_RELATIONS}) of (?P<whose>(?:[A-Z]\w+ ?)+)"
 )
 # "H2O" is found in no "H2O2": two or more elements, with a number. CO and CO2 as well.
-_FORMULA = re.compile(r"\b(?=[A-Za-z]*[\d₀-₉])(?:[A-Z][a-z]?[\d₀-₉]{0,3}){2,8}\b|\b(?:O|N|H)[23₂₃]\b")
+_FORMULA = re.compile(
+    r"\b(?=[A-Za-z]*[\d₀-₉])(?:[A-Z][a-z]?[\d₀-₉]{0,3}){2,8}\b|\b(?:O|N|H)[23₂₃]\b"
+)
 _DIGITS = str.maketrans("0123456789₀₁₂₃₄₅₆₇₈₉", "אבגדהוזחטיאבגדהוזחטי")
 
 

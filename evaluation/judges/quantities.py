@@ -55,6 +55,8 @@ _QUANTITY = re.compile(
     rf"(?<![\w.,/^])(?P<dollars>\$\s?)?(?P<number>-?\d{{1,15}}(?:\.\d{{1,15}})?(?:/\d{{1,9}})?)"
     rf"(?:(?P<gap>[\s-]*)(?P<unit>{_NAMES})(?![\w/^²³]))?"
 )
+# The unit of what is given in two: neither.
+_PARTS = ("", Fraction(0))
 _BETWEEN_PARTS = re.compile(r"\s*(?:,|and)?\s*")
 # Of a value in another unit: references are rounded.
 _NEAR = Fraction(1, 1000)
@@ -122,7 +124,7 @@ def _found(text: str) -> list[tuple[Quantity, int, int]]:
             before, first, end = found[-1]
             part = before.kind == kind != "temperature" and before.unit[1] > unit[1]
             if part and _BETWEEN_PARTS.fullmatch(text[end:start]):
-                found[-1] = (Quantity(kind, before.value + value, unit), first, match.end())
+                found[-1] = (Quantity(kind, before.value + value, _PARTS), first, match.end())
                 continue
         found.append((Quantity(kind, value, unit), start, match.end()))
     return found

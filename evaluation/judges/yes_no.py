@@ -22,7 +22,8 @@ _OPENING_YES = re.compile(
 )
 _OPENING_NO = re.compile(
     r"\W*(?:no|nope|false|incorrect|wrong|never|not at all|definitely not|of course not|not really"
-    r"|否|错|不是|不对|不(?=\W|$)|没有(?=\W|$))(?![a-z])(?! (?:doubt|longer|one|\w+ (?:can|could)\b))"
+    r"|否|错|不是|不对|不(?=\W|$)|没有(?=\W|$))(?![a-z])"
+    r"(?! (?:doubt|longer|one|\w+ (?:can|could)\b))"
 )
 _BOTH = re.compile(
     r"\W*(?:yes|true)\W+(?:(?:and|or|but)\W+)?(?:no|false)\b(?!\W+(?:doubt|question))"
@@ -33,12 +34,13 @@ _DENIAL = re.compile(
     r"|false|untrue|incorrect|wrong|impossible|unable|incapable|myth|lacks?|without|fails? to)\b"
     r"|[不没非未无]"
 )
-_CLAUSE_END = re.compile(r"(?<=[^\d])[.!?](?=\s|$)|[,;:。！？，；]|\b(?:but|although|though|while)\b")
-_SUBJECT = re.compile(r"\W*(?:they|it|he|she|this|that|there|you|one)\b")
-_EMPTY_WORDS = ARTICLES | frozenset(
-    "is are was were do does did can could will would has have had of in on at to it that this not"
-    " true false be there you they he she and or if".split()
+_CLAUSE_END = re.compile(
+    r"(?<=[^\d])[.!?](?=\s|$)|[,;:。！？，；]|\b(?:but|although|though|while)\b"
 )
+_SUBJECT = re.compile(r"\W*(?:they|it|he|she|this|that|there|you|one)\b")
+_AUXILIARIES = "is are was were be do does did can could will would has have had not true false"
+_OTHERS = "of in on at to it that this there you they he she and or if"
+_EMPTY_WORDS = ARTICLES | frozenset(f"{_AUXILIARIES} {_OTHERS}".split())
 
 
 def decides(reference: str) -> bool | None:
