@@ -76,6 +76,9 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
             capsize=3,
             linewidth=1,
         )
+    for rank, summary in timed:
+        assert summary.latency is not None
+        x, accuracy = summary.latency.total, summary.accuracy
         place = _free((x / longest, accuracy.mean), taken)
         taken.append(place)
         axes.annotate(
@@ -162,7 +165,15 @@ def time(latency: Latency) -> Plot | None:
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("seconds")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=_INK)
+    figure.legend(
+        loc="outside upper left",
+        ncols=3,
+        frameon=False,
+        labelcolor=_INK,
+        handlelength=1,
+        columnspacing=0.8,
+        handletextpad=0.4,
+    )
     told = ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
     return _plot(figure, "Where the time goes", told)
 
