@@ -64,7 +64,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     longest = max(s.latency.total for _, s in timed if s.latency)
     taken: list[tuple[float, float]] = []
     # The one that stands out lies on top.
-    for rank, summary in sorted(timed, key=lambda each: each[1] is this):
+    for _, summary in sorted(timed, key=lambda each: each[1] is this):
         assert summary.latency is not None
         x, accuracy = summary.latency.total, summary.accuracy
         axes.errorbar(

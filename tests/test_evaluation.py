@@ -158,7 +158,7 @@ def test_the_pipeline_is_given_no_answers(tmp_path: Path) -> None:
     told = """
         assert {tuple(q) for q in questions} == {("questionID", "subject", "question")}
     """
-    assert run_of(tmp_path, right_after(told)).failure == ""
+    assert score_of(tmp_path, right_after(told)).failure == ""
 
 
 def test_what_the_pipeline_does_to_its_questions_changes_nothing(tmp_path: Path) -> None:
@@ -575,7 +575,7 @@ def test_the_same_answers_judged_twice_give_the_same_score(tmp_path: Path) -> No
 def stored(
     folder: Path, name: str, right: int, seconds: float | None, **fields: Any
 ) -> tuple[Path, Summary]:
-    """A report of a run that has `right` of 10 questions right."""
+    """The files of a run that has `right` of 10 questions right, but for its page."""
     correct = [n < right for n in range(10)]
     results = [
         Result(
@@ -608,7 +608,10 @@ def stored(
     }
     summary = Summary(**(values | fields))
     (folder / name).mkdir()
-    report.write(folder / name, summary, results)
+    # What a page takes, its plots above all, takes longer than all else.
+    lines = [result.model_dump_json() for result in results]
+    (folder / name / "results.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / name / "summary.json").write_text(summary.model_dump_json(), encoding="utf-8")
     return folder / name, summary
 
 
@@ -775,7 +778,7 @@ def test_a_latency_says_when_other_programs_used_the_cpu(tmp_path: Path) -> None
     assert told in compare.text(standings)
     assert "quiet: other" not in compare.text(standings)
     assert "other programs kept 1.5 cores busy" in report.text(disturbed)
-    assert "other programs" in (noisy / "report.html").read_text(encoding="utf-8")
+    assert "noisy: other programs" in report.html(calm, [], [(disturbed, [True] * 10)])
     (warning,) = gate.doubts(disturbed, 1.2, calm)
     assert warning.startswith(told)
     assert gate.doubts(calm, 1.2, calm) == gate.doubts(disturbed, None, None) == []
