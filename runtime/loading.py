@@ -17,6 +17,7 @@ from runtime.engine import (
     EngineOptions,
     Model,
     check_gguf,
+    describe_build,
     physical_cores,
 )
 from runtime.engine.context import CACHE_BYTES, round_up_cells
@@ -53,6 +54,7 @@ def load_engines(
         EngineError: a file that llama.cpp cannot load.
     """
     gpu_layers, main_gpu = choose_device(settings.device_map)
+    log.info("llama.cpp: %s", describe_build())
     adapters: dict[Path, dict[str, Path]] = {}
     for route in routes.values():
         names = adapters.setdefault(route.model, {})

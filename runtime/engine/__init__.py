@@ -22,6 +22,9 @@ The rooms, from the bottom up: `llama` (handles, the log), `model`, `context`, `
 `runner` (carries steps out), `prefixes`; `engine`.
 """
 
+# First of all, as it sets what llama.cpp's libraries read when they are loaded.
+from runtime.engine.library import describe_build  # isort: skip
+
 from runtime.engine.context import Context
 from runtime.engine.engine import Engine
 from runtime.engine.generation import Completion, Request, Update
@@ -44,5 +47,6 @@ __all__ = [
     "Stats",
     "Update",
     "check_gguf",
+    "describe_build",
     "physical_cores",
 ]
