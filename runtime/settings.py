@@ -286,7 +286,7 @@ def show(value: Any) -> str:
 
 
 def markdown_table() -> str:
-    """The table of knobs as the README has it."""
+    """The table of knobs as docs/settings.md has it."""
     rows = ["| knob | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for knob in knobs():
         default = f"`{knob.default}`" if knob.default else "not set"

@@ -188,4 +188,4 @@ def test_the_multiplier_stretches_the_longest_answer() -> None:
 
 
 def test_the_readme_has_the_table_of_knobs() -> None:
-    assert markdown_table() in (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+    assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")
