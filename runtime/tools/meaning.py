@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import pairwise
 from math import log2
 from typing import Any
 
 import sympy as sp
 
-from runtime.tools.syntax import Call, Name, Node, Number, Operation, UnclearError
+from runtime.tools.syntax import Call, Name, Node, Number, UnclearError
 
 # Bits of a number, the power of a variable, and terms of a product written out.
 _MAX_BITS = 1000
@@ -277,7 +278,7 @@ def _product(value: Expression, decimal: bool) -> str:
         factors = [factor, *(part for part in factors if part != factor)]
     parts = [_in_product(part, decimal) for part in factors]
     text = parts[0]
-    for before, part in zip(parts, parts[1:], strict=False):
+    for before, part in pairwise(parts):
         digits = part[0].isdigit() and before[-1].isdigit()
         text += ("*" if digits or (before[-1].isalpha() and part[:2] == "ln") else "") + part
     return text

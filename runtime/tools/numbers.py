@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from math import gcd, isqrt, lcm
 
 from runtime.tools.meaning import decimal_text, meaning, show
@@ -134,15 +135,15 @@ def _sum_to(words: Words, n: Number, unit: str) -> str:
 
 def _rules(terms: list[Fraction]) -> dict[str, Fraction]:
     """Each simple rule that all terms follow, with its step."""
-    steps = [b - a for a, b in zip(terms, terms[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(terms)]
     found: dict[str, Fraction] = {}
     if len(terms) >= 3 and len(set(steps)) == 1:
         found["arithmetic"] = steps[0]
     if len(terms) >= 3 and all(terms):
-        ratios = {b / a for a, b in zip(terms, terms[1:], strict=False)}
+        ratios = {b / a for a, b in pairwise(terms)}
         if len(ratios) == 1:
             found["geometric"] = ratios.pop()
-    grown = {b - a for a, b in zip(steps, steps[1:], strict=False)}
+    grown = {b - a for a, b in pairwise(steps)}
     if len(terms) >= 4 and len(grown) == 1 and 0 not in grown:
         found["quadratic"] = grown.pop()
     triples = zip(terms, terms[1:], terms[2:], strict=False)

@@ -75,7 +75,10 @@ class Relation:
 FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "ln", "log", "exp"})
 CONSTANTS = frozenset({"pi", "e"})
 # Letters that may stand together as a product; words such as "by" and "an" may not.
-PRODUCTS = frozenset("xy yz xz xyz ab bc ac abc mn pq uv ax bx cx ay cy rt ah bh lw kx mx".split())
+PRODUCTS = frozenset(
+    ["xy", "yz", "xz", "xyz", "ab", "bc", "ac", "abc", "mn", "pq", "uv"]
+    + ["ax", "bx", "cx", "ay", "cy", "rt", "ah", "bh", "lw", "kx", "mx"]
+)
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<mixed>(?<![\d.])\d+ +\d+/\d+(?![\d.]))|(?P<number>\d+(?:\.\d+)?|\.\d+)"

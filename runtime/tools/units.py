@@ -75,9 +75,8 @@ def _units() -> dict[str, Unit]:
         for word in [name, *others.split()]:
             word = word.replace("_", " ")
             found[word] = unit
-            if word.isascii() and word.isalpha() and len(word) > 3 and not word.endswith("s"):
-                found[word + "s"] = unit
-            elif word.startswith(("square ", "cubic ")):
+            single = word.isascii() and word.isalpha() and len(word) > 3 and word[-1] != "s"
+            if single or word.startswith(("square ", "cubic ")):
                 found[word + "s"] = unit
     zeros = {"°C": "273.15", "K": "0"}
     for name, words in {
