@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from math import comb
 
 # A question, and whether an answer to it is right.
 Checked = tuple[str, Callable[[str], bool]]
 
-EACH = 8
+EACH = 9
 
 
 def all_exercises(seed: int = 1) -> list[Checked]:
     """`EACH` exercises of every kind, always the same for a seed."""
     rng = random.Random(seed)
-    return [exercise for make in _KINDS for _, exercise in zip(range(EACH), make(rng), strict=False)]
+    return [exercise for make in _KINDS for exercise in islice(make(rng), EACH)]
 
 
 def result(answer: str) -> str:
@@ -38,9 +39,9 @@ def _roots(wanted: set[Fraction], name: str = "x") -> Callable[[str], bool]:
     def right(answer: str) -> bool:
         parts = result(answer).replace(" 或 ", " or ").split(" or ")
         pairs = [part.split()[-3:] for part in parts]
-        return all(p[:2] == [name, "="] for p in pairs) and {
-            Fraction(p[2]) for p in pairs
-        } == wanted
+        return (
+            all(p[:2] == [name, "="] for p in pairs) and {Fraction(p[2]) for p in pairs} == wanted
+        )
 
     return right
 
@@ -55,8 +56,16 @@ def _s(n: int | Fraction) -> str:
 
 
 def _linear(rng: random.Random) -> Iterator[Checked]:
-    for form in ("Solve for x: {}.", "Solve {}.", "Find x if {}.", "If {}, what is x?",
-                 "解方程：{}", "若 {}，求 x", "What is the value of x if {}?", "{}"):
+    for form in (
+        "Solve for x: {}.",
+        "Solve {}.",
+        "Find x if {}.",
+        "If {}, what is x?",
+        "解方程：{}",
+        "若 {}，求 x",
+        "What is the value of x if {}?",
+        "{}",
+    ):
         a, b, c, root = _n(rng), _n(rng), _n(rng), Fraction(_n(rng), rng.randint(1, 4))
         a = a if a != c else a + 10
         d = a * root + b - c * root
@@ -64,8 +73,16 @@ def _linear(rng: random.Random) -> Iterator[Checked]:
 
 
 def _quadratic(rng: random.Random) -> Iterator[Checked]:
-    for form in ("Solve {}.", "Find the roots of {}", "解方程 {}", "Solve the quadratic equation {}",
-                 "Solve for x: ${}$", "What are the solutions of {}?", "Solve {} for x", "求解方程：{}"):
+    for form in (
+        "Solve {}.",
+        "Find the roots of {}",
+        "解方程 {}",
+        "Solve the quadratic equation {}",
+        "Solve for x: ${}$",
+        "What are the solutions of {}?",
+        "Solve {} for x",
+        "求解方程：{}",
+    ):
         p, q, a = _n(rng), _n(rng), _n(rng, 1, 4)
         b, c = -a * (p + q), a * p * q
         yield form.format(f"{a}x^2 {_s(b)}x {_s(c)} = 0"), _roots({Fraction(p), Fraction(q)})
@@ -85,8 +102,10 @@ def _irrational(rng: random.Random) -> Iterator[Checked]:
         def right(answer: str, b: int = b, c: int = c) -> bool:
             from evaluation.judges.expressions import evaluate
 
-            roots = [evaluate(part.split(" = ")[1].replace("√", "sqrt ")) [0]
-                     for part in result(answer).split(" or ")]
+            roots = [
+                evaluate(part.split(" = ")[1].replace("√", "sqrt "))[0]
+                for part in result(answer).split(" or ")
+            ]
             total, product = sum(map(complex, roots)), complex(roots[0]) * complex(roots[-1])
             if len(roots) != 2:
                 return False
@@ -98,7 +117,7 @@ def _irrational(rng: random.Random) -> Iterator[Checked]:
 def _rational(rng: random.Random) -> Iterator[Checked]:
     while True:
         a, b, root = _n(rng), _n(rng), _n(rng)
-        if a == b or root in (a, b) or a == root:
+        if a in (b, root) or b == root:
             continue
         k = _n(rng)
         # k/(x - a) = m/(x - b) at root; cross-multiplied it is linear.
@@ -136,10 +155,16 @@ def _logarithm(rng: random.Random) -> Iterator[Checked]:
 
 
 def _system(rng: random.Random) -> Iterator[Checked]:
-    forms = ("Solve the system {} and {}.", "Solve {}, {}", "解方程组：{}，{}",
-             "Solve for x and y: {}, {}", "Solve the system of equations: {}; {}",
-             r"Solve \begin{{cases}} {} \\ {} \end{{cases}}", "Find x and y if {} and {}.",
-             "Solve the simultaneous equations {} and {}")
+    forms = (
+        "Solve the system {} and {}.",
+        "Solve {}, {}",
+        "解方程组：{}，{}",
+        "Solve for x and y: {}, {}",
+        "Solve the system of equations: {}; {}",
+        r"Solve \begin{{cases}} {} \\ {} \end{{cases}}",
+        "Find x and y if {} and {}.",
+        "Solve the simultaneous equations {} and {}",
+    )
     for form in forms:
         x, y = Fraction(_n(rng), rng.randint(1, 3)), _n(rng)
         a, b, c, d = (_n(rng) for _ in range(4))
@@ -178,17 +203,21 @@ def _expand(rng: random.Random) -> Iterator[Checked]:
     for form in ("Expand {}.", "Multiply out {}.", "展开 {}", "Expand and simplify: {}") * 2:
         a, b, c, d = (_n(rng) for _ in range(4))
         text = f"({a}x {_s(b)})({c}x {_s(d)})"
-        yield form.format(text), lambda t, v=(a, b, c, d): _coefficients(t) == [
-            v[0] * v[2], v[0] * v[3] + v[1] * v[2], v[1] * v[3]
-        ]
+        yield (
+            form.format(text),
+            lambda t, v=(a, b, c, d): (
+                _coefficients(t) == [v[0] * v[2], v[0] * v[3] + v[1] * v[2], v[1] * v[3]]
+            ),
+        )
 
 
 def _power(rng: random.Random) -> Iterator[Checked]:
     while True:
         n, a = rng.randint(2, 5), _n(rng, -4, 4)
-        yield f"Expand (x {_s(a)})^{n}", lambda t, n=n, a=a: _coefficients(t) == [
-            comb(n, k) * a**k for k in range(n + 1)
-        ]
+        yield (
+            f"Expand (x {_s(a)})^{n}",
+            lambda t, n=n, a=a: _coefficients(t) == [comb(n, k) * a**k for k in range(n + 1)],
+        )
 
 
 def _coefficients(answer: str) -> list[Fraction]:
@@ -224,14 +253,23 @@ def _simplify(rng: random.Random) -> Iterator[Checked]:
             lambda t, q=q: t.endswith(f" = x - {q}."),
         )
         yield f"Simplify y^{a} * y^{b + 1}", lambda t, n=a + b + 1: t.endswith(f" = y^{n}.")
-        yield f"Simplify sqrt({a * a * 7})", lambda t, a=a: t.endswith(
-            f" = {a if a > 1 else ''}√7."
-        ) or a == 1
+        yield (
+            f"Simplify sqrt({a * a * 7})",
+            lambda t, a=a: t.endswith(f" = {a if a > 1 else ''}√7.") or a == 1,
+        )
 
 
 def _fractions(rng: random.Random) -> Iterator[Checked]:
-    for form in ("What is {}?", "Calculate {}", "计算：{}", "{} = ?", "Work out {}.", "Compute ${}$",
-                 "Evaluate: {}", "{} 等于多少？"):
+    for form in (
+        "What is {}?",
+        "Calculate {}",
+        "计算：{}",
+        "{} = ?",
+        "Work out {}.",
+        "Compute ${}$",
+        "Evaluate: {}",
+        "{} 等于多少？",
+    ):
         a, b = Fraction(_n(rng), rng.randint(2, 9)), Fraction(_n(rng, 1, 9), rng.randint(2, 9))
         sign, wanted = rng.choice([("+", a + b), ("-", a - b), ("×", a * b), ("÷", a / b)])
         yield form.format(f"({a}) {sign} ({b})"), _ends(wanted)
@@ -248,8 +286,12 @@ def _decimals(rng: random.Random) -> Iterator[Checked]:
 
 
 def _substitute(rng: random.Random) -> Iterator[Checked]:
-    for form in ("Evaluate {} for x = {}.", "Find the value of {} when x = {}.",
-                 "What is {} if x = {}?", "Calculate {} where x = {}"):
+    for form in (
+        "Evaluate {} for x = {}.",
+        "Find the value of {} when x = {}.",
+        "What is {} if x = {}?",
+        "Calculate {} where x = {}",
+    ):
         a, b, x = _n(rng), _n(rng), _n(rng)
         yield form.format(f"{a}x^2 {_s(b)}", x), _ends(a * x * x + b)
     for form in ("If f(x) = {}, what is f({})?", "Given f(x) = {}, find f({})."):
@@ -312,18 +354,28 @@ def _units(rng: random.Random) -> Iterator[Checked]:
 
 def _whole(rng: random.Random) -> Iterator[Checked]:
     k, p, q = rng.randint(2, 30), 7, 11
-    for form in ("What is the gcd of {} and {}?", "Find the greatest common factor of {} and {}.",
-                 "{}和{}的最大公约数是多少？", "gcd({}, {})"):
+    for form in (
+        "What is the gcd of {} and {}?",
+        "Find the greatest common factor of {} and {}.",
+        "{}和{}的最大公约数是多少？",
+        "gcd({}, {})",
+    ):
         yield form.format(k * p, k * q), lambda t: t.rstrip(".。").endswith(f" {k}")
-    for form in ("What is the LCM of {} and {}?", "Find the least common multiple of {} and {}.",
-                 "求{}和{}的最小公倍数", "lcm({}, {})"):
+    for form in (
+        "What is the LCM of {} and {}?",
+        "Find the least common multiple of {} and {}.",
+        "求{}和{}的最小公倍数",
+        "lcm({}, {})",
+    ):
         yield form.format(k * p, k * q), lambda t: t.rstrip(".。").endswith(f" {k * p * q}")
 
 
 def _points(rng: random.Random) -> Iterator[Checked]:
-    for form in ("What is the slope of the line through ({}, {}) and ({}, {})?",
-                 "Find the slope of the line that joins ({}, {}) and ({}, {}).",
-                 "求过点({}，{})和({}，{})的直线的斜率"):
+    for form in (
+        "What is the slope of the line through ({}, {}) and ({}, {})?",
+        "Find the slope of the line that joins ({}, {}) and ({}, {}).",
+        "求过点({}，{})和({}，{})的直线的斜率",
+    ):
         a, b, d = _n(rng), _n(rng), _n(rng)
         yield form.format(a, b, a + 3, d), _ends(Fraction(d - b, 3))
     a, b = _n(rng), _n(rng)

@@ -20,7 +20,7 @@ def exact() -> Iterator[Solver]:
 
 
 def test_generated_exercises_of_every_kind_are_all_answered_right(exact: Solver) -> None:
-    exercises = [exercise for seed in (1, 2) for exercise in all_exercises(seed)]
+    exercises = all_exercises()
     answers = exact.answers([question for question, _ in exercises])
     wrong = [
         (question, answer)
@@ -94,7 +94,7 @@ def test_what_has_no_ordinary_solution_is_said(exact: Solver, question: str, ans
         "What is the square root of 16 plus 9?",
         "What is -3 squared?",
         "Calculate 2 + 3!",
-        "What comes next: 2, 3, 5, 8, 13",  # primes, or sums?
+        "What comes next: 2, 3, 5, 8",  # 12, or 13?
         "What is 10 + 20%?",
         "What is the gcd of 1,200 and 16?",
         "How many gallons are in 5 liters?",
@@ -164,7 +164,9 @@ def test_hostile_questions_are_refused_in_no_time(exact: Solver) -> None:
     assert exact.answer("What is 1 + 1?") == "1 + 1 = 2."
 
 
-@pytest.mark.parametrize("text", ["(" * 10_000, "x^" * 500_000, "1+" * 500_000, "\\frac{" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["(" * 10_000, "x^" * 500_000, "1+" * 500_000, "\\frac{" * 100_000]
+)
 def test_long_texts_do_not_reach_the_process(text: str) -> None:
     started = time.monotonic()
     assert not may_be_exercise(f"What is {text}1?")
@@ -176,7 +178,8 @@ _MATH = st.text("0123456789xyzabe+-*/^()=<>≤.,!|√²½%$ \\{}解求计算frac
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.sampled_from(["Solve {}", "What is {}?", "Simplify {}", "Factor {}", "计算：{}", "{}"]), _MATH
+    st.sampled_from(["Solve {}", "What is {}?", "Simplify {}", "Factor {}", "计算：{}", "{}"]),
+    _MATH,
 )
 def test_no_text_makes_it_raise_or_hang(exact: Solver, form: str, text: str) -> None:
     started = time.monotonic()

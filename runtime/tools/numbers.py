@@ -144,7 +144,7 @@ def _rules(terms: list[Fraction]) -> dict[str, Fraction]:
         if len(ratios) == 1:
             found["geometric"] = ratios.pop()
     grown = {b - a for a, b in pairwise(steps)}
-    if len(terms) >= 4 and len(grown) == 1 and 0 not in grown:
+    if len(terms) >= 5 and len(grown) == 1 and 0 not in grown:
         found["quadratic"] = grown.pop()
     triples = zip(terms, terms[1:], terms[2:], strict=False)
     if len(terms) >= 5 and all(a + b == c for a, b, c in triples):

@@ -57,7 +57,7 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
         return words.sentence(words.phrase("undefined", text))
     decimal = has_decimals(node)
     shown = _value(value, decimal)
-    if shown.replace(" ", "") == text.replace(" ", ""):
+    if _bare(shown) == _bare(text):
         if not value.is_Rational:
             shown = f"≈ {approximate(value)}"
             return words.sentence(f"{text} {shown}")
@@ -67,6 +67,11 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
         if shown == text:
             raise UnclearError("nothing to compute")
     return words.sentence(f"{text} = {shown}")
+
+
+def _bare(text: str) -> str:
+    """A text without what may differ where nothing was done."""
+    return text.replace("sqrt", "√").translate(str.maketrans("", "", " ()"))
 
 
 def _simplest(value: Expression) -> Expression:
@@ -144,8 +149,9 @@ def _simplify(words: Words, node: Node, text: str) -> str:
         found = value if not value.is_Add else expanded(value)
     else:
         raise UnclearError("no rule for this")
-    if value.has(sp.log) or sp.Pow in {type(p.base) for p in found.atoms(sp.Pow)}:
-        raise UnclearError("powers of powers")
+    roots = [power for power in found.atoms(sp.Pow) if not power.exp.is_Integer]
+    if value.has(sp.log) or any(root.base.atoms(sp.Pow) & set(roots) for root in roots):
+        raise UnclearError("logarithms, or roots of roots")
     _check_same(node, found)
     return words.sentence(f"{text} = {show(found, has_decimals(node))}")
 

@@ -21,10 +21,10 @@ from runtime.tools.exercises import MAX_CHARS, vocabulary
 log = logging.getLogger(__name__)
 
 _WORKER = Path(__file__).with_name("worker.py")
-# Seconds: for importing sympy on a slow disk, and for one question, a second more than the
-# worker's own limit, which it may miss in a long computation of C's.
+# Seconds: for importing sympy on a slow disk, and for one question. The worker's own limit, of
+# computing time, is much shorter; it may miss it in a long computation of C's, or be kept waiting.
 _STARTING = 60.0
-_LONGEST = 3.0
+_LONGEST = 5.0
 # Questions written at once: fewer bytes than a pipe holds, so that nobody waits for the other.
 _AT_ONCE = 16
 _MAX_RESTARTS = 20

@@ -82,7 +82,8 @@ PRODUCTS = frozenset(
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<mixed>(?<![\d.])\d+ +\d+/\d+(?![\d.]))|(?P<number>\d+(?:\.\d+)?|\.\d+)"
-    r"|(?P<log>log_\d+)|(?P<name>[A-Za-z]+)|(?P<sign>[-+*/^()|!\[\]]))"
+    r"|(?P<log>log_\d+)|(?P<name>[A-Za-z]+)|(?P<sign>[-+*/^()|!\[\]]))",
+    re.ASCII,
 )
 
 
