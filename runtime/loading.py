@@ -25,6 +25,7 @@ from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
 from runtime.settings import Settings
+from runtime.tools import Solver, available
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,23 @@ _USUAL_PROMPT = 100
 def adapter_name(route: Route) -> str | None:
     """The name under which a route's adapter is loaded; None for the bare model."""
     return str(route.adapter) if route.adapter else None
+
+
+def load_solver(settings: Settings) -> Solver | None:
+    """What computes exercises exactly; None if that is switched off or cannot be had."""
+    if settings.algebra_tool == "off":
+        return None
+    if not available():
+        log.warning(
+            "ALGEBRA_TOOL=exact needs sympy, which is not installed, so the model answers all of"
+            " algebra: pip install 'subject-lora-serve[algebra]'"
+        )
+        return None
+    try:
+        return Solver()
+    except OSError as error:  # no processes may be started here
+        log.warning("exercises are not computed exactly: %s", error)
+        return None
 
 
 def load_engines(

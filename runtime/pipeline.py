@@ -1,4 +1,4 @@
-"""The way of a question: parse, prompt, route, complete, clean, in the order they came."""
+"""The way of a question: parse, compute or prompt, route, complete, clean, in the given order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from runtime.common.errors import SetupError
 from runtime.common.offline import guard
 from runtime.engine import Engine, Model, Request, SamplingParams, Stats
 from runtime.files.routes import Route, describe, plan_routes
-from runtime.loading import adapter_name, load_engines
+from runtime.loading import adapter_name, load_engines, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
 from runtime.settings import Settings
-from runtime.subjects import subject_of
+from runtime.subjects import ALGEBRA, subject_of
+from runtime.tools import Solver
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,13 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         log.info("routes:\n%s", describe(routes))
         if any(settings.rag_enabled_subjects.values()):
             log.warning("RAG_ENABLED_SUBJECTS is set, but retrieval is not built yet: not used")
+        solver = load_solver(settings)
+        if solver is not None:
+            stack.callback(solver.close)
         engines = load_engines(settings, routes, progress)
         for engine in engines.values():
             stack.callback(engine.close)
-        pipeline = Pipeline(settings, routes, engines)
+        pipeline = Pipeline(settings, routes, engines, solver)
         pipeline.closing(stack.pop_all().close)
         return pipeline
 
@@ -81,12 +85,17 @@ class Pipeline:
     """
 
     def __init__(
-        self, settings: Settings, routes: dict[str, Route], engines: dict[Path, Engine]
+        self,
+        settings: Settings,
+        routes: dict[str, Route],
+        engines: dict[Path, Engine],
+        solver: Solver | None = None,
     ) -> None:
         self.settings = settings
         self.routes = routes
         self.engines = engines
         self.answer_seconds: list[float] = []
+        self._solver = solver
         self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
@@ -168,6 +177,7 @@ class Pipeline:
         """
         parsed = parse(questions)
         with self._exclusive():
+            computed = self._computed(parsed)
             requests: dict[Path, list[tuple[int, Request]]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
@@ -175,6 +185,9 @@ class Pipeline:
                     continue
                 if question.warning:
                     log.warning("question %s: %s", _name(index, question), question.warning)
+                if (text := computed.get(index)) is not None:
+                    yield Answer(index, question.id, text)
+                    continue
                 subject = subject_of(question.subject)
                 try:
                     request = self._request(index, question, subject)
@@ -194,6 +207,23 @@ class Pipeline:
                         thinking = self._frames[subject_of(question.subject)].opens_thinking
                         text = clean(completion.text, question.text, cut, thinking)
                         yield Answer(index, question.id, text)
+
+    def _computed(self, questions: list[Question]) -> dict[int, str]:
+        """Answers that need no model, by the question's index."""
+        if self._solver is None:
+            return {}
+        exercises = [
+            index
+            for index, question in enumerate(questions)
+            if not question.problem and subject_of(question.subject) == ALGEBRA
+        ]
+        try:
+            answers = self._solver.answers([questions[index].text for index in exercises])
+        except Exception:  # the model answers them instead
+            log.warning("exercises could not be computed exactly", exc_info=True)
+            return {}
+        found = zip(exercises, answers, strict=True)
+        return {index: answer for index, answer in found if answer is not None}
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

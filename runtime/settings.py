@@ -198,6 +198,14 @@ class Settings(BaseSettings):
         max_length=1000,
     )
 
+    # Tools
+    algebra_tool: Literal["off", "exact"] = _knob(
+        "exact",
+        "off or exact",
+        "`exact` computes exercises in algebra that it surely understands (with sympy), and"
+        " leaves all others to the model.",
+    )
+
     # The rest
     offline_guard: Literal["on", "process", "off"] = _knob(
         "on",
