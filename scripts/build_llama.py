@@ -133,7 +133,7 @@ def build(version: str, toolchain: Toolchain) -> Path:
     command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--wheel-dir"]
     command += [str(partial), f"{PACKAGE}=={version}"]
     if toolchain.lean:
-        command += ["--config-settings=build.targets=llama"]
+        command += ["--config-settings=build.targets=llama;llama-common"]
     FOLDER.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command,

@@ -78,7 +78,7 @@ class Toolchain:
     name: str
     environment: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
-    lean: bool = True  # build nothing but llama.cpp's own library and what it needs
+    lean: bool = True  # build nothing but the libraries that llama.cpp installs
     keep: bool = True
     advice: str = ""  # what a better one would bring, and how to get it
 
