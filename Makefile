@@ -22,7 +22,7 @@ run: $(VENV)/.ready
 		--input data/sample_questions.jsonl --output answers.jsonl --resume
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 check: $(VENV)/.ready-test
 	$(BIN)/ruff check .

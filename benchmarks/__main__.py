@@ -12,7 +12,10 @@ from benchmarks.throughput import Options, measure, picture, report
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
-    parser.add_argument("--questions", type=int, default=128, help="how many (default: 128)")
+    parser.add_argument(
+        "--questions", type=Path, nargs="+", default=[], help="JSON Lines (default: the samples)"
+    )
+    parser.add_argument("--count", type=int, default=128, help="of questions (default: 128)")
     parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
     parser.add_argument("--new-tokens", type=int, default=64, help="longest answer (default: 64)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
@@ -21,7 +24,8 @@ def main() -> int:
     rounds = measure(
         Options(
             model=arguments.model,
-            questions=arguments.questions,
+            files=arguments.questions,
+            questions=arguments.count,
             slots=arguments.slots,
             new_tokens=arguments.new_tokens,
             rounds=arguments.rounds,

@@ -8,7 +8,7 @@ Each contender is a folder with llama.cpp's libraries, and environment variables
 before they are loaded. It runs in a process of its own, and the order turns from round to round.
 
 What is measured are single calls: prefill of 256 tokens, and decode steps of 1, 16 and 32
-sequences, each for `--seconds`, in tokens per second. `--busy N` measures it again with another
+sequences, `--calls` of each, in tokens per second. `--busy N` measures it again with another
 process that computes all the time at niceness N, `--pair` with two contenders of the same
 kind side by side, whose tokens are counted together. Of the rounds the medians are shown.
 """
@@ -21,7 +21,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,8 +29,8 @@ from pathlib import Path
 PREFILL_TOKENS = 256
 DECODES = [1, 16, 32]
 WORK = ["prefill", *(f"decode {n}" for n in DECODES)]
-# Calls before anything is counted: threads start, weights are read.
-WARM_UP = 2
+# Where in the context sequences are decoded.
+DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("contenders", nargs="*", type=contender, metavar="NAME=FOLDER[,VAR=VALUE]")
     parser.add_argument("--model", type=Path, help="a GGUF file (default: the demo model)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--seconds", type=float, default=2, help="for each figure (default: 2)")
+    parser.add_argument("--calls", type=int, default=20, help="for each figure (default: 20)")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: one per core)")
     parser.add_argument("--busy", type=int, metavar="NICENESS", help="beside a busy process too")
     parser.add_argument("--pair", action="store_true", help="two side by side too")
@@ -79,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         model = demo.ensure(PROJECT_DIR / "models")
     if options.work:
-        work(model, options.seconds, options.threads)
+        work(model, options.calls, options.threads)
         return 0
     situations = [] if options.no_idle else ["idle"]
     situations += ["busy"] if options.busy is not None else []
     situations += ["pair"] if options.pair else []
     contenders = options.contenders or [Contender("installed")]
-    command = ["--model", str(model), "--seconds", str(options.seconds)]
+    command = ["--model", str(model), "--calls", str(options.calls)]
     command += ["--threads", str(options.threads)]
     speeds: dict[tuple[str, str], list[list[float]]] = {}
     for number in range(options.rounds):
@@ -152,53 +151,22 @@ def busy_process(niceness: int | None) -> Iterator[None]:
         process.wait()
 
 
-def work(path: Path, seconds: float, threads: int) -> None:
+def work(path: Path, calls: int, threads: int) -> None:
     """In a process of its own: one line when ready, then one for each line of stdin."""
-    import numpy as np
+    from runtime.engine import Model, physical_cores
+    from runtime.engine.speeds import SingleCalls
 
-    from runtime.engine import Context, Model
-    from runtime.engine.batch import Batch
-    from runtime.engine.llama import physical_cores
-
-    with_vocab = Model(path)
-    context = Context(with_vocab, max(DECODES), 0, PREFILL_TOKENS, threads or physical_cores())
-    batch = Batch(context.max_tokens)
-
-    def call(slots: int, first: int, length: int) -> None:
-        """The next `length` tokens of so many sequences, from position `first` on."""
-        position = np.tile(np.arange(first, first + length), slots)
-        token = (position + 1) * 7919 % (with_vocab.n_vocab // 2) + 100
-        output = (position == first + length - 1).astype(int)
-        batch.fill(token, position, np.repeat(np.arange(slots), length), output)
-        context.decode(batch, slots)
-
-    def prefill(_: int) -> int:
-        context.clear_all()
-        call(1, 0, PREFILL_TOKENS)
-        return PREFILL_TOKENS
-
-    def decode(slots: int, step: int) -> int:
-        position = step % PREFILL_TOKENS
-        if position == 0:
-            context.clear_all()
-        call(slots, position, 1)
-        return slots
-
-    def speed(calls: Iterator[int]) -> float:
-        for _ in range(WARM_UP):
-            next(calls)
-        started, tokens = time.perf_counter(), 0
-        while time.perf_counter() < started + seconds:
-            tokens += next(calls)
-        return tokens / (time.perf_counter() - started)
-
-    steps = range(10**9)
-    kinds = [(prefill(step) for step in steps)]
-    kinds += [(decode(n, step) for step in steps) for n in DECODES]
-    print(0, flush=True)
-    for calls in kinds:
+    threads = threads or physical_cores()
+    # The mean, as what a busy neighbour costs comes in bursts.
+    with SingleCalls(
+        Model(path), max(DECODES), PREFILL_TOKENS, threads, average=statistics.mean
+    ) as single:
+        print(0, flush=True)
         sys.stdin.readline()
-        print(speed(calls), flush=True)
+        print(single.prefill(1, PREFILL_TOKENS, repeats=max(3, calls // 3)), flush=True)
+        for n in DECODES:
+            sys.stdin.readline()
+            print(single.decode(n, DEPTH, repeats=calls), flush=True)
 
 
 def report(speeds: dict[tuple[str, str], list[list[float]]]) -> str:

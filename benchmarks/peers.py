@@ -43,7 +43,6 @@ from runtime.questions import parse
 from runtime.settings import PROJECT_DIR, Settings, knobs
 from runtime.subjects import subject_of
 
-REAL_QUESTIONS = PROJECT_DIR.parent / "shared" / "data" / "questions"
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 ADAPTERS = ("one", "two", "three", "four")
 
@@ -229,7 +228,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise SetupError(f"{model}: no such file; python -m benchmarks.shapes makes one")
     slots = arguments.slots or (16 if small else 32)
     new_tokens = arguments.new_tokens or (64 if small else 32)
-    files = arguments.questions or sorted(REAL_QUESTIONS.glob("*.dev.jsonl")) or [SAMPLE_QUESTIONS]
+    files = arguments.questions or [SAMPLE_QUESTIONS]
     questions = read_questions(files, arguments.count, 128 if small else 32)
     prompts = make_prompts(model, questions, arguments.max_input_tokens)
     work = Work(

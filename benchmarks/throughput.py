@@ -14,25 +14,23 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
-import numpy as np
 from tqdm import tqdm
 
 from runtime import Pipeline, Settings, loadPipeline
-from runtime.engine import Context, Model
-from runtime.engine.batch import Batch
+from runtime.engine import Model
 from runtime.engine.llama import physical_cores
+from runtime.engine.speeds import SingleCalls
 from runtime.prompts import INSTRUCTIONS
 from runtime.settings import PROJECT_DIR
 from runtime.subjects import subject_of
 
-REAL_QUESTIONS = PROJECT_DIR.parent / "shared" / "data" / "questions"
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 # Prefill calls tried for the ceiling: (sequences, tokens each).
 PREFILL_SHAPES = [(1, 128), (1, 256), (1, 512), (8, 32), (8, 64)]
@@ -42,6 +40,7 @@ MAX_INPUT_TOKENS = 512
 @dataclass(frozen=True)
 class Options:
     model: str
+    files: list[Path]
     questions: int
     slots: int
     new_tokens: int
@@ -68,9 +67,9 @@ class Round:
         return self.ceiling / self.pipeline
 
 
-def load_questions(n: int) -> list[dict[str, Any]]:
-    """The first questions of each subject in turn; those that ship with the project if need be."""
-    files = sorted(REAL_QUESTIONS.glob("*.dev.jsonl")) or [SAMPLE_QUESTIONS]
+def load_questions(n: int, files: Sequence[Path] = ()) -> list[dict[str, Any]]:
+    """The first questions of each file in turn; by default those that ship with the project."""
+    files = files or [SAMPLE_QUESTIONS]
     by_file = [[json.loads(line) for line in path.open(encoding="utf-8")] for path in files]
     mixed = [q for q in chain.from_iterable(zip_longest(*by_file)) if q and q["question"].strip()]
     return mixed[:n]
@@ -78,7 +77,7 @@ def load_questions(n: int) -> list[dict[str, Any]]:
 
 def measure(options: Options) -> list[Round]:
     """Run the rounds."""
-    questions = load_questions(options.questions)
+    questions = load_questions(options.questions, options.files)
     settings = Settings.load(
         model_name=options.model,
         batch_size=options.slots,
@@ -87,6 +86,7 @@ def measure(options: Options) -> list[Round]:
         temperature=0,
         max_input_tokens=MAX_INPUT_TOKENS,
         device_map="cpu",
+        algebra_tool="off",  # every question is the model's
     )
     with loadPipeline(settings) as pipeline:
         path, engine = next(iter(pipeline.engines.items()))
@@ -171,51 +171,16 @@ class Ceiling:
 
     def __init__(self, model: Model, slots: int, cells: int) -> None:
         self._slots = slots
-        self._vocab = model.n_vocab
         streams = max(slots, max(n for n, _ in PREFILL_SHAPES))
-        self._context = Context(model, streams, 0, cells, physical_cores())
-        self._batch = Batch(self._context.max_tokens)
+        self._calls = SingleCalls(model, streams, cells, physical_cores())
 
-    def speeds(self, prefix: int, depth: int, repeats: int = 7) -> tuple[float, float]:
+    def speeds(self, prefix: int, depth: int) -> tuple[float, float]:
         """(prefill after `prefix` cached tokens, decode at `depth`): medians, best shape."""
-        prefill = max(
-            n * length / statistics.median(self._prefill(n, length, prefix) for _ in range(repeats))
-            for n, length in PREFILL_SHAPES
-        )
-        steps = 2 * repeats
-        self._cache(self._slots, depth - repeats)
-        decode = self._slots / statistics.median(
-            self._call(
-                np.full(self._slots, depth - repeats + step), np.arange(self._slots), self._slots
-            )
-            for step in range(steps)
-        )
-        return prefill, decode
+        prefill = max(self._calls.prefill(n, length, prefix, 7) for n, length in PREFILL_SHAPES)
+        return prefill, self._calls.decode(self._slots, depth, 14)
 
     def close(self) -> None:
-        self._context.close()
-
-    def _cache(self, n: int, length: int) -> None:
-        self._context.clear_all()
-        for slot in range(n):
-            for first in range(0, length, self._batch.capacity):
-                piece = np.arange(first, min(length, first + self._batch.capacity))
-                self._call(piece, np.full(len(piece), slot), 0)
-
-    def _prefill(self, n: int, length: int, prefix: int) -> float:
-        self._cache(n, prefix)
-        position = np.tile(np.arange(prefix, prefix + length), n)
-        return self._call(position, np.repeat(np.arange(n), length), 0)
-
-    def _call(self, position: np.ndarray, slot: np.ndarray, n_outputs: int) -> float:
-        token = np.arange(len(position)) * 7919 % (self._vocab // 2) + 100
-        output = np.full(len(position), int(n_outputs > 0))
-        if not n_outputs:  # a prefill wants the last logits of each sequence
-            output[np.append(np.diff(slot) != 0, True)] = 1
-        self._batch.fill(token, position, slot, output)
-        started = time.perf_counter()
-        self._context.decode(self._batch, int(output.sum()))
-        return time.perf_counter() - started
+        self._calls.close()
 
 
 def report(rounds: list[Round]) -> str:

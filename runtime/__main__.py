@@ -29,7 +29,14 @@ from runtime.questions import Question, parse, read_file
 from runtime.settings import Settings, knobs, show
 
 # Settings that do not change what an answer says: a stopped run may go on with others.
-_IRRELEVANT = {"batch_size", "num_threads", "device_map", "flash_attention", "offline_guard"}
+_IRRELEVANT = {
+    "batch_size",
+    "device_map",
+    "flash_attention",
+    "num_threads",
+    "offline_guard",
+    "prefill_tokens",
+}
 
 # Answered when no file is given.
 BUILT_IN = [

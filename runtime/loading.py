@@ -24,6 +24,7 @@ from runtime.engine.context import CACHE_BYTES, round_up_cells
 from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
+from runtime.files.tuning import tuned
 from runtime.settings import Settings
 from runtime.tools import Solver, available
 
@@ -124,6 +125,7 @@ def choose_device(device_map: str) -> tuple[int, int | None]:
 
 def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
     """How a model's engine runs; `free` bytes are there for its cache, None if llama.cpp knows."""
+    settings = tuned(settings, model.path)
     cells = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
     if cells > model.n_ctx_train:
         raise SetupError(
@@ -154,6 +156,7 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
         flash_attention=settings.flash_attention,
         cache_type=settings.kv_cache_type,
         cache_bytes=int(wanted),
+        call_tokens=settings.prefill_tokens,
         usual_cells=_USUAL_PROMPT + settings.longest_answer + PADDING_CELLS,
     )
 

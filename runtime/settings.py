@@ -96,6 +96,9 @@ class Settings(BaseSettings):
         ge=0,
         le=512,
     )
+    prefill_tokens: int = _knob(
+        512, "16 to 8192", "Most prompt tokens of a llama.cpp call.", ge=16, le=8192
+    )
     flash_attention: Literal["auto", "on", "off"] = _knob(
         "auto", "auto, on or off", "llama.cpp's flash attention."
     )

@@ -132,8 +132,8 @@ def build(version: str, toolchain: Toolchain) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--wheel-dir"]
     command += [str(partial), f"{PACKAGE}=={version}"]
-    if toolchain.lean:
-        command += ["--config-settings=build.targets=llama;llama-common"]
+    # Stripped libraries do not say which compiler made them.
+    command += ["--config-settings=install.strip=false"]
     FOLDER.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command,

@@ -33,8 +33,10 @@ OPENMP_WHEEL = "intel-openmp==2026.2.0"
 
 OLDEST_CLANG = 16
 NEWEST_CLANG = 30
-# libmtmd (pictures, sound) is not used here and takes a third of the time.
-LEAN = "-DLLAVA_BUILD=OFF"
+# libmtmd (pictures, sound) and what llama.cpp's programs share are not used here, and take half
+# of the time.
+LIBRARY_ONLY = Path(__file__).resolve().with_name("llama_library_only.cmake")
+LEAN = f"-DLLAVA_BUILD=OFF {shlex.quote(f'-DCMAKE_PROJECT_llama.cpp_INCLUDE={LIBRARY_ONLY}')}"
 
 PROBE = """
 #include <cstdio>
@@ -78,7 +80,6 @@ class Toolchain:
     name: str
     environment: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
-    lean: bool = True  # build nothing but the libraries that llama.cpp installs
     keep: bool = True
     advice: str = ""  # what a better one would bring, and how to get it
 
@@ -120,7 +121,7 @@ def find(kind: str, machine: Machine, folder: Path) -> Toolchain:
         name = (
             "the compiler that CMAKE_ARGS, CC or CXX name" if kind == YOURS else kind + " compiler"
         )
-        return Toolchain(name, lean=False, keep=False)
+        return Toolchain(name, keep=False)
     if kind == CUDA:
         return cuda(machine)
     if kind in (ZIG, ZIG_POOL):
@@ -188,7 +189,7 @@ def zig(folder: Path, openmp: bool) -> Toolchain:
     wheels = folder / "wheels"
     programs = {name: folder / f"zig-{name}" for name in ("cc", "c++", "ar", "ranlib")}
     arguments = [
-        LEAN,
+        *shlex.split(LEAN),
         f"-DCMAKE_AR={programs['ar']}",
         f"-DCMAKE_RANLIB={programs['ranlib']}",
     ]

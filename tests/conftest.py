@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# With a worker for each core (pytest -n), threads in each would only wait for one another. Must
+# be set before an OpenMP runtime is loaded; processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine, EngineOptions

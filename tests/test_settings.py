@@ -187,5 +187,5 @@ def test_the_multiplier_stretches_the_longest_answer() -> None:
     assert Settings.load(max_new_tokens=10, max_tokens_multiplier=1.25).longest_answer == 13
 
 
-def test_the_readme_has_the_table_of_knobs() -> None:
+def test_the_docs_have_the_table_of_knobs() -> None:
     assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")

@@ -32,6 +32,7 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
         min_new_tokens=work.new_tokens,
         temperature=0.0,
         device_map="cpu",
+        algebra_tool="off",
         **routes,
     )
     pipeline = loadPipeline(settings)

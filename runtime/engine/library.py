@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = {
     # A thread that waits for another one gives its core away after so many turns (libgomp).
     "GOMP_SPINCOUNT": "1000",
+    # So does one of LLVM's runtime: spinning longer gains nothing on an idle machine, and beside
+    # other processes it takes the core from the thread that is waited for.
+    "KMP_BLOCKTIME": "20us",
     # Another library's copy of LLVM's runtime in this process is no reason to abort: each
     # library calls the copy that it was linked with (libomp, libiomp5).
     "KMP_DUPLICATE_LIB_OK": "TRUE",

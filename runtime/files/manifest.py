@@ -114,6 +114,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_identity(path: Path) -> str:
+    """What tells a file from all others, its earlier states included.
+
+    That is the SHA-256 where a manifest has one (it has been checked by then), else path, size
+    and time of change: reading a gigabyte takes longer than what this is asked for.
+    """
+    entry = Manifest.load(path.parent).find(path.name)
+    if entry:
+        return entry.sha256
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
 def problem_with(folder: Path, entry: Entry) -> str:
     """What is wrong with the file of an entry, or ""."""
     path = folder / entry.path

@@ -17,7 +17,7 @@ import llama_cpp
 
 from runtime.common.atomic import replacing
 from runtime.engine.probe import crash_reason
-from runtime.files.manifest import Manifest
+from runtime.files.manifest import file_identity
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +53,6 @@ class Trials:
 
 
 def _identity(paths: Sequence[Path]) -> str:
-    """A hash of what tells these files from all others.
-
-    That is the SHA-256 where a manifest has one (it has been checked by then), else path,
-    size and time of change: reading a gigabyte again would cost more than the trial.
-    """
-    parts = [llama_cpp.__version__]
-    for path in paths:
-        entry = Manifest.load(path.parent).find(path.name)
-        status = path.stat()
-        parts.append(
-            entry.sha256 if entry else f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-        )
+    """A hash of the files and of the llama.cpp that tries them."""
+    parts = [llama_cpp.__version__, *map(file_identity, paths)]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()

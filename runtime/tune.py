@@ -1,0 +1,164 @@
+"""`python -m runtime.tune`: find what makes the model of MODEL_NAME fastest here.
+
+MODEL_NAME=demo python -m runtime.tune           # a minute or two
+MODEL_NAME=demo python -m runtime.tune --show    # only what was found before
+
+Times single llama.cpp calls: threads, tokens of a prefill call, slots, type of the KV cache.
+What is found goes into MODELS_DIR/tuning.json, which loading a pipeline reads; a knob that is
+set in the environment stays as it is. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from runtime.common import command
+from runtime.engine import Model, physical_cores
+from runtime.engine.context import CACHE_BYTES
+from runtime.engine.speeds import SingleCalls
+from runtime.files.routes import plan_routes
+from runtime.files.tuning import keep, tuned
+from runtime.loading import choose_device
+from runtime.settings import Settings
+
+CALL_TOKENS = (64, 128, 256, 512)
+SLOTS = (4, 8, 16, 24, 32, 48, 64, 96, 128)
+# What is this near to the fastest is taken if it needs less.
+NEAR = 0.97
+# A KV cache of less precision must be at least so much faster.
+WORTH = 1.05
+# The share of free memory that a KV cache on trial may take.
+MEMORY = 0.5
+# A usual question: where in the context its answer is decoded.
+DEPTH = 100
+# A slot for that, as llama.cpp rounds it.
+CELLS = 256
+# Sequences for comparing numbers of threads.
+A_FEW = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    description, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.tune",
+        description=description,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--show", action="store_true", help="measure nothing")
+    return command.run(_tune_all, parser.parse_args(arguments), "stopped; nothing was noted")
+
+
+def _tune_all(options: argparse.Namespace) -> int:
+    settings = Settings.load()
+    for path in sorted({route.model for route in plan_routes(settings).values()}):
+        if not options.show:
+            knobs, measured = tune(path, settings)
+            print(report(path, measured))
+            print(f"noted in {keep(settings.models_dir, path, knobs, measured)}")
+        served = tuned(settings, path)
+        print(
+            f"{path.name} is served with BATCH_SIZE={served.batch_size}"
+            f" NUM_THREADS={served.num_threads} PREFILL_TOKENS={served.prefill_tokens}"
+            f" KV_CACHE_TYPE={served.kv_cache_type}"
+        )
+    return 0
+
+
+def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure a model; (knobs, what was measured in tokens per second).
+
+    Raises:
+        EngineError: llama.cpp cannot load the file, or a call failed.
+    """
+    gpu_layers, main_gpu = choose_device(settings.device_map)
+    model = Model(path, gpu_layers, main_gpu)
+    bar = tqdm(total=2 + len(CALL_TOKENS) + len(SLOTS), desc=path.name, disable=None)
+    try:
+
+        def calls(slots: int, threads: int, cache: Any = "f16") -> SingleCalls:
+            return SingleCalls(model, slots, CELLS, threads, max(CALL_TOKENS), cache)
+
+        def speed_of_threads(n: int) -> float:
+            """Of a usual question with an answer as long, other things equal."""
+            bar.update()
+            with calls(A_FEW, n) as these:
+                return 2 / (1 / these.prefill(1, max(CALL_TOKENS) // 2, repeats=2) + 1 / these.decode(A_FEW, DEPTH))
+
+        cores = [physical_cores(), psutil.cpu_count() or 1]
+        threads, by_threads = _choose(sorted(set(cores)), speed_of_threads)
+
+        with SingleCalls(model, 1, max(CALL_TOKENS), threads, max(CALL_TOKENS)) as one:
+
+            def speed_of_call(length: int) -> float:
+                bar.update()
+                return one.prefill(1, length, repeats=2)
+
+            call_tokens, by_call = _choose(CALL_TOKENS, speed_of_call)
+
+        def speed_of_slots(n: int, cache: Any = "f16") -> float:
+            bar.update()
+            with calls(n, threads, cache) as these:
+                return these.decode(n, DEPTH)
+
+        slots, by_slots = _choose(_affordable(model), speed_of_slots, stop_when_worse=True)
+        eight_bits = speed_of_slots(slots, "q8_0")
+    finally:
+        bar.close()
+        model.close()
+    cache = "q8_0" if eight_bits >= WORTH * by_slots[slots] else "f16"
+    knobs = {
+        "num_threads": threads,
+        "prefill_tokens": call_tokens,
+        "batch_size": slots,
+        "kv_cache_type": cache,
+    }
+    measured = {
+        "num_threads": by_threads,
+        "prefill_tokens": by_call,
+        "batch_size": by_slots,
+        "kv_cache_type": {"f16": by_slots[slots], "q8_0": round(eight_bits, 1)},
+    }
+    return knobs, measured
+
+
+def _affordable(model: Model) -> list[int]:
+    """The numbers of slots whose KV cache does not crowd this machine; at least the first."""
+    slot_bytes = model.cell_values * CACHE_BYTES["f16"] * CELLS
+    most = MEMORY * psutil.virtual_memory().available / slot_bytes
+    return [n for n in SLOTS if n <= most] or [SLOTS[0]]
+
+
+def _choose(
+    values: Iterable[int], speed: Callable[[int], float], stop_when_worse: bool = False
+) -> tuple[int, dict[int, float]]:
+    """The smallest value that is near the fastest, and all speeds that were measured."""
+    speeds: dict[int, float] = {}
+    for value in values:
+        best = max(speeds.values(), default=0.0)
+        speeds[value] = round(speed(value), 1)
+        if stop_when_worse and speeds[value] < NEAR * best:
+            break
+    best = max(speeds.values())
+    return min(value for value in speeds if speeds[value] >= NEAR * best), speeds
+
+
+def report(path: Path, measured: dict[str, Any]) -> str:
+    """What was measured, a line for each knob."""
+    lines = [f"{path.name}, tokens per second:"]
+    for name, speeds in measured.items():
+        found = ", ".join(f"{value}: {speed:.0f}" for value, speed in speeds.items())
+        lines.append(f"  {name.upper():<15} {found}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""`python -m runtime.tune`, and how what it finds is served."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from runtime import loadPipeline, tune
+from runtime.files import tuning
+from runtime.settings import Settings
+from tests.conftest import small_settings
+
+FOUND = {"batch_size": 5, "num_threads": 1, "prefill_tokens": 64, "kv_cache_type": "q8_0"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "some.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def served(folder: Path, model: Path, **knobs: object) -> dict[str, object]:
+    settings = tuning.tuned(Settings.load(models_dir=folder, **knobs), model)
+    return {name: getattr(settings, name) for name in tuning.TUNED}
+
+
+def test_what_was_found_for_a_file_is_used_for_it(model: Path) -> None:
+    tuning.keep(model.parent, model, FOUND, {})
+    assert served(model.parent, model) == FOUND
+
+
+def test_a_knob_that_the_user_set_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning.keep(model.parent, model, FOUND, {})
+    monkeypatch.setenv("NUM_THREADS", "3")
+    assert served(model.parent, model, batch_size=48) == FOUND | {
+        "batch_size": 48,
+        "num_threads": 3,
+    }
+
+
+def test_another_file_or_machine_is_served_with_the_defaults(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = served(model.parent, model)
+    tuning.keep(model.parent, model, FOUND, {})
+    other = model.with_name("other.gguf")
+    other.write_bytes(b"GGUF")
+    assert served(model.parent, other) == defaults
+    monkeypatch.setattr(tuning, "machine", lambda: "another")
+    assert served(model.parent, model) == defaults
+
+
+def test_two_models_are_noted_beside_each_other(model: Path) -> None:
+    other = model.with_name("other.gguf")
+    other.write_bytes(b"GGUF")
+    tuning.keep(model.parent, model, FOUND, {})
+    tuning.keep(model.parent, other, {"batch_size": 7}, {})
+    assert served(model.parent, model)["batch_size"] == 5
+    assert served(model.parent, other)["batch_size"] == 7
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"x": 1}'])
+def test_a_damaged_note_is_not_used_and_said(
+    model: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model.parent / tuning.FILE_NAME).write_text(content)
+    with caplog.at_level(logging.WARNING):
+        assert served(model.parent, model)["batch_size"] == 48
+    assert content == '{"x": 1}' or tuning.FILE_NAME in caplog.text
+
+
+def test_a_value_that_is_not_allowed_is_not_used_and_said(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning.keep(model.parent, model, {"batch_size": -1}, {})
+    assert served(model.parent, model)["batch_size"] == 48
+    assert "runtime.tune again" in caplog.text
+
+
+def test_the_least_that_is_near_the_fastest_is_chosen() -> None:
+    speeds = {1: 10.0, 2: 50.0, 4: 99.0, 8: 100.0, 16: 80.0, 32: 300.0}
+    assert tune._choose(speeds, speeds.__getitem__)[0] == 32
+    chosen, measured = tune._choose(speeds, speeds.__getitem__, stop_when_worse=True)
+    assert chosen == 4
+    assert 32 not in measured
+
+
+def test_the_demo_is_tuned_and_then_served_so(
+    demo_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / demo_model.name).symlink_to(demo_model)
+    monkeypatch.setenv("MODEL_NAME", str(tmp_path / demo_model.name))
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    monkeypatch.setattr(tune, "SLOTS", (2, 4))
+    monkeypatch.setattr(tune, "CALL_TOKENS", (16, 32))
+    assert tune.main([]) == 0
+    shown = capsys.readouterr().out
+    assert "PREFILL_TOKENS  16: " in shown
+    (entry,) = json.loads((tmp_path / tuning.FILE_NAME).read_text()).values()
+    assert set(entry["knobs"]) == set(tuning.TUNED)
+    assert entry["knobs"]["batch_size"] in (2, 4)
+
+    settings = small_settings(models_dir=tmp_path, model_name=str(tmp_path / demo_model.name))
+    free = Settings.load(**settings.model_dump(exclude=set(tuning.TUNED)))
+    with loadPipeline(free) as pipeline:
+        (engine,) = pipeline.engines.values()
+        assert engine.options.slots == entry["knobs"]["batch_size"]
+        assert engine.options.call_tokens == entry["knobs"]["prefill_tokens"]
