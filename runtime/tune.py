@@ -91,7 +91,8 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
             """Of a usual question with an answer as long, other things equal."""
             bar.update()
             with calls(A_FEW, n) as these:
-                return 2 / (1 / these.prefill(1, max(CALL_TOKENS) // 2, repeats=2) + 1 / these.decode(A_FEW, DEPTH))
+                prefill = these.prefill(1, max(CALL_TOKENS) // 2, repeats=2)
+                return 2 / (1 / prefill + 1 / these.decode(A_FEW, DEPTH))
 
         cores = [physical_cores(), psutil.cpu_count() or 1]
         threads, by_threads = _choose(sorted(set(cores)), speed_of_threads)
