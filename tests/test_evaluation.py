@@ -778,7 +778,9 @@ def test_a_latency_says_when_other_programs_used_the_cpu(tmp_path: Path) -> None
     assert told in compare.text(standings)
     assert "quiet: other" not in compare.text(standings)
     assert "other programs kept 1.5 cores busy" in report.text(disturbed)
-    assert "noisy: other programs" in report.html(calm, [], [(disturbed, [True] * 10)])
+    lines = (quiet / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    results = [Result.model_validate_json(line) for line in lines]
+    assert "noisy: other programs" in report.html(calm, results, [(disturbed, [True] * 10)])
     (warning,) = gate.doubts(disturbed, 1.2, calm)
     assert warning.startswith(told)
     assert gate.doubts(calm, 1.2, calm) == gate.doubts(disturbed, None, None) == []
