@@ -97,11 +97,12 @@ def serve(load: Callable[[Work], tuple[Answer, dict[str, str]]]) -> None:
     loaded = time.perf_counter()
     texts, new_tokens = answer()
     done = time.perf_counter()
-    outcome = Outcome(loaded - started, done - loaded, new_tokens, _peak(), texts, build)
+    outcome = Outcome(loaded - started, done - loaded, new_tokens, peak_bytes(), texts, build)
     target.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
+    """The largest resident memory that this process has had, mapped files included."""
     # ru_maxrss begins with what the parent had, Linux's own figure does not.
     status = Path("/proc/self/status")
     if status.exists():

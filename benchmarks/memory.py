@@ -1,0 +1,146 @@
+"""`python -m benchmarks.memory`: loading and memory at the default knobs, against `Llama()`.
+
+    python -m benchmarks.memory --model models/Qwen3-1.7B-Q4_K_M.gguf
+
+Each line is a process of its own: `Llama()` with room for one of the longest questions, rounds
+alternating with `loadPipeline()` (in which the prefixes of all subjects are decoded); then
+`--short` questions of under 100 tokens, and `--long` questions of MAX_INPUT_TOKENS. Memory is
+the largest resident size of the process, the mapped model file included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from benchmarks.contenders.work import peak_bytes
+from benchmarks.throughput import load_questions
+from runtime import Pipeline, Settings, loadPipeline
+from runtime.files.routes import plan_routes
+
+GIB = 2**30
+# In characters: well under 100 tokens, and more than MAX_INPUT_TOKENS, which cuts them.
+SHORT = 250
+LONG = 12_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
+    parser.add_argument("--questions", type=Path, nargs="+", default=[], help="JSON Lines")
+    parser.add_argument("--short", type=int, default=500, help="default: 500")
+    parser.add_argument("--long", type=int, default=48, help="default: 48")
+    parser.add_argument("--new-tokens", type=int, default=8, help="longest answer (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="of loading (default: 3)")
+    parser.add_argument("--only", choices=["llama", "load", "short", "long"])
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.inside:
+        print(json.dumps(_inside(options)))
+        return 0
+    for name in ["load", "short", "long"] if options.only is None else [options.only]:
+        if name == "load":
+            _report_loading(options)
+            continue
+        told = _run(options, name)
+        print(
+            f"{name}: {told['answered']} of {told['asked']} questions answered in"
+            f" {told['seconds']:.0f} s, {told['peak'] / GIB:.2f} GiB"
+            f" (the file and {(told['peak'] - told['file']) / GIB:.2f} GiB);"
+            f" {told['layouts']} layouts of the cache"
+        )
+    return 0
+
+
+def _report_loading(options: argparse.Namespace) -> None:
+    told: dict[str, list[dict[str, Any]]] = {"llama": [], "load": []}
+    for _ in range(options.rounds):
+        for name, runs in told.items():
+            runs.append(_run(options, name))
+    llama = statistics.median(run["seconds"] for run in told["llama"])
+    ours = statistics.median(run["seconds"] for run in told["load"])
+    prefixes = statistics.median(run["prefixes"] for run in told["load"])
+    print(
+        f"load: Llama() {llama:.2f} s; loadPipeline() {ours:.2f} s, {prefixes:.2f} s of it for"
+        f" prefixes; without them {(ours - prefixes) / llama:.2f} times Llama()"
+    )
+
+
+def _run(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.memory", "--inside", "--only", name]
+    command += ["--model", options.model, "--new-tokens", str(options.new_tokens)]
+    command += ["--short", str(options.short), "--long", str(options.long)]
+    if options.questions:
+        command += ["--questions", *map(str, options.questions)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    told: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return told
+
+
+def _inside(options: argparse.Namespace) -> dict[str, Any]:
+    settings = Settings.load(model_name=options.model)
+    path = next(iter(plan_routes(settings).values())).model
+    started = time.perf_counter()
+    if options.only == "llama":
+        cells = settings.max_input_tokens + settings.longest_answer
+        llama_cpp.Llama(str(path), n_ctx=cells, verbose=False).close()
+        return {"seconds": time.perf_counter() - started}
+    with loadPipeline(settings) as pipeline:
+        seconds = time.perf_counter() - started
+        if options.only == "load":
+            return {"seconds": seconds, "prefixes": _decode_prefixes(pipeline)}
+        # Shorter answers take less time, but no less memory: the cache has its size by now.
+        pipeline._params = replace(pipeline._params, max_new_tokens=options.new_tokens)
+        asked = _long(options) if options.only == "long" else _short(options)
+        started = time.perf_counter()
+        answers = pipeline(asked)
+        return {
+            "seconds": time.perf_counter() - started,
+            "asked": len(asked),
+            "answered": sum(not a["answer"].startswith("ERROR") for a in answers),
+            "file": path.stat().st_size,
+            "layouts": pipeline.stats.resizes + 1,
+            "peak": peak_bytes(),
+        }
+
+
+def _decode_prefixes(pipeline: Pipeline) -> float:
+    (engine,) = pipeline.engines.values()
+    wanted = list(engine._prefixes._saved)
+    engine._prefixes.clear()
+    started = time.perf_counter()
+    engine.share_prefixes(wanted)
+    return time.perf_counter() - started
+
+
+def _short(options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = load_questions(10**6, options.questions)
+    short = [question for question in found if len(question["question"]) < SHORT]
+    return [{**short[n % len(short)], "questionID": n} for n in range(options.short)]
+
+
+def _long(options: argparse.Namespace) -> list[dict[str, Any]]:
+    words = " ".join(question["question"] for question in load_questions(500, options.questions))
+    text = (words * (LONG // len(words) + 1))[:LONG]
+    return [
+        {"questionID": n, "subject": "general", "question": f"{n}. {text}"}
+        for n in range(options.long)
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
