@@ -30,6 +30,7 @@ from runtime.settings import Settings, knobs, show
 
 # Settings that do not change what an answer says: a stopped run may go on with others.
 _IRRELEVANT = {"batch_size", "num_threads", "device_map", "flash_attention", "offline_guard"}
+_IRRELEVANT |= {"subjects_file"}  # what it declares counts
 
 # Answered when no file is given.
 BUILT_IN = [
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def print_settings(settings: Settings) -> None:
     """The knobs with the values now in force, * where not the default; the build of llama.cpp."""
-    for knob in knobs():
+    for knob in knobs(settings.subjects):
         value = show(getattr(settings, knob.name.lower()))
         mark = " " if value == knob.default else "*"
         print(f"{mark} {knob.name}={value}\n      {knob.meaning} ({knob.allowed})")
@@ -151,7 +152,7 @@ def answer_all(
             if journal:
                 journal.write(index, answer)
             failed += bool(answer.problem)
-            subject = questions[index].subject or "general"
+            subject = questions[index].subject or pipeline.settings.subjects.fallback
             tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
             tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{tokens:.0f} tokens/s", refresh=False)
@@ -188,6 +189,7 @@ class Journal:
         self.questions = questions
         self.answers: dict[int, dict[str, Any]] = {}
         self._settings = settings.model_dump_json(exclude=_IRRELEVANT)
+        self._subjects = settings.subjects
         if target.is_dir():
             raise SetupError(f"{target} is a folder; give the name of a file")
         if self.path.exists() and not resume:
@@ -240,7 +242,9 @@ class Journal:
 
     def _fingerprint(self, index: int) -> str:
         question = self.questions[index]
-        text = repr((question.key, question.subject, question.text, self._settings))
+        subject = self._subjects.of(question.subject)
+        about = (subject.name, subject.instruction, subject.tool, self._settings)
+        text = repr((question.key, question.subject, question.text, *about))
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
