@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = ".trials.json"
 _MOST_KEPT = 200
+# Raised when the trial tries more, so that what passed before is tried again.
+_TRIAL = "2"
 
 
 class Trials:
@@ -58,7 +60,7 @@ def _identity(paths: Sequence[Path]) -> str:
     That is the SHA-256 where a manifest has one (it has been checked by then), else path,
     size and time of change: reading a gigabyte again would cost more than the trial.
     """
-    parts = [llama_cpp.__version__]
+    parts = [_TRIAL, llama_cpp.__version__]
     for path in paths:
         entry = Manifest.load(path.parent).find(path.name)
         status = path.stat()
