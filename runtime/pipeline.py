@@ -189,6 +189,8 @@ class Pipeline:
                 if (text := computed.get(index)) is not None:
                     yield Answer(index, question.id, text)
                     continue
+                if not self.engines:  # closed between two answers of this stream
+                    raise SetupError("this pipeline has been closed")
                 subject = self._subject(question).name
                 try:
                     request = self._request(index, question, subject)
