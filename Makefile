@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 
 # The demo model with the adapters in loras/, which were trained to answer briefly.
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
-SUBJECTS := algebra geography history chinese general
+SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
 .PHONY: run test check bench bench-peers demo-adapters evaluate reference clean
 

@@ -206,7 +206,8 @@ def picture(points: Sequence[Point], what: str, path: Path) -> None:
 def _grow(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    model = plan_routes(Settings.load(model_name=arguments.model))["general"].model
+    settings = Settings.load(model_name=arguments.model)
+    model = plan_routes(settings)[settings.subjects.fallback].model
     kept = out / "growth.json"
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if found.get("model", model.name) != model.name:

@@ -40,8 +40,7 @@ from runtime.engine.llama import physical_cores
 from runtime.files import demo
 from runtime.prompts import frame, prompt_tokens, tokenized_frame
 from runtime.questions import parse
-from runtime.settings import PROJECT_DIR, Settings, knobs
-from runtime.subjects import subject_of
+from runtime.settings import PROJECT_DIR, Settings, declared_subjects, knobs
 
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 ADAPTERS = ("one", "two", "three", "four")
@@ -137,14 +136,15 @@ def read_questions(files: Sequence[Path], count: int | None, usual: int) -> list
 
 def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -> list[Prompt]:
     """The prompts that this pipeline makes of the questions. Raises SetupError for one too long."""
+    subjects = declared_subjects()
     loaded = Model(model)
     prompts = []
     try:
         bos, eos = loaded.special_text("bos"), loaded.special_text("eos")
         for question, parsed in zip(questions, parse(list(questions)), strict=True):
-            subject = subject_of(parsed.subject)
-            around = frame(loaded.chat_template, subject, bos, eos)
-            ids = tokenized_frame(loaded, subject)
+            subject = subjects.of(parsed.subject)
+            around = frame(loaded.chat_template, subject.instruction, bos, eos)
+            ids = tokenized_frame(loaded, subject.name, subjects)
             tokens, cut = prompt_tokens(loaded, ids, parsed.text, limit)
             if cut:
                 raise SetupError(
@@ -161,7 +161,8 @@ def compete(contender: Contender, work: Work, python: Path, timeout: float) -> O
     """Run a contender; what came of it, or why nothing did."""
     if not python.exists():
         return f"not installed ({python} is not there): make bench-peers"
-    own = {knob.name for knob in knobs()}  # the work alone says what is to be done
+    # The work alone says what is to be done.
+    own = {knob.name for knob in knobs(declared_subjects())}
     environment = {name: value for name, value in os.environ.items() if name not in own}
     environment |= {"PYTHONPATH": str(PROJECT_DIR), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:

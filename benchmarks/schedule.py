@@ -27,8 +27,7 @@ from runtime.engine.generation import PADDING_CELLS
 from runtime.engine.llama import physical_cores
 from runtime.files import demo
 from runtime.prompts import prompt_tokens, tokenized_frame
-from runtime.settings import PROJECT_DIR
-from runtime.subjects import SUBJECTS, subject_of
+from runtime.settings import PROJECT_DIR, declared_subjects
 
 MAX_INPUT_TOKENS = 512
 NGRAM = 2
@@ -56,11 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=physical_cores(),
     )
     with Engine.load(path, layout) as engine:
-        frames = {s: tokenized_frame(engine.model, s) for s in SUBJECTS}
+        subjects = declared_subjects()
+        frames = {s: tokenized_frame(engine.model, s, subjects) for s in subjects}
         params = SamplingParams(max_new_tokens=options.new_tokens)
         requests = []
         for question in asked:
-            subject = subject_of(question["subject"])
+            subject = subjects.of(question["subject"]).name
             frame = frames[subject]
             tokens, _ = prompt_tokens(engine.model, frame, question["question"], MAX_INPUT_TOKENS)
             requests.append(Request(tokens, params, group=subject))

@@ -24,7 +24,7 @@ from convert.safetensors import Type, from_f32
 from runtime.common.atomic import replacing
 from runtime.common.command import run
 from runtime.common.errors import SetupError
-from runtime.settings import PROJECT_DIR
+from runtime.settings import PROJECT_DIR, declared_subjects
 
 SHARED_TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
 NAME = "qwen3-1.7b-shape-Q4_K_M.gguf"
@@ -143,7 +143,7 @@ def make_model(target: Path, tokenizer: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".shape-") as scratch:
         checkpoint = Path(scratch, "Qwen3-1.7B")
         write_checkpoint(checkpoint, tokenizer)
-        options = Options(folder=Path(scratch, "gguf"), type_name="Q4_K_M")
+        options = Options(Path(scratch, "gguf"), declared_subjects().fallback, "Q4_K_M")
         made = Exporter(checkpoint, "Qwen3-1.7B", options).export_base()
         made.replace(target)
     return target

@@ -27,9 +27,7 @@ from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Model
 from runtime.engine.llama import physical_cores
 from runtime.engine.speeds import SingleCalls
-from runtime.prompts import INSTRUCTIONS
-from runtime.settings import PROJECT_DIR
-from runtime.subjects import subject_of
+from runtime.settings import PROJECT_DIR, declared_subjects
 
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 # Prefill calls tried for the ceiling: (sequences, tokens each).
@@ -148,8 +146,9 @@ class OneByOne:
     def answer(self, questions: list[dict[str, Any]]) -> int:
         """Answer all; returns the number of new tokens."""
         tokens = 0
+        subjects = declared_subjects()
         for question in questions:
-            system = INSTRUCTIONS[subject_of(question.get("subject", ""))]
+            system = subjects.of(question.get("subject", "")).instruction
             completion = self._llama.create_chat_completion(
                 [
                     {"role": "system", "content": system},

@@ -57,9 +57,10 @@ def seconds(step: Step, batches: Sequence[Any], model: Any) -> float:
 
 def _measure(arguments: argparse.Namespace) -> int:
     options = Options(rank=arguments.rank, batch_size=arguments.batch_size)
-    base = Base.find(arguments.model, Settings.load())
+    settings = Settings.load()
+    base = Base.find(arguments.model, settings)
     with base.tokenizer() as tokenizer:
-        frame = tokenized_frame(tokenizer, "history")
+        frame = tokenized_frame(tokenizer, "history", settings.subjects)
         pairs = read_corpus(arguments.data, skip_bad=True)
         examples = make_examples(pairs, tokenizer, frame, options.max_tokens)
     config = LoraConfig(task_type="CAUSAL_LM", r=options.rank, target_modules="all-linear")

@@ -32,7 +32,6 @@ from runtime.engine import EngineError
 from runtime.files.manifest import Entry, Manifest, Role, problem_with, sha256
 from runtime.files.quantize import TYPES, quantize
 from runtime.settings import Settings
-from runtime.subjects import GENERAL, SUBJECTS
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +45,17 @@ class Options:
 
     Attributes:
         folder: where GGUF files and the manifest go.
+        fallback: the subject that takes questions of no other.
         type_name: llama.cpp's name of the quantization.
         importance: an importance matrix to quantize with, or None.
         calibration: files of text to compute one of, for each model, or none; "{subject}"
-            in their names stands for the subject, or for general.
+            in their names stands for the subject, or for `fallback`.
         adapter_type: F32, F16 or BF16, of GGUF adapters.
         force: make files anew though they are up to date.
     """
 
     folder: Path
+    fallback: str
     type_name: str = "Q4_K_M"
     importance: Path | None = None
     calibration: tuple[str, ...] = ()
@@ -63,7 +64,9 @@ class Options:
 
     def texts(self, subject: str | None) -> list[Path]:
         """The calibration text of a subject."""
-        return [Path(name.replace("{subject}", subject or GENERAL)) for name in self.calibration]
+        return [
+            Path(name.replace("{subject}", subject or self.fallback)) for name in self.calibration
+        ]
 
 
 class Exporter:
@@ -228,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--lora", type=Path, help="a PEFT folder; needs --subject")
     which.add_argument("--loras", type=Path, help="a folder of PEFT folders *-lora-<subject>")
-    parser.add_argument("--subject", choices=SUBJECTS, help="whom --lora is for")
+    parser.add_argument("--subject", help="the subject that --lora is for")
     parser.add_argument(
         "--mode",
         choices=["merge", "adapter"],
@@ -268,10 +271,16 @@ def _export(arguments: argparse.Namespace) -> int:
         raise ConvertError("--lora needs --subject")
     if arguments.subject and not arguments.lora:
         raise ConvertError("--subject needs --lora")
+    if arguments.subject and arguments.subject not in settings.subjects:
+        raise ConvertError(
+            f"--subject {arguments.subject}: no such subject in {settings.subjects.file}, which"
+            f" declares {', '.join(settings.subjects)}"
+        )
     if arguments.no_base and arguments.mode != "adapter":
         raise ConvertError("--no-base needs --mode adapter")
     options = Options(
         folder=arguments.output or settings.models_dir,
+        fallback=settings.subjects.fallback,
         type_name=arguments.type,
         importance=arguments.importance,
         calibration=tuple(arguments.calibration),
@@ -284,7 +293,7 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
     loras = {arguments.subject: arguments.lora} if arguments.lora else {}
     if arguments.loras:
-        loras = find_adapters(arguments.loras, exporter.source.name)
+        loras = find_adapters(arguments.loras, exporter.source.name, settings.subjects)
     failed = 0
     if not loras or (arguments.mode == "adapter" and not arguments.no_base):
         exporter.export_base()
@@ -299,9 +308,10 @@ def _export(arguments: argparse.Namespace) -> int:
             print(f"error: {subject}: {explain(error)}", file=sys.stderr)
             failed += 1
     roles = {(e.role, e.subject) for e in Manifest.load(options.folder).files}
-    if not arguments.no_base and not {("base", None), ("merged", GENERAL)} & roles:
+    if not arguments.no_base and not {("base", None), ("merged", options.fallback)} & roles:
         print(
-            "subjects without a file of their own need one for general, or the bare base: "
+            f"subjects without a file of their own need one for {options.fallback}, or the bare"
+            " base: "
             f"python -m convert.export_gguf --base {arguments.base}"
         )
     return 1 if failed else 0

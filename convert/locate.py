@@ -10,7 +10,7 @@ from runtime.files import demo
 from runtime.files.adapters import trained_on
 from runtime.files.bases import base_name
 from runtime.settings import Settings
-from runtime.subjects import SUBJECTS
+from runtime.subjects import Subjects
 
 
 def find_base(name: str, settings: Settings, option: str = "--base") -> tuple[Path, str]:
@@ -53,12 +53,13 @@ def find_base(name: str, settings: Settings, option: str = "--base") -> tuple[Pa
     )
 
 
-def find_adapters(folder: Path, base: str) -> dict[str, Path]:
+def find_adapters(folder: Path, base: str, subjects: Subjects) -> dict[str, Path]:
     """PEFT folders named `*-lora-<subject>`, by subject.
 
     Args:
         folder: where they lie.
         base: name of the base; of several for a subject, the one that was trained on it is taken.
+        subjects: others than these are passed over.
 
     Raises:
         ConvertError: no such folder, none in it, or several for a subject.
@@ -68,7 +69,7 @@ def find_adapters(folder: Path, base: str) -> dict[str, Path]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         subject = path.name.casefold().rpartition("-lora-")[2]
-        if subject in SUBJECTS and (path / "adapter_config.json").is_file():
+        if subject in subjects and (path / "adapter_config.json").is_file():
             found.setdefault(subject, []).append(path)
     for subject, paths in found.items():
         known = {path: base_name(trained_on(path) or "").casefold() for path in paths}
@@ -82,6 +83,6 @@ def find_adapters(folder: Path, base: str) -> dict[str, Path]:
     if not found:
         raise ConvertError(
             f"--loras {folder}: no PEFT folders named *-lora-<subject> in it"
-            f" (subjects: {', '.join(SUBJECTS)})"
+            f" (subjects: {', '.join(subjects)})"
         )
     return {subject: paths[0] for subject, paths in found.items()}

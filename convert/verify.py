@@ -29,7 +29,7 @@ from runtime.engine.sampling import log_softmax
 from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
 from runtime.settings import PROJECT_DIR, Settings
-from runtime.subjects import subject_of
+from runtime.subjects import Subjects
 
 # Tokens of a prompt that are compared; more would only take longer.
 _LONGEST = 256
@@ -141,13 +141,13 @@ def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]
     return logits
 
 
-def prompts_for(model: Model, questions: Path, most: int) -> list[list[int]]:
+def prompts_for(model: Model, questions: Path, most: int, subjects: Subjects) -> list[list[int]]:
     """Prompts as the runtime makes them, for the questions of a file."""
     prompts: list[list[int]] = []
     for question in read_file(questions):
         if question.problem or len(prompts) == most:
             continue
-        frame = tokenized_frame(model, subject_of(question.subject))
+        frame = tokenized_frame(model, subjects.of(question.subject).name, subjects)
         prompts.append(prompt_tokens(model, frame, question.text, _LONGEST)[0])
     if not prompts:
         raise ConvertError(f"{questions}: no questions to compare with")
@@ -193,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    base, _ = find_base(arguments.base, Settings.load())
+    settings = Settings.load()
+    base, _ = find_base(arguments.base, settings)
     lora = None if arguments.lora == "none" else Path(arguments.lora)
     is_adapter = _kind(arguments.file) == "adapter"
     if is_adapter and arguments.model is None:
@@ -204,7 +205,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         candidate = GgufModel(arguments.file)
     try:
-        prompts = prompts_for(candidate.model, arguments.questions, arguments.prompts)
+        prompts = prompts_for(
+            candidate.model, arguments.questions, arguments.prompts, settings.subjects
+        )
         comparison = compare(reference, candidate, prompts)
     finally:
         candidate.close()

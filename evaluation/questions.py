@@ -19,7 +19,8 @@ from typing import Any
 from evaluation.errors import EvaluationError
 from evaluation.records import Item
 from runtime.common.records import read_records
-from runtime.subjects import subject_of
+from runtime.settings import declared_subjects
+from runtime.subjects import Subjects
 
 # What a pipeline is given of a record; the rest is for the judges.
 GIVEN = ("questionID", "subject", "question")
@@ -51,20 +52,21 @@ def read(*paths: Path) -> Questions:
     """Read files of questions, one after the other.
 
     Raises:
-        SetupError: a file cannot be read.
+        SetupError: a file cannot be read, or that of the subjects (`SUBJECTS_FILE`) is wrong.
         EvaluationError: a record that cannot be used; the message names file and line (in a
             .json file the place in the list), and what to do.
     """
     records: list[dict[str, Any]] = []
     items: list[Item | None] = []
     seen: dict[str, str] = {}
+    subjects = declared_subjects()
     for path in paths:
         for record in read_records(path):
             where = f"{path}, {record.where}"
             try:
                 if record.problem:
                     raise _UnfitError(record.problem)
-                items.append(_item(record.value))
+                items.append(_item(record.value, subjects))
                 first = seen.setdefault(repr(record.value["questionID"]), where)
                 if first is not where:
                     raise _UnfitError(f"its questionID is that of {first}: give it one of its own")
@@ -82,7 +84,7 @@ class _UnfitError(Exception):
     """What is wrong with one record."""
 
 
-def _item(record: Any) -> Item | None:
+def _item(record: Any, subjects: Subjects) -> Item | None:
     """What is judged, or None for a blank question. Raises _UnfitError."""
     if not isinstance(record, dict):
         raise _UnfitError(f"expected an object, got a {type(record).__name__}")
@@ -104,7 +106,8 @@ def _item(record: Any) -> Item | None:
     difficulty = record.get("difficulty")
     if not isinstance(difficulty, str | None):
         raise _UnfitError('its "difficulty" must be a string, such as "easy"')
-    return Item(id_, subject_of(subject), question, references, choices, difficulty)
+    meant = subjects.of(subject)
+    return Item(id_, meant.name, question, references, choices, difficulty, meant.judge)
 
 
 def _references(record: dict[str, Any]) -> tuple[str, ...]:

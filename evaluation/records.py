@@ -14,11 +14,13 @@ class Item:
 
     Attributes:
         id: its questionID, as it came.
-        subject: one of `runtime.subjects.SUBJECTS`.
+        subject: name of one of the declared subjects.
         question: its text.
         references: right answers, any of which will do; at least one.
         choices: all answers that were on offer, the right one included; or none.
         difficulty: as it came, such as "easy", or None.
+        judge: which of `runtime.subjects.JUDGES` its subject wants; None is what the subject of
+            that name wants by default.
     """
 
     id: Any
@@ -27,6 +29,7 @@ class Item:
     references: tuple[str, ...]
     choices: tuple[str, ...] = ()
     difficulty: str | None = None
+    judge: str | None = None
 
 
 @dataclass(frozen=True)

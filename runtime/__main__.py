@@ -36,6 +36,7 @@ _IRRELEVANT = {
     "num_threads",
     "offline_guard",
     "prefill_tokens",
+    "subjects_file",  # what it declares counts
 }
 
 # Answered when no file is given.
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def print_settings(settings: Settings) -> None:
     """The knobs with the values now in force, * where not the default; the build of llama.cpp."""
-    for knob in knobs():
+    for knob in knobs(settings.subjects):
         value = show(getattr(settings, knob.name.lower()))
         mark = " " if value == knob.default else "*"
         print(f"{mark} {knob.name}={value}\n      {knob.meaning} ({knob.allowed})")
@@ -158,7 +159,7 @@ def answer_all(
             if journal:
                 journal.write(index, answer)
             failed += bool(answer.problem)
-            subject = questions[index].subject or "general"
+            subject = questions[index].subject or pipeline.settings.subjects.fallback
             tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
             tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{tokens:.0f} tokens/s", refresh=False)
@@ -195,6 +196,7 @@ class Journal:
         self.questions = questions
         self.answers: dict[int, dict[str, Any]] = {}
         self._settings = settings.model_dump_json(exclude=_IRRELEVANT)
+        self._subjects = settings.subjects
         if target.is_dir():
             raise SetupError(f"{target} is a folder; give the name of a file")
         if self.path.exists() and not resume:
@@ -247,7 +249,9 @@ class Journal:
 
     def _fingerprint(self, index: int) -> str:
         question = self.questions[index]
-        text = repr((question.key, question.subject, question.text, self._settings))
+        subject = self._subjects.of(question.subject)
+        about = (subject.name, subject.instruction, subject.tool, self._settings)
+        text = repr((question.key, question.subject, question.text, *about))
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 

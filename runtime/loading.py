@@ -46,7 +46,8 @@ def adapter_name(route: Route) -> str | None:
 
 def load_solver(settings: Settings) -> Solver | None:
     """What computes exercises exactly; None if that is switched off or cannot be had."""
-    if settings.algebra_tool == "off":
+    wanted = any(subject.tool == "algebra" for subject in settings.subjects.values())
+    if settings.algebra_tool == "off" or not wanted:
         return None
     if not available():
         log.warning(

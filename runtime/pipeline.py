@@ -21,7 +21,7 @@ from runtime.loading import adapter_name, load_engines, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
 from runtime.settings import Settings
-from runtime.subjects import ALGEBRA, subject_of
+from runtime.subjects import Subject
 from runtime.tools import Solver
 
 log = logging.getLogger(__name__)
@@ -157,8 +157,9 @@ class Pipeline:
         if parsed.problem:
             raise SetupError(f"the question cannot be answered: {parsed.problem}")
         with self._exclusive():
-            request = self._request(0, parsed, subject_of(parsed.subject))
-            engine = self.engines[self.routes[subject_of(parsed.subject)].model]
+            subject = self._subject(parsed).name
+            request = self._request(0, parsed, subject)
+            engine = self.engines[self.routes[subject].model]
             texts = [engine.model.tokenize(answer, follows=True) for answer in answers]
             asked = [tokens for tokens in texts if tokens]
             found = iter(engine.log_likelihoods(request.prompt, asked, request.adapter))
@@ -188,7 +189,9 @@ class Pipeline:
                 if (text := computed.get(index)) is not None:
                     yield Answer(index, question.id, text)
                     continue
-                subject = subject_of(question.subject)
+                if not self.engines:  # closed between two answers of this stream
+                    raise SetupError("this pipeline has been closed")
+                subject = self._subject(question).name
                 try:
                     request = self._request(index, question, subject)
                 except Exception as error:  # one bad question never costs the others
@@ -204,7 +207,7 @@ class Pipeline:
                         yield _failed(index, question, completion.error)
                     else:
                         cut = completion.finish_reason == "length"
-                        thinking = self._frames[subject_of(question.subject)].opens_thinking
+                        thinking = self._frames[self._subject(question).name].opens_thinking
                         text = clean(completion.text, question.text, cut, thinking)
                         yield Answer(index, question.id, text)
 
@@ -215,7 +218,7 @@ class Pipeline:
         exercises = [
             index
             for index, question in enumerate(questions)
-            if not question.problem and subject_of(question.subject) == ALGEBRA
+            if not question.problem and self._subject(question).tool == "algebra"
         ]
         try:
             answers = self._solver.answers([questions[index].text for index in exercises])
@@ -262,6 +265,9 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _subject(self, question: Question) -> Subject:
+        return self.settings.subjects.of(question.subject)
+
     def _request(self, index: int, question: Question, subject: str) -> Request:
         route = self.routes[subject]
         limit = self.settings.max_input_tokens
@@ -284,7 +290,7 @@ class Pipeline:
 
 def _checked_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
     """The frame of a subject's prompts, if it leaves room for a question."""
-    frame = tokenized_frame(model, subject)
+    frame = tokenized_frame(model, subject, settings.subjects)
     taken = len(frame.head) + len(frame.tail)
     if taken + 1 > settings.max_input_tokens:
         raise SetupError(

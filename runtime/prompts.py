@@ -12,20 +12,8 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from runtime.common.errors import SetupError
+from runtime.subjects import Subjects
 from runtime.templates import Messages, Rendered, TemplateLimitError, render_all
-
-INSTRUCTIONS: Mapping[str, str] = {
-    "algebra": (
-        "You are a helpful assistant. Solve the problem in a few short steps and end with"
-        " the result."
-    ),
-    "geography": (
-        "You are a helpful assistant. Answer the geography question in one short sentence."
-    ),
-    "history": ("You are a helpful assistant. Answer the history question in one short sentence."),
-    "chinese": "你是一个有用的助手。请用一句简短的话直接回答问题。",
-    "general": "You are a helpful assistant. Answer the question in one short sentence.",
-}
 
 # For a model without a chat template.
 _PLAIN_TEMPLATE = (
@@ -167,11 +155,12 @@ class TokenFrame:
     opens_thinking: bool = False
 
 
-def tokenized_frame(tokenizer: Tokenizer, subject: str) -> TokenFrame:
-    """The frame of a subject's questions as token ids. Raises SetupError."""
+def tokenized_frame(tokenizer: Tokenizer, subject: str, subjects: Subjects) -> TokenFrame:
+    """The frame of a subject's questions as token ids, one of several. Raises SetupError."""
     bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
-    frames = _frames(tokenizer.chat_template, tuple(INSTRUCTIONS.values()), bos, eos)
-    return _tokenized(tokenizer, frames[INSTRUCTIONS[subject]])
+    instructions = tuple(each.instruction for each in subjects.values())
+    frames = _frames(tokenizer.chat_template, instructions, bos, eos)
+    return _tokenized(tokenizer, frames[subjects[subject].instruction])
 
 
 def instructed_frame(tokenizer: Tokenizer, instruction: str) -> TokenFrame:

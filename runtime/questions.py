@@ -71,7 +71,7 @@ def parse_one(item: Any) -> Question:
     subject = item.get("subject", "")
     if not isinstance(subject, str):
         if subject is not None:
-            warnings.append(f"its subject is a {type(subject).__name__}: taken as general")
+            warnings.append(f"its subject is a {type(subject).__name__}: taken as none")
         subject = ""
     text = item.get("question")
     if text is None:

@@ -7,16 +7,21 @@ from `BATCH_SIZE`. An empty variable counts as not set.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.common.errors import SetupError
+from runtime.subjects import DEFAULT_FILE, Subjects
+
+log = logging.getLogger(__name__)
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -61,10 +66,44 @@ _Path = Annotated[Path, BeforeValidator(_usable_in_a_path)]
 _Name = Annotated[str, BeforeValidator(_usable_in_a_path)]
 
 
-class Settings(BaseSettings):
-    """All knobs. `Settings.load()` reads them from the environment."""
+class _SubjectsFile(BaseSettings):
+    """The one knob that is read before the others, for it says which others there are."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    subjects_file: _Path = _knob(
+        DEFAULT_FILE,
+        "a TOML file",
+        "The subjects: names, instructions, knobs of their adapters; see docs/subjects.md.",
+    )
+
+
+def declared_subjects(**overrides: Any) -> Subjects:
+    """The subjects of `SUBJECTS_FILE`; no other knob is looked at.
+
+    Raises:
+        SetupError: the knob is wrong, or the file is, which says where.
+    """
+    try:
+        file = _SubjectsFile(**overrides).subjects_file
+    except ValidationError as error:
+        raise SetupError(_explain(error, _SubjectsFile)) from None
+    try:
+        return Subjects.load(file)
+    except SetupError as error:
+        raise SetupError(f"SUBJECTS_FILE={error}") from None
+
+
+class Settings(_SubjectsFile):
+    """All knobs. `Settings.load()` reads them from the environment.
+
+    Attributes:
+        subjects: those that `subjects_file` declares.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    subjects: ClassVar[Subjects]
 
     # Which model
     model_name: _Name = _knob(
@@ -176,19 +215,6 @@ class Settings(BaseSettings):
         le=2**63 - 1,
     )
 
-    # Adapters
-    peft_adapter_path: _Path | None = _knob(
-        None, _ADAPTER, "LoRA adapter for every subject that has none of its own."
-    )
-    peft_adapter_algebra: _Path | None = _knob(None, _ADAPTER, "Adapter for algebra.")
-    peft_adapter_geography: _Path | None = _knob(None, _ADAPTER, "Adapter for geography.")
-    peft_adapter_history: _Path | None = _knob(None, _ADAPTER, "Adapter for history.")
-    peft_adapter_chinese: _Path | None = _knob(None, _ADAPTER, "Adapter for chinese.")
-    peft_adapter_general: _Path | None = _knob(None, _ADAPTER, "Adapter for general.")
-    adapters_base_dir: _Path | None = _knob(
-        None, "a folder", "Where adapters named `*-lora-<subject>` are looked for."
-    )
-
     # Retrieval
     rag_knowledge_base_dir: _Path = _knob(
         PROJECT_DIR / "kb", "a folder", "Knowledge bases. Retrieval is not built yet."
@@ -217,17 +243,39 @@ class Settings(BaseSettings):
         " `process` all of this process, `off` none.",
     )
 
-    @classmethod
-    def load(cls, **overrides: Any) -> Self:
+    # Adapters; `load` adds the knob of each declared subject
+    peft_adapter_path: _Path | None = _knob(
+        None, _ADAPTER, "LoRA adapter for every subject that has none of its own."
+    )
+    adapters_base_dir: _Path | None = _knob(
+        None, "a folder", "Where adapters named `*-lora-<subject>` are looked for."
+    )
+
+    @staticmethod
+    def load(**overrides: Any) -> Settings:
         """Settings from the environment; keyword arguments (lower case) win.
 
         Raises:
-            SetupError: names each wrong knob, its value and what is allowed.
+            SetupError: names each wrong knob, its value and what is allowed; or the file of
+                subjects is wrong.
         """
+        kind = _with_adapters(declared_subjects(**overrides))
+        for name in sorted(map(str.upper, os.environ)):
+            if name.startswith("PEFT_ADAPTER_") and name.lower() not in kind.model_fields:
+                log.warning("%s is set, but %s declares no such subject", name, kind.subjects.file)
         try:
-            return cls(**overrides)
+            return kind(**overrides)
         except ValidationError as error:
-            raise SetupError(_explain(error)) from None
+            raise SetupError(_explain(error, kind)) from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is none that pickle could import: it is made where the settings arrive.
+        return _restored, (self.subjects, self.model_dump())
+
+    def adapter_of(self, subject: str) -> Path | None:
+        """What the knob of a subject's adapter says."""
+        path: Path | None = getattr(self, self.subjects[subject].knob.lower())
+        return path
 
     @property
     def longest_answer(self) -> int:
@@ -235,11 +283,32 @@ class Settings(BaseSettings):
         return ceil(self.max_new_tokens * self.max_tokens_multiplier)
 
 
-def _explain(error: ValidationError) -> str:
+@lru_cache(maxsize=16)
+def _with_adapters(subjects: Subjects) -> type[Settings]:
+    """The settings with a knob for each subject's adapter. Raises SetupError."""
+    knobs: dict[str, Any] = {}
+    for subject in subjects.values():
+        name = subject.knob.lower()
+        if name in Settings.model_fields:
+            raise SetupError(
+                f"SUBJECTS_FILE={subjects.file}: [{subject.name}] knob: {subject.knob} is another"
+                f' setting; give it one of its own: knob = "PEFT_ADAPTER_OF_{subject.name.upper()}"'
+            )
+        knobs[name] = (_Path | None, _knob(None, _ADAPTER, f"Adapter for {subject.name}."))
+    kind = create_model("Settings", __base__=Settings, __module__=__name__, **knobs)
+    kind.subjects = subjects
+    return kind
+
+
+def _restored(subjects: Subjects, values: dict[str, Any]) -> Settings:
+    return _with_adapters(subjects)(**values)
+
+
+def _explain(error: ValidationError, kind: type[BaseSettings]) -> str:
     lines = []
     for problem in error.errors():
         name = str(problem["loc"][0])
-        field = Settings.model_fields.get(name)
+        field = kind.model_fields.get(name)
         if field is None:
             lines.append(f"{name.upper()[:80]}: there is no such knob")
             continue
@@ -275,11 +344,12 @@ class Knob:
     meaning: str
 
 
-def knobs() -> list[Knob]:
-    """The table of all knobs, in the order above."""
+def knobs(subjects: Subjects | None = None) -> list[Knob]:
+    """The table of all knobs with those of some subjects (ours by default), in the order above."""
+    kind = _with_adapters(subjects or Subjects.load())
     return [
         Knob(name.upper(), show(field.default), _allowed(field), str(field.description))
-        for name, field in Settings.model_fields.items()
+        for name, field in kind.model_fields.items()
     ]
 
 

@@ -1,34 +1,177 @@
-"""Which subject a question belongs to."""
+"""The subjects that questions may have: declared in a TOML file, and listed nowhere else.
+
+    fallback = "general"
+
+    [physics]
+    instruction = "You are a helpful assistant. Answer the physics question."
+    names = ["phys", "物理"]
+
+docs/subjects.md describes the file. Ours, `DEFAULT_FILE`, lies beside this module.
+"""
 
 from __future__ import annotations
 
+import re
+import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
-GENERAL = "general"
-ALGEBRA = "algebra"  # whose exercises are computed exactly
-SUBJECTS = (ALGEBRA, "geography", "history", "chinese", GENERAL)
+from runtime.common.errors import SetupError
 
-# Names as people write them, normalized by `_normalize`.
-_ALIASES: Mapping[str, str] = {
-    **{subject: subject for subject in SUBJECTS},
-    **dict.fromkeys(["math", "maths", "mathematics", "arithmetic", "数学", "代数"], "algebra"),
-    **dict.fromkeys(["geo", "geographic", "地理"], "geography"),
-    **dict.fromkeys(["hist", "historical", "历史", "歷史"], "history"),
-    **dict.fromkeys(
-        ["chineselanguage", "chineseliterature", "mandarin", "zh", "zhcn", "cn"]
-        + ["中文", "汉语", "漢語", "语文", "語文", "国学"],
-        "chinese",
-    ),
-    **dict.fromkeys(["generalknowledge", "other", "misc", "commonsense", "常识", "综合"], GENERAL),
-}
+DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
+
+# What can answer a subject's questions before a model is asked: exact algebra (`runtime.tools`).
+TOOLS = ("algebra",)
+# How answers to a subject's questions are judged (`evaluation.judges`).
+JUDGES = ("facts", "math", "chinese")
+
+# Names become parts of file names, knobs and options of command lines.
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_KNOB = re.compile(r"[A-Z][A-Z0-9_]*")
+_FALLBACK = "fallback"
+_KEYS = ("instruction", "names", "knob", "tool", "judge")
 
 
-def subject_of(name: str) -> str:
-    """The subject that a name stands for; general if it is unknown or empty."""
-    return _ALIASES.get(_normalize(name), GENERAL)
+@dataclass(frozen=True)
+class Subject:
+    """One subject.
+
+    Attributes:
+        name: as in file names, such as "history".
+        instruction: what the model is told before each question.
+        names: other names of it, as people write them.
+        knob: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
+        tool: which of `TOOLS` is tried before the model, or None.
+        judge: which of `JUDGES` its answers are judged by.
+    """
+
+    name: str
+    instruction: str
+    names: tuple[str, ...]
+    knob: str
+    tool: str | None = None
+    judge: str = JUDGES[0]
+
+
+@dataclass(frozen=True)
+class Subjects(Mapping[str, Subject]):
+    """All subjects by name, in the order of the file.
+
+    Attributes:
+        declared: the subjects.
+        fallback: name of the one that takes questions of no declared subject.
+        file: where they are declared, for messages.
+    """
+
+    declared: tuple[Subject, ...]
+    fallback: str
+    file: Path
+
+    @classmethod
+    def load(cls, file: Path = DEFAULT_FILE) -> Self:
+        """The subjects that a file declares.
+
+        Raises:
+            SetupError: names the file, and the table and key that are wrong or missing.
+        """
+        try:
+            tables = tomllib.loads(file.read_bytes().decode("utf-8"))
+        except OSError as error:
+            raise SetupError(f"{file}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError) as error:
+            raise SetupError(f"{file}: not valid TOML in UTF-8 ({error})") from None
+        fallback = tables.pop(_FALLBACK, None)
+        try:
+            subjects = tuple(_subject(name, table) for name, table in tables.items())
+            _refuse_shared(subjects)
+            if not isinstance(fallback, str) or fallback not in tables:
+                raise _WrongError(
+                    f"{_FALLBACK} must name the subject that takes all other questions, at the top"
+                    f' of the file: {_FALLBACK} = "{next(iter(tables), "general")}"'
+                )
+        except _WrongError as error:
+            raise SetupError(f"{file}: {error}") from None
+        return cls(subjects, fallback, file)
+
+    def of(self, name: str) -> Subject:
+        """The subject that a question's name for it stands for; the fallback if it is unknown."""
+        return self._by_spelling.get(_normalize(name), self[self.fallback])
+
+    @cached_property
+    def _by_name(self) -> dict[str, Subject]:
+        return {subject.name: subject for subject in self.declared}
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, Subject]:
+        return {spelling: subject for subject in self.declared for spelling in _spellings(subject)}
+
+    def __getitem__(self, name: str) -> Subject:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self.declared)
+
+
+class _WrongError(Exception):
+    """What is wrong with a declaration."""
+
+
+def _subject(name: str, table: Any) -> Subject:
+    """Raises _WrongError."""
+    if not isinstance(table, dict):
+        raise _WrongError(
+            f"{name} is no table: a subject is [name] with its keys below; {_FALLBACK} is the only"
+            " key outside"
+        )
+    where = f"[{name}]"
+    if not _NAME.fullmatch(name):
+        raise _WrongError(
+            f"{where}: a subject's name is made of a-z, 0-9 and _, and begins with a letter"
+            " (any other spelling can be one of its names = [...])"
+        )
+    for key in table:
+        if key not in _KEYS:
+            raise _WrongError(f"{where} {key}: no such key; there are {', '.join(_KEYS)}")
+    instruction, names = table.get("instruction"), table.get("names", [])
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise _WrongError(f"{where} instruction: must be a text, what the model is told")
+    if not isinstance(names, list) or not all(isinstance(n, str) and _normalize(n) for n in names):
+        raise _WrongError(f"{where} names: must be a list of texts with a letter or digit in each")
+    knob = table.get("knob", f"PEFT_ADAPTER_{name.upper()}")
+    if not isinstance(knob, str) or not _KNOB.fullmatch(knob):
+        raise _WrongError(f"{where} knob: must be made of A-Z, 0-9 and _, as PEFT_ADAPTER_PHYSICS")
+    tool, judge = table.get("tool"), table.get("judge", JUDGES[0])
+    for key, value, allowed in (("tool", tool, TOOLS), ("judge", judge, JUDGES)):
+        if value is not None and value not in allowed:
+            raise _WrongError(f"{where} {key}: must be one of {', '.join(allowed)}")
+    return Subject(name, instruction, tuple(names), knob, tool, judge)
+
+
+def _refuse_shared(subjects: tuple[Subject, ...]) -> None:
+    """Raises _WrongError for a name or knob that two subjects have."""
+    owner: dict[str, str] = {}
+    for subject in subjects:
+        for name in (subject.name, *subject.names):
+            other = owner.setdefault(_normalize(name), subject.name)
+            if other != subject.name:
+                raise _WrongError(f"[{subject.name}] names: {name!r} is a name of [{other}], too")
+        other = owner.setdefault(subject.knob, subject.name)
+        if other != subject.name:
+            raise _WrongError(f"[{subject.name}] knob: {subject.knob} is that of [{other}], too")
+
+
+def _spellings(subject: Subject) -> list[str]:
+    return [_normalize(name) for name in (subject.name, *subject.names)]
 
 
 def _normalize(name: str) -> str:
+    """A name without what does not tell it from others: case, width, spaces, hyphens."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if c.isalnum())

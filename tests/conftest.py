@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine, EngineOptions
 from runtime.files import demo
-from runtime.settings import PROJECT_DIR
+from runtime.settings import PROJECT_DIR, knobs
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 
@@ -25,8 +25,8 @@ SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 def _plain_environment() -> Iterator[None]:
     """Knobs set in the shell do not reach the tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for name in Settings.model_fields:
-            monkeypatch.delenv(name.upper(), raising=False)
+        for knob in knobs():
+            monkeypatch.delenv(knob.name, raising=False)
         yield
 
 

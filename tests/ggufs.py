@@ -26,3 +26,18 @@ def write_adapter(path: Path, scale: float = 1.0, width: int = DEMO_WIDTH) -> Pa
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def replace_string(source: Path, target: Path, key: str, value: bytes) -> Path:
+    """A copy of a GGUF file in which a string of its metadata is another one."""
+    reader, content = gguf.GGUFReader(source), source.read_bytes()
+    field = reader.fields[key]
+    at = field.offset + sum(part.nbytes for part in field.parts[:-2])  # where its length stands
+    behind = at + field.parts[-2].nbytes + field.parts[-1].nbytes
+    end = max(f.offset + sum(p.nbytes for p in f.parts) for f in reader.fields.values())
+    last = reader.tensors[-1].field
+    end = max(end, last.offset + sum(part.nbytes for part in last.parts))
+    header = content[:at] + len(value).to_bytes(8, "little") + value + content[behind:end]
+    header += bytes(-len(header) % reader.alignment)
+    target.write_bytes(header + content[reader.data_offset :])
+    return target

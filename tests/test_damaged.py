@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -11,8 +12,13 @@ from pathlib import Path
 import gguf
 import pytest
 
+from convert.sources import open_source
+from convert.writing import write_model
+from runtime.engine import probe
+from runtime.engine.probe import crash_reason
 from runtime.settings import PROJECT_DIR
-from tests.ggufs import write_adapter
+from tests.checkpoints import save_checkpoint, tiny_sentencepiece, tiny_tokenizer
+from tests.ggufs import replace_string, write_adapter
 
 TRY = """
 import sys
@@ -83,3 +89,47 @@ def test_damaged_metadata(demo_model: Path, tmp_path: Path, key: str, value: byt
     content[at : at + len(value)] = value
     path.write_bytes(content)
     assert "damaged.gguf" in load(path)
+
+
+@pytest.fixture(scope="module")
+def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model with a byte-pair vocabulary, and one with SentencePiece's."""
+    folder, made = tmp_path_factory.mktemp("vocabularies"), {}
+    for name, kind, tokenizer in (
+        ("byte pairs", "qwen3", tiny_tokenizer()),
+        ("SentencePiece", "llama", tiny_sentencepiece()),
+    ):
+        made[name] = folder / f"{kind}.gguf"
+        source = open_source(save_checkpoint(folder / kind, kind, tokenizer))
+        write_model(source, made[name], "F32")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "named"),
+    [("byte pairs", "llama"), ("SentencePiece", "bert"), ("SentencePiece", "rwkv")],
+)
+def test_a_vocabulary_that_calls_itself_another_kind_is_refused_with_words(
+    vocabularies: dict[str, Path], tmp_path: Path, vocabulary: str, named: str
+) -> None:
+    path = tmp_path / "other.gguf"
+    replace_string(vocabularies[vocabulary], path, "tokenizer.ggml.model", named.encode())
+    assert re.search(r"other\.gguf is damaged: llama\.cpp crashes on it \(\w+ing: ", load(path))
+
+
+def test_what_was_right_passes_the_trial(vocabularies: dict[str, Path], demo_model: Path) -> None:
+    for path in (*vocabularies.values(), demo_model):
+        assert crash_reason(path) == ""
+
+
+def test_the_trial_has_text_with_every_byte_that_a_question_may_have() -> None:
+    never_in_utf8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    assert set(probe._text().encode()) == set(range(1, 0x100)) - never_in_utf8
+
+
+def test_a_trial_that_does_not_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_LONGEST_SECONDS", 0.5)
+    os.mkfifo(tmp_path / "pipe.gguf")  # opening it waits for a writer
+    assert crash_reason(tmp_path / "pipe.gguf") == "no answer in 0.5 seconds"

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from runtime.engine import Engine, EngineOptions, Request, SamplingParams
-from runtime.prompts import INSTRUCTIONS, frame
+from runtime.prompts import frame
 from runtime.questions import read_file
+from runtime.subjects import Subjects
 from tests.conftest import SAMPLES
 
 NOISE = 0.1
@@ -41,7 +42,9 @@ def reference(demo_model: Path) -> Iterator[llama_cpp.Llama]:
 @pytest.fixture(scope="module")
 def prompts(engine: Engine) -> list[list[int]]:
     model = engine.model
-    rendered = frame(model.metadata("tokenizer.chat_template"), INSTRUCTIONS["general"])
+    rendered = frame(
+        model.metadata("tokenizer.chat_template"), Subjects.load()["general"].instruction
+    )
     head = model.tokenize(rendered.head, special=True)
     tail = model.tokenize(rendered.tail, special=True)
     questions = [q for q in read_file(SAMPLES) if not q.problem][::2][:PROMPTS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -124,3 +125,68 @@ def test_guards_that_end_out_of_order_put_everything_back(monkeypatch: pytest.Mo
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     second.__exit__(None, None, None)
     assert "HF_HUB_OFFLINE" not in os.environ
+
+
+# Ends a guard that was dropped at the n-th line of another's begin or end, for every n.
+COLLECTED_ANYWHERE = """
+import gc, os, sys
+from runtime.common import offline
+
+def drop_a_guard():
+    held = offline.guard("process")
+    held.__enter__()
+    cycle = [held]
+    cycle.append(cycle)
+
+def collect_at(line):
+    def trace(frame, event, argument):
+        nonlocal line
+        if frame.f_code in (offline._begin.__code__, offline._end.__code__):
+            line -= event == "line"
+            if event == "line" and line == 0:
+                gc.collect()
+            return trace
+    sys.settrace(trace)
+    return lambda: (sys.settrace(None), line)[1]
+
+gc.disable()
+names = offline._OFFLINE_VARIABLES
+for where in ("begin", "end"):
+    for n in range(1, 100):
+        drop_a_guard()
+        second = offline.guard("on")
+        if where == "begin":
+            left = collect_at(n)
+        second.__enter__()
+        if where == "begin":
+            over = left() > 0
+            gc.collect()
+            assert offline._active == ["on"], offline._active
+            assert [os.environ.get(name) for name in names] == ["1", "1", "1"], n
+        else:
+            left = collect_at(n)
+        second.__exit__(None, None, None)
+        if where == "end":
+            over = left() > 0
+            gc.collect()
+        assert offline._active == [], offline._active
+        assert not any(name in os.environ for name in names), (where, n)
+        if over:
+            break
+    print(where, n)
+"""
+
+
+def test_a_dropped_guard_may_be_collected_while_another_begins_or_ends() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_OFFLINE")}
+    child = subprocess.run(
+        [sys.executable, "-c", COLLECTED_ANYWHERE],
+        env=environment,
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=30,  # it once waited for itself
+    )
+    assert child.returncode == 0, child.stderr
+    lines = [int(line.split()[1]) for line in child.stdout.splitlines()]
+    assert min(lines) > 3, child.stdout

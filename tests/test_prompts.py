@@ -7,7 +7,6 @@ import pytest
 from runtime import SetupError
 from runtime.engine import Engine
 from runtime.prompts import (
-    INSTRUCTIONS,
     TokenFrame,
     fit,
     frame,
@@ -16,7 +15,7 @@ from runtime.prompts import (
     tokenized_frame,
 )
 from runtime.questions import read_file
-from runtime.subjects import SUBJECTS
+from runtime.subjects import Subjects
 from tests.conftest import SAMPLES
 
 INSTRUCTION = "Answer in one word."
@@ -26,9 +25,9 @@ CHATML = (
 )
 
 
-def test_every_subject_has_an_instruction_and_chinese_has_it_in_chinese() -> None:
-    assert set(INSTRUCTIONS) == set(SUBJECTS)
-    assert all("\u4e00" <= c <= "\u9fff" for c in INSTRUCTIONS["chinese"] if c not in "。，")
+def test_chinese_has_its_instruction_in_chinese() -> None:
+    instruction = Subjects.load()["chinese"].instruction
+    assert all("\u4e00" <= c <= "\u9fff" for c in instruction if c not in "。，")
 
 
 def test_the_question_has_its_place_in_the_template() -> None:
@@ -173,10 +172,12 @@ def _shown(tokens: list[int]) -> str:
 
 
 def test_an_instruction_and_a_subject_get_the_same_frame() -> None:
-    of_subject = tokenized_frame(Letters(), "history")
-    assert of_subject == instructed_frame(Letters(), INSTRUCTIONS["history"])
+    subjects = Subjects.load()
+    instruction = subjects["history"].instruction
+    of_subject = tokenized_frame(Letters(), "history", subjects)
+    assert of_subject == instructed_frame(Letters(), instruction)
     assert of_subject.head[:2] == [1, 0]
-    assert _shown(of_subject.head[2:]) == INSTRUCTIONS["history"] + "\0"
+    assert _shown(of_subject.head[2:]) == instruction + "\0"
 
 
 PARTS = TokenFrame(head=[ord("<")], tail=[ord(">")], end=[])

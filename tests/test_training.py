@@ -25,8 +25,9 @@ from convert.verify import GgufModel, compare, transformers_model
 from convert.writing import write_model
 from runtime import Pipeline, loadPipeline
 from runtime.engine.model import Model
-from runtime.prompts import INSTRUCTIONS, tokenized_frame
+from runtime.prompts import tokenized_frame
 from runtime.settings import PROJECT_DIR, Settings
+from runtime.subjects import Subjects
 from tests.checkpoints import (
     save_checkpoint,
     save_lora,
@@ -44,6 +45,7 @@ from training.options import Options
 from training.tokenizer import CheckpointTokenizer
 from training.trainer import AnswerTrainer, ByLength
 
+SUBJECTS = Subjects.load()
 FAST = ["--batch_size", "4", "--learning_rate", "0.01", "--rank", "4"]
 PLACES = ["Norway", "Chile", "Kenya", "Japan", "Cuba", "Peru", "Egypt", "India", "Laos", "Mali"]
 RECORDS = [
@@ -153,12 +155,16 @@ def test_training_learns_from_the_very_tokens_that_are_served(
     (engine,) = pipeline.engines.values()
     served = pipeline._request(0, _parsed(question), "geography").prompt
     with Base.find(str(demo_model), pipeline.settings).tokenizer() as tokenizer:
-        frame = tokenized_frame(tokenizer, "geography")
+        frame = tokenized_frame(tokenizer, "geography", SUBJECTS)
         (example,) = make_examples([Pair(question, "Paris", "")], tokenizer, frame, 256)
     assert frame.head + example.prompt == served
     assert example.answer == engine.model.tokenize("Paris<|im_end|>", special=True)
     assert example.answer[-1] in engine.model.end_tokens
-    assert b"".join(map(engine.model.piece, frame.head)).decode().count(INSTRUCTIONS["geography"])
+    assert (
+        b"".join(map(engine.model.piece, frame.head))
+        .decode()
+        .count(SUBJECTS["geography"].instruction)
+    )
 
 
 def _parsed(question: str) -> Any:
@@ -177,8 +183,10 @@ def test_a_checkpoints_tokenizer_gives_the_ids_that_llama_cpp_will(
     write_model(open_source(folder), tmp_path / "base.gguf", "F32")
     theirs, ours = Model(tmp_path / "base.gguf"), CheckpointTokenizer(folder)
     try:
-        for subject in INSTRUCTIONS:
-            assert tokenized_frame(ours, subject) == tokenized_frame(theirs, subject)
+        for subject in SUBJECTS:
+            assert tokenized_frame(ours, subject, SUBJECTS) == tokenized_frame(
+                theirs, subject, SUBJECTS
+            )
         for text in ("Paris", " 3 apples", "东京 <|im_end|> </s>", "x\ny", "2024年"):
             for follows in (False, True):
                 asked = (
@@ -194,7 +202,7 @@ def test_a_question_too_long_loses_its_middle_and_an_answer_too_long_is_left_out
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = CheckpointTokenizer(tiny)
-    frame = tokenized_frame(tokenizer, "history")
+    frame = tokenized_frame(tokenizer, "history", SUBJECTS)
     pairs = [Pair("why " * 500, "yes", "line 1"), Pair("why?", "yes " * 500, "line 2")]
     examples = make_examples(pairs, tokenizer, frame, 128)
     assert [len(frame.head) + len(example) for example in examples] == [128]
@@ -529,7 +537,7 @@ def test_what_was_trained_is_served_merged_or_as_adapter_with_the_same_logits(
     )
     reference = transformers_model(tiny, folder)
     tokenizer = CheckpointTokenizer(tiny)
-    frame = tokenized_frame(tokenizer, "geography")
+    frame = tokenized_frame(tokenizer, "geography", SUBJECTS)
     prompts = [frame.head + tokenizer.tokenize(r["question"]) + frame.tail for r in RECORDS[:4]]
     for served in (
         GgufModel(models / "tiny-chat-geography-F32.gguf"),

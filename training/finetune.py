@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.common.atomic import replacing, replacing_folder
 from runtime.common.command import explain, run
-from runtime.common.errors import UserError
+from runtime.common.errors import SetupError, UserError
 from runtime.common.offline import guard
 from runtime.files.manifest import sha256
-from runtime.prompts import INSTRUCTIONS, frame, tokenized_frame
-from runtime.settings import PROJECT_DIR, Settings
-from runtime.subjects import SUBJECTS
+from runtime.prompts import frame, tokenized_frame
+from runtime.settings import PROJECT_DIR, Settings, declared_subjects
+from runtime.subjects import Subjects
 from training.base import Base, in_four_bits
 from training.card import CARD, Card, versions, write_card
 from training.corpus import read_corpus, split
@@ -55,7 +55,14 @@ class Job:
     """
 
     def __init__(
-        self, base: Base, subject: str, data: Path, out: Path, options: Options, skip_bad: bool
+        self,
+        base: Base,
+        subject: str,
+        subjects: Subjects,
+        data: Path,
+        out: Path,
+        options: Options,
+        skip_bad: bool,
     ) -> None:
         self.base, self.subject, self.data, self.options = base, subject, data, options
         self.folder = out / f"{base.name}-lora-{subject}"
@@ -63,11 +70,11 @@ class Job:
         pairs = read_corpus(data, skip_bad)
         train, held_out = split(pairs, options.holdout, options.seed)
         with base.tokenizer() as tokenizer:
-            self.frame = tokenized_frame(tokenizer, subject)
+            self.frame = tokenized_frame(tokenizer, subject, subjects)
             limit = options.max_tokens
             self.train: list[Example] = make_examples(train, tokenizer, self.frame, limit)
             self.held_out: list[Example] = make_examples(held_out, tokenizer, self.frame, limit)
-            template = frame(tokenizer.chat_template, INSTRUCTIONS[subject])
+            template = frame(tokenizer.chat_template, subjects[subject].instruction)
         if not self.train:
             raise TrainingError(f"{data}: every answer is longer than --max_tokens allows")
         self.data_sha256, self.base_sha256 = sha256(data), base.fingerprint
@@ -243,11 +250,16 @@ class Job:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    try:
+        parser = _parser(declared_subjects())
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     stopped = "stopped; --resume goes on from the last checkpoint"
-    return run(_finetune, _parser().parse_args(argv), stopped)
+    return run(_finetune, parser.parse_args(argv), stopped)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(subjects: Subjects) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.finetune", description=__doc__.partition(": ")[2].split("\n")[0]
     )
@@ -256,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a checkpoint's folder, a hub id on disk, a GGUF file or demo",
     )
-    for subject in SUBJECTS:
+    for subject in subjects:
         parser.add_argument(
             f"--data_{subject}", type=Path, metavar="FILE", help=f"corpus for {subject}"
         )
@@ -275,12 +287,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
-    corpora = {s: data for s in SUBJECTS if (data := getattr(arguments, f"data_{s}"))}
+    settings = Settings.load()
+    subjects = settings.subjects
+    corpora = {s: data for s in subjects if (data := getattr(arguments, f"data_{s}"))}
     if not corpora:
-        names = ", ".join(f"--data_{subject}" for subject in SUBJECTS)
+        names = ", ".join(f"--data_{subject}" for subject in subjects)
         raise TrainingError(f"no corpus was given; give one or more of {names}")
     options = Options.parse({name: getattr(arguments, name) for name in Options.model_fields})
-    settings = Settings.load()
     failed = 0
     with guard(settings.offline_guard):
         base = Base.find(arguments.model, settings)
@@ -289,9 +302,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
         for subject, data in corpora.items():
             # One corpus that cannot be learned costs the others nothing.
             try:
-                job = Job(
-                    base, subject, data, arguments.out, options, arguments.bad_records == "skip"
-                )
+                skip_bad = arguments.bad_records == "skip"
+                job = Job(base, subject, subjects, data, arguments.out, options, skip_bad)
                 _train(job, use_cpu, arguments.resume)
             except (UserError, OSError) as error:
                 print(f"error: {subject}: {explain(error)}", file=sys.stderr)

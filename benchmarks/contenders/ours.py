@@ -13,16 +13,13 @@ from benchmarks.contenders.work import Answer, Work, serve
 
 def load(work: Work) -> tuple[Answer, dict[str, str]]:
     from runtime import Settings, __version__, loadPipeline
-    from runtime.subjects import subject_of
+    from runtime.settings import declared_subjects
 
     adapters = [Path(name) for name in work.options.get("adapters", [])]
     asked = [prompt.question for prompt in work.prompts]
-    subjects = sorted({subject_of(question["subject"]) for question in asked})
-    routes = {
-        f"peft_adapter_{subject}": adapters[n % len(adapters)]
-        for n, subject in enumerate(subjects)
-        if adapters
-    }
+    declared = declared_subjects()
+    knobs = sorted({declared.of(question["subject"]).knob for question in asked})
+    routes = {knob.lower(): adapters[n % len(adapters)] for n, knob in enumerate(knobs) if adapters}
     settings = Settings.load(
         model_name=work.model,
         batch_size=work.slots,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from evaluation.judges import chinese, choice, facts, math, yes_no
 from evaluation.judges.text import has_han, is_refusal, spelled
 from evaluation.records import Item, Verdict
+from runtime.subjects import Subjects
 
 # What a pipeline answers where it could not.
 _ERROR = "error:"
@@ -13,8 +16,8 @@ _ERROR = "error:"
 def judge(item: Item, answer: str) -> Verdict:
     """Judge an answer by what its question needs.
 
-    Questions with choices are judged by choice, those whose answer is yes or no by that, those of
-    algebra by value, Chinese ones by character and all others as facts.
+    Questions with choices are judged by choice, those whose answer is yes or no by that, and all
+    others as their subject wants it: by value ("math"), by character ("chinese") or as facts.
     """
     return settled(item, answer) or _judge(item, answer)
 
@@ -38,21 +41,27 @@ def settled(item: Item, answer: str) -> Verdict | None:
 
 
 def _judge(item: Item, answer: str) -> Verdict:
+    kind = item.judge or _usual_subjects().of(item.subject).judge
     if item.choices:
         verdict = choice.judge(item, answer)
         # A worked solution may name other choices on its way, or the right one as 1/2 for 0.5.
-        if item.subject == "algebra" and not verdict.correct:
+        if kind == "math" and not verdict.correct:
             by_value = math.judge(item, answer)
             return by_value if by_value.correct else verdict
         return verdict
     wanted = {yes_no.decides(reference) for reference in item.references}
     if len(wanted) == 1 and (yes := wanted.pop()) is not None:
         return yes_no.judge(item, answer, yes)
-    if item.subject == "algebra":
+    if kind == "math":
         return math.judge(item, answer)
-    if item.subject == "chinese" or any(map(has_han, item.references)):
+    if kind == "chinese" or any(map(has_han, item.references)):
         return chinese.judge(item, answer)
     return facts.judge(item, answer)
+
+
+@cache
+def _usual_subjects() -> Subjects:
+    return Subjects.load()
 
 
 def _plain(text: str) -> str:

@@ -46,9 +46,11 @@ _HOST_ARGUMENT = {
 }
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
-_lock = threading.Lock()
+# A guard that is dropped ends when the garbage collector comes upon it. That may be anywhere, here
+# too: so the lock can be taken twice, and what follows a change is decided by what is now.
+_lock = threading.RLock()
 _active: list[Mode] = []  # modes of the guards now held
-_before: dict[str, Any] = {}  # what the first guard found and the last puts back
+_before: dict[str, Any] = {}  # what the first guard found and the last puts back; empty if none is
 _installed = False
 
 
@@ -79,7 +81,8 @@ def _begin(mode: Mode) -> None:
         if not _installed:
             sys.addaudithook(_hook)
             _installed = True
-        if not _active:
+        _active.append(mode)
+        if not _before:
             _before["variables"] = {name: os.environ.get(name) for name in _OFFLINE_VARIABLES}
             os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
             # huggingface_hub reads its variable on import only; tell it if that is past.
@@ -87,13 +90,12 @@ def _begin(mode: Mode) -> None:
             if constants is not None:
                 _before["hub"] = constants.HF_HUB_OFFLINE
                 constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
-        _active.append(mode)
 
 
 def _end(mode: Mode) -> None:
     with _lock:
         _active.remove(mode)
-        if _active:
+        if _active or not _before:
             return
         variables = _before.pop("variables")
         for name, value in variables.items():

@@ -100,7 +100,8 @@ def describe_build() -> Build:
 def openmp_runtime(needed: list[str]) -> str:
     """The OpenMP runtime among the shared objects that a library needs, in words."""
     for name in needed:
-        runtime = _RUNTIMES.get(name.partition(".")[0])
+        # "libgomp-ab12cd34.so.1" in a wheel that brings its own.
+        runtime = _RUNTIMES.get(name.partition(".")[0].partition("-")[0])
         if runtime:
             return f"{runtime} ({name})"
     return OWN_POOL

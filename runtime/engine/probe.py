@@ -1,8 +1,10 @@
 """Try a GGUF file in a process of its own, where a crash of llama.cpp costs nothing.
 
 llama.cpp checks a file's sizes but trusts much of its metadata: a damaged one can end the
-process in a failed assertion. The trial decodes one token on weights that are mapped, not
-copied, so that it takes a fraction of a second and leaves the file in the disk cache.
+process in a failed assertion, or in an exception that nobody catches. So the trial does what
+serving does: it loads, tokenizes text in which every byte comes that a question may have, and
+decodes, a few tokens and one. Weights are mapped, not copied, so that it takes a fraction of a
+second and leaves the file in the disk cache.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from pathlib import Path
 import llama_cpp as llama
 
 _CELLS = 256
+# Tokens of the text that are decoded together.
+_DECODED = 8
+# Bytes that the process may take beside the files: some damaged files make llama.cpp take all.
+_MOST_MEMORY = 4 << 30
 # A model on a slow disk takes its time.
 _LONGEST_SECONDS = 600
 
 
 def crash_reason(model: Path, adapters: Sequence[Path] = ()) -> str:
-    """How llama.cpp crashed on a model with adapters, or "" if it did not.
+    """How llama.cpp crashed on a model with adapters, and at what; "" if it did not.
 
     Whether the files can be used is not said: loading them will.
     """
@@ -39,11 +45,16 @@ def crash_reason(model: Path, adapters: Sequence[Path] = ()) -> str:
         return f"no answer in {_LONGEST_SECONDS} seconds"
     if child.returncode >= 0:
         return ""
-    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"signal {-child.returncode}"
+    said = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    done = child.stdout.decode("utf-8", "replace").strip().splitlines()
+    why = said[-1] if said else f"signal {-child.returncode}"
+    return f"{done[-1]}: {why}" if done else why
 
 
 def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
+    _say("loading")
+    if not llama.llama_supports_gpu_offload():  # drivers of GPUs map more than they use
+        _limit_memory([model_path, *adapter_paths])
     silent = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(silent, None)
     llama.llama_backend_init()
@@ -58,19 +69,63 @@ def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
     context = llama.llama_init_from_model(model, context_params)
     if not context:
         return
-    _decode(context)
+    _say("tokenizing")
+    vocabulary = llama.llama_model_get_vocab(model)
+    for special in (True, False):
+        tokens = _tokenize(vocabulary, _text(), special)
+    _say("decoding")
+    _decode(context, tokens)
     for path in adapter_paths:
+        _say(f"decoding with {path}")
         adapter = llama.llama_adapter_lora_init(model, os.fsencode(path))
         if adapter:
             adapters = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
             llama.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0))
-            _decode(context)
+            _decode(context, tokens)
     # Nothing is freed: the process ends here.
 
 
-def _decode(context: object) -> None:
-    token = (llama.llama_token * 1)(0)
-    llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
+def _limit_memory(paths: Sequence[str]) -> None:
+    """Let an allocation fail before the machine runs out of memory, where the system allows it."""
+    try:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = _MOST_MEMORY + sum(os.stat(path).st_size for path in paths)  # noqa: PTH116
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    except (ImportError, OSError, ValueError):
+        pass
+
+
+def _say(stage: str) -> None:
+    """Tell what comes next, to be known if it is the last."""
+    print(stage, flush=True)
+
+
+def _text() -> str:
+    """Text with every byte that UTF-8 has, most of it in characters of few vocabularies."""
+    small = range(1, 0x800)  # in one byte or two
+    # Behind each first byte of longer ones a character or two (U+D800 is none).
+    three, four = range(0x800, 0x10000, 0x800), range(0x10000, 0x110000, 0x3FFFF)
+    codes = [code for code in (*small, *three, *four) if code != 0xD800]
+    return "".join(map(chr, codes)) + " What is it? 这是什么？ <s>"
+
+
+def _tokenize(vocabulary: object, text: str, special: bool) -> list[int]:
+    raw = text.encode()
+    most = len(raw) + 16
+    ids = (llama.llama_token * most)()
+    count = llama.llama_tokenize(vocabulary, raw, len(raw), ids, most, False, special)
+    return list(ids[: max(0, count)])
+
+
+def _decode(context: object, tokens: Sequence[int]) -> None:
+    """A few tokens together, as prompts are, and one by itself, as answers are."""
+    for part in (tokens[-_DECODED:], tokens[:1] or [0]):
+        if part:
+            ids = (llama.llama_token * len(part))(*part)
+            llama.llama_decode(context, llama.llama_batch_get_one(ids, len(part)))
 
 
 if __name__ == "__main__":

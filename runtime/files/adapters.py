@@ -22,13 +22,12 @@ log = logging.getLogger(__name__)
 _CONVERTED = ".adapters"
 
 
-def by_knob(name: str, settings: Settings) -> Path | None:
-    """The GGUF adapter or PEFT folder that a setting names. Raises SetupError."""
-    path: Path | None = getattr(settings, name)
+def usable(path: Path | None, knob: str) -> Path | None:
+    """The GGUF adapter or PEFT folder that a knob names, if it is one. Raises SetupError."""
     if path is None or _is_peft(path) or path.is_file():
         return path
     what = "no PEFT folder (it has no adapter_config.json)" if path.is_dir() else "no such file"
-    raise SetupError(f"{name.upper()}={path}: {what}")
+    raise SetupError(f"{knob}={path}: {what}")
 
 
 def in_folder(settings: Settings, subject: str) -> Path | None:
@@ -61,7 +60,7 @@ def in_folder(settings: Settings, subject: str) -> Path | None:
         names = ", ".join(path.name for path in found)
         raise SetupError(
             f"ADAPTERS_BASE_DIR={folder}: several adapters for {subject} ({names});"
-            f" choose one with PEFT_ADAPTER_{subject.upper()}"
+            f" choose one with {settings.subjects[subject].knob}"
         )
     manifest.verify(folder, [listed[path.name] for path in found if path.name in listed])
     return found[0] if found else None

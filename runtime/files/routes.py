@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.files import manifest
-from runtime.files.adapters import as_gguf, by_knob, in_folder
+from runtime.files.adapters import as_gguf, in_folder, usable
 from runtime.files.bases import DEMO, base_name, find_model, usual_types
 from runtime.files.manifest import Entry, Manifest
 from runtime.settings import Settings
-from runtime.subjects import GENERAL, SUBJECTS
 
 _FLOATS = ("F32", "F16", "BF16")
 
@@ -28,7 +27,7 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
     """Subject → the files that answer it. The demo model is made if it is asked for.
 
     A subject is served by, in this order: its own knob's adapter, its merged file, its
-    adapter, the adapter of `PEFT_ADAPTER_PATH`, whatever serves general, the bare base.
+    adapter, the adapter of `PEFT_ADAPTER_PATH`, whatever serves the fallback, the bare base.
 
     Raises:
         SetupError: names every file that was looked for and what makes them, or that is not
@@ -36,9 +35,10 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
     """
     folder = settings.models_dir
     exported = _exported(settings)
-    own = {s: by_knob(f"peft_adapter_{s}", settings) for s in SUBJECTS}
-    found = {s: in_folder(settings, s) for s in SUBJECTS}
-    common = by_knob("peft_adapter_path", settings)
+    subjects = settings.subjects
+    own = {s: usable(settings.adapter_of(s), subjects[s].knob) for s in subjects}
+    found = {s: in_folder(settings, s) for s in subjects}
+    common = usable(settings.peft_adapter_path, "PEFT_ADAPTER_PATH")
     used: list[Entry] = []
     base: Path | None = None
 
@@ -62,8 +62,8 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
         other = found[subject] or common
         return Route(bare(), other) if other else None
 
-    general = specific(GENERAL)
-    routes = {subject: specific(subject) or general for subject in SUBJECTS}
+    fallback = specific(subjects.fallback)
+    routes = {subject: specific(subject) or fallback for subject in subjects}
     planned = {subject: route or Route(bare()) for subject, route in routes.items()}
     manifest.verify(folder, {entry.path: entry for entry in used}.values())
     return {
@@ -101,7 +101,9 @@ def _find_base(
 
 def describe(routes: Mapping[str, Route]) -> str:
     """The table of routes, a line each."""
+    width = max(map(len, routes))
     return "\n".join(
-        f"{subject:<9} → {route.model.name}" + (f" + {route.adapter.name}" if route.adapter else "")
+        f"{subject:<{width}} → {route.model.name}"
+        + (f" + {route.adapter.name}" if route.adapter else "")
         for subject, route in routes.items()
     )

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = ".trials.json"
 _MOST_KEPT = 200
+# Raised when the trial tries more, so that what passed before is tried again.
+_TRIAL = "2"
 
 
 class Trials:
@@ -53,6 +55,6 @@ class Trials:
 
 
 def _identity(paths: Sequence[Path]) -> str:
-    """A hash of the files and of the llama.cpp that tries them."""
-    parts = [llama_cpp.__version__, *map(file_identity, paths)]
+    """A hash of the files and of the trial and the llama.cpp that try them."""
+    parts = [_TRIAL, llama_cpp.__version__, *map(file_identity, paths)]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()
