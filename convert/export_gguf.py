@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from convert.base import Source
 from convert.errors import ConvertError
 from convert.importance import Importance, compute
 from convert.locate import find_adapters, find_base
 from convert.lora import Adapter
-from convert.sources import Source, open_source
+from convert.sources import open_source
 from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.common.atomic import replacing, scratch
 from runtime.common.command import explain, run
@@ -36,7 +37,7 @@ from runtime.subjects import GENERAL, SUBJECTS
 log = logging.getLogger(__name__)
 
 # Raised when what a file is made of or how changes, so that old files are made anew.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Exporter:
             "adapter",
             subject,
             adapter,
-            lambda path: write_adapter(adapter, self.source.arch, path, self.options.adapter_type),
+            lambda path: write_adapter(adapter, path, self.options.adapter_type),
         )
 
     def _export(
@@ -184,10 +185,12 @@ class Exporter:
             "base": [self._hash(path) for path in self.source.files()],
             "adapter": [self._hash(path) for path in adapter.files()] if adapter else None,
         }
-        if role == "adapter":  # of the base only its shape matters
+        # Of the base only its shape matters to matrices.
+        if role == "adapter" and not (adapter and adapter.replaced):
             shapes = {name: t.shape for name, t in self.source.tensors.items()}
             heads = [self.source.n_head, self.source.n_head_kv]
-            parts["base"] = [self.source.arch.name, heads, shapes]
+            parts["base"] = [self.source.architecture.gguf.name, heads, shapes]
+        if role == "adapter":
             parts["type"] = options.adapter_type
         else:
             parts["type"] = options.type_name

@@ -88,12 +88,13 @@ def _manifest(path: Path) -> Iterator[str]:
     yield f"                {problem or 'unaltered'}"
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m convert.inspect", description=__doc__.partition(": ")[2]
     )
     parser.add_argument("files", type=Path, nargs="+", help="GGUF files")
-    return run(_inspect, parser.parse_args())
+    return run(_inspect, parser.parse_args(argv))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

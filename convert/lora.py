@@ -1,45 +1,38 @@
-"""A PEFT LoRA folder: checked against its base, merged into it, or written as a GGUF adapter.
+"""A PEFT LoRA folder, checked against the base that it will be applied to.
 
-LoRA (arXiv:2106.09685) adds `scale * B @ A` to a weight; rsLoRA (arXiv:2312.03732) changes the
-scale, DoRA (arXiv:2402.09353) renormalizes the rows of the sum.
+LoRA (arXiv:2106.09685) adds `scale * B @ A` to a weight; DoRA (arXiv:2402.09353) renormalizes the
+rows of the sum. What is applied is what peft would load: a tensor that peft would silently leave
+out is refused by name.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 
+from convert.base import EMBEDDING, HEAD, Source, SourceTensor
 from convert.errors import ConvertError
-from convert.safetensors import StoredTensor, Type, all_finite, from_f32, read_index
-from convert.sources import Source, SourceTensor
-from runtime.files.bases import base_name
+from convert.lora_config import LoraConfig
+from convert.lora_weights import fault, find_weights, read_weights
+from convert.remarks import remarks
+from convert.safetensors import StoredTensor, from_f32
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "base_model.model."
 _PART = re.compile(
     r"^(?P<module>.+)\.(?:lora_(?P<part>A|B)\.weight|lora_embedding_(?P<embedding>A|B)"
     r"|lora_(?P<magnitude>magnitude_vector)(?:\.weight)?)$"
 )
-# What an adapter_config.json may ask for that cannot be exported, and why.
-_REFUSED = {
-    "fan_in_fan_out": "transposed weights are not supported",
-    "layer_replication": "the base's layers would have to be repeated",
-    "lora_bias": "biases of LoRA layers are not supported",
-    "alora_invocation_tokens": "an activated LoRA needs a runtime that knows it",
-    "trainable_token_indices": "single trained tokens are not supported",
-    "target_parameters": "LoRA on bare parameters is not supported",
-}
-# Ways to start training that change the base's weights, too.
-_CHANGED_BASE = ("pissa", "olora", "loftq", "corda")
+_WHOLE = re.compile(r"^(?P<module>.+?)(?P<below>\.base_layer)?\.(?P<kind>weight|bias)$")
+_TIED = _EMBEDDING_MODULE, _HEAD_MODULE = "model.embed_tokens", "lm_head"
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,11 @@ class Adapter:
     """A PEFT folder, checked against the base that it will be applied to.
 
     Attributes:
+        folder: where it lies.
+        config: its adapter_config.json.
+        base: what it will be applied to.
         deltas: what it adds, by GGUF tensor.
-        replaced: tensors trained whole (`modules_to_save`), by GGUF tensor.
-        rank, alpha: as in adapter_config.json.
+        replaced: tensors that it brings whole, by GGUF tensor.
 
     Raises:
         ConvertError: names the file and the key or tensor at fault.
@@ -82,27 +77,19 @@ class Adapter:
 
     def __init__(self, folder: Path, base: Source) -> None:
         self.folder = folder
-        self.config = _read_config(folder)
-        self.rank = int(self.config["r"])
-        self.alpha = float(self.config["lora_alpha"])
-        self._base = base
-        self._weights = folder / "adapter_model.safetensors"
-        if not self._weights.is_file():
-            raise ConvertError(
-                f"{self._weights}: no such file; an adapter in another format has to be loaded and"
-                " saved once with peft"
-            )
+        self.config = LoraConfig.read(folder)
+        self.base = base
+        self._weights = find_weights(folder)
         self.deltas: dict[str, Delta] = {}
         self.replaced: dict[str, SourceTensor] = {}
-        trained_on = self.config.get("base_model_name_or_path")
-        if trained_on and base_name(trained_on).casefold() != base.name.casefold():
-            log.warning("%s was trained on %s; it is applied to %s", folder, trained_on, base.name)
+        for remark in remarks(folder, self.config, base):
+            log.warning("%s", remark)
         self._read()
         if not self.deltas and not self.replaced:
             raise ConvertError(f"{self._weights}: no LoRA tensors in it")
 
     def files(self) -> list[Path]:
-        return [self.folder / "adapter_config.json", self._weights]
+        return [self.config.path, self._weights]
 
     def training(self) -> dict[str, Any] | None:
         """What training.json says of how it was trained, if `training.finetune` made it."""
@@ -112,181 +99,200 @@ class Adapter:
             return None
         return card if isinstance(card, dict) else None
 
+    @cached_property
+    def unties(self) -> bool:
+        """Whether a tied base needs an output head of its own once this is merged into it."""
+        changed = self.deltas.keys() | self.replaced.keys()
+        return self.base.tied and HEAD in changed
+
+    def changes(self) -> Iterator[str]:
+        """GGUF tensors that are trained whole. Copies of the base's own weights, which peft saves
+        beside adapted embeddings, are none."""
+        for name, ours in self.replaced.items():
+            theirs = self.base.tensors.get(EMBEDDING if name == HEAD else name)
+            if theirs is None or not _same(ours, self.base.tensors.get(name, theirs)):
+                yield name
+
     def _read(self) -> None:
         parts: dict[str, dict[str, StoredTensor]] = {}
-        for key, stored in read_index(self._weights).items():
-            name = key.removeprefix(_PREFIX)
+        whole: dict[str, StoredTensor] = {}
+        for name, stored in read_weights(self._weights).items():
             match = _PART.match(name)
             if match:
                 part = match["part"] or match["embedding"] or match["magnitude"]
+                self._check_loaded(match["module"], stored, bool(match["embedding"]))
                 parts.setdefault(match["module"], {})[part] = stored
             else:
-                self._replace(name, stored)
+                self._add_whole(name, stored)
+                whole[name] = stored
         for module, found in parts.items():
             delta = self._delta(module, found)
             self.deltas[delta.name] = delta
+        self._check_missing(parts.keys(), whole.keys())
+        if self.base.tied:
+            self._share_embedding()
 
-    def _replace(self, name: str, stored: StoredTensor) -> None:
-        saved = self.config.get("modules_to_save") or []
-        module = name.removesuffix(".weight")
-        copied = module.endswith(".base_layer")  # peft keeps an adapted embedding beside it
-        module = module.removesuffix(".base_layer")
-        if not copied and not any(module == m or module.endswith(f".{m}") for m in saved):
-            raise self._fault(stored, "neither a LoRA matrix nor one of modules_to_save")
-        target = self._target(module, stored)
-        if stored.shape != self._base.tensors[target].shape:
-            raise self._fault(
-                stored, f"its shape {stored.shape} is not {self._base.tensors[target].shape}"
+    def _check_loaded(self, module: str, stored: StoredTensor, is_embedding: bool) -> None:
+        """Raise ConvertError for a LoRA matrix that peft would leave out."""
+        self._target(module, stored)
+        if not self._adapts(module):
+            raise fault(
+                stored, "target_modules does not name its module, so peft would not load it"
             )
-        if copied:
-            return
+        if is_embedding != (module == _EMBEDDING_MODULE) and "magnitude" not in stored.name:
+            raise fault(
+                stored, "lora_embedding_A and _B are for the embedding, lora_A and _B for the rest"
+            )
+
+    def _add_whole(self, name: str, stored: StoredTensor) -> None:
+        """A tensor that takes the place of the base's: of modules_to_save, a trained bias or
+        norm, or the base's own weight, which peft saves below an adapted embedding."""
+        match = _WHOLE.match(name)
+        if not match:
+            raise fault(stored, "neither a LoRA matrix nor a weight or bias of the base")
+        module, kind = match["module"], match["kind"]
+        target = self._target(module, stored).removesuffix("weight") + kind
+        is_adapted = self._adapts(module)
+        if bool(match["below"]) != is_adapted:
+            where = "" if is_adapted else "not "
+            raise fault(
+                stored,
+                f"its module is {where}adapted, so peft would look for it as"
+                f" {module}{'.base_layer' if is_adapted else ''}.{kind} and not load it",
+            )
+        like = self.base.tensors.get(EMBEDDING if target == HEAD and self.base.tied else target)
+        if like is None:
+            raise fault(stored, f"{self.base.path} has no {kind} there, so it has no place")
+        if stored.shape != like.shape:
+            hint = ""
+            if target in (EMBEDDING, HEAD):
+                hint = (
+                    "; if tokens were added for training, resize the base's embedding, save it"
+                    " with the adapter's tokenizer, and export that base"
+                )
+            raise fault(stored, f"its shape {stored.shape} is not {like.shape}{hint}")
+        self._check_finite(stored)
         self.replaced[target] = SourceTensor(
             target,
             stored.shape,
             stored.type,
-            lambda: self._base.reorder_rows(target, stored.read()),
+            lambda: self.base.reorder_rows(target, stored.read()),
         )
 
     def _delta(self, module: str, found: dict[str, StoredTensor]) -> Delta:
         some = next(iter(found.values()))
         for part in ("A", "B"):
             if part not in found:
-                raise self._fault(some, f"its lora_{part} is missing")
+                raise fault(some, f"its lora_{part} is missing")
+            if 0 in found[part].shape:
+                raise fault(
+                    found[part],
+                    "it is empty; DeepSpeed's ZeRO-3 saves such: gather the weights and save again",
+                )
         target = self._target(module, some)
-        a, b = found["A"].read_f32(), found["B"].read_f32()
-        if ".lora_embedding_" in some.name:  # [rank, vocab] and [hidden, rank], for W transposed
-            a, b = b.T, a.T
-        rank = self._for_module("rank_pattern", module, self.rank)
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
-            raise self._fault(
-                some, f"A of shape {a.shape} and B of {b.shape} are not of rank {rank}"
-            )
-        shape = self._base.tensors[target].shape
-        if (b.shape[0], a.shape[1]) != shape:
-            raise self._fault(
+        shapes = [found["A"].shape, found["B"].shape]
+        if module == _EMBEDDING_MODULE:  # [rank, vocab] and [hidden, rank], for W transposed
+            shapes = [shape[::-1] for shape in reversed(shapes)]
+        shape_a, shape_b = shapes
+        rank = self.config.rank_of(module)
+        if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
+            raise fault(some, f"A of shape {shape_a} and B of {shape_b} are not of rank {rank}")
+        shape = self.base.tensors[EMBEDDING if target == HEAD and self.base.tied else target].shape
+        if (shape_b[0], shape_a[1]) != shape:
+            raise fault(
                 some,
-                f"it adds to a weight of shape {(b.shape[0], a.shape[1])}, but {target} of"
-                f" {self._base.path} is {shape}: was the adapter trained on another base?",
+                f"it adds to a weight of shape {(shape_b[0], shape_a[1])}, but {target} of"
+                f" {self.base.path} is {shape}: was the adapter trained on another base?",
             )
         for stored in found.values():
-            if not np.isfinite(stored.read_f32()).all():
-                raise self._fault(stored, "it has NaN or infinite values")
+            self._check_finite(stored)
+        a, b = found["A"].read_f32(), found["B"].read_f32()
+        if module == _EMBEDDING_MODULE:
+            a, b = b.T, a.T
         magnitude = None
         if "magnitude_vector" in found:
+            if module == _EMBEDDING_MODULE:
+                raise fault(found["magnitude_vector"], "DoRA on the embedding is not supported")
             stored = found["magnitude_vector"]
             if stored.shape != shape[:1]:
-                raise self._fault(stored, f"its shape {stored.shape} is not {shape[:1]}")
-            magnitude = self._base.reorder_rows(target, stored.read_f32())
-        elif self.config.get("use_dora"):
-            raise self._fault(some, "use_dora is set, but its magnitude vector is missing")
-        alpha = self._for_module("alpha_pattern", module, self.alpha)
-        scale = alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
-        return Delta(target, a, self._base.reorder_rows(target, b), scale, magnitude)
+                raise fault(stored, f"its shape {stored.shape} is not {shape[:1]}")
+            magnitude = self.base.reorder_rows(target, stored.read_f32())
+        elif self.config.values.get("use_dora"):
+            raise fault(some, "use_dora is set, but its magnitude vector is missing")
+        scale = self.config.scale_of(module)
+        return Delta(target, a, self.base.reorder_rows(target, b), scale, magnitude)
+
+    def _check_missing(self, adapted: Collection[str], whole: Collection[str]) -> None:
+        """What the config names and the file does not have."""
+        # A head that stays tied is in the file or not: what the embedding is, it is as well.
+        modules = [m for m in self.base.modules if m != _HEAD_MODULE or not self._keeps_tied]
+        for module in modules:
+            if self.config.saves(module) and f"{module}.weight" not in whole:
+                raise ConvertError(
+                    f"{self._weights}: modules_to_save names {module}, but it is not in the file"
+                )
+        lacking = [m for m in modules if self._adapts(m) and m not in adapted]
+        if lacking:
+            log.warning(
+                "%s: target_modules names %d modules that the file has no matrices for, such as"
+                " %s; they stay as in the base",
+                self._weights,
+                len(lacking),
+                lacking[0],
+            )
+
+    def _adapts(self, module: str) -> bool:
+        """Whether peft puts LoRA matrices onto a module of this base."""
+        if self._keeps_tied and module in _TIED:
+            return any(self.config.targets(name) for name in _TIED)
+        return self.config.targets(module)
+
+    @property
+    def _keeps_tied(self) -> bool:
+        return self.base.tied and self.config.keeps_tied
+
+    def _share_embedding(self) -> None:
+        """Of a tied base's embedding and head, what changes which, as in peft's model.
+
+        The weight itself, if the file has it, is both, and the head's is copied into it last. With
+        ensure_weight_tying so are the matrices, or the copy that was trained; without, each has
+        its own.
+        """
+        own = {
+            name: self.config.saves(module) and not self._keeps_tied
+            for name, module in zip((EMBEDDING, HEAD), _TIED, strict=True)
+        }
+        shared = next(
+            (self.replaced[n] for n in (HEAD, EMBEDDING) if n in self.replaced and not own[n]), None
+        )
+        for name in (EMBEDDING, HEAD):
+            if not own[name]:
+                self.replaced.pop(name, None)
+        if shared is not None and not own[EMBEDDING]:
+            self.replaced[EMBEDDING] = replace(shared, name=EMBEDDING)
+        if self._keeps_tied:
+            if HEAD in self.deltas:
+                self.deltas[EMBEDDING] = replace(self.deltas.pop(HEAD), name=EMBEDDING)
+        elif not own[HEAD] and (own[EMBEDDING] or {EMBEDDING, HEAD} & self.deltas.keys()):
+            # The head stays what the embedding was, or has matrices of its own.
+            self.replaced[HEAD] = replace(shared or self.base.tensors[EMBEDDING], name=HEAD)
 
     def _target(self, module: str, stored: StoredTensor) -> str:
-        name = self._base.gguf_name(module)
-        if name == "output.weight" and self._base.tied:
-            raise self._fault(
-                stored, "the base ties its output head to the embedding, so it has no head to adapt"
-            )
-        if name == "token_embd.weight" and self._base.tied:
-            raise self._fault(
-                stored, "the base ties its output head to the embedding, so it would change both"
-            )
-        if name not in self._base.tensors:
-            raise self._fault(stored, f"{self._base.path} has no such tensor")
-        assert name is not None
-        return name
+        name = self.base.modules.get(module)
+        if name is None:
+            raise fault(stored, f"{self.base.path} has no module {module}")
+        return f"{name}.weight"
 
-    def _for_module(self, pattern: str, module: str, default: Any) -> Any:
-        """PEFT's rank_pattern and alpha_pattern: names or regular expressions of modules."""
-        for key, value in (self.config.get(pattern) or {}).items():
-            if re.match(rf"(.*\.)?({key})$", module):
-                return value
-        return default
-
-    def _fault(self, stored: StoredTensor, problem: str) -> ConvertError:
-        return ConvertError(f"{stored.path}: tensor {stored.name}: {problem}")
-
-    def add_to(self, writer: gguf.GGUFWriter, type_: Type) -> list[np.ndarray]:
-        """Metadata and tensor infos of a GGUF adapter; returns the data in their order.
-
-        Args:
-            writer: of the file to be.
-            type_: F32, F16 or BF16.
-
-        Raises:
-            ConvertError: the adapter is more than LoRA matrices, so it can only be merged, or
-                has values too large for the type.
-        """
-        whole = next(iter(self.replaced), None) or next(
-            (name for name, d in self.deltas.items() if d.magnitude is not None), None
-        )
-        if whole:
-            kind = "modules_to_save" if self.replaced else "DoRA"
-            raise ConvertError(
-                f"{self.folder}: {kind} ({whole}) cannot be a GGUF adapter; merge it instead"
-                " (--mode merge)"
-            )
-        data = []
-        for name, delta in self.deltas.items():
-            # llama.cpp scales by alpha / rank; what differs from that goes into B.
-            factor = delta.scale / (self.alpha / len(delta.a))
-            a, b = delta.a, delta.b if factor == 1 else np.float32(factor) * delta.b
-            if name == "token_embd.weight":  # it looks rows up: A transposed, B as PEFT has it
-                a, b = delta.b, (a if factor == 1 else np.float32(factor) * a).T
-            for part, matrix in (("lora_a", a), ("lora_b", b)):
-                matrix = from_f32(np.ascontiguousarray(matrix, np.float32), type_)
-                if not all_finite(matrix, type_):
-                    raise ConvertError(
-                        f"{self.folder}: {name}.{part} has values too large for {type_.name}"
-                    )
-                writer.add_tensor_info(
-                    f"{name}.{part}",
-                    matrix.shape,
-                    np.dtype(np.float32),
-                    matrix.nbytes,
-                    raw_dtype=type_,
-                )
-                data.append(matrix)
-        n_parameters, *shared = writer.get_total_parameter_count()
-        metadata = gguf.Metadata.load(None, self.folder, None, n_parameters)
-        metadata.name = metadata.name or self.folder.resolve().name
-        if metadata.size_label is None and n_parameters > 0:
-            metadata.size_label = gguf.size_label(n_parameters, *shared)
-        writer.add_type(gguf.GGUFType.ADAPTER)
-        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        metadata.set_gguf_meta_model(writer)
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, self.alpha)
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        return data
+    def _check_finite(self, stored: StoredTensor) -> None:
+        if not np.isfinite(stored.read_f32()).all():
+            raise fault(stored, "it has NaN or infinite values")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConvertError(f"{path}: no such file; is this a PEFT folder?") from None
-    except (OSError, ValueError) as error:
-        raise ConvertError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(config, dict):
-        raise ConvertError(f"{path}: expected a JSON object")
-    if str(config.get("peft_type", "")).upper() != "LORA":
-        raise ConvertError(f"{path}: peft_type is {config.get('peft_type')!r}, not 'LORA'")
-    for key in ("r", "lora_alpha"):
-        value = config.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ConvertError(f"{path}: {key} is {value!r}, not a number above 0")
-    for key, why in _REFUSED.items():
-        if config.get(key):
-            raise ConvertError(f"{path}: {key}={config[key]!r}: {why}")
-    if config.get("bias", "none") != "none":
-        raise ConvertError(f"{path}: bias={config['bias']!r}: trained biases are not supported")
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
-        raise ConvertError(
-            f"{path}: init_lora_weights={start!r} changes the base's weights as well; convert the"
-            " adapter with peft's path_initial_model_for_weight_conversion first"
-        )
-    return config
+def _same(ours: SourceTensor, theirs: SourceTensor) -> bool:
+    """Whether two tensors are one, stored in types of different precision perhaps."""
+    if ours.shape != theirs.shape:
+        return False
+    a, b = ours.read_f32(), theirs.read_f32()
+    return np.array_equal(a, b) or any(
+        np.array_equal(from_f32(a, type_), from_f32(b, type_)) for type_ in (ours.type, theirs.type)
+    )

@@ -26,7 +26,11 @@ NUMPY: dict[Type, Any] = {Type.F32: np.float32, Type.F16: np.float16, Type.BF16:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: `shape` in elements, data at bytes `start` to `end`."""
+    """A tensor in a file: `shape` in elements, data at bytes `start` to `end`.
+
+    `strides`, in elements, says how far apart neighbours lie where they do not follow one another
+    row by row (safetensors has none; torch saves transposed tensors so).
+    """
 
     path: Path
     name: str
@@ -34,6 +38,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     start: int
     end: int
+    strides: tuple[int, ...] | None = None
 
     def read(self) -> np.ndarray:
         """The data as stored: float32, float16, or uint16 with the bits of BF16."""
@@ -43,11 +48,19 @@ class StoredTensor:
             data = np.fromfile(file, dtype, (self.end - self.start) // dtype.itemsize)
         if data.nbytes != self.end - self.start:
             raise ConvertError(f"{self.path}: truncated in tensor {self.name}")
-        return data.reshape(self.shape)
+        if self.strides is None:
+            return data.reshape(self.shape)
+        strides = [step * dtype.itemsize for step in self.strides]
+        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, self.shape, strides))
 
     def read_f32(self) -> np.ndarray:
         """The data as float32."""
         return to_f32(self.read(), self.type)
+
+
+def item_size(type_: Type) -> int:
+    """Bytes of a number of type F32, F16 or BF16."""
+    return int(np.dtype(NUMPY[type_]).itemsize)
 
 
 def to_f32(data: np.ndarray, type_: Type) -> np.ndarray:
@@ -114,6 +127,6 @@ def _entry(path: Path, name: str, entry: dict[str, Any], base: int) -> StoredTen
         )
     shape = tuple(int(n) for n in entry["shape"])
     start, end = (base + int(n) for n in entry["data_offsets"])
-    if end - start != int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY[type_]).itemsize:
+    if end - start != int(np.prod(shape, dtype=np.int64)) * item_size(type_):
         raise ConvertError(f"{path}: tensor {name} has {end - start} bytes, not those of {shape}")
     return StoredTensor(path, name, type_, shape, start, end)

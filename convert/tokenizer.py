@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import gguf
 
 from convert.errors import ConvertError
+
+log = logging.getLogger(__name__)
 
 # llama.cpp knows how a tokenizer splits words by a name. The names here are those of the
 # splits that the supported models use, told by the part of the pattern that differs.
@@ -25,16 +28,15 @@ _CONTROL_TEXTS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 _NO_BOS_VOCAB_SIZE = 49152
 
 
-def add_tokenizer(
-    writer: gguf.GGUFWriter, folder: Path, vocab_size: int, arch: gguf.MODEL_ARCH
-) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, details: bool) -> None:
     """Write tokens, their types, merges, special tokens and chat template.
 
     Args:
-        writer: the file to be.
+        writer: the GGUF file.
         folder: a checkpoint's folder with tokenizer.json.
         vocab_size: rows of the embedding; the vocabulary is padded to it.
-        arch: the model's architecture.
+        details: whether the space before a text is written, as llama.cpp's converter does for
+            some architectures.
 
     Raises:
         ConvertError: no tokenizer, or one that llama.cpp does not know.
@@ -57,7 +59,7 @@ def add_tokenizer(
     except Exception as error:  # whatever transformers and gguf raise for a broken file
         problem = f"{type(error).__name__}: {error}"
         raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
-    if arch == gguf.MODEL_ARCH.LLAMA:
+    if details:
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}
         if settings.get("add_prefix_space") is not None:
@@ -98,11 +100,27 @@ def _add_byte_level(
     if any(step.get("type") == "ByteLevel" for step in after.get("processors", [after])):
         for name in ("bos", "eos"):  # such a step adds no tokens
             special.add_special_token.setdefault(name, False)
+    if "eos" not in special.special_token_ids:
+        special.special_token_ids["eos"] = _end_token(folder, tokenizer)
+    special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
+
+
+def _end_token(folder: Path, tokenizer: Any) -> int:
+    """The id of the token that ends a text; llama.cpp would take 11, whatever that is, if the file
+    had none."""
+    if tokenizer.eos_token_id is None:
+        raise ConvertError(
+            f"{folder}/tokenizer_config.json: it names no eos_token, so answers would not end where"
+            " they should; save the tokenizer with the one of its base"
+        )
+    return int(tokenizer.eos_token_id)
 
 
 def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
     """Text and type of an added token, as llama.cpp will look for it in a prompt."""
+    if token.lstrip or token.rstrip:
+        log.warning("token %r takes spaces beside it away; llama.cpp will leave them", text)
     if not token.normalized:
         text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
     looks_control = text in _CONTROL_TEXTS or any(
@@ -163,4 +181,46 @@ def _add_sentencepiece(
     writer.add_token_list(texts)
     writer.add_token_scores(values)
     writer.add_token_types(types)
-    gguf.SpecialVocab(folder, n_vocab=len(texts)).add_to_gguf(writer, quiet=True)
+    special = gguf.SpecialVocab(folder, n_vocab=len(texts))
+    special.chat_template = chat_template(folder)
+    special.add_to_gguf(writer, quiet=True)
+
+
+def chat_template(folder: Path) -> Any:
+    """The chat template of a checkpoint or an adapter, from wherever it may lie.
+
+    transformers saves chat_template.jinja (and others of other names in
+    additional_chat_templates) and reads it before tokenizer_config.json, where it lay earlier;
+    chat_template.json is the processors' place.
+
+    Returns:
+        The template; a list of {"name", "template"} if there are several; None if there is none.
+
+    Raises:
+        ConvertError: a file cannot be read.
+    """
+    default = folder / "chat_template.jinja"
+    try:
+        if default.is_file():
+            others = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+            named = {"default": default} | {path.stem: path for path in others}
+            found = [{"name": n, "template": p.read_text("utf-8")} for n, p in named.items()]
+            return found if others else found[0]["template"]
+        for name in ("tokenizer_config.json", "chat_template.json"):
+            path = folder / name
+            if path.is_file() and (found := json.loads(path.read_text("utf-8"))):
+                template = found.get("chat_template")
+                if template:
+                    return template
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConvertError(f"{folder}: its chat template cannot be read ({error})") from None
+    return None
+
+
+def added_tokens(folder: Path) -> list[str]:
+    """Tokens that tokenizer.json in a folder adds to the vocabulary; none if there is no such."""
+    try:
+        added = json.loads((folder / "tokenizer.json").read_text("utf-8"))["added_tokens"]
+        return [str(token["content"]) for token in added]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -97,7 +97,9 @@ class GgufModel:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         self.model = Model(path)
-        self._context = Context(self.model, 1, 0, _LONGEST, physical_cores(), "off", exact=True)
+        self._context = Context(
+            self.model, 1, 0, _LONGEST, physical_cores(), "off", cache_type="f32"
+        )
         if adapter is not None:
             self.model.load_adapter("adapter", adapter)
             self._context.use_adapter("adapter")
@@ -170,7 +172,8 @@ def plot(comparison: Comparison, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m convert.verify", description=__doc__.partition(": ")[2].split("\n")[0]
     )
@@ -186,7 +189,7 @@ def main() -> int:
     )
     parser.add_argument("--prompts", type=int, default=32, help="how many (default: 32)")
     parser.add_argument("--plot", type=Path, help="write a picture to this PNG file")
-    return run(_verify, parser.parse_args())
+    return run(_verify, parser.parse_args(argv))
 
 
 def _verify(arguments: argparse.Namespace) -> int:

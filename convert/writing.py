@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import numpy as np
 from tqdm import tqdm
 
+from convert.base import EMBEDDING, FLOATS, HEAD, Source, SourceTensor
 from convert.errors import ConvertError
 from convert.lora import Adapter
-from convert.safetensors import NUMPY, Type, all_finite, from_f32, to_f32
-from convert.sources import FLOATS, Source, SourceTensor
+from convert.safetensors import NUMPY, Type, all_finite, from_f32, item_size, to_f32
 from runtime.common.atomic import replacing
 
 # Types that are written here; all others are llama.cpp's quantizer's.
@@ -58,11 +59,13 @@ def write_model(
         OSError: the target cannot be written.
     """
     type_, file_type = FLOAT_TYPES[type_name]
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[source.arch])
-    plan = [(tensor, _type_of(tensor, type_)) for tensor in source.tensors.values()]
+    writer = gguf.GGUFWriter(None, source.architecture.gguf_name)
+    tensors = list(source.tensors.values())
+    if adapter is not None and adapter.unties:
+        tensors.append(replace(source.tensors[EMBEDDING], name=HEAD))
+    plan = [(tensor, _type_of(tensor, type_)) for tensor in tensors]
     for tensor, its_type in plan:
-        itemsize = 4 if its_type == Type.F32 else 2
-        n_bytes = int(np.prod(tensor.shape, dtype=np.int64)) * itemsize
+        n_bytes = int(np.prod(tensor.shape, dtype=np.int64)) * item_size(its_type)
         writer.add_tensor_info(
             tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=its_type
         )
@@ -75,16 +78,66 @@ def write_model(
     _write(writer, target, blocks)
 
 
-def write_adapter(
-    adapter: Adapter, arch: gguf.MODEL_ARCH, target: Path, type_name: str = "F32"
-) -> None:
+def write_adapter(adapter: Adapter, target: Path, type_name: str = "F32") -> None:
     """Write a GGUF LoRA adapter in F32, F16 or BF16, whole or not at all.
 
-    Raises as `write_model`.
+    Raises:
+        ConvertError: the adapter is more than LoRA matrices, so it can only be merged, or has
+            values too large for the type.
+        OSError: the target cannot be written.
     """
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[arch])
-    data = adapter.add_to(writer, FLOAT_TYPES[type_name][0])
+    _check_only_matrices(adapter)
+    type_ = FLOAT_TYPES[type_name][0]
+    writer = gguf.GGUFWriter(None, adapter.base.architecture.gguf_name)
+    data = []
+    for name, delta in adapter.deltas.items():
+        # llama.cpp scales by alpha / rank; what differs from that goes into B.
+        factor = np.float32(delta.scale / (adapter.config.alpha / len(delta.a)))
+        a, b = delta.a, delta.b if factor == 1 else factor * delta.b
+        if name == EMBEDDING:  # it looks rows up: A transposed, B as PEFT has it
+            a, b = delta.b, (a if factor == 1 else factor * a).T
+        for part, matrix in (("lora_a", a), ("lora_b", b)):
+            matrix = from_f32(np.ascontiguousarray(matrix, np.float32), type_)
+            if not all_finite(matrix, type_):
+                raise ConvertError(
+                    f"{adapter.folder}: {name}.{part} has values too large for {type_.name}"
+                )
+            full_name, dtype = f"{name}.{part}", np.dtype(np.float32)
+            writer.add_tensor_info(full_name, matrix.shape, dtype, matrix.nbytes, raw_dtype=type_)
+            data.append(matrix)
+    _add_adapter_metadata(writer, adapter)
     _write(writer, target, lambda: data)
+
+
+def _check_only_matrices(adapter: Adapter) -> None:
+    """Raise ConvertError for what llama.cpp cannot apply to a model that is loaded already."""
+    merge = "cannot be a GGUF adapter; merge it instead (--mode merge)"
+    for name in (EMBEDDING, HEAD):
+        if adapter.base.tied and name in adapter.deltas:
+            raise ConvertError(
+                f"{adapter.folder}: LoRA on {name} of a base that ties its output head to the"
+                f" embedding {merge}"
+            )
+    for name, delta in adapter.deltas.items():
+        if delta.magnitude is not None:
+            raise ConvertError(f"{adapter.folder}: DoRA ({name}) {merge}")
+    for name in adapter.changes():
+        raise ConvertError(f"{adapter.folder}: a tensor trained whole ({name}) {merge}")
+    if not adapter.deltas:
+        raise ConvertError(f"{adapter.folder}: no LoRA matrices in it")
+
+
+def _add_adapter_metadata(writer: gguf.GGUFWriter, adapter: Adapter) -> None:
+    n_parameters, *shared = writer.get_total_parameter_count()
+    metadata = gguf.Metadata.load(None, adapter.folder, None, n_parameters)
+    metadata.name = metadata.name or adapter.folder.resolve().name
+    if metadata.size_label is None and n_parameters > 0:
+        metadata.size_label = gguf.size_label(n_parameters, *shared)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    metadata.set_gguf_meta_model(writer)
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.config.alpha)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
 def _write(writer: gguf.GGUFWriter, target: Path, data: Callable[[], Iterable[np.ndarray]]) -> None:

@@ -62,6 +62,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         setup_timeout=options.setup_timeout,
         timeout=options.timeout,
         resume=options.resume,
+        hide=options.hide,
     )
     summary = evaluate.evaluate(plan, lambda stage: print(stage, file=sys.stderr))
     print(report.text(summary))
@@ -71,6 +72,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     lines = gate.shortfalls(summary, options.min_accuracy, options.max_slowdown, baseline)
     for line in lines:
         print(f"gate: {line}", file=sys.stderr)
+    for line in gate.doubts(summary, options.max_slowdown, baseline):
+        print(f"warning: {line}", file=sys.stderr)
     return SHORT_OF_THE_GATE if lines else 0
 
 
@@ -105,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with what a stopped evaluation left")
     add("--timeout", type=_positive, default=3600.0, help="seconds for the call (%(default)g)")
     add("--setup-timeout", type=_positive, default=3600.0, help="seconds for loading (%(default)g)")
+    add(
+        "--hide",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hide files with right answers from the pipeline, where the system allows it",
+    )
     judges = parser.add_argument_group("judges")
     add = judges.add_argument
     add("--judge", choices=["cheap", "model"], default="cheap", help="default: %(default)s")

@@ -6,7 +6,10 @@ place of its question and has no fault itself. All others are missing, which is 
 shuffled output gets no credit for what landed in other places, and one that is too short keeps
 what it has.
 
-This runs in the process of the pipeline under test and needs the standard library only.
+The pipeline's process makes plain data of the output (`as_plain`), which end its call as JSON; what
+they are worth is decided here, in the evaluation's own process (`check`). Only exact lists, dicts
+and strings are taken: a subclass of them can do its work when it is read, whenever that is. This
+module needs the standard library only, for both processes have it.
 """
 
 from __future__ import annotations
@@ -16,17 +19,48 @@ from typing import Any
 
 LONGEST_ANSWER = 5000  # characters
 _KEYS = {"questionID", "answer"}
+# Whole numbers of more bits are described only: Python does not read them back from JSON.
+_MAX_BITS = 10_000
+
+
+def as_plain(output: Any) -> Any:
+    """An output as JSON can carry it: what is no exact list, dict or scalar is described.
+
+    A list stays one, and so do dicts in it. An output or a record of any other kind becomes a
+    string such as "a tuple", another value of a record {"is": "a tuple"}, and another key its
+    `repr`. Nothing is read of what is not plain but the name of its type.
+    """
+    if type(output) is not list:
+        return described(output)
+    return [_plain_record(record) for record in list(output)]
+
+
+def _plain_record(record: Any) -> Any:
+    if type(record) is not dict:
+        return described(record)
+    return {
+        key if type(key) is str else f"{described(key)} as a key": _plain_value(value)
+        for key, value in list(record.items())
+    }
+
+
+def _plain_value(value: Any) -> Any:
+    if value is None or type(value) in (str, bool, float):
+        return value
+    if type(value) is int and value.bit_length() <= _MAX_BITS:
+        return value
+    return {"is": described(value)}
 
 
 def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
     """(answers, violations): one answer for each id, None where there is none that counts.
 
     Args:
-        output: whatever the pipeline returned.
+        output: what came of `as_plain`, out of JSON; anything else is a violation too.
         ids: the questionIDs it was given, strings and whole numbers, all different.
     """
     if not isinstance(output, list):
-        return [None] * len(ids), [f"the output is {described(output)}, not a list"]
+        return [None] * len(ids), [f"the output is {_told(output)}, not a list"]
     violations = []
     if len(output) != len(ids):
         many = "few" if len(output) < len(ids) else "many"
@@ -55,25 +89,38 @@ def described(value: Any) -> str:
     """What a value is, with its article."""
     if value is None:
         return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    kind = type(value)
+    base = next((base for base in (list, dict, str) if base in kind.__mro__[1:]), None)
+    if base is not None:
+        return f"a subclass of {base.__name__}"
+    return f"{'an' if kind.__name__[:1] in tuple('aeiou') else 'a'} {kind.__name__}"
+
+
+def _told(value: Any) -> str:
+    """What the pipeline's process said a value is, or what else came in its place."""
+    if isinstance(value, dict) and set(value) == {"is"}:
+        value = value["is"]
+    elif not isinstance(value, str):
+        return described(value)
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:60])
 
 
 def _fault(record: Any, id_: Any) -> tuple[str, str]:
     """(kind of fault, what it is) of one answer, or ("", "")."""
     if not isinstance(record, dict):
-        return "record", f"is {described(record)}, not a dict"
+        return "record", f"is {_told(record)}, not a dict"
     missing = sorted(_KEYS - record.keys())
     if missing:
         return "missing", f"has no {' and no '.join(map(repr, missing))}"
     if not _same(record["questionID"], id_):
-        return "id", f"has another questionID: {_short(record['questionID'])}"
+        return "id", f"has another questionID: {_shown(record['questionID'])}"
     if len(record) > len(_KEYS):
         other = next(key for key in record if key not in _KEYS)
-        return "extra", f"has a key too many: {_short(other)}"
+        return "extra", f"has a key too many: {_shown(other)}"
     answer = record["answer"]
     if not isinstance(answer, str):
-        return "type", f"is {described(answer)}, not a string"
+        kind = _told(answer) if isinstance(answer, dict) else described(answer)
+        return "type", f"is {kind}, not a string"
     if len(answer) > LONGEST_ANSWER:
         return "length", f"is {len(answer):,} characters long, {LONGEST_ANSWER:,} are allowed"
     try:
@@ -103,6 +150,6 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _shown(value: Any) -> str:
+    text = _told(value) if isinstance(value, dict) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation import report, score
+from evaluation import plots, report, score
 from evaluation.errors import EvaluationError
 from runtime.common.atomic import replacing
 
@@ -25,11 +25,12 @@ def read(folders: Sequence[Path]) -> list[score.Standing]:
 
 def text(standings: Sequence[score.Standing]) -> str:
     """The leaderboard as a table for a terminal."""
-    rows = [["run", "score", "95 %", "accuracy", "of best", "seconds", "of best"]]
-    for row in standings:
+    rows = [["#", "run", "score", "95 %", "accuracy", "of best", "seconds", "of best"]]
+    for rank, row in enumerate(standings, start=1):
         latency = row.summary.latency
         rows.append(
             [
+                str(rank),
                 row.summary.name,
                 report.percent(row.score),
                 "-" if row.barred else f"{report.percent(row.low)} – {report.percent(row.high)}",
@@ -41,10 +42,17 @@ def text(standings: Sequence[score.Standing]) -> str:
         )
     lines = report.table(rows)
     lines += [f"{row.summary.name} scores nothing: {row.barred}" for row in standings if row.barred]
+    lines += [
+        f"{row.summary.name}: {found}"
+        for row in standings
+        if (found := score.disturbance(row.summary))
+    ]
     return "\n".join(lines)
 
 
 def write(path: Path, standings: Sequence[score.Standing]) -> None:
     """The leaderboard as a page that needs nothing else. Raises OSError."""
     with replacing(path) as partial:
-        partial.write_text(report.render("compare.html", standings=standings), encoding="utf-8")
+        plot = plots.runs([each.summary for each in standings])
+        page = report.render("compare.html", standings=standings, plot=plot)
+        partial.write_text(page, encoding="utf-8")

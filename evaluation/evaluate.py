@@ -31,6 +31,7 @@ class Plan:
         folder: where the report goes; its name is what the run is called.
         setup_timeout: seconds it may take to load, and `timeout` those of the call.
         resume: go on with what a stopped evaluation left in the folder.
+        hide: hide files with right answers from the pipeline, where the system allows it.
     """
 
     questions: Questions
@@ -40,6 +41,7 @@ class Plan:
     setup_timeout: float
     timeout: float
     resume: bool = False
+    hide: bool = True
 
 
 def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Summary:
@@ -77,7 +79,10 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
         plan.setup_timeout,
         plan.timeout,
         tell,
+        [*plan.questions.paths, *_with_right_answers(plan.folder.parent)] if plan.hide else [],
     )
+    if plan.hide and not run.hidden:
+        tell("the files with the right answers could not be hidden: see docs/evaluation.md")
     return Call(
         pipeline=plan.pipeline,
         questions_sha256=plan.questions.sha256,
@@ -85,6 +90,15 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
         created=created,
         run=run,
     )
+
+
+def _with_right_answers(reports: Path) -> list[Path]:
+    """Files of other runs that tell what is right."""
+    names = ["results.jsonl", "results.jsonl.partial", "report.html", "run.json"]
+    return [
+        *(path for name in names for path in sorted(reports.glob(f"*/{name}"))),
+        *reports.glob("judge_replies.jsonl"),
+    ]
 
 
 def judge_all(
@@ -162,6 +176,7 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
         setup_seconds=run.setup_seconds,
         peak_memory=run.peak_memory,
         peak_gpu_memory=run.peak_gpu_memory,
+        hidden=run.hidden,
         gated=accuracy.mean < score.GATE,
     )
 

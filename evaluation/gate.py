@@ -46,6 +46,18 @@ def shortfalls(
     return lines
 
 
+def doubts(summary: Summary, max_slowdown: float | None, baseline: Summary | None) -> list[str]:
+    """What makes the comparison of two latencies doubtful, a line each."""
+    if max_slowdown is None or baseline is None:
+        return []
+    return [
+        f"{run.name}: {found}, so that its latency is no fair one: evaluate it again on a quiet"
+        " machine"
+        for run in (summary, baseline)
+        if (found := score.disturbance(run))
+    ]
+
+
 def refuse_incomparable(baseline: Summary, questions_sha256: str, machine: str) -> None:
     """Raises EvaluationError unless speeds can be compared with the baseline's."""
     if baseline.questions_sha256 != questions_sha256:

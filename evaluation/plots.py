@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -44,15 +44,27 @@ class Plot:
 
     title: str
     svg: Markup
+    note: str = ""
 
 
-def runs(this: Summary, others: Sequence[Summary]) -> Plot | None:
-    """Accuracy against latency; None if no call ended."""
-    timed = [s for s in [*others, this] if s.latency is not None]
+def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
+    """Accuracy against latency; None if no call ended.
+
+    Names of runs are as long as anybody likes, so that points carry the run's rank, which is its
+    row in the leaderboard. Points that lie on each other are told apart by moving their ranks.
+
+    Args:
+        ranked: all runs, best first.
+        this: the one that stands out, or None.
+    """
+    timed = [(rank, s) for rank, s in enumerate(ranked, start=1) if s.latency is not None]
     if not timed:
         return None
     figure, axes = _figure(2.7)
-    for summary in timed:
+    longest = max(s.latency.total for _, s in timed if s.latency)
+    taken: list[tuple[float, float]] = []
+    # The one that stands out lies on top.
+    for _, summary in sorted(timed, key=lambda each: each[1] is this):
         assert summary.latency is not None
         x, accuracy = summary.latency.total, summary.accuracy
         axes.errorbar(
@@ -64,22 +76,42 @@ def runs(this: Summary, others: Sequence[Summary]) -> Plot | None:
             capsize=3,
             linewidth=1,
         )
+    for rank, summary in timed:
+        assert summary.latency is not None
+        x, accuracy = summary.latency.total, summary.accuracy
+        place = _free((x / longest, accuracy.mean), taken)
+        taken.append(place)
         axes.annotate(
-            _plain(summary.name),
-            (x, 100 * accuracy.mean),
-            xytext=(6, 4),
+            str(rank),
+            (place[0] * longest, 100 * place[1]),
+            xytext=(5, 3),
             textcoords="offset points",
             color=_INK,
             weight="bold" if summary is this else "normal",
         )
-    axes.set_xlim(0, 1.3 * max(s.latency.total for s in timed if s.latency))
+    axes.set_xlim(0, 1.3 * longest)
     axes.set_ylim(0, 105)
     axes.set_xlabel("seconds for all questions (less is better)")
     axes.set_ylabel("accuracy, %")
     told = [
-        f"{s.name} {s.accuracy.mean:.0%} in {s.latency.total:.3g} s" for s in timed if s.latency
+        f"{rank} {s.name} {s.accuracy.mean:.0%} in {s.latency.total:.3g} s"
+        for rank, s in timed
+        if s.latency
     ]
-    return _plot(figure, "Accuracy against latency", "; ".join(told))
+    plot = _plot(figure, "Accuracy against latency", "; ".join(told))
+    return replace(plot, note="numbers are rows of the table") if len(ranked) > 1 else plot
+
+
+# What a number takes of the plot's width and height.
+_NUMBER_WIDTH, _NUMBER_HEIGHT = 0.06, 0.09
+
+
+def _free(place: tuple[float, float], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The place, or the next one to its right where no number stands yet; all in shares."""
+    x, y = place
+    while any(abs(x - a) < _NUMBER_WIDTH and abs(y - b) < _NUMBER_HEIGHT for a, b in taken):
+        x += _NUMBER_WIDTH
+    return x, y
 
 
 def accuracy(parts: Mapping[str, Interval], title: str) -> Plot:
@@ -133,7 +165,15 @@ def time(latency: Latency) -> Plot | None:
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("seconds")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=_INK)
+    figure.legend(
+        loc="outside upper left",
+        ncols=3,
+        frameon=False,
+        labelcolor=_INK,
+        handlelength=1,
+        columnspacing=0.8,
+        handletextpad=0.4,
+    )
     told = ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
     return _plot(figure, "Where the time goes", told)
 

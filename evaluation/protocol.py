@@ -1,36 +1,80 @@
 """The evaluator's protocol: load a pipeline once, time one call of it, see what it did.
 
-The pipeline runs in a process of its own, so that whatever it does (crash, hang, leak, print,
-exit) is a result. That guards against accidents, not against malice: it may do what you may.
+The pipeline runs in a process of its own (`worker`), so that whatever it does (crash, hang, leak,
+print, exit) is a result. It is handed the questions with the call, and the clock of the call is
+this process's: it starts before the questions are sent and stops when the whole output is here, as
+plain data. What it may still do, docs/evaluation.md tells.
 POSIX only: it needs process groups and signals.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeFloat, ValidationError
 
 from evaluation import machine
+from evaluation.channel import Channel, ChannelError, Message
+from evaluation.check import check
 from evaluation.errors import EvaluationError
+from evaluation.hiding import closed_to_others
 from evaluation.records import Run
+from evaluation.watch import Watch
 
 # How often the process is looked at, in seconds. Looking costs the pipeline some speed.
 _PERIOD = 0.2
+# What the worker may take before it loads the pipeline.
+_START = 60.0
 # What a pipeline that has answered may take to end by itself.
 _GRACE = 5.0
 _PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+
+
+class _Said(BaseModel):
+    """What the worker may say; anything else is a failure of the pipeline."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+_T = TypeVar("_T", bound=_Said)
+
+
+class _Hidden(_Said):
+    hidden: bool
+
+
+class _Loaded(_Said):
+    loaded: bool = False
+    refused: str = ""
+    failure: str = ""
+
+
+class _Outcome(_Said):
+    call: str
+    output: Any = None
+    failure: str = ""
+
+
+class _Told(_Said):
+    """What the pipeline tells of itself."""
+
+    stats: dict[str, FiniteFloat] = {}
+    answer_seconds: list[NonNegativeFloat] | None = None
+
+
+class _FailedError(Exception):
+    """The pipeline failed; the message says how."""
 
 
 def call(
@@ -40,6 +84,7 @@ def call(
     setup_timeout: float,
     timeout: float,
     tell: Callable[[str], None] = lambda stage: None,
+    hide: Sequence[Path] = (),
 ) -> Run:
     """Load a pipeline and have it answer all questions in one call.
 
@@ -52,72 +97,128 @@ def call(
         log: file for what it prints.
         setup_timeout: seconds it may take to load, and `timeout` those of the call.
         tell: called with what is being done now.
+        hide: files that shall be empty for it, where the system allows that.
 
     Raises:
         EvaluationError: there is no such pipeline.
     """
     gpu_before = machine.gpu_memory()
-    with tempfile.TemporaryDirectory() as name, log.open("wb") as output, _adopting() as others:
-        folder = Path(name)
-        (folder / "questions.json").write_text(json.dumps(records), encoding="utf-8")
+    found: dict[str, Any] = {}
+    with log.open("wb") as output, _adopting() as others, Channel() as channel:
         tell("loading the pipeline")
+        started = time.perf_counter()
+        descriptor = channel.theirs.fileno()
         process = subprocess.Popen(
             # faulthandler says in the log where it crashed
-            [sys.executable, "-X", "faulthandler", "-m", "evaluation.worker", pipeline, name],
+            [
+                *(sys.executable, "-X", "faulthandler", "-m", "evaluation.worker"),
+                *(pipeline, str(descriptor)),
+            ],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=[descriptor],
             # Not a session: Linux shares the CPU out by session (autogroup), and the niceness
             # of the user's other jobs would no longer count.
             process_group=0,
         )
-        memory = _Memory(process.pid, gpu_before)
+        channel.theirs.close()
+        worker = _Worker(process, channel, Watch(process.pid, gpu_before))
         try:
-            hung = _wait(process, folder, (setup_timeout, timeout), memory, tell)
+            with closed_to_others():
+                channel.send({"hide": [str(path.resolve()) for path in hide]})
+                found["hidden"] = worker.says(_Hidden, "starting", _START)[0].hidden
+                loaded, at = worker.says(_Loaded, "loading", setup_timeout)
+                if loaded.refused:
+                    raise EvaluationError(f"--pipeline {pipeline}: {_printable(loaded.refused)}")
+                found["setup_seconds"] = at - started
+                if loaded.failure or not loaded.loaded:
+                    raise _FailedError(loaded.failure or "loading came to nothing")
+                tell("answering")
+                found |= worker.answers(records, timeout)
+        except _FailedError as failure:
+            found["failure"] = _printable(str(failure))
         finally:
             _kill(process, others)
-        loaded, done = _read(folder / "loaded.json"), _read(folder / "done.json")
-    if refused := done.pop("refused", None):
-        raise EvaluationError(f"--pipeline {pipeline}: {refused}")
-    if not done:
-        stage = "the call" if loaded else "loading"
-        done = {**loaded, "failure": f"hung: {hung}" if hung else _end(process.returncode, stage)}
-    answers = done.pop("answers", [None] * len(records))
-    own_peak = done.pop("peak_memory", 0)
     return Run(
-        answers=answers,
-        peak_memory=max(own_peak, memory.peak),
-        peak_gpu_memory=memory.gpu_peak,
-        **done,
+        answers=found.pop("answers", [None] * len(records)),
+        peak_memory=worker.watch.peak,
+        peak_gpu_memory=worker.watch.gpu_peak,
+        **found,
     )
 
 
-def _wait(
-    process: subprocess.Popen[bytes],
-    folder: Path,
-    timeouts: tuple[float, float],
-    memory: _Memory,
-    tell: Callable[[str], None],
-) -> str:
-    """Wait until it ends; returns what did not end in time, or ""."""
-    what, allowed = "loading", timeouts[0]
-    started = time.monotonic()
-    while True:
+class _Worker:
+    """The process of the pipeline, as it is talked to.
+
+    Attributes:
+        watch: what it takes of the machine.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, watch: Watch) -> None:
+        self.watch = watch
+        self._process = process
+        self._channel = channel
+
+    def answers(self, records: list[dict[str, Any]], timeout: float) -> dict[str, Any]:
+        """Ask all questions; returns fields of Run. Raises _FailedError."""
+        found: dict[str, Any] = {}
+        self.watch.start()
+        # Nobody can answer who has not been asked: the code is drawn only now.
+        code = secrets.token_hex(16)
+        started = self._channel.send({"call": code, "questions": records})
+        outcome, ended = self.says(_Outcome, "the call", timeout)
+        found["other_cpu_seconds"] = self.watch.stop()
+        self.watch.look()
+        if outcome.call != code:
+            raise _FailedError("it answered before it was asked")
+        if outcome.failure:
+            raise _FailedError(outcome.failure)
+        found["call_seconds"] = ended - started
+        ids = [record["questionID"] for record in records]
+        found["answers"], found["violations"] = check(outcome.output, ids)
+        found |= self._tells_of_itself(len(records))
+        return found
+
+    def _tells_of_itself(self, n_questions: int) -> dict[str, Any]:
+        """What is good to know and has no say in the score; nothing where it makes no sense."""
         try:
-            process.wait(_PERIOD)
-            return ""
-        except subprocess.TimeoutExpired:
-            memory.look()
-        if (folder / "done.json").exists():
-            if what != "ending":
-                what, allowed, started = "ending", _GRACE, time.monotonic()
-        elif what == "loading" and (folder / "loaded.json").exists():
-            what, allowed, started = "the call", timeouts[1], time.monotonic()
-            tell("answering")
-        if time.monotonic() - started > allowed:
-            if what != "ending":
-                _dump(process)
-            return f"{what} did not end within {allowed:g} s"
+            told, _ = self.says(_Told, "the call", _GRACE)
+        except _FailedError:
+            return {}
+        self._channel.send({})
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        seconds = told.answer_seconds
+        if seconds is not None and len(seconds) != n_questions:
+            seconds = None
+        return {"stats": told.stats, "answer_seconds": seconds}
+
+    def says(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
+        """What it says next, and when it was said. Raises _FailedError if it does not."""
+        message = self._next(stage, timeout)
+        if message.line is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+            raise _FailedError(_end(self._process.poll(), stage))
+        try:
+            return kind.model_validate(message.json()), message.at
+        except (ChannelError, ValidationError) as problem:
+            why = problem if isinstance(problem, ChannelError) else "it is not what was asked for"
+            raise _FailedError(f"what came back of {stage} cannot be read: {why}") from None
+
+    def _next(self, stage: str, timeout: float) -> Message:
+        deadline = time.monotonic() + timeout
+        while True:
+            if message := self._channel.receive(_PERIOD):
+                return message
+            self.watch.look()
+            if self._process.poll() is not None:  # while a fork of it may hold the pipe open
+                last = self._channel.receive(_PERIOD)
+                return last or Message(None, time.perf_counter())
+            if time.monotonic() > deadline:
+                _dump(self._process)
+                raise _FailedError(f"hung: {stage} did not end within {timeout:g} s")
 
 
 def _dump(process: subprocess.Popen[bytes]) -> None:
@@ -162,8 +263,10 @@ def _kill(process: subprocess.Popen[bytes], others: set[psutil.Process]) -> None
     process.stdin.close()
 
 
-def _end(status: int, stage: str) -> str:
-    """How a process ended that did not come to its end."""
+def _end(status: int | None, stage: str) -> str:
+    """How a process ended that did not come to its end; None if it has merely fallen silent."""
+    if status is None:
+        return f"closed the pipe to the evaluation during {stage}"
     if status >= 0:
         return f"exited with status {status} during {stage}"
     name = signal.Signals(-status).name
@@ -171,43 +274,7 @@ def _end(status: int, stage: str) -> str:
     return f"crashed: {name} during {stage}{hint}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-class _Memory:
-    """Peak memory, in bytes, of a process and all below it, and of the GPUs.
-
-    What several processes share is counted once (Linux's PSS). Of one process alone RSS is the
-    same and costs nothing to ask. GPU memory is what has been added since before the start, as
-    other programs may use the GPU too.
-    """
-
-    def __init__(self, pid: int, gpu_before: int | None) -> None:
-        self.peak = 0
-        self.gpu_peak = None if gpu_before is None else 0
-        self._root = psutil.Process(pid)
-        self._gpu_before = gpu_before or 0
-
-    def look(self) -> None:
-        try:
-            tree = [self._root, *self._root.children(recursive=True)]
-        except psutil.Error:
-            return
-        self.peak = max(self.peak, sum(_bytes(each, len(tree) > 1) for each in tree))
-        if self.gpu_peak is not None:
-            used = (machine.gpu_memory() or 0) - self._gpu_before
-            self.gpu_peak = max(self.gpu_peak, used)
-
-
-def _bytes(process: psutil.Process, shares: bool) -> int:
-    try:
-        if shares:
-            info = process.memory_full_info()
-            return int(getattr(info, "pss", info.rss))
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
+def _printable(text: str) -> str:
+    """What came from the pipeline's process, as it may be shown on a terminal."""
+    short = text if len(text) <= 400 else f"{text[:397]}..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

@@ -37,12 +37,14 @@ class Questions:
         records: what the pipeline is given, in order: "questionID", "question" and "subject"
             (which may be missing), as they came.
         items: for each record what it takes to judge its answer; None for a blank question.
+        paths: the files.
     """
 
     name: str
     sha256: str
     records: list[dict[str, Any]]
     items: list[Item | None]
+    paths: tuple[Path, ...] = ()
 
 
 def read(*paths: Path) -> Questions:
@@ -73,7 +75,7 @@ def read(*paths: Path) -> Questions:
     if not any(items):
         raise EvaluationError(f"{names}: no questions in it that could be scored")
     sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    return Questions(names, sha256, records, items)
+    return Questions(names, sha256, records, items, paths)
 
 
 class _UnfitError(Exception):

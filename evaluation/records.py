@@ -47,7 +47,7 @@ class Verdict:
 
 
 class Run(BaseModel):
-    """One run of a pipeline under test, as its process told it.
+    """One run of a pipeline under test: what its process returned, and what was seen from outside.
 
     Attributes:
         answers: the answer to each question in order; None where the pipeline gave none.
@@ -62,6 +62,8 @@ class Run(BaseModel):
             `new_tokens`, ...); empty where it does not.
         peak_memory: most bytes of memory that its processes held at once.
         peak_gpu_memory: the same of the GPU, or None where there is none.
+        other_cpu_seconds: CPU seconds that other programs used during the call, or None.
+        hidden: files with right answers were hidden from the pipeline.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -75,6 +77,8 @@ class Run(BaseModel):
     stats: dict[str, float] = {}
     peak_memory: int = 0
     peak_gpu_memory: int | None = None
+    other_cpu_seconds: float | None = None
+    hidden: bool = False
 
 
 class Result(BaseModel):
@@ -107,7 +111,11 @@ class Interval(BaseModel):
 
 
 class Latency(BaseModel):
-    """Seconds, but for the rates and shares; None where the pipeline does not tell."""
+    """Seconds, but for the rates and shares; None where the pipeline does not tell.
+
+    `other_cores` is how many CPU cores other programs kept busy meanwhile, on the average: a
+    latency is comparable only if that is next to nothing. None where it is not known.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -118,6 +126,7 @@ class Latency(BaseModel):
     tokens_per_second: float | None = None
     prefill_share: float | None = None
     decode_share: float | None = None
+    other_cores: float | None = None
 
 
 class Summary(BaseModel):
@@ -137,6 +146,7 @@ class Summary(BaseModel):
         latency: of the one call, or None if it never ended.
         setup_seconds: loading, which is not counted.
         peak_memory, peak_gpu_memory: bytes.
+        hidden: files with right answers were hidden from the pipeline; see docs/evaluation.md.
         gated: accuracy is under the gate, so that the run scores nothing.
     """
 
@@ -159,4 +169,5 @@ class Summary(BaseModel):
     setup_seconds: float
     peak_memory: int
     peak_gpu_memory: int | None = None
+    hidden: bool = False
     gated: bool

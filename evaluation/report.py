@@ -95,7 +95,8 @@ def figures(summary: Summary) -> list[Figure]:
         Figure("questions scored", str(summary.accuracy.n)),
     ]
     if latency := summary.latency:
-        found.append(Figure("latency", f"{seconds(latency.total)} s", "one call, end to end"))
+        note = score.disturbance(summary) or "one call, end to end"
+        found.append(Figure("latency", f"{seconds(latency.total)} s", note))
         found.append(Figure("per question", _short_time(latency.per_question)))
         if latency.p50 is not None and latency.p95 is not None:
             half, most = _short_time(latency.p50), _short_time(latency.p95)
@@ -138,8 +139,9 @@ def html(
     summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[bool]]]
 ) -> str:
     """The page of a run; `others` can be compared with it, each with what it got right."""
+    standings = score.standings([(summary, [r.correct for r in results]), *others])
     drawn = [
-        plots.runs(summary, [other for other, _ in others]),
+        plots.runs([each.summary for each in standings], summary),
         plots.accuracy(summary.by_subject, "Accuracy per subject"),
         plots.accuracy(summary.by_difficulty, "Accuracy per difficulty")
         if summary.by_difficulty
@@ -153,7 +155,7 @@ def html(
         barred=score.barred(summary),
         gate=score.GATE,
         figures=figures(summary),
-        standings=score.standings([(summary, [r.correct for r in results]), *others]),
+        standings=standings,
         plots=[plot for plot in drawn if plot],
         wrong=_wrong(results),
         long=_LONG,
@@ -170,7 +172,12 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": seconds, "moment": _moment}
+    environment.filters |= {
+        "percent": percent,
+        "seconds": seconds,
+        "moment": _moment,
+        "disturbance": score.disturbance,
+    }
     return environment.get_template(template).render(**values)
 
 

@@ -70,7 +70,29 @@ def latency(run: Run) -> Latency | None:
         tokens_per_second=_over(run.stats.get("new_tokens"), total),
         prefill_share=_share(run.stats.get("prefill_seconds"), total),
         decode_share=_share(run.stats.get("decode_seconds"), total),
+        other_cores=_other_cores(run),
     )
+
+
+# The system counts CPU time in hundredths of a second: so much is noise.
+_CPU_NOISE = 0.1
+# Of a core: what any desktop or server does beside.
+_DISTURBING = 0.1
+
+
+def _other_cores(run: Run) -> float | None:
+    others = run.other_cpu_seconds
+    if others is None or not run.call_seconds:
+        return None
+    return 0.0 if others < _CPU_NOISE else others / run.call_seconds
+
+
+def disturbance(summary: Summary) -> str:
+    """What to know of a latency that was taken while other programs used the CPU, or ""."""
+    cores = summary.latency and summary.latency.other_cores
+    if not cores or cores < _DISTURBING:
+        return ""
+    return f"other programs kept {cores:.1f} cores busy during the call"
 
 
 def _over(part: float | None, total: float) -> float | None:

@@ -1,30 +1,39 @@
-"""`python -m evaluation.worker PIPELINE FOLDER`: the process that a pipeline under test runs in.
+"""`python -m evaluation.worker PIPELINE FD`: the process that a pipeline under test runs in.
 
-FOLDER has the questions; what came of them goes there too, as loaded.json once the pipeline is
-loaded and done.json at the end. Files, because stdout is the pipeline's own and pipes are
-inherited by whatever it starts. Only the standard library is imported, so that modules and
+FD is a socket to the evaluation, which speaks JSON, line by line:
+
+    evaluation                                 this process
+    {"hide": [paths]}                      →   hides those files
+                                           ←   {"hidden": true}
+                                           ←   {"loaded": true}, or what went wrong
+    {"call": code, "questions": [...]}     →   calls the pipeline
+                                           ←   {"call": code, "output": ...}, or what went wrong
+                                           ←   what the pipeline tells of itself
+    {}                                     →   ends
+
+The clock is the evaluation's: it runs from before the questions are sent until the whole output is
+there. So nothing that is done in this process can make the time shorter than it was, and nothing
+can be answered before it is asked. Only the standard library is imported, so that modules and
 memory of this process are the pipeline's.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import json
 import math
 import os
-import resource
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.check import check, described
+from evaluation.check import as_plain, described
+from evaluation.hiding import hide
 
 # What a folder of a contest entry has in it.
 _ENTRY = "inferencePipeline"
@@ -40,48 +49,59 @@ class _FailedError(Exception):
 
 def main() -> None:
     """Load the pipeline, call it once, tell what came of it."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    name, descriptor = sys.argv[1], int(sys.argv[2])
+    os.set_inheritable(descriptor, False)  # nothing that the pipeline starts shall hold it
+    channel = _Channel(descriptor)
+    channel.tell({"hidden": hide(channel.hear()["hide"])})  # before there is a thread
     _end_with_the_evaluation()
-    questions = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
-    done: dict[str, Any] = {}
     try:
-        _evaluate(name, questions, folder, done)
+        pipeline = _loaded(name)
     except _RefusedError as problem:
-        done["refused"] = str(problem)
+        return channel.tell({"refused": str(problem)})
     except _FailedError as failure:
-        done["failure"] = str(failure)
-    done["peak_memory"] = _peak_memory()
-    _tell(folder / "done.json", done)
+        return channel.tell({"failure": str(failure)})
+    before = _stats(pipeline)
+    channel.tell({"loaded": True})
+    asked = channel.hear()
+    number = len(asked["questions"])
+    outcome: dict[str, Any] = {"call": asked["call"]}
+    try:
+        with _doing("the call"):
+            output = pipeline(asked["questions"])
+        with _doing("looking at its output"):  # whose methods may be anything
+            outcome["output"] = as_plain(output)
+    except _FailedError as failure:
+        outcome["failure"] = str(failure)
+    channel.tell(outcome)
+    stats = {key: value - before.get(key, 0.0) for key, value in _stats(pipeline).items()}
+    channel.tell({"stats": stats, "answer_seconds": _answer_seconds(pipeline, number)})
+    channel.hear()
 
 
-def _evaluate(
-    name: str, questions: list[dict[str, Any]], folder: Path, done: dict[str, Any]
-) -> None:
-    """Fills `done` with fields of `evaluation.records.Run`. Raises _RefusedError, _FailedError."""
-    started = time.perf_counter()
+class _Channel:
+    """This end of the socket."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._reading = os.fdopen(descriptor, "rb")
+        self._writing = os.fdopen(os.dup(descriptor), "wb")
+
+    def tell(self, message: dict[str, Any]) -> None:
+        self._writing.write(json.dumps(message).encode("ascii") + b"\n")
+        self._writing.flush()
+
+    def hear(self) -> Any:
+        return json.loads(self._reading.readline())
+
+
+def _loaded(name: str) -> Callable[[list[dict[str, Any]]], Any]:
+    """The pipeline. Raises _RefusedError, _FailedError."""
     with _doing("importing it"):
         load = find(name)
     with _doing("loadPipeline()"):
         pipeline = load()
-    setup = time.perf_counter() - started
-    _tell(folder / "loaded.json", {"setup_seconds": setup})
-    done["setup_seconds"] = setup
     if not callable(pipeline):
         raise _FailedError(f"loadPipeline() returned {described(pipeline)}, which is not callable")
-
-    before = _stats(pipeline)
-    given = copy.deepcopy(questions)
-    with _doing("the call"):
-        started = time.perf_counter()
-        output = pipeline(given)
-        done["call_seconds"] = time.perf_counter() - started
-
-    with _doing("looking at its output"):  # whose methods may be anything
-        ids = [question["questionID"] for question in questions]
-        done["answers"], done["violations"] = check(output, ids)
-    after = _stats(pipeline)
-    done["stats"] = {key: value - before.get(key, 0.0) for key, value in after.items()}
-    done["answer_seconds"] = _answer_seconds(pipeline, len(questions))
+    return pipeline  # type: ignore[no-any-return]
 
 
 def find(name: str) -> Callable[[], Any]:
@@ -176,30 +196,6 @@ def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _peak_memory() -> int:
-    """Most bytes that this process held at once.
-
-    Linux's VmHWM is of this program alone; ru_maxrss begins with what the evaluation, from
-    which this process was forked, held then.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _tell(path: Path, found: dict[str, Any]) -> None:
-    # Anything may be in a message or a name; answers have been checked by now.
-    text = json.dumps(found, ensure_ascii=False)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(text.encode("utf-8", "replace"))
-    partial.replace(path)
 
 
 def _end_with_the_evaluation() -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
-from runtime.engine import EngineError
+from runtime.engine import EngineError, describe_build
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.questions import Question, parse, read_file
 from runtime.settings import Settings, knobs, show
@@ -104,11 +104,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def print_settings(settings: Settings) -> None:
-    """The table of knobs with the values now in force; * marks what is not the default."""
+    """The knobs with the values now in force, * where not the default; the build of llama.cpp."""
     for knob in knobs():
         value = show(getattr(settings, knob.name.lower()))
         mark = " " if value == knob.default else "*"
         print(f"{mark} {knob.name}={value}\n      {knob.meaning} ({knob.allowed})")
+    print(f"llama.cpp: {describe_build()}")
 
 
 def answer_file(source: Path | None, target: Path | None, resume: bool) -> int:

@@ -1,4 +1,4 @@
-"""The way of a question: parse, prompt, route, complete, clean, in the order they came."""
+"""The way of a question: parse, compute or prompt, route, complete, clean, in the given order."""
 
 from __future__ import annotations
 
@@ -12,27 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import llama_cpp
-import psutil
-
 from runtime.answers import clean
 from runtime.common.errors import SetupError
 from runtime.common.offline import guard
-from runtime.engine import Context, Engine, EngineError, Model, Request, SamplingParams, Stats
-from runtime.engine.context import kv_bytes
-from runtime.engine.engine import PADDING_CELLS, staging_slots
-from runtime.engine.llama import check_gguf, physical_cores
-from runtime.engine.probe import crash
+from runtime.engine import Engine, Model, Request, SamplingParams, Stats
 from runtime.files.routes import Route, describe, plan_routes
+from runtime.loading import adapter_name, load_engines, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
 from runtime.settings import Settings
-from runtime.subjects import subject_of
+from runtime.subjects import ALGEBRA, subject_of
+from runtime.tools import Solver
 
 log = logging.getLogger(__name__)
-
-# The share of free memory that a KV cache may take.
-_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -69,16 +61,15 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         log.info("routes:\n%s", describe(routes))
         if any(settings.rag_enabled_subjects.values()):
             log.warning("RAG_ENABLED_SUBJECTS is set, but retrieval is not built yet: not used")
-        gpu = _device(settings.device_map)
-        paths = list(dict.fromkeys(route.model for route in routes.values()))
-        _refuse_too_large(paths, on_gpu=gpu[0] != 0)
-        _refuse_crashing(routes)
-        budget = _cache_budget(paths)
-        engines: dict[Path, Engine] = {}
-        for path in paths:
-            engine = _load_engine(settings, path, gpu, budget, progress)
-            engines[path] = stack.enter_context(engine)
-        return Pipeline(settings, routes, engines, stack)
+        solver = load_solver(settings)
+        if solver is not None:
+            stack.callback(solver.close)
+        engines = load_engines(settings, routes, progress)
+        for engine in engines.values():
+            stack.callback(engine.close)
+        pipeline = Pipeline(settings, routes, engines, solver)
+        pipeline.closing(stack.pop_all().close)
+        return pipeline
 
 
 class Pipeline:
@@ -98,16 +89,18 @@ class Pipeline:
         settings: Settings,
         routes: dict[str, Route],
         engines: dict[Path, Engine],
-        resources: ExitStack,
+        solver: Solver | None = None,
     ) -> None:
         self.settings = settings
         self.routes = routes
         self.engines = engines
         self.answer_seconds: list[float] = []
+        self._solver = solver
+        self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         self._frames = {
-            subject: _roomy_frame(settings, engines[route.model].model, subject)
+            subject: _checked_frame(settings, engines[route.model].model, subject)
             for subject, route in routes.items()
         }
         self._params = SamplingParams(
@@ -119,16 +112,16 @@ class Pipeline:
             max_new_tokens=settings.longest_answer,
             stop=settings.stop,
         )
-        for route in dict.fromkeys(routes.values()):
-            if route.adapter is not None:
-                engines[route.model].model.load_adapter(str(route.adapter), route.adapter)
-        for subject, route in routes.items():
-            head = self._frames[subject].head
-            engines[route.model].share_prefix(head, _adapter_name(route))
-        for engine in engines.values():
+        for path, engine in engines.items():
+            served = [(s, route) for s, route in routes.items() if route.model == path]
+            engine.share_prefixes(
+                [(adapter_name(route), self._frames[subject].head) for subject, route in served]
+            )
             engine.stats.reset()
-        # From here on they are this pipeline's; had anything failed, the caller's still.
-        self._resources = resources.pop_all()
+
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have `close` called, once, when this pipeline is closed."""
+        self._close = close
 
     def __call__(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answers, `{"questionID", "answer"}`, one for each question and in their order.
@@ -163,7 +156,7 @@ class Pipeline:
         (parsed,) = parse([question])
         if parsed.problem:
             raise SetupError(f"the question cannot be answered: {parsed.problem}")
-        with self._turn():
+        with self._exclusive():
             request = self._request(0, parsed, subject_of(parsed.subject))
             engine = self.engines[self.routes[subject_of(parsed.subject)].model]
             texts = [engine.model.tokenize(answer, follows=True) for answer in answers]
@@ -183,7 +176,8 @@ class Pipeline:
                 of it open.
         """
         parsed = parse(questions)
-        with self._turn():
+        with self._exclusive():
+            computed = self._computed(parsed)
             requests: dict[Path, list[tuple[int, Request]]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
@@ -191,6 +185,9 @@ class Pipeline:
                     continue
                 if question.warning:
                     log.warning("question %s: %s", _name(index, question), question.warning)
+                if (text := computed.get(index)) is not None:
+                    yield Answer(index, question.id, text)
+                    continue
                 subject = subject_of(question.subject)
                 try:
                     request = self._request(index, question, subject)
@@ -207,11 +204,29 @@ class Pipeline:
                         yield _failed(index, question, completion.error)
                     else:
                         cut = completion.finish_reason == "length"
-                        text = clean(completion.text, question.text, cut)
+                        thinking = self._frames[subject_of(question.subject)].opens_thinking
+                        text = clean(completion.text, question.text, cut, thinking)
                         yield Answer(index, question.id, text)
 
+    def _computed(self, questions: list[Question]) -> dict[int, str]:
+        """Answers that need no model, by the question's index."""
+        if self._solver is None:
+            return {}
+        exercises = [
+            index
+            for index, question in enumerate(questions)
+            if not question.problem and subject_of(question.subject) == ALGEBRA
+        ]
+        try:
+            answers = self._solver.answers([questions[index].text for index in exercises])
+        except Exception:  # the model answers them instead
+            log.warning("exercises could not be computed exactly", exc_info=True)
+            return {}
+        found = zip(exercises, answers, strict=True)
+        return {index: answer for index, answer in found if answer is not None}
+
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         """Wait until no other thread is being answered."""
         me = threading.get_ident()
         if self._holder == me:
@@ -228,11 +243,7 @@ class Pipeline:
     @property
     def stats(self) -> Stats:
         """What the engines have done since loading, summed."""
-        total = Stats()
-        for engine in self.engines.values():
-            for name, value in engine.stats.as_dict().items():
-                setattr(total, name, getattr(total, name) + value)
-        return total
+        return sum((engine.stats for engine in self.engines.values()), Stats())
 
     def close(self) -> None:
         """Free all models and lift the offline guard. A second call does nothing.
@@ -242,7 +253,8 @@ class Pipeline:
         mine = self._holder == threading.get_ident()
         with nullcontext() if mine else self._lock:
             self.engines = {}
-            self._resources.close()
+            close, self._close = self._close, lambda: None
+            close()
 
     def __enter__(self) -> Self:
         return self
@@ -265,127 +277,12 @@ class Pipeline:
             prompt,
             self._params,
             seed=_seed(self.settings.seed, question),
-            adapter=_adapter_name(route),
+            adapter=adapter_name(route),
             group=subject,
         )
 
 
-def _refuse_crashing(routes: dict[str, Route]) -> None:
-    """Raises EngineError for a model on which llama.cpp would end this process."""
-    adapters: dict[Path, list[Path]] = {}
-    for route in dict.fromkeys(routes.values()):
-        adapters.setdefault(route.model, []).extend([route.adapter] if route.adapter else [])
-    for model, its_adapters in adapters.items():
-        check_gguf(model)
-        reason = crash(model, its_adapters)
-        if reason:
-            among = f" or an adapter on it ({', '.join(map(str, its_adapters))})"
-            raise EngineError(
-                f"{model}{among if its_adapters else ''} is damaged: llama.cpp crashes on it"
-                f" ({reason})"
-            )
-
-
-def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
-    """Say how much memory the model files need; raises SetupError if there is not so much."""
-    needed = sum(path.stat().st_size for path in paths)
-    log.info("%d model files need %.1f GiB for their weights", len(paths), needed / 2**30)
-    free = psutil.virtual_memory().available
-    if needed > free and not on_gpu:  # of a GPU's memory llama.cpp will say
-        raise SetupError(
-            f"{len(paths)} model files need {needed / 2**30:.1f} GiB for their weights, but only"
-            f" {free / 2**30:.1f} GiB of memory are free: serve adapters on one base instead"
-            " (python -m convert.export_gguf --mode adapter)"
-        )
-
-
-def _cache_budget(paths: list[Path]) -> float:
-    """Bytes that the KV cache of each model may take; asked before any is loaded."""
-    weights = sum(path.stat().st_size for path in paths)
-    free = psutil.virtual_memory().available * _MEMORY_SHARE
-    return max(0.0, free - weights) / len(paths)
-
-
-def _load_engine(
-    settings: Settings,
-    path: Path,
-    gpu: tuple[int, int | None],
-    budget: float,
-    progress: Callable[[float], None] | None,
-) -> Engine:
-    gpu_layers, main_gpu = gpu
-    model = Model(path, gpu_layers, main_gpu, progress)
-    try:
-        cells = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
-        if cells > model.n_ctx_train:
-            raise SetupError(
-                f"MAX_INPUT_TOKENS={settings.max_input_tokens} and"
-                f" {settings.longest_answer} new tokens (MAX_NEW_TOKENS times"
-                f" MAX_TOKENS_MULTIPLIER) are too many: {path.name} was trained for"
-                f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
-            )
-        slots = settings.batch_size
-        if not gpu_layers:  # of a GPU's memory llama.cpp will say
-            slots = _affordable_slots(slots, cells, model, budget)
-        threads = settings.num_threads or physical_cores()
-        while True:
-            try:
-                staging = staging_slots(slots)
-                flash = settings.flash_attention
-                context = Context(model, slots, staging, cells, threads, flash)
-                break
-            except EngineError:
-                if slots == 1:
-                    raise
-                slots //= 2
-                log.warning("BATCH_SIZE=%d does not fit: trying %d", settings.batch_size, slots)
-        log.info(
-            "%s: %s, %d slots of %d tokens, %d threads, %s",
-            path.name,
-            model.describe(),
-            slots,
-            context.cells_per_slot,
-            threads,
-            "GPU" if gpu_layers else "CPU",
-        )
-        return Engine(model, context)
-    except BaseException:
-        model.close()
-        raise
-
-
-def _device(device_map: str) -> tuple[int, int | None]:
-    """DEVICE_MAP as (layers to offload, GPU index or None)."""
-    has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
-    if device_map == "cpu" or (device_map == "auto" and not has_gpu):
-        return 0, None
-    if not has_gpu:
-        raise SetupError(
-            f"DEVICE_MAP={device_map}: this llama.cpp was built without GPU support; use cpu or"
-            " auto, or reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on"
-        )
-    _, _, number = device_map.partition(":")
-    return -1, int(number) if number else None
-
-
-def _affordable_slots(wanted: int, cells: int, model: Model, budget: float) -> int:
-    """As many slots as asked for, or as many as fit the budget, in bytes."""
-    slots = wanted
-    while slots > 1 and kv_bytes(model, slots + staging_slots(slots), cells) > budget:
-        slots -= 1
-    if slots < wanted:
-        log.warning(
-            "BATCH_SIZE=%d needs a KV cache of %.1f GiB, but %.1f GiB of memory are to be had:"
-            " %d slots are used. Smaller MAX_INPUT_TOKENS or MAX_NEW_TOKENS allow more.",
-            wanted,
-            kv_bytes(model, wanted + staging_slots(wanted), cells) / 2**30,
-            budget / 2**30,
-            slots,
-        )
-    return slots
-
-
-def _roomy_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
+def _checked_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
     """The frame of a subject's prompts, if it leaves room for a question."""
     frame = tokenized_frame(model, subject)
     taken = len(frame.head) + len(frame.tail)
@@ -395,10 +292,6 @@ def _roomy_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
             f" the template for {subject} alone takes {taken} tokens"
         )
     return frame
-
-
-def _adapter_name(route: Route) -> str | None:
-    return str(route.adapter) if route.adapter else None
 
 
 def _seed(base: int, question: Question) -> int:

@@ -6,17 +6,13 @@ The one source of prompts for serving and training: both make their token ids he
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NoReturn, Protocol
-
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, LoopControlExtension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from functools import lru_cache
+from typing import Literal, Protocol
 
 from runtime.common.errors import SetupError
+from runtime.templates import Messages, Rendered, TemplateLimitError, render_all
 
 INSTRUCTIONS: Mapping[str, str] = {
     "algebra": (
@@ -42,6 +38,11 @@ _ANSWER_MARK = "@@ANSWER@@"
 # No token is longer than this many characters where it matters; what goes beyond the longest
 # prompt times that is cut before it is tokenized.
 _CHARS_PER_TOKEN = 16
+# What is said around passages, in the question's language.
+_AROUND_PASSAGES = ("Background:\n\n", "\n\nQuestion: ")
+_AROUND_PASSAGES_IN_CHINESE = ("背景资料：\n\n", "\n\n问题：")
+# Fewer characters of a passage are no use.
+_SHORTEST_PASSAGE = 40
 
 
 class Tokenizer(Protocol):
@@ -76,92 +77,84 @@ class Frame:
     tail: str
     end: str
 
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether the prompt ends inside a think block, so that the model begins in it."""
+        return self.tail.count("<think>") > self.tail.count("</think>")
 
-def frame(template: str | None, subject: str, bos: str = "", eos: str = "") -> Frame:
-    """Render a chat template for a subject, leaving a gap for the question.
+
+def frame(template: str | None, instruction: str, bos: str = "", eos: str = "") -> Frame:
+    """Render a chat template around an instruction, leaving a gap for the question.
 
     Args:
         template: the model's Jinja chat template, or None for a plain prompt. It comes
-            out of a model file, so it runs in Jinja's sandbox. Thinking is switched off
-            where it knows `enable_thinking`.
-        subject: a key of `INSTRUCTIONS`.
+            out of a model file, so it runs within limits (see `templates`). Thinking is
+            switched off where it knows `enable_thinking`.
+        instruction: the system message.
         bos, eos: texts of the model's special tokens.
 
     Raises:
-        SetupError: the template fails, or does not show the question exactly once.
+        SetupError: the template fails, takes too much time or memory, or does not show the
+            instruction and the question, the latter exactly once.
     """
-    system = {"role": "system", "content": INSTRUCTIONS[subject]}
-    user = {"role": "user", "content": _MARK}
-    both = {"role": "user", "content": f"{INSTRUCTIONS[subject]}\n\n{_MARK}"}
+    return _frames(template, (instruction,), bos, eos)[instruction]
+
+
+@lru_cache(maxsize=16)  # starting a process for each subject would take a second
+def _frames(
+    template: str | None, instructions: tuple[str, ...], bos: str, eos: str
+) -> Mapping[str, Frame]:
+    """A frame for each instruction, all rendered at once. Raises SetupError."""
+    conversations = [
+        (messages, goes_on)
+        for instruction in instructions
+        for question in _questions(instruction)
+        for messages, goes_on in (
+            (question, True),
+            ([*question, {"role": "assistant", "content": _ANSWER_MARK}], False),
+        )
+    ]
+    try:
+        rendered = render_all(template or _PLAIN_TEMPLATE, conversations, bos, eos)
+    except TemplateLimitError as error:
+        raise SetupError(f"the model's chat template cannot be used: {error}") from None
+    each = len(rendered) // len(instructions)
+    return {
+        instruction: _frame_of(instruction, rendered[n * each : (n + 1) * each], eos)
+        for n, instruction in enumerate(instructions)
+    }
+
+
+def _questions(instruction: str) -> tuple[Messages, Messages]:
+    """Some templates refuse a system message; there the instruction goes before the question."""
+    return (
+        [{"role": "system", "content": instruction}, {"role": "user", "content": _MARK}],
+        [{"role": "user", "content": f"{instruction}\n\n{_MARK}"}],
+    )
+
+
+def _frame_of(instruction: str, rendered: Sequence[Rendered], eos: str) -> Frame:
+    """The first way that works, out of pairs of a question rendered and one with its answer."""
     problem = ""
-    # Some templates refuse a system message; there the instruction goes before the question.
-    for messages in ([system, user], [both]):
-        try:
-            text = render(template or _PLAIN_TEMPLATE, messages, bos, eos)
-        except Exception as error:  # a template is a program: it may fail in any way
-            problem = problem or f"{type(error).__name__}: {error}"
-            continue
-        if text.count(_MARK) == 1:
-            head, tail = text.split(_MARK)
-            return Frame(head, tail, _end(template or _PLAIN_TEMPLATE, messages, bos, eos))
-        problem = problem or f"it shows the question {text.count(_MARK)} times"
+    for asked, answered in zip(rendered[::2], rendered[1::2], strict=True):
+        if asked.problem:
+            problem = problem or asked.problem
+        elif asked.text.count(_MARK) != 1:
+            problem = problem or f"it shows the question {asked.text.count(_MARK)} times"
+        elif not _shows(asked.text, instruction):
+            problem = problem or "it does not show the instruction"
+        else:
+            head, tail = asked.text.split(_MARK)
+            # A template that fails on answers can be served all the same.
+            end = answered.text.rpartition(_ANSWER_MARK)[2].strip()
+            return Frame(head, tail, end or eos)
     raise SetupError(f"the model's chat template cannot be used: {problem}")
 
 
-def _end(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
-    """What a template puts after an answer, without white space; `eos` if that is nothing."""
-    answered = [*messages, {"role": "assistant", "content": _ANSWER_MARK}]
-    try:
-        text = render(template, answered, bos, eos, add_generation_prompt=False)
-    except Exception:  # it can be served all the same
-        return eos
-    return text.rpartition(_ANSWER_MARK)[2].strip() or eos
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks the assistant's words for training; here it shows them."""
-
-    tags = {"generation"}  # noqa: RUF012  (jinja's own spelling)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def render(
-    template: str,
-    messages: list[dict[str, str]],
-    bos: str = "",
-    eos: str = "",
-    add_generation_prompt: bool = True,
-) -> str:
-    """Render a chat template over messages as transformers does, in a sandbox, without thinking.
-
-    Raises whatever the template does: it is a program.
-    """
-
-    def raise_exception(message: str) -> NoReturn:
-        raise TemplateError(message)
-
-    # The environment and the names in it are those of transformers' chat templates.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, _Generation]
-    )
-    environment.filters["tojson"] = lambda value, **options: json.dumps(
-        value, **{"ensure_ascii": False, **options}
-    )
-    environment.globals.update(
-        raise_exception=raise_exception,
-        strftime_now=lambda form: datetime.now().strftime(form),
-    )
-    variables: dict[str, Any] = {
-        "messages": messages,
-        "add_generation_prompt": add_generation_prompt,
-        "enable_thinking": False,
-        "bos_token": bos,
-        "eos_token": eos,
-    }
-    return environment.from_string(template).render(**variables)
+def _shows(text: str, instruction: str) -> bool:
+    """Whether a text has an instruction in it, as it is or as JSON."""
+    bare = instruction.strip()
+    return bare in text or json.dumps(bare, ensure_ascii=False)[1:-1] in text
 
 
 @dataclass(frozen=True)
@@ -171,29 +164,93 @@ class TokenFrame:
     head: list[int]
     tail: list[int]
     end: list[int]
+    opens_thinking: bool = False
 
 
 def tokenized_frame(tokenizer: Tokenizer, subject: str) -> TokenFrame:
     """The frame of a subject's questions as token ids. Raises SetupError."""
     bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
-    rendered = frame(tokenizer.chat_template, subject, bos, eos)
+    frames = _frames(tokenizer.chat_template, tuple(INSTRUCTIONS.values()), bos, eos)
+    return _tokenized(tokenizer, frames[INSTRUCTIONS[subject]])
+
+
+def instructed_frame(tokenizer: Tokenizer, instruction: str) -> TokenFrame:
+    """The frame of an instruction that is no subject's, as token ids. Raises SetupError."""
+    bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
+    return _tokenized(tokenizer, frame(tokenizer.chat_template, instruction, bos, eos))
+
+
+def _tokenized(tokenizer: Tokenizer, rendered: Frame) -> TokenFrame:
+    """Only here are special tokens special; "<|im_end|>" in a question is mere text."""
     head = tokenizer.tokenize(rendered.head, special=True)
     tail = tokenizer.tokenize(rendered.tail, special=True, follows=True)
     end = tokenizer.tokenize(rendered.end, special=True, follows=True)
     if tokenizer.bos_to_add is not None and head[:1] != [tokenizer.bos_to_add]:
         head = [tokenizer.bos_to_add, *head]
-    return TokenFrame(head, tail, end)
+    return TokenFrame(head, tail, end, rendered.opens_thinking)
 
 
 def prompt_tokens(
-    tokenizer: Tokenizer, frame: TokenFrame, question: str, limit: int
+    tokenizer: Tokenizer,
+    frame: TokenFrame,
+    question: str,
+    limit: int,
+    passages: Sequence[str] = (),
 ) -> tuple[list[int], bool]:
-    """Token ids of the whole prompt, and whether the question was cut to fit `limit` tokens."""
+    """Token ids of the whole prompt, and whether the question was cut to fit `limit` tokens.
+
+    Passages go before the question, as plain text, as many of the first as fit beside the
+    whole question; if not even the first does, as much of it as fits.
+    """
     text, longest = question, limit * _CHARS_PER_TOKEN
     if len(text) > longest:
         text = text[: longest // 2] + text[-longest // 2 :]
-    prompt, cut = fit(frame.head, tokenizer.tokenize(text, follows=True), frame.tail, limit)
+    tokens = tokenizer.tokenize(text, follows=True)
+    room = limit - len(frame.head) - len(frame.tail)
+    if passages and len(tokens) < room and len(text) == len(question):
+        tokens = _with_passages(tokenizer, passages, question, room) or tokens
+    prompt, cut = fit(frame.head, tokens, frame.tail, limit)
     return prompt, cut > 0 or len(text) < len(question)
+
+
+def _with_passages(
+    tokenizer: Tokenizer, passages: Sequence[str], question: str, room: int
+) -> list[int]:
+    """Token ids, at most `room`, of passages and the question; none if no passage fits."""
+    begin, between = _AROUND_PASSAGES_IN_CHINESE if _is_chinese(question) else _AROUND_PASSAGES
+
+    def tokens(shown: Sequence[str]) -> list[int]:
+        text = begin + "\n\n".join(shown) + between + question
+        return tokenizer.tokenize(text, follows=True)
+
+    longest = room * _CHARS_PER_TOKEN
+    whole = [passage.strip() for passage in passages]
+    whole = [passage[:longest] for passage in whole if passage]
+    if not whole:
+        return []
+    found = _most(lambda count: tokens(whole[:count]), range(1, len(whole) + 1), room)
+    if not found:
+        lengths = range(_SHORTEST_PASSAGE, len(whole[0]))
+        found = _most(lambda length: tokens([whole[0][:length].rstrip()]), lengths, room)
+    return found
+
+
+def _most(tokens: Callable[[int], list[int]], sizes: range, room: int) -> list[int]:
+    """`tokens` of the greatest size that gives at most `room` of them; none if none does."""
+    found: list[int] = []
+    low, high = sizes.start, sizes.stop
+    while low < high:
+        size = high - 1 if high == sizes.stop else (low + high) // 2  # most often all fits
+        tried = tokens(size)
+        if len(tried) <= room:
+            found, low = tried, size + 1
+        else:
+            high = size
+    return found
+
+
+def _is_chinese(text: str) -> bool:
+    return any("\u4e00" <= c <= "\u9fff" for c in text)
 
 
 def fit(head: list[int], question: list[int], tail: list[int], limit: int) -> tuple[list[int], int]:

@@ -7,20 +7,22 @@ from `BATCH_SIZE`. An empty variable counts as not set.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.common.errors import SetupError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
-
 _ADAPTER = "a GGUF adapter or a PEFT folder"
+# No system takes longer paths, in bytes.
+_LONGEST_PATH = 4096
 
 
 def _knob(default: Any, allowed: str, meaning: str, **constraints: Any) -> Any:
@@ -33,8 +35,30 @@ def _from_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON ({error})") from None
+
+
+def _usable_in_a_path(value: Any) -> Any:
+    """The value, if the file system can be asked for it."""
+    if isinstance(value, (str, Path)):
+        raw = os.fsencode(value)
+        if b"\0" in raw:
+            raise ValueError("it has a NUL character in it")
+        if len(raw) > _LONGEST_PATH:
+            raise ValueError(f"it is longer than {_LONGEST_PATH} bytes")
+    return value
+
+
+def _zero_or_divisor(value: float) -> float:
+    if 0 < value < 1e-6:
+        raise ValueError("logits divided by it would be infinite")
+    return value
+
+
+# What names files, before they are looked for.
+_Path = Annotated[Path, BeforeValidator(_usable_in_a_path)]
+_Name = Annotated[str, BeforeValidator(_usable_in_a_path)]
 
 
 class Settings(BaseSettings):
@@ -43,15 +67,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="forbid", frozen=True)
 
     # Which model
-    model_name: str = _knob(
+    model_name: _Name = _knob(
         "Qwen/Qwen3-1.7B",
         "a hub id, a path to a .gguf file, or demo",
         "The model to serve. A hub id is looked up as GGUF files in `MODELS_DIR` and"
         " `HF_CACHE_DIR`; `demo` is the small model that the `demo` extra installs.",
         min_length=1,
     )
-    models_dir: Path = _knob(PROJECT_DIR / "models", "a folder", "Where GGUF files are kept.")
-    hf_cache_dir: Path = _knob(
+    models_dir: _Path = _knob(PROJECT_DIR / "models", "a folder", "Where GGUF files are kept.")
+    hf_cache_dir: _Path = _knob(
         Path("/app/models"), "a folder", "Where GGUF files are looked for after `MODELS_DIR`."
     )
     use_4bit: bool = _knob(
@@ -63,7 +87,7 @@ class Settings(BaseSettings):
         "auto",
         "auto, cpu, cuda or cuda:N",
         "`auto` uses the GPU if llama.cpp was built for one, `cpu` never; `cuda:N` picks one.",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
     )
     num_threads: int = _knob(
         0,
@@ -75,8 +99,19 @@ class Settings(BaseSettings):
     flash_attention: Literal["auto", "on", "off"] = _knob(
         "auto", "auto, on or off", "llama.cpp's flash attention."
     )
+    kv_cache_type: Literal["f16", "q8_0"] = _knob(
+        "f16", "f16 or q8_0", "Type of the KV cache; `q8_0` takes half the memory."
+    )
+    kv_cache_gb: float = _knob(
+        0.0,
+        "0 to 1024",
+        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions"
+        " need. Long questions run in few slots, short ones in many.",
+        ge=0,
+        le=1024,
+    )
     batch_size: int = _knob(
-        48, "1 to 240", "Slots: how many questions are decoded at once.", ge=1, le=240
+        48, "1 to 240", "Slots: how many questions are decoded at once at most.", ge=1, le=240
     )
 
     # How much it reads and writes
@@ -99,51 +134,76 @@ class Settings(BaseSettings):
         1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
     )
     stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_from_json)
+        tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
+        NoDecode,
+        BeforeValidator(_from_json),
     ] = _knob(
         (),
-        'a JSON list of texts such as ["\\n\\n"]',
+        'a JSON list of texts such as ["\\n\\n"], at most 100 of up to 1000 characters',
         "Strings that end an answer and are cut from it.",
+        max_length=100,
     )
 
     # How it picks tokens
-    temperature: float = _knob(
-        0.2, "0 to 10", "0 always takes the likeliest token.", ge=0, le=10, allow_inf_nan=False
+    temperature: Annotated[float, AfterValidator(_zero_or_divisor)] = _knob(
+        0.2,
+        "0, or 0.000001 to 10",
+        "0 always takes the likeliest token.",
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
     )
     top_p: float = _knob(
-        0.9, "over 0, at most 1", "Sample from the likeliest tokens up to this share.", gt=0, le=1
+        0.9, "0.000001 to 1", "Sample from the likeliest tokens up to this share.", ge=1e-6, le=1
     )
     top_p_cap: float = _knob(
-        0.9, "over 0, at most 1", "`TOP_P` is never taken higher than this.", gt=0, le=1
+        0.9, "0.000001 to 1", "`TOP_P` is never taken higher than this.", ge=1e-6, le=1
     )
-    top_k: int = _knob(20, "0 or more", "Sample from so many tokens; 0 is no limit.", ge=0)
+    top_k: int = _knob(
+        20, "0 to 1000000", "Sample from so many tokens; 0 is no limit.", ge=0, le=1_000_000
+    )
     repetition_penalty: float = _knob(
-        1.0, "over 0, at most 10", "Over 1 makes repetition less likely; 1 is off.", gt=0, le=10
+        1.0, "0.01 to 10", "Over 1 makes repetition less likely; 1 is off.", ge=0.01, le=10
     )
     seed: int = _knob(
-        0, "0 or more", "With the questionID, the seed of each question's own draws.", ge=0
+        0,
+        "0 to 9223372036854775807",
+        "With the questionID, the seed of each question's own draws.",
+        ge=0,
+        le=2**63 - 1,
     )
 
     # Adapters
-    peft_adapter_path: Path | None = _knob(
+    peft_adapter_path: _Path | None = _knob(
         None, _ADAPTER, "LoRA adapter for every subject that has none of its own."
     )
-    peft_adapter_algebra: Path | None = _knob(None, _ADAPTER, "Adapter for algebra.")
-    peft_adapter_geography: Path | None = _knob(None, _ADAPTER, "Adapter for geography.")
-    peft_adapter_history: Path | None = _knob(None, _ADAPTER, "Adapter for history.")
-    peft_adapter_chinese: Path | None = _knob(None, _ADAPTER, "Adapter for chinese.")
-    peft_adapter_general: Path | None = _knob(None, _ADAPTER, "Adapter for general.")
-    adapters_base_dir: Path | None = _knob(
+    peft_adapter_algebra: _Path | None = _knob(None, _ADAPTER, "Adapter for algebra.")
+    peft_adapter_geography: _Path | None = _knob(None, _ADAPTER, "Adapter for geography.")
+    peft_adapter_history: _Path | None = _knob(None, _ADAPTER, "Adapter for history.")
+    peft_adapter_chinese: _Path | None = _knob(None, _ADAPTER, "Adapter for chinese.")
+    peft_adapter_general: _Path | None = _knob(None, _ADAPTER, "Adapter for general.")
+    adapters_base_dir: _Path | None = _knob(
         None, "a folder", "Where adapters named `*-lora-<subject>` are looked for."
     )
 
     # Retrieval
-    rag_knowledge_base_dir: Path = _knob(
+    rag_knowledge_base_dir: _Path = _knob(
         PROJECT_DIR / "kb", "a folder", "Knowledge bases. Retrieval is not built yet."
     )
     rag_top_k: int = _knob(3, "1 to 100", "Passages per question.", ge=1, le=100)
     rag_enabled_subjects: Annotated[dict[str, bool], NoDecode, BeforeValidator(_from_json)] = _knob(
-        {}, 'a JSON dict such as {"geography": true}', "Subjects that use retrieval."
+        {},
+        'a JSON dict such as {"geography": true}',
+        "Subjects that use retrieval.",
+        max_length=1000,
+    )
+
+    # Tools
+    algebra_tool: Literal["off", "exact"] = _knob(
+        "exact",
+        "off or exact",
+        "`exact` computes exercises in algebra that it surely understands (with sympy), and"
+        " leaves all others to the model.",
     )
 
     # The rest
@@ -178,15 +238,24 @@ def _explain(error: ValidationError) -> str:
         name = str(problem["loc"][0])
         field = Settings.model_fields.get(name)
         if field is None:
-            lines.append(f"{name.upper()}: there is no such knob")
+            lines.append(f"{name.upper()[:80]}: there is no such knob")
             continue
         message = problem["msg"].removeprefix("Value error, ")
-        item = "".join(f"[{key!r}]" for key in problem["loc"][1:])
+        item = "".join(f"[{_quoted(key)}]" for key in problem["loc"][1:])
         lines.append(
-            f"{name.upper()}{item}={problem['input']!r} is not allowed: {_allowed(field)}."
+            f"{name.upper()}{item}={_quoted(problem['input'])} is not allowed: {_allowed(field)}."
             f" ({message})"
         )
     return "\n".join(lines)
+
+
+def _quoted(value: Any) -> str:
+    """A wrong value as Python writes it, shortened."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
+        return f"<{type(value).__name__} that cannot be shown>"
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
 
 
 def _allowed(field: Any) -> str:
@@ -225,7 +294,7 @@ def show(value: Any) -> str:
 
 
 def markdown_table() -> str:
-    """The table of knobs as the README has it."""
+    """The table of knobs as docs/settings.md has it."""
     rows = ["| knob | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for knob in knobs():
         default = f"`{knob.default}`" if knob.default else "not set"

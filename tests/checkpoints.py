@@ -1,14 +1,19 @@
 """Tiny checkpoints with random weights, and LoRA adapters for them, as transformers and peft
-save them."""
+save them; and what they predict in torch and in llama.cpp."""
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import (
     Regex,
     Tokenizer,
@@ -26,8 +31,16 @@ from transformers import (
     Qwen3Config,
 )
 
+from convert.lora import Adapter
+from convert.sources import open_source
+from convert.verify import GgufModel
+from convert.writing import write_adapter, write_model
 from tests.conftest import SAMPLES
 
+# What predictions are compared on.
+TOKENS = list(range(300, 360))
+# Largest difference of logits, as a share of the largest logit. The issue is 1e-3; seen 1e-6.
+TOLERANCE = 1e-4
 CONFIGS: dict[str, Any] = {"qwen3": Qwen3Config, "qwen2": Qwen2Config, "llama": LlamaConfig}
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -55,6 +68,7 @@ def _split(name: str) -> Any:
     )
 
 
+@functools.cache
 def tiny_tokenizer(split: str = "qwen2") -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with 1,000 tokens that splits words as Qwen's or others do."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=split == "llama-bpe"))
@@ -110,8 +124,12 @@ def tiny_sentencepiece() -> PreTrainedTokenizerFast:
 def save_checkpoint(
     folder: Path, kind: str, tokenizer: Any, tied: bool = True, **options: Any
 ) -> Path:
-    """A model with two layers and its tokenizer; `dtype` and config keys may be given."""
+    """A model with two layers and its tokenizer; `dtype`, config keys, and `bias` may be given.
+
+    Biases are zero, as transformers makes them, or random with a spread of `bias`.
+    """
     torch.manual_seed(0)
+    bias = options.pop("bias", 0.0)
     dtype = options.pop("dtype", torch.float32)
     shard = options.pop("max_shard_size", "1GB")
     config = CONFIGS[kind](
@@ -128,16 +146,23 @@ def save_checkpoint(
         **options,
     )
     model = AutoModelForCausalLM.from_config(config).to(dtype)
+    for name, parameter in model.named_parameters():
+        if bias and name.endswith(".bias"):
+            torch.nn.init.normal_(parameter, std=bias)
     model.save_pretrained(folder, max_shard_size=shard)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def save_lora(folder: Path, base: Path, gguf_file: str | None = None, **options: Any) -> PeftModel:
-    """A LoRA adapter with random weights on all linear layers; the model it was made on."""
+    """A LoRA adapter with random weights on all linear layers; the model it was made on.
+
+    Options are LoraConfig's, `spread` of the random weights, and `saving`, for save_pretrained.
+    """
     torch.manual_seed(1)
     spread = options.pop("spread", 0.1)
     model = AutoModelForCausalLM.from_pretrained(base, gguf_file=gguf_file, dtype=torch.float32)
+    saving = options.pop("saving", {})
     settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **options}
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     for name, parameter in adapted.named_parameters():
@@ -145,14 +170,96 @@ def save_lora(folder: Path, base: Path, gguf_file: str | None = None, **options:
             torch.nn.init.normal_(parameter, std=spread)
         if "magnitude" in name:
             parameter.data *= 1.1
-        if "modules_to_save" in name:
+        if "modules_to_save" in name or (parameter.requires_grad and name.endswith(".bias")):
             torch.nn.init.normal_(parameter, std=spread)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(folder, **saving)
     return adapted.eval()
 
 
 def rewrite_config(lora: Path, **changes: Any) -> Path:
     """Change adapter_config.json."""
-    path = lora / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    rewrite_json(lora / "adapter_config.json", **changes)
     return lora
+
+
+def rewrite_json(path: Path, **changes: Any) -> None:
+    """Change keys of a file with a JSON object."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def rewrite_tensors(path: Path, change: Callable[[Tensors], Tensors | None]) -> None:
+    """Change the tensors of a safetensors file, in place or by returning others."""
+    tensors = load_file(path)
+    changed = change(tensors)
+    save_file(tensors if changed is None else changed, path, metadata={"format": "pt"})
+
+
+def torch_logits(model: Any) -> np.ndarray:
+    """What a model in torch predicts for TOKENS, float32 [tokens, vocab]."""
+    with torch.inference_mode():
+        return np.asarray(model(torch.tensor([TOKENS])).logits[0].float().numpy())
+
+
+def peft_logits(base: Path, lora: Path | None) -> np.ndarray:
+    """What a base with an adapter, as peft loads it, predicts for TOKENS."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return torch_logits((PeftModel.from_pretrained(model, lora) if lora else model).eval())
+
+
+def gguf_logits(path: Path, adapter: Path | None = None) -> np.ndarray:
+    """What a GGUF file, with a GGUF adapter or without, predicts for TOKENS."""
+    model = GgufModel(path, adapter)
+    try:
+        return model(TOKENS)
+    finally:
+        model.close()
+
+
+def error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference of logits, as a share of the largest logit."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@dataclass(frozen=True)
+class Base:
+    """A tiny checkpoint, the GGUF file made of it, and what it predicts for TOKENS."""
+
+    folder: Path
+    gguf: Path
+    logits: np.ndarray
+
+
+@functools.cache
+def tiny_bases(folder: Path) -> dict[str, Base]:
+    """One base of each architecture, and a llama with biases; made once for all tests."""
+    options: dict[str, dict[str, Any]] = {
+        "qwen3": {},
+        "qwen2": {"tied": False, "bias": 0.3},
+        "llama": {},
+        "llama with biases": {"attention_bias": True, "mlp_bias": True, "bias": 0.3},
+    }
+    made = {}
+    for name, chosen in options.items():
+        kind = name.split(" ")[0]
+        checkpoint = save_checkpoint(folder / name, kind, tiny_tokenizer(), **chosen)
+        path = folder / f"{name}.gguf"
+        write_model(open_source(checkpoint), path, "F32")
+        made[name] = Base(checkpoint, path, gguf_logits(path))
+    return made
+
+
+def merged_logits(base: Base, lora: Path) -> np.ndarray:
+    """What llama.cpp predicts with an adapter merged into its base."""
+    source, path = open_source(base.folder), lora.parent / "merged.gguf"
+    write_model(source, path, "F32", Adapter(lora, source))
+    return gguf_logits(path)
+
+
+def adapter_logits(base: Base, lora: Path) -> np.ndarray:
+    """What llama.cpp predicts with an adapter beside its base."""
+    path = lora.parent / "adapter.gguf"
+    write_adapter(Adapter(lora, open_source(base.folder)), path)
+    return gguf_logits(base.gguf, path)

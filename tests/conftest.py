@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime import Pipeline, Settings, loadPipeline
-from runtime.engine import Engine
+from runtime.engine import Engine, EngineOptions
 from runtime.files import demo
 from runtime.settings import PROJECT_DIR
 
@@ -33,7 +33,7 @@ def demo_model() -> Path:
 @pytest.fixture(scope="session")
 def engine(demo_model: Path) -> Iterator[Engine]:
     """An engine with 4 slots of 512 tokens."""
-    with Engine.load(demo_model, slots=4, cells_per_slot=512) as engine:
+    with Engine.load(demo_model, EngineOptions(slots=4, cells_per_slot=512)) as engine:
         yield engine
 
 

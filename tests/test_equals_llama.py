@@ -18,8 +18,8 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from runtime.engine import Engine, Request, SamplingParams
-from runtime.prompts import frame
+from runtime.engine import Engine, EngineOptions, Request, SamplingParams
+from runtime.prompts import INSTRUCTIONS, frame
 from runtime.questions import read_file
 from tests.conftest import SAMPLES
 
@@ -41,7 +41,7 @@ def reference(demo_model: Path) -> Iterator[llama_cpp.Llama]:
 @pytest.fixture(scope="module")
 def prompts(engine: Engine) -> list[list[int]]:
     model = engine.model
-    rendered = frame(model.metadata("tokenizer.chat_template"), "general")
+    rendered = frame(model.metadata("tokenizer.chat_template"), INSTRUCTIONS["general"])
     head = model.tokenize(rendered.head, special=True)
     tail = model.tokenize(rendered.tail, special=True)
     questions = [q for q in read_file(SAMPLES) if not q.problem][::2][:PROMPTS]
@@ -80,7 +80,9 @@ def test_greedy_answers_equal_llamas_but_for_ties(
     slots: int,
 ) -> None:
     requests = [Request(p, SamplingParams(max_new_tokens=NEW_TOKENS)) for p in prompts]
-    with Engine.load(demo_model, slots, cells_per_slot=256, flash_attention="on") as engine:
+    with Engine.load(
+        demo_model, EngineOptions(slots, cells_per_slot=256, flash_attention="on")
+    ) as engine:
         completions = sorted(engine.generate(requests), key=lambda c: c.index)
         end = int(reference.token_eos())
     ties = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,9 +21,20 @@ import psutil
 import pytest
 from markupsafe import escape
 
-from evaluation import compare, evaluate, gate, judging, machine, protocol, questions, report, score
+from evaluation import (
+    compare,
+    evaluate,
+    gate,
+    judging,
+    machine,
+    plots,
+    protocol,
+    questions,
+    report,
+    score,
+)
 from evaluation.__main__ import main
-from evaluation.check import check
+from evaluation.check import as_plain, check
 from evaluation.errors import EvaluationError
 from evaluation.judging import Judge, Judging, Pair
 from evaluation.records import Result, Run, Summary, Verdict
@@ -100,6 +112,15 @@ def score_of(path: Path, call: str, load: str = "", **options: Any) -> Summary:
     return evaluate.evaluate(plan(path, call, load, **options))
 
 
+def run_of(path: Path, call: str, load: str = "", **timeouts: float) -> Run:
+    """A call without judging and report, which take longer than it."""
+    limits = {"setup_timeout": 30.0, "timeout": 30.0} | timeouts
+    return protocol.call(write_pipeline(path, call, load), RECORDS, path / "log", **limits)
+
+
+ALL_RIGHT = [record["answer"] for record in GOOD]
+
+
 def command_line(
     *arguments: str | Path, status: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -142,7 +163,7 @@ def test_the_pipeline_is_given_no_answers(tmp_path: Path) -> None:
 
 def test_what_the_pipeline_does_to_its_questions_changes_nothing(tmp_path: Path) -> None:
     call = right_after("questions[0].clear(); questions.clear()")
-    assert score_of(tmp_path, call).accuracy.mean == 1
+    assert run_of(tmp_path, call).answers == ALL_RIGHT
 
 
 def test_loading_is_not_counted_and_the_call_is(tmp_path: Path) -> None:
@@ -154,14 +175,14 @@ def test_loading_is_not_counted_and_the_call_is(tmp_path: Path) -> None:
 
 def test_peak_memory_is_seen_even_if_it_is_short(tmp_path: Path) -> None:
     call = right_after("bytearray(300 << 20).count(1)")
-    assert 300 << 20 < score_of(tmp_path, call).peak_memory < 600 << 20
+    assert 300 << 20 < run_of(tmp_path, call).peak_memory < 600 << 20
 
 
 @pytest.mark.slow
 def test_peak_memory_is_that_of_all_processes(tmp_path: Path) -> None:
     child = "import time; held = b'x' * (200 << 20); time.sleep(1)"
     call = right_after(f"subprocess.run([sys.executable, '-c', {child!r}])")
-    assert score_of(tmp_path, call).peak_memory > 200 << 20
+    assert run_of(tmp_path, call).peak_memory > 200 << 20
 
 
 def test_what_a_pipeline_tells_of_itself_is_taken_over(tmp_path: Path) -> None:
@@ -170,8 +191,7 @@ def test_what_a_pipeline_tells_of_itself_is_taken_over(tmp_path: Path) -> None:
         self.answer_seconds = [0.01 * (n + 1) for n in range(len(questions))]
         self.stats = {"new_tokens": 500, "prefill_seconds": 0.02, "decode_seconds": 0.05}
     """
-    summary = score_of(tmp_path, right_after(call))
-    latency = summary.latency
+    latency = score.latency(run_of(tmp_path, right_after(call)))
     assert latency
     assert latency.p50 == pytest.approx(0.055)
     assert latency.p95 == pytest.approx(0.0955)
@@ -183,7 +203,7 @@ def test_what_a_pipeline_tells_of_itself_is_taken_over(tmp_path: Path) -> None:
     "told", ["self.stats = 3; self.answer_seconds = 'x'", "self.answer_seconds = [1.0]"]
 )
 def test_what_it_tells_wrongly_is_passed_over(tmp_path: Path, told: str) -> None:
-    latency = score_of(tmp_path, right_after(told)).latency
+    latency = score.latency(run_of(tmp_path, right_after(told)))
     assert latency
     assert (latency.p50, latency.tokens_per_second) == (None, None)
 
@@ -218,15 +238,21 @@ def test_a_blank_question_is_asked_but_not_scored(tmp_path: Path) -> None:
 def test_a_failure_is_named_and_is_a_result(
     tmp_path: Path, call: str, load: str, failure: str
 ) -> None:
-    summary = score_of(tmp_path, call, load)
-    assert summary.failure == failure
+    run = run_of(tmp_path, call, load)
+    assert run.failure == failure
+    assert (set(run.answers), run.call_seconds) == ({None}, None)
+
+
+def test_a_run_that_failed_scores_nothing_and_its_report_says_how(tmp_path: Path) -> None:
+    summary = score_of(tmp_path, "raise ValueError('no such luck')")
     assert (summary.accuracy.mean, summary.latency, summary.gated) == (0, None, True)
-    assert failure.split("\n")[0][:20] in (tmp_path / "report/run/report.html").read_text()
+    page = (tmp_path / "report/run/report.html").read_text(encoding="utf-8")
+    assert "The pipeline failed: the call raised ValueError: no such luck" in page
 
 
 def test_the_log_has_the_traceback(tmp_path: Path) -> None:
-    score_of(tmp_path, "ctypes.string_at(0)")
-    log = (tmp_path / "report/run/pipeline.log").read_text()
+    run_of(tmp_path, "ctypes.string_at(0)")
+    log = (tmp_path / "log").read_text()
     assert "Segmentation fault" in log
     assert "entry.py" in log
 
@@ -240,16 +266,16 @@ def test_the_log_has_the_traceback(tmp_path: Path) -> None:
 )
 def test_a_hang_is_ended(tmp_path: Path, call: str, load: str, failure: str) -> None:
     started = time.monotonic()
-    summary = score_of(tmp_path, call, load, timeout=0.5, setup_timeout=0.5)
+    run = run_of(tmp_path, call, load, timeout=0.5, setup_timeout=0.5)
     assert time.monotonic() - started < 10
-    assert summary.failure == failure
-    assert "entry.py" in (tmp_path / "report/run/pipeline.log").read_text()  # where it hung
+    assert run.failure == failure
+    assert "entry.py" in (tmp_path / "log").read_text()  # where it hung
 
 
 def test_prints_of_the_pipeline_cost_nothing_and_are_kept(tmp_path: Path) -> None:
     call = "print('{\"stray\": 1}'); os.write(1, b'\\xff\\x00'); sys.stdout.close()"
-    assert score_of(tmp_path, right_after(call)).accuracy.mean == 1
-    assert b'{"stray": 1}' in (tmp_path / "report/run/pipeline.log").read_bytes()
+    assert run_of(tmp_path, right_after(call)).answers == ALL_RIGHT
+    assert b'{"stray": 1}' in (tmp_path / "log").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -272,7 +298,7 @@ def test_no_process_that_it_starts_outlives_it(tmp_path: Path, command: str, opt
         time.sleep(0.5)
     """
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as bystander:
-        assert score_of(tmp_path, right_after(call)).accuracy.mean == 1
+        assert run_of(tmp_path, right_after(call)).answers == ALL_RIGHT
         assert not _alive(int(pid.read_text()))
         assert bystander.poll() is None  # which was not the pipeline's
 
@@ -282,7 +308,7 @@ def test_a_thread_that_never_ends_does_not_hold_the_evaluation_up(
 ) -> None:
     monkeypatch.setattr(protocol, "_GRACE", 0.5)
     call = "import threading; threading.Thread(target=time.sleep, args=[60]).start()"
-    assert score_of(tmp_path, right_after(call)).accuracy.mean == 1
+    assert run_of(tmp_path, right_after(call)).answers == ALL_RIGHT
 
 
 # What the contest takes
@@ -343,7 +369,7 @@ def test_a_thread_that_never_ends_does_not_hold_the_evaluation_up(
 def test_every_violation_is_named_and_costs_only_the_answers_it_is_in(
     output: Any, violation: str, missing: int
 ) -> None:
-    answers, violations = check(output, IDS)
+    answers, violations = check(json.loads(json.dumps(as_plain(output))), IDS)
     assert violations == [violation]
     assert len(answers) == 10
     assert answers.count(None) == missing
@@ -362,15 +388,17 @@ def test_a_run_with_a_violation_keeps_its_accuracy_but_scores_nothing(tmp_path: 
     assert summary.by_judge == {"contains": 7, "none": 3}
 
 
-def test_an_output_that_fights_back_is_a_failure(tmp_path: Path) -> None:
+def test_an_output_that_fights_back_is_not_listened_to(tmp_path: Path) -> None:
     call = """
         class Odd(dict):
             def keys(self):
                 raise RuntimeError("no keys for you")
         return [Odd() for q in questions]
     """
-    failure = score_of(tmp_path, call).failure
-    assert failure == "looking at its output raised RuntimeError: no keys for you"
+    run = run_of(tmp_path, call)
+    assert set(run.answers) == {None}
+    (violation,) = run.violations
+    assert violation.startswith("answer 1 (questionID 'q0') is a subclass of dict, not a dict")
 
 
 # Which pipeline is meant
@@ -547,7 +575,7 @@ def test_the_same_answers_judged_twice_give_the_same_score(tmp_path: Path) -> No
 def stored(
     folder: Path, name: str, right: int, seconds: float | None, **fields: Any
 ) -> tuple[Path, Summary]:
-    """A report of a run that has `right` of 10 questions right."""
+    """The files of a run that has `right` of 10 questions right, but for its page."""
     correct = [n < right for n in range(10)]
     results = [
         Result(
@@ -580,7 +608,10 @@ def stored(
     }
     summary = Summary(**(values | fields))
     (folder / name).mkdir()
-    report.write(folder / name, summary, results)
+    # What a page takes, its plots above all, takes longer than all else.
+    lines = [result.model_dump_json() for result in results]
+    (folder / name / "results.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / name / "summary.json").write_text(summary.model_dump_json(), encoding="utf-8")
     return folder / name, summary
 
 
@@ -643,8 +674,8 @@ def test_compare_prints_the_leaderboard_and_writes_it(tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
     compared = command_line("compare", *folders, "--output", page, PYTHONIOENCODING="ascii")
     lines = compared.stdout.splitlines()  # of a screen that lacks the dash
-    assert lines[1].split()[:3] == ["b", "100.0", "%"]
-    assert lines[2].split()[:3] == ["a", "80.0", "%"]
+    assert lines[1].split()[:3] == ["1", "b", "100.0"]
+    assert lines[2].split()[:3] == ["2", "a", "80.0"]
     assert "Leaderboard" in page.read_text(encoding="utf-8")
     error = command_line("compare", tmp_path, status=1).stderr
     assert "give the folder of a finished report" in error
@@ -714,6 +745,44 @@ def test_the_page_shows_plots_that_describe_themselves(tmp_path: Path) -> None:
     ]
     assert "first 100% in" in labels[0][1]
     assert labels[1][1] == "geography 100%; history 100%"
+
+
+def test_runs_are_numbered_in_the_plot_and_named_in_the_table(tmp_path: Path) -> None:
+    names = ["a-name-of-a-run-as-long-as-a-branch-with-all-that-was-tried-in-it", "b", "c"]
+    folders = [stored(tmp_path, name, 8 - n, 4.0)[0] for n, name in enumerate(names)]
+    compare.write(tmp_path / "page.html", compare.read(folders))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    table, plot = page.split("</table>")
+    for rank, name in enumerate(names, start=1):
+        assert re.search(rf">{rank}</td><td[^>]*>{name}<", table)
+        assert f"{name}</text>" not in plot
+        assert f">{rank}</text>" in plot
+
+
+def test_numbers_of_runs_that_lie_on_each_other_do_not() -> None:
+    places: list[tuple[float, float]] = []
+    for _ in range(5):
+        places.append(plots._free((0.5, 0.8), places))
+    xs = [x for x, _ in places]
+    assert all(b - a >= plots._NUMBER_WIDTH - 1e-9 for a, b in itertools.pairwise(sorted(xs)))
+
+
+def test_a_latency_says_when_other_programs_used_the_cpu(tmp_path: Path) -> None:
+    def run(name: str, others: float) -> tuple[Path, Summary]:
+        told = Run(answers=["x"] * 10, call_seconds=2.0, other_cpu_seconds=others)
+        return stored(tmp_path, name, 8, 2.0, latency=score.latency(told))
+
+    (quiet, calm), (noisy, disturbed) = run("quiet", 0.05), run("noisy", 3.0)
+    told = "noisy: other programs kept 1.5 cores busy during the call"
+    standings = compare.read([quiet, noisy])
+    assert told in compare.text(standings)
+    assert "quiet: other" not in compare.text(standings)
+    assert "other programs kept 1.5 cores busy" in report.text(disturbed)
+    assert "noisy: other programs" in report.html(calm, [], [(disturbed, [True] * 10)])
+    (warning,) = gate.doubts(disturbed, 1.2, calm)
+    assert warning.startswith(told)
+    assert gate.doubts(calm, 1.2, calm) == gate.doubts(disturbed, None, None) == []
+    assert gate.shortfalls(disturbed, None, 1.2, calm) == []  # it warns, and decides nothing
 
 
 def test_a_difficulty_may_be_called_anything(tmp_path: Path) -> None:
@@ -835,7 +904,7 @@ def test_the_command_evaluates_judges_and_gates(tmp_path: Path) -> None:
     assert "gate: accuracy 0.0% is 30.0 points under the 30.0% asked for" in result.stderr
     assert "gate: the call took 1.0" in result.stderr
     result = command_line("compare", reports / "main", reports / "wrong")
-    assert result.stdout.splitlines()[1].split()[:2] == ["main", "100.0"]
+    assert result.stdout.splitlines()[1].split()[:3] == ["1", "main", "100.0"]
 
 
 @pytest.mark.parametrize(
@@ -929,7 +998,7 @@ def test_memory_of_gpus_is_what_the_pipeline_adds(
 ) -> None:
     used = iter([100, *[1000] * 10_000])
     monkeypatch.setattr(machine, "gpu_memory", lambda: next(used))
-    assert score_of(tmp_path, right_after("time.sleep(0.5)")).peak_gpu_memory == 900
+    assert run_of(tmp_path, right_after("time.sleep(0.5)")).peak_gpu_memory == 900
 
 
 def _status(arguments: Sequence[str | Path]) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from convert import inspect, verify
 from convert.export_gguf import main
 from convert.importance import CHUNK, Importance, compute
 from convert.sources import open_source
 from convert.writing import write_model
 from runtime import Settings, SetupError, loadPipeline
-from runtime.files import demo
 from runtime.files.bases import base_name
 from runtime.files.manifest import Manifest
 from runtime.files.quantize import TYPES
@@ -278,15 +278,22 @@ def test_a_broken_checkpoint_is_named(
     assert files(work) == set()
 
 
+@pytest.fixture(scope="module")
+def gguf_base(made: Path) -> Path:
+    """The base as a GGUF file, which a new process reads without loading transformers first."""
+    write_model(open_source(made / "tiny-chat"), made / "tiny-chat.gguf", "F16")
+    return made / "tiny-chat.gguf"
+
+
 @pytest.mark.parametrize("type_", ["F16", "Q4_0"])
-def test_a_full_disk_leaves_nothing_half_written(work: Path, type_: str) -> None:
+def test_a_full_disk_leaves_nothing_half_written(work: Path, gguf_base: Path, type_: str) -> None:
     limit = 150_000  # less than a file takes; writes beyond it fail as on a full disk
 
     def small_files() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "convert.export_gguf", "--base", work / "tiny-chat"]
+    command = [sys.executable, "-m", "convert.export_gguf", "--base", gguf_base]
     result = subprocess.run(
         [*command, "--output", work / "models", "--type", type_],
         cwd=PROJECT_DIR,
@@ -301,12 +308,12 @@ def test_a_full_disk_leaves_nothing_half_written(work: Path, type_: str) -> None
 
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_export_leaves_nothing_that_would_be_loaded(work: Path, kill: int) -> None:
+def test_a_killed_export_leaves_nothing_that_would_be_loaded(
+    work: Path, gguf_base: Path, kill: int
+) -> None:
     export(work, "--type", "F16")  # an older file, that must stay as it is
     before = (work / "models" / "tiny-chat-F16.gguf").read_bytes()
-    rewrite = work / "tiny-chat" / "generation_config.json"
-    rewrite.write_text(json.dumps({"temperature": 0.5}))
-    command = [sys.executable, "-m", "convert.export_gguf", "--base", work / "tiny-chat"]
+    command = [sys.executable, "-m", "convert.export_gguf", "--base", gguf_base, "--force"]
     process = subprocess.Popen(
         [*command, "--output", work / "models", "--type", "F16"],
         cwd=PROJECT_DIR,
@@ -511,81 +518,28 @@ def test_an_adapter_of_a_base_of_another_name_is_remarked_on(
     assert "was trained on Qwen/Qwen3-0.6B; it is applied to tiny-chat" in caplog.text
 
 
-def test_inspect_and_verify_say_what_a_file_is(work: Path) -> None:
+def test_inspect_and_verify_say_what_a_file_is(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     history = work / "loras" / "tiny-chat-lora-history"
     export(work, "--lora", history, "--subject", "history", "--type", "F16")
 
-    def run(*arguments: str | Path) -> str:
-        command = [sys.executable, "-m", *map(str, arguments)]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_DIR)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+    def said_by(command: Callable[[list[str]], int], *arguments: str | Path) -> str:
+        capsys.readouterr()
+        assert command([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
 
     file = work / "models" / "tiny-chat-history-F16.gguf"
-    said = run("convert.inspect", file)
+    said = said_by(inspect.main, file)
     assert "tuned for history" in said
     assert "merged for history, F16, made of tiny-chat and tiny-chat-lora-history" in said
     assert "unaltered" in said
     picture = work / "kl.png"
-    said = run("convert.verify", work / "tiny-chat", history, file, "--plot", picture)
+    said = said_by(verify.main, work / "tiny-chat", history, file, "--plot", picture)
     assert float(said.split("same likeliest token  ")[1].split("%")[0]) > 90
     assert picture.read_bytes().startswith(b"\x89PNG")
-    said = run("convert.verify", work / "tiny-chat", "none", file)
+    said = said_by(verify.main, work / "tiny-chat", "none", file)
     assert "same likeliest token  100" not in said, "the bare base is another model"
-
-
-@pytest.mark.skipif(os.environ.get("SKIP_SLOW") == "1", reason="SKIP_SLOW=1")
-@pytest.mark.slow
-def test_merged_adapter_and_peft_give_the_same_greedy_answers_on_the_demo(tmp_path: Path) -> None:
-    """Each greedy token is the PEFT model's likeliest too, or ties with it: within NOISE."""
-    noise, questions = (
-        0.1,
-        [
-            {"questionID": n, "subject": "history", "question": q}
-            for n, q in enumerate(
-                ["Who built the pyramids?", "What is a castle?", "Who was Caesar?"]
-            )
-        ],
-    )
-    source = demo.packaged_file()
-    lora = tmp_path / "demo-lora-history"
-    targets = ["q_proj", "v_proj", "up_proj"]
-    peft = save_lora(
-        lora, source.parent, gguf_file=source.name, spread=0.02, target_modules=targets
-    )
-    for mode in ("merge", "adapter"):
-        command = ["--base", "demo", "--lora", str(lora), "--subject", "history", "--mode", mode]
-        assert main([*command, "--type", "F16", "--output", str(tmp_path / mode)]) == 0
-        chosen = small_settings(
-            model_name="HuggingFaceTB/SmolLM2-135M-Instruct",
-            use_4bit=False,
-            models_dir=tmp_path / mode,
-        )
-        assert main(["--base", "demo", "--type", "F16", "--output", str(tmp_path / mode)]) == 0
-        with loadPipeline(chosen) as pipeline:
-            route = pipeline.routes["history"]
-            assert (route.adapter is not None) == (mode == "adapter")
-            engine = pipeline.engines[route.model]
-            prompts = []
-            generate = engine.generate
-
-            def spy(requests: Any, generate: Any = generate, prompts: Any = prompts) -> Any:
-                prompts.extend(requests)
-                completions = list(generate(requests))
-                prompts[:] = [(prompts[c.index].prompt, c.tokens) for c in completions]
-                return iter(completions)
-
-            engine.generate = spy  # type: ignore[method-assign]
-            assert all(answer["answer"] for answer in pipeline(questions))
-        ties = 0
-        for prompt, tokens in prompts:
-            with torch.inference_mode():
-                logits = peft(torch.tensor([[*prompt, *tokens]])).logits[0]
-            steps = logits[len(prompt) - 1 : len(prompt) - 1 + len(tokens)]
-            gaps = steps.max(dim=1).values - steps[range(len(tokens)), tokens]
-            assert gaps.max() < noise, mode
-            ties += int((gaps > 0).sum())
-        assert ties <= 3, mode
 
 
 def test_of_two_adapters_for_a_subject_the_one_trained_on_this_base_is_taken(

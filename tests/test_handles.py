@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from runtime import loadPipeline
-from runtime.engine import Engine, EngineError, Model
+from runtime.engine import Engine, EngineError, EngineOptions, Model
 from tests.conftest import small_settings
 from tests.ggufs import write_adapter
 
@@ -31,7 +31,7 @@ def test_loading_and_closing_twenty_times_leaves_memory_flat(tmp_path: Path) -> 
 
 
 def test_what_is_dropped_without_closing_is_freed(demo_model: Path) -> None:
-    engine = Engine.load(demo_model, slots=1, cells_per_slot=256)
+    engine = Engine.load(demo_model, EngineOptions(slots=1, cells_per_slot=256))
     handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
     assert all(handle.alive for handle in handles)
     del engine
@@ -40,7 +40,7 @@ def test_what_is_dropped_without_closing_is_freed(demo_model: Path) -> None:
 
 
 def test_a_context_outlives_its_models_name(demo_model: Path) -> None:
-    engine = Engine.load(demo_model, slots=1, cells_per_slot=256)
+    engine = Engine.load(demo_model, EngineOptions(slots=1, cells_per_slot=256))
     context = engine.context
     del engine
     gc.collect()
@@ -50,7 +50,7 @@ def test_a_context_outlives_its_models_name(demo_model: Path) -> None:
 
 
 def test_closing_in_any_order(demo_model: Path, tmp_path: Path) -> None:
-    engine = Engine.load(demo_model, slots=1, cells_per_slot=256)
+    engine = Engine.load(demo_model, EngineOptions(slots=1, cells_per_slot=256))
     engine.model.load_adapter("a", write_adapter(tmp_path / "a.gguf"))
     engine.model.close()
     engine.context.close()

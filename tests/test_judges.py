@@ -22,8 +22,10 @@ RIVERS = ("黄河", "长江", "珠江")
 def verdict(
     subject: str, reference: str | tuple[str, ...], answer: str, choices: tuple[str, ...] = ()
 ) -> Verdict:
+    """The verdict on an answer to a question that shows its choices with letters, if it has any."""
     references = (reference,) if isinstance(reference, str) else reference
-    return judge(Item("1", subject, "?", references, choices), answer)
+    shown = "".join(f" {letter}. {c}" for letter, c in zip("ABCDEFGH", choices, strict=False))
+    return judge(Item("1", subject, f"?{shown}", references, choices), answer)
 
 
 # --- whatever the question ------------------------------------------------------------

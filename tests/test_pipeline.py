@@ -239,4 +239,17 @@ def test_little_memory_means_fewer_slots(
         (engine,) = pipeline.engines.values()
         assert 1 <= engine.context.slots < 48
         assert len(pipeline(QUESTIONS)) == 5
-    assert "BATCH_SIZE=48 needs a KV cache of" in caplog.text
+    assert "GiB of memory are free for the KV cache" in caplog.text
+
+
+def test_an_exercise_is_computed_and_needs_no_model(pipeline: Pipeline) -> None:
+    before = pipeline.stats.new_tokens
+    (answer,) = pipeline([{"questionID": 1, "subject": "Maths", "question": "Solve 2x + 6 = 14."}])
+    assert "4" in answer["answer"]
+    assert pipeline.stats.new_tokens == before
+
+
+def test_exact_algebra_can_be_switched_off() -> None:
+    with loadPipeline(small_settings(algebra_tool="off")) as pipeline:
+        pipeline([{"questionID": 1, "subject": "algebra", "question": "Solve 2x + 6 = 14."}])
+        assert pipeline.stats.new_tokens > 0

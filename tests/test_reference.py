@@ -25,7 +25,7 @@ from convert.writing import write_adapter, write_model
 from runtime.engine.model import Model
 from runtime.settings import PROJECT_DIR
 from tests.checkpoints import CONFIGS, save_checkpoint, save_lora
-from tests.test_convert import TEXTS
+from tests.test_vocabulary import TEXTS
 
 SOURCE = Path(os.environ.get("LLAMA_CPP_SOURCE", PROJECT_DIR / ".reference"))
 TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
@@ -116,7 +116,7 @@ def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     lora = tmp_path / f"tiny-lora-{kind}"
     save_lora(lora, base)
     source = open_source(base)
-    write_adapter(Adapter(lora, source), source.arch, tmp_path / "ours.gguf")
+    write_adapter(Adapter(lora, source), tmp_path / "ours.gguf")
     theirs = tmp_path / "theirs.gguf"
     run_script("convert_lora_to_gguf.py", lora, "--base", base, "--outfile", theirs)
     assert_same_file(tmp_path / "ours.gguf", theirs)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime import Settings, SetupError
+from runtime.engine import SamplingParams
+from runtime.engine.sampling import penalize, sample
 from runtime.settings import PROJECT_DIR, knobs, markdown_table
 
 CONTEST_DEFAULTS = {
@@ -70,9 +74,9 @@ def test_knobs_are_read_from_the_environment(
         ("DEVICE_MAP", "gpu", "auto, cpu, cuda or cuda:N"),
         ("MAX_NEW_TOKENS", "-1", "1 to 32768"),
         ("MAX_INPUT_TOKENS", "1.5", "16 to 131072"),
-        ("TEMPERATURE", "nan", "0 to 10"),
-        ("TOP_P", "1.1", "over 0, at most 1"),
-        ("TOP_K", "-3", "0 or more"),
+        ("TEMPERATURE", "nan", "0, or 0.000001 to 10"),
+        ("TOP_P", "1.1", "0.000001 to 1"),
+        ("TOP_K", "-3", "0 to 1000000"),
         ("RAG_ENABLED_SUBJECTS", "geography", "a JSON dict"),
         ("OFFLINE_GUARD", "yes", "on, process or off"),
     ],
@@ -95,6 +99,78 @@ def test_an_empty_or_broken_stop_string_is_refused(
         Settings.load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SEED", "1" + "0" * 5000),
+        ("SEED", "9223372036854775808"),
+        ("SEED", 10**5000),
+        ("SEED", -(10**5000)),
+        ("TOP_K", 10**5000),
+        ("BATCH_SIZE", 10**5000),
+        ("REPETITION_PENALTY", "1e-320"),
+        ("REPETITION_PENALTY", "0.009"),
+        ("TEMPERATURE", "1e-320"),
+        ("TEMPERATURE", "1e-7"),
+        ("TOP_P", "1e-320"),
+        ("TOP_P_CAP", "1e-320"),
+        *(
+            (knob, value)
+            for knob in ("TOP_P", "TOP_P_CAP", "MAX_TOKENS_MULTIPLIER")
+            for value in ("nan", "inf", "-inf", "1e400")
+        ),
+        ("REPETITION_PENALTY", "nan"),
+        ("DEVICE_MAP", "cuda:99999999999999999999"),
+        ("DEVICE_MAP", "cuda:\u0663"),
+        ("MODEL_NAME", "a\0b"),
+        ("MODEL_NAME", "a" * 10**6),
+        ("MODELS_DIR", "a\0b"),
+        ("MODELS_DIR", Path("a\0b")),
+        ("HF_CACHE_DIR", "a" * 10**6),
+        ("PEFT_ADAPTER_PATH", "\ud800"),
+        ("PEFT_ADAPTER_HISTORY", "a\0b"),
+        ("STOP", "[" * 100_000),
+        ("STOP", "1" * 5000),
+        ("STOP", "[" + "1" * 5000 + "]"),
+        ("STOP", json.dumps(["x" * 1001])),
+        ("STOP", json.dumps(["x"] * 101)),
+        ("RAG_ENABLED_SUBJECTS", '{"a":' * 100_000),
+        ("RAG_ENABLED_SUBJECTS", '{"a": 1e999}'),
+        ("RAG_ENABLED_SUBJECTS", {str(n): True for n in range(1001)}),
+        ("RAG_ENABLED_SUBJECTS", {"a" * 10**6: "perhaps"}),
+    ],
+    ids=lambda value: str(value)[:24] if isinstance(value, str) else type(value).__name__,
+)
+def test_a_value_that_would_fail_later_fails_at_its_knob_in_a_few_words(
+    name: str, value: object
+) -> None:
+    with pytest.raises(SetupError, match=rf"^{name}.* is not allowed") as error:
+        Settings.load(**{name.lower(): value})
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SEED", 2**63 - 1),
+        ("TEMPERATURE", 0.0),
+        ("TEMPERATURE", 1e-6),
+        ("TOP_P", 1e-6),
+        ("REPETITION_PENALTY", 0.01),
+        ("TOP_K", 1_000_000),
+    ],
+)
+def test_values_at_the_edges_pick_tokens_without_a_number_getting_lost(
+    name: str, value: float
+) -> None:
+    settings = Settings.load(**{name.lower(): value})
+    params = SamplingParams(settings.temperature, settings.top_k, settings.top_p)
+    logits = np.array([[1000.0, -1000.0, 999.0, 0.0]], np.float32)
+    penalize(logits[0], np.array([0]), settings.repetition_penalty)
+    assert np.isfinite(logits).all()
+    assert sample(logits, params, np.array([0.5])).tolist() == [0]
+
+
 def test_all_wrong_knobs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOP_K", "x")
     monkeypatch.setenv("SEED", "y")
@@ -112,4 +188,4 @@ def test_the_multiplier_stretches_the_longest_answer() -> None:
 
 
 def test_the_readme_has_the_table_of_knobs() -> None:
-    assert markdown_table() in (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+    assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from runtime.common.command import explain, run
 from runtime.common.errors import UserError
 from runtime.common.offline import guard
 from runtime.files.manifest import sha256
-from runtime.prompts import frame, tokenized_frame
+from runtime.prompts import INSTRUCTIONS, frame, tokenized_frame
 from runtime.settings import PROJECT_DIR, Settings
 from runtime.subjects import SUBJECTS
 from training.base import Base, in_four_bits
@@ -67,7 +67,7 @@ class Job:
             limit = options.max_tokens
             self.train: list[Example] = make_examples(train, tokenizer, self.frame, limit)
             self.held_out: list[Example] = make_examples(held_out, tokenizer, self.frame, limit)
-            template = frame(tokenizer.chat_template, subject)
+            template = frame(tokenizer.chat_template, INSTRUCTIONS[subject])
         if not self.train:
             raise TrainingError(f"{data}: every answer is longer than --max_tokens allows")
         self.data_sha256, self.base_sha256 = sha256(data), base.fingerprint

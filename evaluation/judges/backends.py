@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from evaluation.errors import EvaluationError
-from runtime.engine import Engine, EngineError, Request, SamplingParams
-from runtime.prompts import TokenFrame, prompt_tokens, render
+from runtime.common.errors import SetupError
+from runtime.engine import Engine, EngineError, EngineOptions, Request, SamplingParams
+from runtime.prompts import instructed_frame, prompt_tokens
 
 # A verdict and the sentences before it; a model that thinks first needs most of this.
 MAX_REPLY_TOKENS = 1024
-_MARK = "@@DATA@@"
 # What endpoints say where the fault is this one prompt's, and others may do.
 _PROMPT_REFUSED = re.compile("content.(?:filter|management|policy)|context.length", re.IGNORECASE)
 
@@ -162,7 +162,9 @@ class LocalModel:
         max_reply_tokens: int = MAX_REPLY_TOKENS,
     ) -> None:
         try:
-            self._engine = Engine.load(path, slots, cells_per_slot, threads, gpu_layers)
+            self._engine = Engine.load(
+                path, EngineOptions(slots, cells_per_slot, threads), gpu_layers=gpu_layers
+            )
         except EngineError as error:
             raise EvaluationError(f"the judge model cannot be loaded: {error}") from error
         self._max_reply_tokens = max_reply_tokens
@@ -180,7 +182,10 @@ class LocalModel:
         self._engine.close()
 
     def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        frame = self._frame(rubric)
+        try:
+            frame = instructed_frame(self._engine.model, rubric)
+        except SetupError as error:
+            raise EvaluationError(f"{error}: judge with another model") from None
         room = self._engine.max_prompt_tokens - self._max_reply_tokens
         if room < 2 * (len(frame.head) + len(frame.tail)):
             raise EvaluationError(
@@ -196,31 +201,3 @@ class LocalModel:
         ]
         for completion in self._engine.generate(requests):
             yield completion.index, completion.text
-
-    def _frame(self, rubric: str) -> TokenFrame:
-        """What comes before and after a prompt in the model's own chat template.
-
-        Only this is tokenized with special tokens; "<|im_end|>" in a prompt is mere text.
-        """
-        model = self._engine.model
-        template = model.chat_template or "{% for m in messages %}{{ m.content }}\n\n{% endfor %}"
-        bos, eos = model.special_text("bos"), model.special_text("eos")
-        system = {"role": "system", "content": rubric}
-        # Some templates refuse a system message; there the rubric goes before the prompt.
-        for messages in (
-            [system, {"role": "user", "content": _MARK}],
-            [{"role": "user", "content": f"{rubric}\n\n{_MARK}"}],
-        ):
-            try:
-                text = render(template, messages, bos, eos)
-            except Exception:  # a template is a program: it may fail in any way
-                continue
-            if text.count(_MARK) == 1 and rubric.strip() in text:
-                before, after = text.split(_MARK)
-                head = model.tokenize(before, special=True)
-                if model.bos_to_add is not None and head[:1] != [model.bos_to_add]:
-                    head = [model.bos_to_add, *head]
-                return TokenFrame(head, model.tokenize(after, special=True, follows=True), [])
-        raise EvaluationError(
-            "the judge model's chat template cannot be used: judge with another model"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.judges import chinese, choice, facts, math
+from evaluation.judges import chinese, choice, facts, math, yes_no
 from evaluation.judges.text import has_han, is_refusal, spelled
 from evaluation.records import Item, Verdict
 
@@ -13,8 +13,8 @@ _ERROR = "error:"
 def judge(item: Item, answer: str) -> Verdict:
     """Judge an answer by what its question needs.
 
-    Questions with choices are judged by choice, those of algebra by value, Chinese ones by
-    character and all others as facts.
+    Questions with choices are judged by choice, those whose answer is yes or no by that, those of
+    algebra by value, Chinese ones by character and all others as facts.
     """
     return settled(item, answer) or _judge(item, answer)
 
@@ -27,7 +27,8 @@ def settled(item: Item, answer: str) -> Verdict | None:
     said = _plain(answer)
     if not said:
         return Verdict(False, 0.0, "empty", "the answer is empty")
-    if any(said == _plain(reference) for reference in item.references):
+    letter = choice.is_letter_only(item, said)
+    if not letter and any(said == _plain(reference) for reference in item.references):
         return Verdict(True, 1.0, "equal", "equals a reference")
     if said.startswith(_ERROR):
         return Verdict(False, 0.0, "error", "the pipeline could not answer")
@@ -44,6 +45,9 @@ def _judge(item: Item, answer: str) -> Verdict:
             by_value = math.judge(item, answer)
             return by_value if by_value.correct else verdict
         return verdict
+    wanted = {yes_no.decides(reference) for reference in item.references}
+    if len(wanted) == 1 and (yes := wanted.pop()) is not None:
+        return yes_no.judge(item, answer, yes)
     if item.subject == "algebra":
         return math.judge(item, answer)
     if item.subject == "chinese" or any(map(has_han, item.references)):

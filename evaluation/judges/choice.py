@@ -1,4 +1,9 @@
-"""Questions with choices: right if the answer says the right choice and no other."""
+"""Questions with choices: right if the answer says the right choice and no other.
+
+A letter is a choice only where the question shows lettered choices: who was never shown that A is
+London does not mean London by it. An answer that names several choices, in one list or in a
+sentence each, has chosen none.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +16,29 @@ from evaluation.records import Item, Verdict
 
 NAME = "choice"
 
-# What comes after the last of these is what the answer comes down to.
+# What comes after one of these is what the answer comes down to.
 _CONCLUSION = re.compile(
     r"(?:answer|choice|option) (?:is|would be|must be)\b|(?:answer|choice|option):"
     r"|答案应?(?:是|为|:)|应?该?选择?:?(?=\W*[a-h]\b)"
 )
 _BARE_LETTER = re.compile(r"\W*([a-h])\W*")
-# A letter within a text must look like one, or "a" would be found everywhere.
-_LETTER = re.compile(r"\W*(?:option |choice )?\(?([a-h])(?:\)|[.:,;](?=\s|$)|\s*$|\s+because\b)")
-_CAPITAL = re.compile(r"\(([A-H])\)|(?:\b(?:is|option|choice|answer)|选)\s*:?\s*\(?([A-H])\b(?!')")
+# A letter within a text must look like one, or "a" would be found everywhere. Repeated, for "A, B".
+_LETTER = re.compile(
+    r"\W*(?:(?:and|or|option|choice)\W+|[和或])*\(?([a-h])"
+    r"(?:\)|[.:,;、](?=\s|$|[^\w\s])|\s*$|(?=\s+(?:because|and|or)\b|[和或、]))"
+)
+_CAPITAL = re.compile(
+    r"\(([A-H])\)|(?:\b(?:is|option|choice|answer|choose|pick|select|guess|say)|选)"
+    r"\s*:?\s*\(?([A-H])\b(?!')|\b([A-H]) (?:is|would be|could be|may be|might be|seems)\b"
+    r"(?! (?:not|wrong|incorrect|false))"
+)
 
 
 def judge(item: Item, answer: str) -> Verdict:
     """Right if the answer says a right choice, by its text or its letter, and no other."""
     choices = list(item.choices)
     right = _right(item, choices)
-    said = _said(answer, choices)
+    said = _said(answer, choices, _shows_letters(item))
     correct = bool(said) and said <= right
     if not said:
         reason = "says no choice"
@@ -56,16 +68,44 @@ def _right(item: Item, choices: list[str]) -> set[int]:
     return right
 
 
-def _said(answer: str, choices: list[str]) -> set[int]:
-    """Indices of the choices that an answer says."""
-    text = spelled(answer)
-    ends = [match.end() for match in _CONCLUSION.finditer(text)]
-    conclusion = text[ends[-1] :] if ends else text
-    return (
-        _by_text(conclusion, choices)
-        or _by_letter(answer, conclusion, len(choices))
-        or _by_text(text, choices)
+def is_letter_only(item: Item, said: str) -> bool:
+    """Whether a text is a letter that stands for a choice, though it be a reference to the letter.
+
+    Args:
+        said: in its one spelling.
+    """
+    if not item.choices or not _BARE_LETTER.fullmatch(said):
+        return False
+    return all(spelled(choice).strip() != said.strip() for choice in item.choices)
+
+
+def _shows_letters(item: Item) -> bool:
+    """Whether a question shows its choices with letters: "A. London B. Paris"."""
+    question = " ".join(spelled(item.question).split())
+    return all(
+        re.search(
+            rf"(?<![^\W_]){letter} ?[).:、,] ?{re.escape(' '.join(spelled(choice).split()))}",
+            question,
+        )
+        for letter, choice in zip(string.ascii_lowercase, item.choices, strict=False)
     )
+
+
+def _said(answer: str, choices: list[str], lettered: bool) -> set[int]:
+    """Indices of the choices that an answer says; those of all its conclusions, if it has any."""
+    text = spelled(answer)
+    marks = list(_CONCLUSION.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    said: set[int] = set()
+    for mark, end in zip(marks, ends, strict=False):
+        conclusion = text[mark.end() : end]
+        said |= _by_text(conclusion, choices) or (
+            _by_letter(conclusion, len(choices)) if lettered else set()
+        )
+    if said:
+        return said
+    by_letter = _by_letter(text, len(choices), answer) if lettered else set()
+    return _by_text(text, choices) or by_letter
 
 
 def _by_text(text: str, choices: list[str]) -> set[int]:
@@ -83,14 +123,28 @@ def _by_text(text: str, choices: list[str]) -> set[int]:
                 found.setdefault(index, at)
             whole[at : at + len(wanted[index])] = [""] * len(wanted[index])
     if all(spelled(choice).strip() in YES_NO for choice in choices):
+        if re.match(r"\W*(?:yes|no|true|false)\W+(?:and|or)\W+(?:yes|no|true|false)\b", text):
+            return set(found)
         return {min(found, key=lambda n: found[n])} if found else set()
     return set(found)
 
 
-def _by_letter(answer: str, conclusion: str, n_choices: int) -> set[int]:
-    """The choice whose letter an answer gives: "B", "(B)", "B. ", "选B", "The answer is B"."""
-    match = _BARE_LETTER.fullmatch(conclusion) or _LETTER.match(conclusion)
-    letters = [match[1]] if match else [a or b for a, b in _CAPITAL.findall(answer)]
+def _by_letter(text: str, n_choices: int, capitals: str = "") -> set[int]:
+    """The choices whose letters a text begins with: "B", "(B)", "B. ", "A, B or C".
+
+    Args:
+        text: in its one spelling.
+        capitals: the same in its own, to be searched for "I choose B" and the like.
+    """
+    letters: list[str] = []
+    at = 0
+    if match := _BARE_LETTER.fullmatch(text):
+        letters.append(match[1])
+    else:
+        while match := _LETTER.match(text, at):
+            letters.append(match[1])
+            at = match.end()
+        letters += ["".join(found) for found in _CAPITAL.findall(capitals)]
     indices = {string.ascii_lowercase.index(letter.casefold()) for letter in letters}
     return indices if max(indices, default=n_choices) < n_choices else set()
 

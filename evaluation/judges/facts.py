@@ -13,17 +13,10 @@ from __future__ import annotations
 
 import re
 
+from evaluation.judges import quantities, yes_no
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.text import (
-    ARTICLES,
-    YES_NO,
-    f1,
-    is_number,
-    places,
-    spelled,
-    tokens,
-    without,
-)
+from evaluation.judges.names import joined
+from evaluation.judges.text import ARTICLES, f1, is_number, places, tokens, without
 from evaluation.records import Item, Verdict
 
 NAME = "facts"
@@ -35,6 +28,7 @@ _WORDS = (
     " had did does do degree degrees"
 )
 _FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
+_NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+){1,2}")
 _PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s$")
 _UNITS = {
     **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
@@ -52,10 +46,27 @@ _UNITS = {
 
 def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
-    verdicts = [
-        _against(form, answer) for r in item.references for form in forms(r, answer, tokens)
-    ]
+    verdicts = []
+    for reference in item.references:
+        wanted = yes_no.decides(reference)
+        if wanted is not None:
+            verdicts.append(yes_no.judge(item, answer, wanted))
+        elif measured := _measured(reference, answer):
+            verdicts.append(measured)
+        else:
+            one, other = joined(reference), joined(answer)
+            verdicts += [_against(form, other) for form in forms(one, other, tokens)]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
+
+
+def _measured(reference: str, answer: str) -> Verdict | None:
+    """The verdict on an answer that gives a quantity in another unit, or None."""
+    wanted = quantities.quantity(reference)
+    right = quantities.converted(wanted, answer) if wanted else None
+    if right is None:
+        return None
+    how = "is" if right else "is not"
+    return Verdict(right, float(right), NAME, f"what it gives {how} {reference}")
 
 
 def _against(reference: str, answer: str) -> Verdict:
@@ -67,9 +78,6 @@ def _against(reference: str, answer: str) -> Verdict:
     score = f1(words, needed)
     if given and given == wanted:
         return verdict(True, "equals the reference")
-    if spelled(reference).strip(" .") in YES_NO:
-        same = given[:1] == wanted
-        return verdict(same, f'begins with {"" if same else "something other than "}"{reference}"')
     if _FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
     if states(answer, without(ARTICLES, tokens(reference))):
@@ -81,9 +89,14 @@ def _against(reference: str, answer: str) -> Verdict:
         return verdict(False, f'denies "{reference}" or has others beside it')
     if score >= THRESHOLD:
         return verdict(True, f"token F1 {score:.2f}")
-    if len(set(needed)) > 1 and set(needed) <= set(words):
+    if len(set(needed)) > 1 and set(needed) <= set(words) and not _is_name(reference):
         return verdict(True, f'has every word of "{reference}"')
     return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
+
+
+def _is_name(reference: str) -> bool:
+    """Whether a text is two or three capitalized words: all of them, apart, are no name."""
+    return bool(_NAME.fullmatch(reference.strip(" .")))
 
 
 def _folded(text: str) -> list[str]:

@@ -16,15 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from evaluation.judges import expressions, facts
+from evaluation.judges import expressions, facts, intervals, quantities
 from evaluation.judges.expressions import FUNCTIONS, Values
-from evaluation.judges.text import spelled, with_digits, without_separators
+from evaluation.judges.math_text import (
+    AFTERTHOUGHT,
+    ASKED,
+    CONDITION,
+    CONNECTIVE,
+    SENTENCE_END,
+    plain,
+)
 from evaluation.records import Item, Verdict
 
 NAME = "math"
 
-# The result is at the end; what comes before so many characters is not read.
-_MAX_CHARS = 5000
 # A decimal of at least so many digits may stand for a value that it rounds.
 _ROUNDED_DIGITS = 3
 
@@ -53,6 +58,11 @@ def judge(item: Item, answer: str) -> Verdict:
     everything = _claims_of_all(answer)
     for reference in item.references:
         wanted = results(reference)
+        special = _special(item, reference, answer)
+        if special is True:
+            return Verdict(True, 1.0, NAME, f"the result is {reference}")
+        if special is False:
+            continue
         if not wanted:
             verdict = facts.judge(item, answer)
             if verdict.correct:
@@ -64,13 +74,39 @@ def judge(item: Item, answer: str) -> Verdict:
     return Verdict(False, 0.0, NAME, f"the result is {_shown(found)}")
 
 
+def _special(item: Item, reference: str, answer: str) -> bool | None:
+    """What is no plain value: quantities with units, sets of numbers, "no solution".
+
+    None where the reference or the answer is none of these.
+    """
+    measured = quantities.quantity(reference)
+    if measured and (same := quantities.converted(measured, answer)) is not None:
+        return same
+    if _NOTHING.search(reference.casefold()):
+        return True if _NOTHING.search(answer.casefold()) else None
+    wanted = plain(reference, points=False)
+    if not intervals.unbounded_or_half_open(wanted) and not _SETS.search(item.question.casefold()):
+        return None
+    set_wanted = intervals.read(wanted)
+    for sentence in reversed(_conclusions(plain(answer, points=False))) if set_wanted else ():
+        if (found := intervals.read(sentence)) is not None:
+            return intervals.same(set_wanted or [], found)
+    return None
+
+
+# That nothing solves an equation.
+_NOTHING = re.compile(
+    r"\bno (?:real |such )?solutions?\b|∅|\\(?:emptyset|varnothing)|\bempty set\b|^\W*none\W*$|无解"
+)
+# Questions whose answer "(2, 3)" is an interval and no point.
+_SETS = re.compile(r"\binterval|\binequalit|\bdomain\b|\brange\b|[<>≤≥]")
+
+
 def results(text: str) -> list[Claim]:
     """What a text comes to: the claims of its conclusion, several for "x = 2 or x = -3"."""
-    plain = _plain(text)
-    sentences = [s for s in _SENTENCE_END.split(plain) if s.strip() and not _AFTERTHOUGHT.match(s)]
-    for sentence in reversed(sentences):
-        for part in (_CONDITION.split(sentence)[0], sentence):
-            starts = [0, *(match.end() for match in _CONNECTIVE.finditer(part))]
+    for sentence in reversed(_conclusions(plain(text))):
+        for part in (CONDITION.split(sentence)[0], sentence):
+            starts = [0, *(match.end() for match in CONNECTIVE.finditer(part))]
             ends = [*starts[1:], len(part)]
             for start, end in reversed(list(zip(starts, ends, strict=True))):
                 runs = _runs(part[start:end])
@@ -79,9 +115,14 @@ def results(text: str) -> list[Claim]:
     return []
 
 
+def _conclusions(text: str) -> list[str]:
+    """The sentences of a plain text, without those that come after the result."""
+    return [s for s in SENTENCE_END.split(text) if s.strip() and not AFTERTHOUGHT.match(s)]
+
+
 def _asked_for(question: str, found: list[Claim]) -> list[Claim]:
     """The claims on the unknown that a question asks for, if there are any; else all."""
-    asked = [match[1] for match in _ASKED.finditer(question.casefold())]
+    asked = [match[1] for match in ASKED.finditer(question.casefold())]
     return [claim for claim in found if claim.name in asked] or found
 
 
@@ -90,118 +131,6 @@ def _solved(claims: list[Claim]) -> list[Claim]:
     if not any(claim.name.isalpha() for claim in claims):
         return claims
     return [claim for claim in claims if not claim.name or claim.name.isalpha() or _relation(claim)]
-
-
-# --- from LaTeX and prose to plain expressions ------------------------------------
-
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
-# Sentences that come after the result.
-_AFTERTHOUGHT = re.compile(
-    r"\W*(?:(?:to |let us |let's |we (?:can )?)?(?:check|verif)|substituting back|检验|验证|检查"
-    r"|(?:we|i|you) (?:can |have )?(?:get|got|find|found|obtain(?:ed)?) (?:this|it) by\b"
-    r"|(?:this|it) (?:is|was|can be) (?:because|(?:found|obtained|calculated) by)\b)"
-)
-_ASKED = re.compile(
-    r"\b(?:solve for|find|determine|what is|value of) ([a-z])(?=\s*(?:[?.,:;]|$|(?:if|when|in)\b))"
-)
-_CONDITION = re.compile(r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为")
-_CONNECTIVE = re.compile(
-    r"\b(?:is|are|was|be|equals?|equal to|so|therefore|thus|hence|gives?|get|have|costs?"
-    r"|total(?: of)?|results? in)\b|:(?=\s|\S*$)|=>|[→⇒∴]|等于|所以|因此|答案|结果|[是为得]"
-)
-
-_INNERMOST = (
-    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
-    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"sqrt(\1)"),
-    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\^\s*\{([^{}]*)\}"), r"^(\1)"),
-    (re.compile(r"_\s*\{[^{}]*\}"), ""),
-)
-_LATEX = tuple(
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"(\1/\2)"),
-        (r"\{,\}", ","),
-        (r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])", " "),
-        (r"\\(?:times|cdot)\b", "*"),
-        (r"\\div\b", "/"),
-        (r"\\pm\b", "±"),
-        (r"\\leq?\b", "≤"),
-        (r"\\geq?\b", "≥"),
-        (r"\\neq?\b", "≠"),
-        (r"\\(?:rightarrow|Rightarrow|implies|to)\b", "⇒"),
-        (r"\\%", "%"),
-        (r"\\(?:cup|lor)\b", " or "),
-        (r"\\[()\[\]]|\\\\", " "),
-        (r"\\([a-zA-Z]+)", r" \1 "),
-    )
-)
-_SIGNS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "–": "-", "π": " pi "})
-_DROPPED = str.maketrans(dict.fromkeys("$€£¥°`\\", " ") | {"{": " ", "}": " ", "、": ","})
-_UNIT = r"(?:[a-z]{1,3}/)?[mgshl](?:/[sh])?(?:\^[23])?"
-_PROSE = tuple(
-    (re.compile(pattern, re.MULTILINE), new)
-    for pattern, new in (
-        (r"^[ \t]*[*-][ \t]+(?=\S+ |[a-z] ?=)", " "),  # bullets
-        (r"(?<=[\w)])\*\*(?=[\w(-])", "^"),
-        (r"\*\*|__", " "),  # bold
-        (r"_\w\b", ""),
-        (r"\b([a-z])[12](?=\s*=)", r"\1"),
-        (r"(?<=\d) x (?=\d)", " * "),
-        (r"\b(?:is )?(?:greater|more) than or equal to\b", "≥"),
-        (r"\b(?:is )?less than or equal to\b", "≤"),
-        (r"(?<=\b[a-z] )is (?:greater|more) than\b", ">"),
-        (r"(?<=\b[a-z] )is less than\b", "<"),
-        (r"<=", "≤"),
-        (r">=", "≥"),
-        (r"!=", "≠"),
-        (r"√\s*(\d+|\([^()]*\)|[a-z])", r"sqrt(\1)"),
-        (r"(?<![\d.])(\d+) (\d+)/(\d+)", r"(\1+\2/\3)"),  # 2 1/2
-        (r"(?<=\d)\s*:\s*(?=\d)", "/"),
-        (r"(?<![\d.])\d+(?:\.\d+)?\s?% of \d+(?:\.\d+)?", " share "),
-        (r"'s\b", " "),
-        (r"\b(?:negative|minus) (?=\d)", "-"),
-        (r"\b([a-z]) (?:is|equals|is equal to) (?=[-\d(])", r"\1 = "),
-        (r"\ba\b(?!\s*[-+*/^=<>≤≥)])(?=\s)|\bi (?=[a-z]{2,})", " "),  # "a" and "I" as words
-        (rf"(?<=\d)\s+{_UNIT}(?=\s*(?:[,;.)=]|$|\s[a-z]{{2,}}))", " "),
-        (r"(?<=\d)\s*(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^[23])?", " "),
-        (r"\b[a-z]{2,}(?<!pi)\^[23]\b", " units "),
-        (r"\([a-z], ?[a-z]\)\s*=", " "),
-        (r"\(\s*([^(),]{1,40}),\s*([^(),]{1,40})\)", r" x = \1, y = \2 "),  # a point
-    )
-)
-
-
-def _plain(text: str) -> str:
-    """An answer, or what it marks as its result, in lower case with plain operators."""
-    text = _marked(text[-_MAX_CHARS:])
-    for _ in range(10):  # from the innermost braces outwards
-        before = text
-        for pattern, new in _INNERMOST:
-            text = pattern.sub(new, text)
-        if text == before:
-            break
-    for pattern, new in _LATEX:
-        text = pattern.sub(new, text)
-    text = re.sub("[₀-₉]", "", text)
-    text = without_separators(spelled(text.translate(_SIGNS).translate(_DROPPED)))
-    text = with_digits(without_separators(text))
-    for pattern, new in _PROSE:
-        text = pattern.sub(new, text)
-    return text
-
-
-def _marked(text: str) -> str:
-    """What stands in the last \\boxed{} or after the last ####; the whole text without them."""
-    at = text.rfind("\\boxed{")
-    if at >= 0:
-        start = at + len("\\boxed{")
-        depth = 1
-        for index in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[index], 0)
-            if depth == 0:
-                return text[start:index]
-    return text.rpartition("####")[2]
 
 
 # --- from expressions in prose to claims ------------------------------------------
@@ -218,7 +147,7 @@ _JOINT = re.compile(r"[\s,;&]*(?:(?:and|or|和|或|以及|且)[\s,]*)?$")
 
 def _claims_of_all(text: str) -> list[Claim]:
     """Every claim of a text with a name, in its order."""
-    runs = [run for sentence in _SENTENCE_END.split(_plain(text)) for run in _runs(sentence)]
+    runs = [run for sentence in SENTENCE_END.split(plain(text)) for run in _runs(sentence)]
     return [claim for run in runs for claim in run if claim.name]
 
 

@@ -10,15 +10,23 @@ from evaluation.judges.text import ARTICLES, is_number, places, tokens
 
 _NEGATIONS = (
     *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
-    *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by")),
+    *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by"), ("not", "be")),
+    *(("cannot", "be"), ("cant", "be"), ("anything", "but"), ("other", "than"), ("except",)),
+    *(("excluding",), ("neither",), ("nor",), ("no", "longer")),
     *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有")),
 )
 _ASIDE = re.compile(r"[(（][^()（）]*[)）]")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
-_EITHER = re.compile(r"\W*(?:or\b|或|还是)", re.IGNORECASE)
+_EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
+# Between two numbers lies a third, and none of them is said.
+_BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
 # "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
-_DENIAL = re.compile(r"(?:(?:is|was|are|were) ?(?:not|nt)|不 是|并 [不非])\b(?! only)")
+_DENIAL = re.compile(
+    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是|并 [不非])\b(?! only)"
+    r"|(?:is|was|are|were|would be|seems) (?:wrong|incorrect|false|untrue)\b"
+)
+_BESIDE = (["before"], ["after"])
 _SAID_TO_BE = (["是"], ["为"], ["叫"])
 # A piece of a list has at most so many tokens, its "and" included, and none of a clause's words.
 _SHORT = 4
@@ -60,7 +68,7 @@ def states(answer: str, reference: list[str]) -> bool:
         answer: its text.
         reference: tokens without articles.
     """
-    pieces, either = _pieces(answer)
+    pieces, either = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
     for at in places(reference, whole):
@@ -70,15 +78,30 @@ def states(answer: str, reference: list[str]) -> bool:
         denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] not in _SAID_TO_BE
         if denied or is_denied(whole, at):
             continue
+        number = all(map(is_number, reference))
+        if number and whole[at - 1 : at] in _BESIDE:  # "after 1945" is not 1945
+            continue
         # "Germany invaded Poland, France and Norway" does not list Germany.
         begins = at - owner.index(first) <= 1  # after "and" or the number of an item, say
         ends = end == len(whole) or owner[end] > last
         before = _bare(reversed(pieces[:first])) if begins else 0
         after = _bare(pieces[last + 1 :]) if ends else 0
         hedged = (before and first in either) or (after and last + 1 in either)
+        if number and begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
+            previous, following = pieces[first - 1 : first] or [[]], pieces[last + 1 : last + 2]
+            beside = [
+                *previous[0][-1:],
+                *(t for piece in following if len(piece) == 1 for t in piece),
+            ]
+            hedged = hedged or any(map(_alike(reference[0]), beside))
         if before + after < _MANY and not hedged:
             return True
     return False
+
+
+def _alike(number: str) -> Callable[[str], bool]:
+    """Tells numbers of as many characters, such as two years."""
+    return lambda token: is_number(token) and len(token) == len(number)
 
 
 def _pieces(answer: str) -> tuple[list[list[str]], set[int]]:

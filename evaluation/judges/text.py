@@ -34,7 +34,17 @@ _CARDINALS = re.compile(
     rf"\b(?:({_TENS.replace(' ', '|')})[- ]({'|'.join(_UNITS.split()[1:10])})|"
     rf"({'|'.join(sorted(_CARDINAL, key=len, reverse=True))}))\b"
 )
-_SCALED = re.compile(rf"\b(\d{{1,15}}(?:\.\d{{1,15}})?)[ -]({'|'.join(_SCALES)})\b")
+_HUNDREDS = re.compile(r"\b(\d{1,2}|a) hundred\b(?:(?: and)? (\d{1,2})\b(?![.,]\d))?")
+# "2 thousand 500" and "1 thousand and 1" are one number each.
+_SCALED = re.compile(
+    rf"\b(\d{{1,15}}(?:\.\d{{1,15}})?|a)[ -]({'|'.join(_SCALES)})\b"
+    r"(?:(?P<and> and)? (?P<rest>\d{1,3})\b(?![.,]\d| (?:thousand|million|billion|trillion)))?"
+)
+# "1.5e3" and "1.5 x 10^3", as far as they are written out by anybody.
+_SCIENTIFIC = re.compile(
+    r"(?<![\w.^)])(\d{1,15}(?:\.\d{1,15})?)(?:e|\s?(?:[*×·]|(?<=\s)x(?=\s))\s?10\^\(?)"
+    r"([-+]?\d{1,2})\)?(?![\w.]\d|\w)"
+)
 # Roman numerals come after a name: "Elizabeth I", "World War II", "Louis XIV".
 _ROMAN = re.compile(r"(?<=[a-z] )([IVX]+)\b(?!['’](?:m|d|ve|ll)\b)")
 _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+(?!\d)")
@@ -96,9 +106,28 @@ def without_separators(text: str) -> str:
 
 
 def with_digits(text: str) -> str:
-    """A `spelled` text with 4 for four, 25 for twenty-five and 5000000 for five million."""
+    """A `spelled` text with 25 for twenty-five, 1500 for 1.5e3, 5000000 for five million."""
     text = _CARDINALS.sub(lambda match: str(sum(_CARDINAL.get(w, 0) for w in match.groups())), text)
-    return _SCALED.sub(lambda match: f"{Decimal(match[1]).scaleb(_SCALES[match[2]]):f}", text)
+    text = _HUNDREDS.sub(lambda match: str(100 * _one(match[1]) + int(match[2] or 0)), text)
+    text = _SCALED.sub(_scaled, text)
+    return _SCIENTIFIC.sub(_written_out, text)
+
+
+def _one(number: str) -> Decimal:
+    return Decimal(1 if number == "a" else number)
+
+
+def _scaled(match: re.Match[str]) -> str:
+    whole = _one(match[1]).scaleb(_SCALES[match[2]])
+    rest = match["rest"]
+    if rest is None or (match["and"] and int(rest) >= 100):  # "2 million and 300 others"
+        return f"{whole:f}{match[0][match.end(2) - match.start() :]}"
+    return f"{whole + int(rest):f}"
+
+
+def _written_out(match: re.Match[str]) -> str:
+    exponent = int(match[2])
+    return f"{Decimal(match[1]).scaleb(exponent):f}" if abs(exponent) <= 15 else match[0]
 
 
 def normal(text: str) -> str:

@@ -1,29 +1,52 @@
 """A batched generation engine on llama.cpp's C API.
 
-It knows tokens, sequences and adapters. It has never heard of a subject, a
-question or an environment variable, and imports nothing from the rest of the
-project, so that it can be lifted out and used alone:
+It knows tokens, generations and adapters. It has never heard of a subject, a question or an
+environment variable, and imports nothing from the rest of the project, so that it can be
+lifted out and used alone:
 
-    with Engine.load("model.gguf", slots=16, cells_per_slot=512) as engine:
+    with Engine.load("model.gguf", EngineOptions(slots=16)) as engine:
         prompt = engine.model.tokenize("The capital of France is")
         for completion in engine.generate([Request(prompt)]):
             print(completion.text)
+
+Requests may come and go while it runs:
+
+    number = engine.add(Request(prompt))
+    while engine.has_work:
+        for update in engine.step():
+            print(update.index, update.text)
+
+The rooms, from the bottom up: `llama` (handles, the log), `model`, `context`, `batch`;
+`sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
+`scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
+`runner` (carries steps out), `prefixes`; `engine`.
 """
 
+# First of all, as it sets what llama.cpp's libraries read when they are loaded.
+from runtime.engine.library import describe_build  # isort: skip
+
 from runtime.engine.context import Context
-from runtime.engine.engine import Engine, Stats
-from runtime.engine.llama import EngineError
+from runtime.engine.engine import Engine
+from runtime.engine.generation import Completion, Request, Update
+from runtime.engine.llama import EngineError, check_gguf, physical_cores
 from runtime.engine.model import Model
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Completion, Request
+from runtime.engine.options import EngineOptions
+from runtime.engine.sampling import Choice, SamplingParams
+from runtime.engine.stats import Stats
 
 __all__ = [
+    "Choice",
     "Completion",
     "Context",
     "Engine",
     "EngineError",
+    "EngineOptions",
     "Model",
     "Request",
     "SamplingParams",
     "Stats",
+    "Update",
+    "check_gguf",
+    "describe_build",
+    "physical_cores",
 ]

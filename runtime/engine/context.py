@@ -7,15 +7,28 @@ from typing import Any, Literal
 
 import llama_cpp as llama
 import numpy as np
+from numpy.typing import ArrayLike
 
 from runtime.engine.batch import Batch
 from runtime.engine.llama import EngineError, Handle, captured_log, with_log
-from runtime.engine.model import Model
+from runtime.engine.mixing import Mixer
+from runtime.engine.model import STACK, Model
 
 FlashAttention = Literal["auto", "on", "off"]
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+CacheType = Literal["f32", "f16", "q8_0"]
+_CACHE_TYPES = {
+    "f32": llama.GGML_TYPE_F32,
+    "f16": llama.GGML_TYPE_F16,
+    "q8_0": llama.GGML_TYPE_Q8_0,
+}
+# Bytes of a value; q8_0 has 32 one-byte values and a two-byte scale in a block.
+CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # llama.cpp rounds what a sequence can hold up to this many cells.
 _CELL_STEP = 256
+# How a saved slot begins: llama.cpp's io_magic, the sequence, the number of streams.
+_MAGIC = 0xAF143CD8
+_HEAD_BYTES = 12
 
 
 class Context:
@@ -29,12 +42,14 @@ class Context:
         threads: CPU threads.
         flash_attention: "auto" lets llama.cpp decide.
         max_tokens: most tokens in one call.
-        exact: keep the KV cache in float32 instead of float16, for comparisons.
+        cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
         eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
             of a computation; kept alive by the context.
+        mix: let the tokens of one call use different adapters of the model's stack (see
+            `Model.load_stack`); on a CPU only.
 
     Raises:
-        EngineError: llama.cpp could not allocate it.
+        EngineError: llama.cpp could not allocate it, or there is no stack to mix.
     """
 
     def __init__(
@@ -46,14 +61,20 @@ class Context:
         threads: int,
         flash_attention: FlashAttention = "auto",
         max_tokens: int = 512,
-        exact: bool = False,
+        cache_type: CacheType = "f16",
         eval_callback: Any = None,
+        mix: bool = False,
     ) -> None:
         if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
             raise ValueError(
                 f"slots, cells_per_slot and threads must be at least 1 and staging 0, got"
                 f" {slots}, {cells_per_slot}, {threads} and {staging}"
             )
+        if mix and (model.stack is None or eval_callback is not None):
+            raise EngineError("mixing needs Model.load_stack() first, and the callback for itself")
+        self._mixer = Mixer(model.stack) if mix and model.stack else None
+        if self._mixer is not None:
+            eval_callback = self._mixer.callback
         self.model = model
         self.slots = slots
         self.staging = staging
@@ -67,8 +88,7 @@ class Context:
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
         params.no_perf = True
-        if exact:
-            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        params.type_k = params.type_v = _CACHE_TYPES[cache_type]
         if eval_callback is not None:
             self._eval_callback = params.cb_eval = eval_callback
             params.op_offload = False  # what it looks at must lie in this machine's memory
@@ -81,6 +101,7 @@ class Context:
             )
         self._handle = Handle(pointer, llama.llama_free, model._handle)
         model._contexts.add(self)
+        self._n_streams = slots + staging
         self._adapter: str | None = None
 
     @property
@@ -115,13 +136,25 @@ class Context:
             raise EngineError(f"llama.cpp refused adapter {name!r} (code {code})")
         self._adapter = name
 
-    def decode(self, batch: Batch, n_outputs: int) -> np.ndarray:
+    def decode(self, batch: Batch, n_outputs: int, adapters: ArrayLike | None = None) -> np.ndarray:
         """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
 
+        Args:
+            batch: the tokens.
+            n_outputs: how many of them want logits.
+            adapters: the adapter of each token, int [n_tokens], as indices of the model's stack
+                or -1 for none, in a context with `mix`. The batch must be one that llama.cpp
+                computes in one pass. Without it, all tokens use that of `use_adapter`.
+
         Raises:
-            EngineError: llama.cpp refused the batch; the slots in it must be cleared.
+            EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
+                the slots in it must be cleared.
         """
+        if adapters is not None:
+            self._assign(batch, adapters)
         code = llama.llama_decode(self.pointer, batch.struct)
+        if adapters is not None and self._mixer is not None:
+            self._mixer.check(computed=code == 0)
         if code != 0:
             reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
             raise EngineError(f"llama_decode failed with code {code} ({reason})")
@@ -130,6 +163,14 @@ class Context:
             return np.empty((0, n_vocab), np.float32)
         logits = llama.llama_get_logits(self.pointer)
         return np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab))
+
+    def _assign(self, batch: Batch, adapters: ArrayLike) -> None:
+        if self._mixer is None:
+            raise EngineError("adapters can be mixed in a context made with mix=True only")
+        # Bare tokens too go through the stack: to switch adapters makes llama.cpp reserve anew.
+        self.use_adapter(STACK)
+        flags = np.ctypeslib.as_array(batch.struct.logits, shape=(batch.struct.n_tokens,))
+        self._mixer.assign(adapters, flags)
 
     # The cache of a slot
 
@@ -143,16 +184,29 @@ class Context:
         llama.llama_memory_clear(self._memory, False)
 
     def save(self, slot: int) -> np.ndarray:
-        """A copy of what the slot holds, as bytes for `restore`."""
+        """A copy of what the slot holds, as bytes for `restore`, in this context or another."""
         size = llama.llama_state_seq_get_size(self.pointer, slot)
         state = np.empty(size, np.uint8)
         if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
             raise EngineError(f"the cache of slot {slot} could not be saved")
-        return state
+        if not self.model.can_resize:
+            return state
+        # llama.cpp (state_seq_get_data, llama_kv_cache::state_write) writes a magic number, the
+        # sequence, the number of streams, and for each stream the number of its cells in the
+        # sequence with those cells behind it: 0 for all streams but the slot's own. Without
+        # those, the state fits a context of any number of slots.
+        start, after = _HEAD_BYTES + 4 * slot, 4 * (self._n_streams - 1 - slot)
+        head, tail = state[:start].view("<u4"), state[size - after :].view("<u4")
+        if head[0] != _MAGIC or head[2] != self._n_streams or head[3:].any() or tail.any():
+            raise EngineError("llama.cpp saves a slot's cache in a form that is not known")
+        return state[start : size - after]
 
     def restore(self, slot: int, state: np.ndarray) -> None:
         """Replace what the slot holds by a saved copy."""
         self.clear(slot)
+        if self.model.can_resize:
+            head = np.array([_MAGIC, 0, self._n_streams], "<u4").view(np.uint8)
+            state = np.concatenate([head, state, np.zeros(4 * (self._n_streams - 1), np.uint8)])
         if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
             raise EngineError(f"the cache of slot {slot} could not be restored")
 
@@ -160,11 +214,6 @@ class Context:
 def round_up_cells(cells: int) -> int:
     """Cells that llama.cpp will give a sequence when asked for `cells`."""
     return -(-cells // _CELL_STEP) * _CELL_STEP
-
-
-def kv_bytes(model: Model, slots: int, cells_per_slot: int) -> int:
-    """Bytes of the KV cache of a context."""
-    return slots * round_up_cells(cells_per_slot) * model.cell_bytes
 
 
 def _bytes(state: np.ndarray) -> Any:

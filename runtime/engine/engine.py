@@ -1,103 +1,117 @@
-"""The loop: schedule, decode, sample, finish."""
+"""The open engine: requests come and go while it runs; each step is one llama.cpp call."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from collections.abc import Sequence as List
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from runtime.engine.batch import Batch
-from runtime.engine.context import Context, FlashAttention
+from runtime.engine.cache import Cache
+from runtime.engine.context import Context
+from runtime.engine.generation import (
+    PADDING_CELLS,
+    Completion,
+    FinishReason,
+    Generation,
+    Request,
+    Update,
+    common_prefix,
+)
 from runtime.engine.llama import EngineError
+from runtime.engine.mixing import worth_mixing
 from runtime.engine.model import Model
+from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
-from runtime.engine.sampling import log_softmax, penalize, sample
-from runtime.engine.scheduler import ROWS_AT_ONCE, Decode, Prefill, Scheduler
-from runtime.engine.sequence import Completion, FinishReason, Request, Sequence, common_prefix
+from runtime.engine.runner import Prefix, Runner
+from runtime.engine.sampling import SamplingParams, choose
+from runtime.engine.scheduler import Decode, Prefill, Scheduler, padded
+from runtime.engine.sizing import Layout
+from runtime.engine.stats import Stats
+from runtime.engine.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
 
 # A prefix shorter than this is not worth a copy of its cache.
 MIN_SHARED = 8
-# A padded prefill writes at most this many cells beyond the prompt.
-PADDING_CELLS = 16
-
-
-@dataclass
-class Stats:
-    """What the engine has done since it was made or `reset`; times in seconds.
-
-    `prefill_tokens` are prompt tokens computed, `shared_tokens` those taken from a saved
-    prefix, `decode_tokens` those computed one per sequence and step, `padding_tokens`
-    those computed for nothing.
-    """
-
-    prefill_tokens: int = 0
-    shared_tokens: int = 0
-    decode_tokens: int = 0
-    padding_tokens: int = 0
-    new_tokens: int = 0
-    prefill_calls: int = 0
-    decode_calls: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    sampling_seconds: float = 0.0
-
-    def reset(self) -> None:
-        self.__init__()  # type: ignore[misc]
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 class Engine:
     """Completes many prompts at once on one model, with continuous batching.
 
-    An engine owns its model and context: `close()` it or use it in a `with`. It is not
-    for several threads at a time.
+    `add` requests, `step` until there is no work, `abort` what nobody waits for any more;
+    or `generate` a list. An engine owns its model and context: `close()` it or use it in a
+    `with`. It is not for several threads at a time.
 
     Args:
-        model: taken over and closed with the engine.
-        context: as made for that model; taken over and closed with the engine.
-        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        model: with its adapters loaded, since llama.cpp sizes a context by them; taken over
+            and closed with the engine.
+        options: how it runs.
 
     Raises:
-        ValueError: a context without staging slots, or a `call_cost` for which a padded
-            prefill could overrun its slot.
+        EngineError: no context could be made.
+
+    Attributes:
+        stats: what it has done.
     """
 
-    def __init__(self, model: Model, context: Context, call_cost: int = 8) -> None:
-        if context.staging < 1:
-            raise ValueError("an engine needs a context with staging slots")
-        if not 0 <= call_cost <= PADDING_CELLS - ROWS_AT_ONCE:
-            raise ValueError(f"call_cost must be 0 to {PADDING_CELLS - ROWS_AT_ONCE}")
+    def __init__(self, model: Model, options: EngineOptions | None = None) -> None:
         self.model = model
-        self.context = context
-        self.call_cost = call_cost
+        self.options = options or EngineOptions()
         self.stats = Stats()
-        self._batch = Batch(context.max_tokens)
         self._prefixes = PrefixCache()
-        self._busy = False
+        patience = self.options.patience
+        self._waiting = WaitingRoom(
+            8 * self.options.slots if patience is None else patience,
+            shared=model.stack is not None,
+        )
+        self._arrivals: list[Generation] = []
+        self._numbers = count()
+        self._cache = Cache(model, self.options)
+        self._runner = Runner(self._cache, self.stats)
+        self._scheduler = Scheduler(
+            self.layout.slots,
+            self.layout.staging,
+            self.context.max_tokens,
+            self._waiting,
+            self.options.call_cost,
+            fits=lambda generation: self._cells(generation) <= self.layout.cells,
+        )
 
     @classmethod
     def load(
         cls,
         path: str | Path,
-        slots: int = 16,
-        cells_per_slot: int = 1024,
-        threads: int = 2,
+        options: EngineOptions | Callable[[Model], EngineOptions] | None = None,
+        adapters: Mapping[str, Path] | None = None,
+        progress: Callable[[float], None] | None = None,
         gpu_layers: int = 0,
-        flash_attention: FlashAttention = "auto",
+        main_gpu: int | None = None,
     ) -> Self:
-        """Load a GGUF file and make a context for it. Raises EngineError."""
-        model = Model(path, gpu_layers)
+        """Load a GGUF file and the adapters for it, by name, and make an engine of them.
+
+        Args:
+            path: the model.
+            options: how the engine runs, or a function that says so of the loaded model.
+            adapters: GGUF adapters by the names that requests choose them by.
+            progress: called with the share of the model that is loaded, 0.0 to 1.0.
+            gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
+            main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
+
+        Raises:
+            EngineError: a file that llama.cpp cannot load, or too little memory.
+        """
+        model = Model(path, gpu_layers, main_gpu, progress)
         try:
-            staging = staging_slots(slots)
-            context = Context(model, slots, staging, cells_per_slot, threads, flash_attention)
-            return cls(model, context)
+            if callable(options):
+                options = options(model)
+            options = options or EngineOptions()
+            _load_adapters(model, adapters or {}, options.mix_adapters and not gpu_layers)
+            return cls(model, options)
         except BaseException:
             model.close()
             raise
@@ -117,54 +131,129 @@ class Engine:
     @property
     def max_prompt_tokens(self) -> int:
         """The longest prompt that leaves room for one new token."""
-        return self.context.cells_per_slot - PADDING_CELLS - 1
+        return self.options.cells_per_slot - PADDING_CELLS - 1
 
-    def share_prefix(self, tokens: List[int], adapter: str | None = None) -> None:
-        """Decode a prefix now and keep it for good, for the requests that begin with it.
+    # Requests
 
-        One of fewer than `MIN_SHARED` tokens is not worth it and is ignored.
+    @property
+    def has_work(self) -> bool:
+        """Whether any request has not ended."""
+        return bool(self._arrivals or len(self._waiting) or self._scheduler.held)
+
+    @property
+    def n_running(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._scheduler.held)
+
+    @property
+    def n_free_slots(self) -> int:
+        """Slots, staging ones included, that no request holds."""
+        return len(self._scheduler.free_slots())
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._arrivals) + len(self._waiting)
+
+    def add(self, request: Request) -> int:
+        """Take a request in; returns its number, by which updates and `abort` know it.
 
         Raises:
-            EngineError: too long or unknown tokens, no such adapter, or busy.
+            EngineError: it cannot be served, and why; or the engine is closed.
         """
-        self._refuse_if_busy()
-        if len(tokens) >= MIN_SHARED:
-            problem = self._problem(Request(tokens))
-            if problem:
-                raise EngineError(problem)
-            self._save_prefix(adapter, tuple(tokens), pinned=True)
+        self._refuse_if_closed()
+        problem = self._problem(request)
+        if problem:
+            raise EngineError(problem)
+        generation = Generation(next(self._numbers), request)
+        self._arrivals.append(generation)
+        return generation.index
 
-    def generate(self, requests: List[Request]) -> Iterator[Completion]:
-        """Complete the requests; yields each as it ends, in no particular order.
+    def abort(self, index: int) -> Completion | None:
+        """End a request now and free its slot; what it had, or None if it has ended before."""
+        for generation in self._arrivals:
+            if generation.index == index:
+                self._arrivals.remove(generation)
+                return generation.complete("abort")
+        waiting = self._waiting.remove(index)
+        if waiting is not None:
+            return waiting.complete("abort")
+        for generation in self._scheduler.held:
+            if generation.index == index:
+                return self._end(generation, "abort").completion
+        return None
 
-        Requests with different adapters never share a step, since llama.cpp applies an
-        adapter to a whole context: they are run adapter by adapter. A request that
-        cannot be served gets a completion with finish_reason "error"; the others go on.
+    def step(self) -> list[Update]:
+        """Advance by one llama.cpp call at most; what it added to which requests.
+
+        A request ends with an update that has its completion. A call that fails ends the
+        requests in it with finish_reason "error"; the others go on.
 
         Raises:
-            EngineError: the engine is closed or busy with another `generate`.
+            EngineError: the engine is closed.
         """
-        self._refuse_if_busy()
-        self._busy = True
-        try:
-            by_adapter: dict[str | None, list[Sequence]] = {}
-            for index, request in enumerate(requests):
-                problem = self._problem(request)
-                if problem:
-                    yield Completion(index, [], "", "error", problem)
-                else:
-                    sequence = Sequence(index, request)
-                    by_adapter.setdefault(request.adapter, []).append(sequence)
-            for adapter, sequences in by_adapter.items():
-                yield from self._run(adapter, sequences)
-        finally:
-            self._busy = False
+        self._refuse_if_closed()
+        self._receive()
+        failed = self._make_room()
+        step = self._scheduler.next_step()
+        if step is None:
             self._prefixes.trim()
+            return failed
+        try:
+            # Those that wait for their next step count, too: switching costs llama.cpp's plans.
+            self._runner.use({g.request.adapter for g in self._scheduler.held})
+            if isinstance(step, Prefill):
+                ready, logits = self._prefill(step)
+            else:
+                ready, logits = step.generations, self._runner.decode(step)
+        except EngineError as error:
+            if self.context.closed:
+                raise
+            return failed + self._fail(step, str(error))
+        ended = [g for g in step.generations if not g.n_to_prefill and g not in ready]
+        return [
+            *failed,
+            *(self._end(generation, "length") for generation in ended),
+            *self._sample(ready, logits),
+        ]
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Complete a list of requests; yields each as it ends, in no particular order.
+
+        A completion's `index` is the request's place in the list. A request that cannot be
+        served gets a completion with finish_reason "error"; the others go on.
+
+        Raises:
+            EngineError: the engine is closed or busy.
+        """
+        self._refuse_if_closed()
+        if self.has_work:
+            raise EngineError("the engine is busy: finish or close the running generate() first")
+        places: dict[int, int] = {}
+        problems: list[Completion] = []
+        for place, request in enumerate(requests):
+            try:
+                places[self.add(request)] = place
+            except EngineError as error:
+                problems.append(Completion(place, [], "", "error", str(error)))
+        try:
+            yield from problems
+            while self.has_work:
+                for update in self.step():
+                    if update.completion is not None:
+                        place = places.pop(update.index)
+                        yield replace(update.completion, index=place)
+        finally:
             if not self.context.closed:
-                self.context.clear_all()
+                for index in places:
+                    self.abort(index)
+                self._prefixes.trim()
 
     def log_likelihoods(
-        self, prompt: List[int], continuations: List[List[int]], adapter: str | None = None
+        self,
+        prompt: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        adapter: str | None = None,
     ) -> list[np.ndarray]:
         """How likely the model finds each continuation of a prompt, whatever it would write.
 
@@ -176,261 +265,232 @@ class Engine:
             EngineError: a prompt or continuation that is empty, too long or has unknown
                 tokens, no such adapter, or busy.
         """
-        self._refuse_if_busy()
-        wholes = [[*prompt, *continuation[:-1]] for continuation in continuations]
-        for tokens in [prompt, *continuations, *wholes]:
-            if problem := self._problem(Request(tokens)):
+        nothing_new = SamplingParams(max_new_tokens=0)
+        for tokens in [prompt, *continuations]:
+            if problem := self._problem(Request(tokens, adapter=adapter)):
                 raise EngineError(problem)
-        self.context.use_adapter(adapter)
-        try:
-            start = self._prefixes.longest(adapter, prompt[:-1])
-            if start:
-                self.context.restore(0, self._prefixes.get(adapter, prompt[:start]))
-            first = log_softmax(self._logits_after(start, prompt[start:])[-1:])
-            found = []
-            for continuation in continuations:
-                rest = self._logits_after(len(prompt), continuation[:-1])
-                every = np.concatenate([first, log_softmax(rest)])
-                found.append(every[np.arange(len(continuation)), continuation])
-                self.context.clear(0, len(prompt))
-            return found
-        finally:
-            self.context.clear(0)
+        requests = [
+            Request(
+                [*prompt, *tokens], nothing_new, 0, adapter, "likelihoods", score_from=len(prompt)
+            )
+            for tokens in continuations
+        ]
+        found = {}
+        for completion in self.generate(requests):
+            if completion.finish_reason == "error":
+                raise EngineError(completion.error)
+            found[completion.index] = [choice.logprob for choice in completion.prompt_scores]
+        return [np.array(found[index], np.float64) for index in range(len(requests))]
 
-    def _logits_after(self, start: int, tokens: List[int]) -> np.ndarray:
-        """Decode tokens in slot 0 from position `start` on; logits [len(tokens), vocab]."""
-        step = self.context.max_tokens
-        parts = [np.empty((0, self.model.n_vocab), np.float32)]
-        for first in range(0, len(tokens), step):
-            chunk = tokens[first : first + step]
-            position = np.arange(start + first, start + first + len(chunk))
-            batch = self._batch.fill(chunk, position, 0, 1)
-            parts.append(self.context.decode(batch, len(chunk)).copy())
-        return np.concatenate(parts)
+    def share_prefixes(self, prefixes: Sequence[tuple[str | None, Sequence[int]]]) -> None:
+        """Decode prefixes now and keep them for good, for requests that begin with them.
 
-    def _refuse_if_busy(self) -> None:
-        _ = self.context.pointer  # raises if closed
-        if self._busy:
-            raise EngineError("the engine is busy: finish or close the running generate() first")
+        Those of fewer than `MIN_SHARED` tokens are not worth it and are ignored.
+
+        Args:
+            prefixes: for each the adapter it is for, and its token ids.
+
+        Raises:
+            EngineError: too long or unknown tokens, no such adapter, or busy.
+        """
+        self._refuse_if_closed()
+        if self.has_work:
+            raise EngineError("the engine is busy")
+        wanted = [(adapter, tuple(p)) for adapter, p in prefixes if len(p) >= MIN_SHARED]
+        for adapter, tokens in wanted:
+            if problem := self._problem(Request(tokens, adapter=adapter)):
+                raise EngineError(problem)
+        self._save_prefixes(wanted)
+        for adapter, tokens in wanted:
+            self._prefixes.pin(adapter, tokens)
+
+    # Inside
+
+    def _refuse_if_closed(self) -> None:
+        if self.context.closed:
+            raise EngineError("this engine has been closed")
 
     def _problem(self, request: Request) -> str:
-        n = len(request.prompt)
+        n, params = len(request.prompt), request.params
         if n == 0:
             return "the prompt has no tokens"
         if n > self.max_prompt_tokens:
             return f"the prompt has {n} tokens and a slot takes {self.max_prompt_tokens}"
         if min(request.prompt) < 0 or max(request.prompt) >= self.model.n_vocab:
             return "the prompt has a token id that the model does not know"
-        if request.params.max_new_tokens < 1:
+        if request.score_from is not None and not 1 <= request.score_from <= n:
+            return f"score_from is {request.score_from}, not 1 to {n}"
+        if params.max_new_tokens < (request.score_from is None):
             return "max_new_tokens is below 1"
-        if not all(request.params.stop):
+        if not all(params.stop):
             return "an empty stop string"
+        if request.adapter is not None and request.adapter not in self.model.adapters:
+            return f"no adapter named {request.adapter!r} is loaded"
         return ""
 
-    def _run(self, adapter: str | None, sequences: list[Sequence]) -> Iterator[Completion]:
-        """All requests of one adapter."""
-        try:
-            self.context.use_adapter(adapter)
-            self._find_prefixes(adapter, sequences)
-        except EngineError as error:
-            for sequence in sequences:
-                yield Completion(sequence.index, [], "", "error", str(error))
-            return
-        running = {s.index: _Running(s, self.model) for s in sequences}
-        scheduler = Scheduler(
-            self.context.slots, self.context.staging, self.context.max_tokens, self.call_cost
-        )
-        scheduler.add(sequences)
-        while (step := scheduler.next_step()) is not None:
-            try:
-                if isinstance(step, Prefill):
-                    ready, logits = self._prefill(step, scheduler)
-                else:
-                    ready, logits = self._decode(step)
-            except EngineError as error:
-                if self.context.closed:
-                    raise
-                for sequence in step.sequences:
-                    scheduler.finish(sequence)
-                # The step may have stopped half way: keep only what is known to be whole.
-                for slot in scheduler.free_slots():
-                    self.context.clear(slot)
-                for sequence in step.sequences:
-                    yield running.pop(sequence.index).complete("error", str(error))
-                continue
-            started = time.perf_counter()
-            tokens = self._sample(logits, [running[s.index] for s in ready])
-            done: list[Completion] = []
-            for sequence, token in zip(ready, tokens, strict=True):
-                reason = running[sequence.index].accept(token, self.context.cells_per_slot)
-                if reason:
-                    scheduler.finish(sequence)
-                    self.context.clear(sequence.slot)
-                    done.append(running.pop(sequence.index).complete(reason))
-            self.stats.new_tokens += len(tokens)
-            self.stats.sampling_seconds += time.perf_counter() - started
-            yield from done
+    def _prefill(self, step: Prefill) -> tuple[list[Generation], np.ndarray]:
+        ready, logits = self._runner.prefill(step)
+        for generation in step.generations:
+            self._scheduler.prefilled(generation, min(step.length, generation.n_to_prefill))
+        return ready, logits
+
+    def _sample(self, generations: list[Generation], logits: np.ndarray) -> list[Update]:
+        """A token for each row of logits, and what came of it."""
+        if not generations:
+            return []
+        with self.stats.timed("sampling_seconds"):
+            draws = [generation.draw() for generation in generations]
+            choices = choose(logits, draws, self.model.end_tokens)
+            self.stats.new_tokens += len(choices)
+            updates = []
+            for generation, choice in zip(generations, choices, strict=True):
+                token = choice.token
+                is_end, piece = self.model.is_end(token), self.model.piece(token)
+                reason = generation.accept(choice, is_end, piece, self.options.cells_per_slot)
+                updates.append(self._end(generation, reason) if reason else generation.update())
+            return updates
+
+    def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
+        """Take out one that holds a slot."""
+        self._scheduler.finish(generation)
+        if not self.context.closed:
+            self.context.clear(generation.slot)
+        return generation.update(generation.complete(reason, error))
+
+    def _fail(self, step: Prefill | Decode, error: str) -> list[Update]:
+        updates = [self._end(generation, "error", error) for generation in step.generations]
+        # The step may have stopped half way: keep only what is known to be whole.
+        for slot in self._scheduler.free_slots():
+            self.context.clear(slot)
+        return updates
 
     # Prefixes
 
-    def _find_prefixes(self, adapter: str | None, sequences: list[Sequence]) -> None:
-        """Set `n_prefix` of each sequence, decoding the prefixes of groups first."""
-        groups: dict[str, list[Sequence]] = {}
-        for sequence in sequences:
-            groups.setdefault(sequence.request.group, []).append(sequence)
-        for members in groups.values():
-            shared = common_prefix([s.request.prompt for s in members])
-            saved = self._prefixes.longest(adapter, shared)
-            # Worth decoding if at least two have enough more in common than is saved already.
-            if len(members) > 1 and len(shared) - saved >= MIN_SHARED:
-                self._save_prefix(adapter, shared, pinned=False)
-                saved = len(shared)
-            for sequence in members:
-                sequence.n_prefix = sequence.n_cached = saved
-
-    def _save_prefix(self, adapter: str | None, tokens: tuple[int, ...], pinned: bool) -> None:
-        """Decode `tokens` in slot 0, which must be free, and keep its cache."""
-        start = self._prefixes.longest(adapter, tokens)
-        if start == len(tokens):
-            if pinned:
-                self._prefixes.pin(adapter, tokens)
+    def _receive(self) -> None:
+        """Let arrivals wait, with the prefixes that they share decoded first."""
+        if not self._arrivals:
             return
-        started = time.perf_counter()
-        self.context.use_adapter(adapter)
+        arrivals, self._arrivals = self._arrivals, []
+        groups: dict[tuple[str | None, str], list[Generation]] = {}
+        for generation in arrivals:
+            request = generation.request
+            groups.setdefault((request.adapter, request.group), []).append(generation)
+        wanted = []
+        for (adapter, _), members in groups.items():
+            shared = common_prefix([g.request.prompt for g in members])
+            shared = shared[: min(g.n_shareable for g in members)]
+            # Worth decoding if at least two have enough more in common than is saved already.
+            if (
+                len(members) > 1
+                and len(shared) - self._prefixes.find(adapter, shared)[0] >= MIN_SHARED
+            ):
+                wanted.append((adapter, shared))
         try:
-            if start:
-                self.context.restore(0, self._prefixes.get(adapter, tokens[:start]))
-            for first in range(start, len(tokens), self.context.max_tokens):
-                chunk = tokens[first : first + self.context.max_tokens]
-                position = np.arange(first, first + len(chunk))
-                self.context.decode(self._batch.fill(chunk, position, 0, 0), 0)
-                self.stats.prefill_calls += 1
-            self._prefixes.put(adapter, tokens, self.context.save(0), pinned)
-        finally:
-            self.context.clear(0)
-        self.stats.prefill_tokens += len(tokens) - start
-        self.stats.prefill_seconds += time.perf_counter() - started
+            self._save_prefixes(wanted)
+        except EngineError as error:
+            if self.context.closed:
+                raise
+            log.debug("prefixes are not shared: %s", error)
+        for generation in arrivals:
+            request = generation.request
+            sharable = request.prompt[: generation.n_shareable]
+            n_saved, state = self._prefixes.find(request.adapter, sharable)
+            if n_saved >= MIN_SHARED:
+                generation.n_cached, generation.prefix = n_saved, state
+            self._waiting.add(generation)
 
-    def _restore_prefix(self, sequence: Sequence) -> None:
-        request = sequence.request
-        prefix = self._prefixes.get(request.adapter, request.prompt[: sequence.n_prefix])
-        self.context.restore(sequence.slot, prefix)
-        self.stats.shared_tokens += sequence.n_prefix
+    def _save_prefixes(self, wanted: Sequence[tuple[str | None, tuple[int, ...]]]) -> None:
+        """Decode prefixes in free slots, as many at once as there are, and keep their caches."""
+        by_adapter: dict[str | None, list[tuple[int, ...]]] = {}
+        for adapter, tokens in dict.fromkeys(wanted):
+            if self._prefixes.find(adapter, tokens)[0] < len(tokens):
+                by_adapter.setdefault(adapter, []).append(tokens)
+        for adapter, prefixes in by_adapter.items():
+            prefixes.sort(key=len, reverse=True)
+            longest = self._cache.layout_for(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
+            too_short = longest.cells > self.layout.cells and self._cache.can_resize
+            if too_short and not self._scheduler.held:
+                self._resize(longest)
+            slots = _longest_run(self._scheduler.free_slots())
+            fit = [p for p in prefixes if len(p) + PADDING_CELLS <= self.layout.cells]
+            for first in range(0, len(fit) if slots else 0, len(slots)):
+                together = fit[first : first + len(slots)]
+                begun = [Prefix(p, adapter, *self._prefixes.find(adapter, p)) for p in together]
+                self._runner.use({adapter})
+                caches = self._runner.prefixes(begun, slots[: len(together)])
+                for tokens, cache in zip(together, caches, strict=True):
+                    self._prefixes.put(adapter, tokens, cache, pinned=False)
 
-    # Steps
+    # The cache's layout
 
-    def _prefill(self, step: Prefill, scheduler: Scheduler) -> tuple[list[Sequence], np.ndarray]:
-        """Returns the sequences whose prompt is complete, with the logits after it."""
-        started = time.perf_counter()
-        length, n = step.length, len(step.sequences)
-        tokens = np.zeros((n, length), np.int32)
-        outputs = np.zeros((n, length), np.int8)
-        starts = np.zeros(n, np.int32)
-        real = np.zeros(n, np.int32)
-        ready = []
-        for row, sequence in enumerate(step.sequences):
-            if sequence.n_cached == sequence.n_prefix and sequence.n_prefix:
-                self._restore_prefix(sequence)
-            start = sequence.n_cached
-            piece = sequence.request.prompt[start : start + length]
-            tokens[row, : len(piece)] = piece
-            starts[row], real[row] = start, len(piece)
-            if start + len(piece) == sequence.n_prompt:
-                outputs[row, len(piece) - 1] = 1
-                ready.append(sequence)
-        positions = starts[:, None] + np.arange(length)
-        slots = np.repeat([s.slot for s in step.sequences], length)
-        self._batch.fill(tokens.ravel(), positions.ravel(), slots, outputs.ravel())
-        logits = self.context.decode(self._batch, len(ready))
-        for row, sequence in enumerate(step.sequences):
-            if real[row] < length:  # what was padded must not be seen by what follows
-                self.context.clear(sequence.slot, int(starts[row] + real[row]))
-            scheduler.prefilled(sequence, int(real[row]))
-        self.stats.prefill_calls += 1
-        self.stats.prefill_tokens += int(real.sum())
-        self.stats.padding_tokens += n * length - int(real.sum())
-        self.stats.prefill_seconds += time.perf_counter() - started
-        return ready, logits
+    @property
+    def context(self) -> Context:
+        """The llama.cpp context of now; another takes its place when requests need it."""
+        return self._cache.context
 
-    def _decode(self, step: Decode) -> tuple[list[Sequence], np.ndarray]:
-        started = time.perf_counter()
-        for _, source, target in step.moves:
-            self.context.restore(target, self.context.save(source))
-            self.context.clear(source)
-        # A row per slot, from slot 0 on; what an idle slot says is not listened to.
-        n_rows = len(step.sequences) + len(step.idle_slots)
-        token, position = np.zeros((2, n_rows), np.int32)
-        for sequence in step.sequences:
-            token[sequence.slot] = sequence.tokens[-1]
-            position[sequence.slot] = sequence.n_prompt + len(sequence.tokens) - 1
-        self._batch.fill(token, position, np.arange(n_rows), 1)
-        logits = self.context.decode(self._batch, n_rows)
-        if step.idle_slots:
-            logits = logits[[sequence.slot for sequence in step.sequences]]
-        for idle in step.idle_slots:
-            self.context.clear(idle)
-        self.stats.decode_calls += 1
-        self.stats.decode_tokens += len(step.sequences)
-        self.stats.padding_tokens += len(step.idle_slots)
-        self.stats.decode_seconds += time.perf_counter() - started
-        return step.sequences, logits
+    @property
+    def layout(self) -> Layout:
+        """How the cache is laid out now."""
+        return self._cache.layout
 
-    def _sample(self, logits: np.ndarray, sequences: list[_Running]) -> list[int]:
-        """One token for each row of logits [len(sequences), vocab]; changes the logits."""
-        by_params: dict[Any, list[int]] = {}
-        for row, running in enumerate(sequences):
-            params = running.request.params
-            if params.repetition_penalty != 1.0:
-                seen = np.array([*running.request.prompt, *running.sequence.tokens], np.int64)
-                penalize(logits[row], seen, params.repetition_penalty)
-            if len(running.sequence.tokens) < params.min_new_tokens:
-                logits[row, self.model.end_tokens] = -np.inf
-            by_params.setdefault(params, []).append(row)
-        tokens = np.zeros(len(sequences), np.int64)
-        for params, rows in by_params.items():
-            part = logits if len(rows) == len(sequences) else logits[rows]
-            uniforms = np.array([sequences[row].uniform() for row in rows])
-            tokens[rows] = sample(part, params, uniforms)
-        return [int(token) for token in tokens]
+    def _cells(self, generation: Generation) -> int:
+        return min(generation.cells, self.options.cells_per_slot)
+
+    def _make_room(self) -> list[Update]:
+        """Lay the cache out anew if what waits needs longer slots, or could have more of them."""
+        held = self._scheduler.held
+        waiting = self._waiting.next(held)
+        if waiting is None or self._scheduler.is_prefilling or not self._cache.can_resize:
+            return []
+        cells = max(map(self._cells, [waiting, *held]))
+        wanted = self._cache.layout_for(cells, padded(len(held) + len(self._waiting)))
+        too_short = self._cells(waiting) > self.layout.cells
+        # A few more slots are not worth it while there is work to do.
+        too_few = wanted.slots > self.layout.slots and (
+            not held or wanted.slots >= 2 * self.layout.slots
+        )
+        if not (too_short or too_few) or len(held) > wanted.slots:
+            return []
+        try:
+            self._resize(wanted)
+        except EngineError as error:
+            if self.context.closed:
+                raise
+            if too_short:
+                self._waiting.remove(waiting.index)
+                return [waiting.update(waiting.complete("error", str(error)))]
+        return []
+
+    def _resize(self, layout: Layout) -> None:
+        with self.stats.timed("resize_seconds"):
+            moves = [(g.slot, slot) for slot, g in enumerate(self._scheduler.held)]
+            self._cache.resize(layout, moves)
+            self._scheduler.resize(layout.slots, layout.staging)
+            self.stats.resizes += 1
 
 
-def staging_slots(slots: int) -> int:
-    """How many staging slots to give a context: enough to make a prefill call worthwhile."""
-    return min(8, max(1, slots // 2))
+def _load_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
+    """Load adapters each for itself, and as a stack if it pays to mix them. Raises EngineError."""
+    for name, path in adapters.items():
+        model.load_adapter(name, path)
+    if not may_mix or len(adapters) < 2:
+        return
+    try:
+        stack = model.load_stack(adapters)
+    except EngineError as error:
+        log.info("adapters take turns: %s", error)
+        return
+    parameters = stack.nbytes // 4  # float32
+    if not worth_mixing(len(adapters), parameters, model.n_parameters, gpu=False):
+        log.info("adapters take turns: together they are too large to be mixed")
+        model.drop_stack()
 
 
-class _Running:
-    """A sequence with what grows while it is sampled: its random draws and its text."""
-
-    def __init__(self, sequence: Sequence, model: Model) -> None:
-        self.sequence = sequence
-        self.request = sequence.request
-        self._model = model
-        self._end_tokens = set(model.end_tokens.tolist())
-        self._random = np.random.default_rng(self.request.seed)
-        self._stops = [stop.encode("utf-8", "replace") for stop in self.request.params.stop]
-        self._text = bytearray()
-
-    def uniform(self) -> float:
-        """The draw for the next token; it depends on the seed and the place alone."""
-        return float(self._random.random())
-
-    def accept(self, token: int, cells: int) -> FinishReason | None:
-        """Append a token; returns why the sequence ends with it, or None if it goes on."""
-        if token in self._end_tokens:
-            return "stop"
-        tokens, params = self.sequence.tokens, self.request.params
-        tokens.append(token)
-        before = len(self._text)
-        self._text += self._model.piece(token)
-        if any(self._text.find(stop, max(0, before - len(stop))) >= 0 for stop in self._stops):
-            return "stop"
-        full = self.sequence.n_prompt + len(tokens) >= cells
-        return "length" if full or len(tokens) >= params.max_new_tokens else None
-
-    def complete(self, reason: FinishReason, error: str = "") -> Completion:
-        text = self._text.decode("utf-8", "ignore" if reason == "length" else "replace")
-        found = [at for stop in self.request.params.stop if (at := text.find(stop)) >= 0]
-        if found:
-            text = text[: min(found)]
-        return Completion(self.sequence.index, self.sequence.tokens, text, reason, error)
+def _longest_run(slots: Sequence[int]) -> list[int]:
+    """The longest run of consecutive numbers in an ascending list."""
+    best: list[int] = []
+    run: list[int] = []
+    for slot in slots:
+        run = [*run, slot] if run and slot == run[-1] + 1 else [slot]
+        best = max(best, run, key=len)
+    return best

@@ -7,8 +7,9 @@ comes first; a context keeps its model alive.
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,9 +25,12 @@ from runtime.engine.llama import (
     start_backend,
     with_log,
 )
+from runtime.engine.mixing import Stack, write_stack
 
 if TYPE_CHECKING:
     from runtime.engine.context import Context
+
+STACK = "(stack)"  # the name of the stacked adapter
 
 
 class Model:
@@ -82,6 +86,7 @@ class Model:
             raise EngineError(f"{self.path}: llama.cpp cannot load this model{with_log(lines)}")
         self._handle = Handle(pointer, llama.llama_model_free)
         self._adapters: dict[str, Handle] = {}
+        self.stack: Stack | None = None
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._pieces: dict[int, bytes] = {}
         unsupported = self._why_unsupported()
@@ -137,15 +142,31 @@ class Model:
         return np.array([t for t in range(self.n_vocab) if is_end(vocab, t)], np.int64)
 
     @cached_property
-    def cell_bytes(self) -> int:
-        """Bytes that one token takes in an F16 KV cache."""
+    def _ends(self) -> frozenset[int]:
+        return frozenset(self.end_tokens.tolist())
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token is an end-of-generation token."""
+        return token in self._ends
+
+    @cached_property
+    def cell_values(self) -> int:
+        """Numbers that one token takes in a KV cache."""
         heads = llama.llama_model_n_head(self.pointer)
         arch = self.metadata("general.architecture")
         width = llama.llama_model_n_embd(self.pointer) // max(heads, 1)
         key = int(self.metadata(f"{arch}.attention.key_length") or width)
         value = int(self.metadata(f"{arch}.attention.value_length") or width)
         kv_heads = llama.llama_model_n_head_kv(self.pointer)
-        return int(2 * llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
+        return int(llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
+
+    @cached_property
+    def can_resize(self) -> bool:
+        """Whether what a slot holds can move to a context of another size.
+
+        Models with sliding windows have a second cache, saved in a form of its own.
+        """
+        return int(llama.llama_model_n_swa(self.pointer)) == 0
 
     def metadata(self, key: str) -> str | None:
         """A value of the GGUF's metadata as text, or None."""
@@ -167,6 +188,15 @@ class Model:
 
     # Adapters
 
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters that are loaded, without the stack."""
+        return [name for name in self._adapters if name != STACK]
+
+    @cached_property
+    def n_parameters(self) -> int:
+        return int(llama.llama_model_n_params(self.pointer))
+
     def load_adapter(self, name: str, path: str | Path) -> None:
         """Load a GGUF LoRA adapter under a name; requests choose it by that name.
 
@@ -183,6 +213,32 @@ class Model:
             raise EngineError(f"{path}: not a LoRA adapter for {self.path.name}{with_log(lines)}")
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
         self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
+
+    def load_stack(
+        self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] = "F32"
+    ) -> Stack:
+        """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
+
+        It is written to a temporary file of `Stack.nbytes`, which is gone when this returns,
+        and lies in memory as long as the model. Adapters loaded by themselves are not needed
+        for it, and are not freed by it.
+
+        Raises:
+            EngineError: a file cannot be stacked (see `write_stack`) or is no adapter for this
+                model, or there is a stack already.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "stack.gguf"
+            files = {name: Path(file) for name, file in adapters.items()}
+            stack = write_stack(files, path, dtype)
+            self.load_adapter(STACK, path)
+        self.stack = stack
+        return stack
+
+    def drop_stack(self) -> None:
+        """Free the stack; a context that mixes must be closed before."""
+        self.stack = None
+        self._adapters.pop(STACK).close()
 
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""

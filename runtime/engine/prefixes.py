@@ -27,18 +27,21 @@ class PrefixCache:
         # Least recently used first.
         self._saved: OrderedDict[tuple[str | None, tuple[int, ...]], _Saved] = OrderedDict()
 
-    def longest(self, adapter: str | None, tokens: Sequence[int]) -> int:
-        """Length of the longest saved prefix of `tokens`, 0 if there is none."""
-        tokens = tuple(tokens)
-        return max(
-            (len(p) for a, p in self._saved if a == adapter and tokens[: len(p)] == p), default=0
-        )
+    def find(self, adapter: str | None, tokens: Sequence[int]) -> tuple[int, np.ndarray | None]:
+        """How many of the first tokens some saved prefix has, and its state; (0, None) if none.
 
-    def get(self, adapter: str | None, tokens: Sequence[int]) -> np.ndarray:
-        """The saved state of exactly this prefix. Raises KeyError."""
-        key = (adapter, tuple(tokens))
+        The state may go on beyond them: what a slot holds can be cut.
+        """
+        best, key = 0, None
+        for saved in self._saved:
+            if saved[0] == adapter:
+                n = _n_common(saved[1], tokens)
+                if n > best:
+                    best, key = n, saved
+        if key is None:
+            return 0, None
         self._saved.move_to_end(key)
-        return self._saved[key].state
+        return best, self._saved[key].state
 
     def put(
         self, adapter: str | None, tokens: Sequence[int], state: np.ndarray, pinned: bool
@@ -47,8 +50,12 @@ class PrefixCache:
         self._saved[adapter, tuple(tokens)] = _Saved(state, pinned)
 
     def pin(self, adapter: str | None, tokens: Sequence[int]) -> None:
-        """Keep what is saved already for good. Raises KeyError."""
-        self._saved[adapter, tuple(tokens)].pinned = True
+        """Keep for good what is saved of this prefix."""
+        wanted = tuple(tokens)
+        for (saved_for, saved), entry in self._saved.items():
+            if saved_for == adapter and saved[: len(wanted)] == wanted:
+                entry.pinned = True
+                return
 
     def trim(self) -> None:
         """Drop the least recently used that are not pinned until the rest fits the budget."""
@@ -65,3 +72,12 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._saved)
+
+
+def _n_common(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n

@@ -1,7 +1,7 @@
 """Try a GGUF file in a process of its own, where a crash of llama.cpp costs nothing.
 
 llama.cpp checks a file's sizes but trusts much of its metadata: a damaged one can end the
-process in a failed assertion. The try decodes one token on weights that are mapped, not
+process in a failed assertion. The trial decodes one token on weights that are mapped, not
 copied, so that it takes a fraction of a second and leaves the file in the disk cache.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 import llama_cpp as llama
 
 _CELLS = 256
-# Seconds; a model on a slow disk takes its time.
-_LONGEST = 600
+# A model on a slow disk takes its time.
+_LONGEST_SECONDS = 600
 
 
-def crash(model: Path, adapters: Sequence[Path] = ()) -> str:
+def crash_reason(model: Path, adapters: Sequence[Path] = ()) -> str:
     """How llama.cpp crashed on a model with adapters, or "" if it did not.
 
     Whether the files can be used is not said: loading them will.
@@ -31,12 +31,12 @@ def crash(model: Path, adapters: Sequence[Path] = ()) -> str:
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     try:
         child = subprocess.run(
-            command, capture_output=True, env=environment, check=False, timeout=_LONGEST
+            command, capture_output=True, env=environment, check=False, timeout=_LONGEST_SECONDS
         )
     except OSError:  # no processes may be started here
         return ""
     except subprocess.TimeoutExpired:
-        return f"no answer in {_LONGEST} seconds"
+        return f"no answer in {_LONGEST_SECONDS} seconds"
     if child.returncode >= 0:
         return ""
     lines = child.stderr.decode("utf-8", "replace").strip().splitlines()

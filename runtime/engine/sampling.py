@@ -8,6 +8,7 @@ benchmarks/README.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 # one vectorized pass, and the k largest logits can only lie in the k blocks with the
 # largest maxima.
 _BLOCK = 64
+# Rows that are turned into float64 log-probabilities at once.
+_ROWS_SCORED = 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class SamplingParams:
         min_new_tokens: no end-of-generation token before so many tokens.
         max_new_tokens: stop after so many tokens.
         stop: strings that end the text and are cut from it.
+        ignore_end: go on after end-of-generation tokens too.
+        logprobs: report each token's log-probability and this many likeliest rivals; None
+            reports nothing. They are the model's own, before any of the above.
     """
 
     temperature: float = 0.0
@@ -41,6 +47,75 @@ class SamplingParams:
     min_new_tokens: int = 0
     max_new_tokens: int = 128
     stop: tuple[str, ...] = ()
+    ignore_end: bool = False
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """With what a token is drawn from one row of logits.
+
+    Attributes:
+        uniform: the random number, in [0, 1).
+        may_end: an end-of-generation token may be drawn.
+        seen: token ids that the repetition penalty is for.
+    """
+
+    params: SamplingParams
+    uniform: float
+    may_end: bool = True
+    seen: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A token; its log-probability in nats, and (token, log-probability) of the likeliest."""
+
+    token: int
+    logprob: float = float("nan")
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def choose(logits: np.ndarray, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice]:
+    """One token for each row of logits; the only place where tokens are masked and picked.
+
+    Args:
+        logits: float32 [len(draws), vocab]; changed in place.
+        draws: how each is to be drawn.
+        end_tokens: ids of the end-of-generation tokens, int [n].
+    """
+    reported = [row for row, draw in enumerate(draws) if draw.params.logprobs is not None]
+    raw = logits[reported]  # before masks and penalties; a copy
+    alike: dict[SamplingParams, list[int]] = {}
+    for row, draw in enumerate(draws):
+        if draw.params.repetition_penalty != 1.0:
+            penalize(logits[row], np.array(draw.seen, np.int64), draw.params.repetition_penalty)
+        if not draw.may_end:
+            logits[row, end_tokens] = -np.inf
+        alike.setdefault(draw.params, []).append(row)
+    tokens = np.zeros(len(draws), np.int64)
+    for params, rows in alike.items():
+        part = logits if len(rows) == len(draws) else logits[rows]
+        tokens[rows] = sample(part, params, np.array([draws[row].uniform for row in rows]))
+    choices = [Choice(int(token)) for token in tokens]
+    if reported:
+        most = max(draws[row].params.logprobs or 0 for row in reported)
+        for row, scored in zip(reported, score(raw, tokens[reported], most), strict=True):
+            n_top = draws[row].params.logprobs or 0
+            choices[row] = Choice(scored.token, scored.logprob, scored.top[:n_top])
+    return choices
+
+
+def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0) -> list[Choice]:
+    """The log-probabilities of given tokens, one for each row: logits [len(tokens), vocab]."""
+    found: list[Choice] = []
+    for first in range(0, len(tokens), _ROWS_SCORED):
+        rows = log_softmax(logits[first : first + _ROWS_SCORED])
+        tops = top_k_ids(rows, n_top) if n_top else np.empty((len(rows), 0), np.int64)
+        for row, token, top in zip(rows, tokens[first:], tops, strict=False):
+            likeliest = tuple((int(i), float(row[i])) for i in top)
+            found.append(Choice(int(token), float(row[token]), likeliest))
+    return found
 
 
 def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:

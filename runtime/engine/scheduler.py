@@ -14,10 +14,11 @@ benchmarks/README.md):
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from runtime.engine.sequence import Sequence
+from runtime.engine.generation import Generation
+from runtime.engine.waiting import WaitingRoom
 
 ROWS_AT_ONCE = 4
 
@@ -29,58 +30,73 @@ def padded(n_rows: int) -> int:
 
 @dataclass(frozen=True)
 class Prefill:
-    """Decode `length` prompt tokens of each sequence, in consecutive slots.
+    """Decode `length` prompt tokens of each generation, in consecutive slots.
 
-    A sequence with fewer tokens left is padded; one with more goes on in a later step.
+    One with fewer tokens left is padded; one with more goes on in a later step.
     """
 
-    sequences: list[Sequence]
+    generations: list[Generation]
     length: int
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode the last token of each sequence, in order of slot.
+    """Decode the last token of each generation, in order of slot.
 
-    `moves` (sequence, from slot, to slot) come first; `idle_slots` get a token whose
-    result is thrown away. Together they are all slots from 0 to some other.
+    `moves` (generation, from slot, to slot) come first; `idle_slots` get a token whose
+    result is thrown away. With the running ones they fill slots 0 to n without a gap.
     """
 
-    sequences: list[Sequence]
+    generations: list[Generation]
     idle_slots: list[int]
-    moves: list[tuple[Sequence, int, int]]
+    moves: list[tuple[Generation, int, int]]
 
 
 class Scheduler:
     """Hands out slots and decides each step.
 
     Slots 0 to `n_slots` - 1 decode. Behind them lie `n_staging` more, in which the next
-    prompts are prefilled together while all others are taken; a sequence that is ready
+    prompts are prefilled together while all others are taken; a generation that is ready
     there moves into the first slot that becomes free. So prefill has a batch of its own
     and no decode step runs with an empty slot while questions wait.
 
     Args:
-        n_slots: sequences that are decoded at once.
-        n_staging: sequences that can wait prefilled, at least 1.
+        n_slots: generations that are decoded at once.
+        n_staging: generations that can wait prefilled, at least 1.
         max_tokens: most tokens of a prefill step.
+        waiting: where the next come from.
         call_cost: what one more call costs, in tokens: a prompt joins the prefill of a
             longer one if padding wastes no more than that.
+        fits: whether a slot has room for a generation.
     """
 
-    def __init__(self, n_slots: int, n_staging: int, max_tokens: int, call_cost: int = 8) -> None:
+    def __init__(
+        self,
+        n_slots: int,
+        n_staging: int,
+        max_tokens: int,
+        waiting: WaitingRoom,
+        call_cost: int = 8,
+        fits: Callable[[Generation], bool] = lambda _: True,
+    ) -> None:
         self.n_slots = n_slots
         self.n_staging = n_staging
         self.max_tokens = max_tokens
+        self.waiting = waiting
         self.call_cost = call_cost
-        self._waiting: deque[Sequence] = deque()
-        self._prefilling: deque[Sequence] = deque()
-        self._staged: deque[Sequence] = deque()
-        self._running: dict[int, Sequence] = {}  # slot -> sequence
+        self._fits = fits
+        self._prefilling: deque[Generation] = deque()
+        self._staged: deque[Generation] = deque()
+        self._running: dict[int, Generation] = {}  # slot -> generation
 
-    def add(self, sequences: Iterable[Sequence]) -> None:
-        """Queue sequences. The longest go first, so that neighbours are of like length."""
-        self._waiting.extend(sequences)
-        self._waiting = deque(sorted(self._waiting, key=lambda s: (-s.n_to_prefill, s.index)))
+    @property
+    def held(self) -> list[Generation]:
+        """Those that have a slot."""
+        return [*self._running.values(), *self._staged, *self._prefilling]
+
+    @property
+    def is_prefilling(self) -> bool:
+        return bool(self._prefilling)
 
     def next_step(self) -> Prefill | Decode | None:
         """The next step, or None when all is done. Its sequences have slots."""
@@ -92,57 +108,71 @@ class Scheduler:
             return self._decode()
         return None
 
-    def prefilled(self, sequence: Sequence, n_tokens: int) -> None:
-        """Note that `n_tokens` more of the prompt are cached; with the last it is ready."""
-        sequence.n_cached += n_tokens
-        if sequence.n_to_prefill == 0:
-            self._prefilling.remove(sequence)
-            if sequence.slot < self.n_slots:
-                self._running[sequence.slot] = sequence
+    def prefilled(self, generation: Generation, n_tokens: int) -> None:
+        """Note that `n_tokens` more of a prompt are cached; with the last it is ready."""
+        generation.n_cached += n_tokens
+        if generation.n_to_prefill == 0:
+            self._prefilling.remove(generation)
+            if generation.slot < self.n_slots:
+                self._running[generation.slot] = generation
             else:
-                self._staged.append(sequence)
+                self._staged.append(generation)
 
-    def finish(self, sequence: Sequence) -> None:
-        """Free the slot of a sequence that has ended, wherever it was."""
-        if self._running.get(sequence.slot) is sequence:
-            del self._running[sequence.slot]
-        elif sequence in self._staged:
-            self._staged.remove(sequence)
+    def finish(self, generation: Generation) -> None:
+        """Free the slot of one that has ended, wherever it was."""
+        if self._running.get(generation.slot) is generation:
+            del self._running[generation.slot]
+        elif generation in self._staged:
+            self._staged.remove(generation)
         else:
-            self._prefilling.remove(sequence)
+            self._prefilling.remove(generation)
 
     def free_slots(self) -> list[int]:
-        """Slots, staging ones included, that hold no sequence."""
-        held = [*self._prefilling, *self._staged, *self._running.values()]
-        taken = {sequence.slot for sequence in held}
+        """Slots, staging ones included, that hold nothing."""
+        taken = {generation.slot for generation in self.held}
         return [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
 
+    def resize(self, n_slots: int, n_staging: int) -> None:
+        """Lay the slots out anew: what is `held` has slots 0, 1, ... from now on, in that order.
+
+        Raises:
+            ValueError: a prompt is half prefilled, or more generations are held than slots.
+        """
+        held = self.held
+        if self._prefilling or len(held) > n_slots:
+            raise ValueError(f"{len(held)} generations cannot move to {n_slots} slots now")
+        for slot, generation in enumerate(held):
+            generation.slot = slot
+        self.n_slots, self.n_staging = n_slots, n_staging
+        self._staged.clear()
+        self._running = dict(enumerate(held))
+
     def _admit(self) -> None:
-        """Give slots to waiting sequences: all slots if none runs, else the staging ones."""
+        """Give slots to those that wait: all slots if none runs, else the staging ones."""
         free = self.free_slots()
         if self._running and free[-1] >= self.n_slots:
             free = [slot for slot in free if slot >= self.n_slots]
         for slot in free:
-            if not self._waiting:
+            generation = self.waiting.take(self.held, self._fits)
+            if generation is None:
                 break
-            sequence = self._waiting.popleft()
-            sequence.slot = slot
-            self._prefilling.append(sequence)
+            generation.slot = slot
+            self._prefilling.append(generation)
 
     def _prefill(self) -> Prefill:
         first = self._prefilling[0]
         length = min(first.n_to_prefill, self.max_tokens)
         together = [first]
-        for sequence in list(self._prefilling)[1:]:
+        for generation in list(self._prefilling)[1:]:
             n = len(together)
             if (
-                sequence.slot != first.slot + n
-                or sequence.n_to_prefill > length
-                or length - sequence.n_to_prefill > self.call_cost
+                generation.slot != first.slot + n
+                or generation.n_to_prefill > length
+                or length - generation.n_to_prefill > self.call_cost
                 or (n + 1) * length > self.max_tokens
             ):
                 break
-            together.append(sequence)
+            together.append(generation)
         n = len(together)
         while padded(n * length) != n * length and n * (length + 1) <= self.max_tokens:
             length += 1
@@ -151,15 +181,15 @@ class Scheduler:
     def _decode(self) -> Decode:
         moves = []
 
-        def move(sequence: Sequence, target: int) -> None:
-            moves.append((sequence, sequence.slot, target))
-            sequence.slot = target
-            self._running[target] = sequence
+        def move(generation: Generation, target: int) -> None:
+            moves.append((generation, generation.slot, target))
+            generation.slot = target
+            self._running[target] = generation
 
         free = [slot for slot in range(self.n_slots) if slot not in self._running]
-        for slot, sequence in zip(free, list(self._staged), strict=False):
-            self._staged.remove(sequence)
-            move(sequence, slot)
+        for slot, generation in zip(free, list(self._staged), strict=False):
+            self._staged.remove(generation)
+            move(generation, slot)
         rows = padded(len(self._running))
         while padded(max(self._running) + 1) > rows:
             hole = next(slot for slot in range(self.n_slots) if slot not in self._running)

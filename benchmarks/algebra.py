@@ -1,0 +1,146 @@
+"""`python -m benchmarks.algebra`: the ways of ALGEBRA_TOOL against the plain answer.
+
+Asks the same questions plainly and for a calculation (`runtime.tools.programs`), with a vote over
+several drafts if wanted, and gives for each way the right answers by the judges of `evaluation`,
+with a 95 % interval, and the seconds that it took. Exercises that the exact tool answers are
+counted too; it needs the extra `algebra`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from evaluation.judges import judge
+from evaluation.questions import read
+from evaluation.records import Item
+from runtime import Pipeline, Settings, loadPipeline
+from runtime.common.command import run
+from runtime.tools import Solver, programs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one way did: which answers are right, how many it gave itself, and in what time."""
+
+    way: str
+    right: list[bool]
+    given: int
+    seconds: float
+
+
+def plain(pipeline: Pipeline, items: Sequence[Item]) -> tuple[Outcome, list[str]]:
+    """The model's own answers."""
+    started = time.perf_counter()
+    answers = _ask(pipeline, [(str(item.id), item.question) for item in items])
+    seconds = time.perf_counter() - started
+    return Outcome("plain", _judged(items, answers), len(items), seconds), answers
+
+
+def exact(items: Sequence[Item], otherwise: Sequence[str]) -> Outcome:
+    """The exact tool's answers, and the model's for the rest."""
+    with Solver() as solver:
+        solver.answer("What is 1 + 1?")  # sympy is imported when a pipeline is loaded
+        started = time.perf_counter()
+        found = solver.answers([item.question for item in items])
+        seconds = time.perf_counter() - started
+    answers = [mine or theirs for mine, theirs in zip(found, otherwise, strict=True)]
+    return Outcome("exact", _judged(items, answers), sum(map(bool, found)), seconds)
+
+
+def program(
+    pipeline: Pipeline, items: Sequence[Item], otherwise: Sequence[str], drafts: int
+) -> Outcome:
+    """Answers computed from the model's drafts, and its own where no draft makes sense."""
+    asked = [
+        (f"{item.id} draft {n}", programs.prompt(item.question))
+        for item in items
+        for n in range(drafts)
+    ]
+    started = time.perf_counter()
+    found = [programs.calculate(text) for text in _ask(pipeline, asked)]
+    seconds = time.perf_counter() - started
+    chosen = [programs.vote(found[n : n + drafts]) for n in range(0, len(found), drafts)]
+    answers = [
+        programs.answer(mine) if mine else theirs
+        for mine, theirs in zip(chosen, otherwise, strict=True)
+    ]
+    name = f"program, {drafts} draft{'s' if drafts > 1 else ''}"
+    return Outcome(name, _judged(items, answers), sum(map(bool, chosen)), seconds)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A row for each way. A program's time is without the plain answers that it falls back on."""
+    rows = [
+        "| way | answered by it | right | 95 % interval | seconds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for outcome in outcomes:
+        n, right = len(outcome.right), sum(outcome.right)
+        low, high = _interval(right, n)
+        rows.append(
+            f"| {outcome.way} | {outcome.given} of {n} | {right} ({right / n:.1%}) |"
+            f" {low:.0%} to {high:.0%} | {outcome.seconds:.1f} |"
+        )
+    return "\n".join(rows)
+
+
+def _ask(pipeline: Pipeline, questions: Sequence[tuple[str, str]]) -> list[str]:
+    records: list[dict[str, Any]] = [
+        {"questionID": id_, "subject": "algebra", "question": text} for id_, text in questions
+    ]
+    return [record["answer"] for record in pipeline(records)]
+
+
+def _judged(items: Sequence[Item], answers: Sequence[str]) -> list[bool]:
+    return [judge(item, text).correct for item, text in zip(items, answers, strict=True)]
+
+
+def _interval(right: int, n: int) -> tuple[float, float]:
+    """Wilson's."""
+    z, share = 1.96, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return middle - half, middle + half
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.algebra", description=__doc__.partition(": ")[2].split("\n")[0]
+    )
+    parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
+    parser.add_argument("--questions", type=Path, required=True, help="file with right answers")
+    parser.add_argument("--limit", type=int, help="only so many of them")
+    parser.add_argument("--drafts", type=int, nargs="+", default=[1], help="votes (default: 1)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of drafts (default: 0)")
+    parser.add_argument("--new-tokens", type=int, default=160, help="longest text (default: 160)")
+    parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
+    return run(_compare, parser.parse_args(argv))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    items = [item for item in read(arguments.questions).items if item is not None]
+    items = items[: arguments.limit]
+    settings = Settings.load(
+        model_name=arguments.model,
+        max_new_tokens=arguments.new_tokens,
+        min_new_tokens=1,
+        temperature=arguments.temperature,
+        batch_size=arguments.slots,
+    )
+    with loadPipeline(settings) as pipeline:
+        bare, answers = plain(pipeline, items)
+        found = [bare, exact(items, answers)]
+        found += [program(pipeline, items, answers, drafts) for drafts in arguments.drafts]
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

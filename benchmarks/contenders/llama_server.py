@@ -1,0 +1,57 @@
+"""llama-server's engine, as the package `xllamacpp` binds it.
+
+Options: `parallel`, its slots; `unified`, one KV cache for all of them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Any
+
+from benchmarks.contenders.work import Answer, Prompt, Work, serve
+
+
+def load(work: Work) -> tuple[Answer, dict[str, str]]:
+    import xllamacpp
+
+    parallel = work.options["parallel"]
+    params = xllamacpp.CommonParams()
+    params.model.path = work.model
+    params.n_parallel = parallel
+    params.n_ctx = parallel * work.cells
+    params.kv_unified = work.options["unified"]
+    params.cpuparams.n_threads = work.threads
+    params.cpuparams_batch.n_threads = work.threads
+    params.verbosity = 0
+    server = xllamacpp.Server(params)
+
+    def one(prompt: Prompt) -> Any:
+        return server.handle_completions(
+            {
+                "prompt": prompt.tokens,
+                "n_predict": work.new_tokens,
+                "temperature": 0.0,
+                "ignore_eos": True,
+            }
+        )
+
+    def answer() -> tuple[list[str], int]:
+        with ThreadPoolExecutor(len(work.prompts)) as pool:
+            found = list(pool.map(one, work.prompts))
+        for each in found:
+            if "choices" not in each:
+                raise RuntimeError(f"the server answered {each}")
+        texts = [each["choices"][0]["text"] for each in found]
+        return texts, sum(each["usage"]["completion_tokens"] for each in found)
+
+    build = {
+        "xllamacpp": metadata.version("xllamacpp"),
+        "its compiler": str(xllamacpp.BUILD_INFO.get("compiler", "unknown")),
+        "its llama.cpp": " ".join(str(xllamacpp.get_system_info()).split()),
+    }
+    return answer, build
+
+
+if __name__ == "__main__":
+    serve(load)

@@ -1,0 +1,103 @@
+"""A base model, seen as the tensors and the metadata of a GGUF file: what all kinds of it share.
+
+A source says what tensors its GGUF file has, in llama.cpp's names and order of rows, and writes
+the metadata; tensors are read one at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from convert.architectures import Architecture
+from convert.safetensors import Type, to_f32
+
+FLOATS = (Type.F32, Type.F16, Type.BF16)
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """A tensor as the GGUF file will have it.
+
+    Attributes:
+        name: its GGUF name, such as "blk.0.attn_q.weight".
+        shape: rows first, as numpy has it.
+        type: how the source stores it.
+        read: returns the data as stored: float32, float16, or uint16 with BF16's bits.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: Type
+    read: Callable[[], np.ndarray]
+
+    def read_f32(self) -> np.ndarray:
+        """The data as float32, in an array of its own."""
+        data = self.read()
+        if self.type in FLOATS:
+            return to_f32(data, self.type)
+        return np.asarray(gguf.quants.dequantize(data, self.type), np.float32)
+
+
+class Source(ABC):
+    """A base model.
+
+    Attributes:
+        path: the folder or file.
+        name: what it is called.
+        architecture: its family.
+        n_layers, n_head, n_head_kv: numbers of layers, of heads, and of heads for keys and values.
+        tensors: by GGUF name, in the order of the file.
+    """
+
+    path: Path
+    name: str
+    architecture: Architecture
+    n_layers: int
+    n_head: int
+    n_head_kv: int
+    tensors: dict[str, SourceTensor]
+
+    @abstractmethod
+    def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
+        """Write everything but the tensors; `finetune` names what was merged in."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that the result depends on."""
+
+    @property
+    @abstractmethod
+    def chat_template(self) -> Any:
+        """The chat template; a list of {"name", "template"} if there are several, or None."""
+
+    @property
+    @abstractmethod
+    def added_tokens(self) -> Collection[str]:
+        """Tokens that the tokenizer adds to its vocabulary; others may be among them."""
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return HEAD not in self.tensors
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """transformers' names of modules, with the GGUF tensors that they become."""
+        return self.architecture.modules(self.n_layers)
+
+    def reorder_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Rows of a tensor (or of its bias) as transformers has them, in the GGUF file's order."""
+        heads = {"attn_q": self.n_head, "attn_k": self.n_head_kv}.get(name.split(".")[-2])
+        if not self.architecture.interleaved_heads or heads is None:
+            return rows
+        halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
+        return halves.swapaxes(1, 2).reshape(rows.shape)

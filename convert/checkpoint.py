@@ -1,0 +1,256 @@
+"""A Hugging Face checkpoint as a base model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from convert.architectures import ARCHITECTURES
+from convert.base import EMBEDDING, HEAD, Source, SourceTensor
+from convert.errors import ConvertError
+from convert.rope import add_rope, llama3_factors, rope_of
+from convert.safetensors import StoredTensor, Type
+from convert.stored import read_tensors
+from convert.tokenizer import add_tokenizer, added_tokens, chat_template
+
+_ROPE_FACTORS = "rope_freqs.weight"
+# Where transformers saves weights, what it prefers first.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Rows that are compared at a time.
+_ROWS = 4096
+
+
+class CheckpointSource(Source):
+    """A folder as transformers saves it: config.json, weights, tokenizer.
+
+    Raises:
+        ConvertError: names the file and the key or tensor that is missing, that contradicts
+            another, or that llama.cpp would not compute as transformers does.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        self.path = folder
+        self.name = name or folder.resolve().name
+        self.config = _load_config(folder)
+        architecture = (self.config.get("architectures") or ["none"])[0]
+        if architecture not in ARCHITECTURES:
+            raise ConvertError(
+                f"{folder}/config.json: architecture {architecture} is not supported, only"
+                f" {', '.join(ARCHITECTURES)}"
+            )
+        if self.config.get("quantization_config"):
+            raise ConvertError(
+                f"{folder}: the checkpoint is quantized already; give the 16-bit one"
+            )
+        self.architecture = ARCHITECTURES[architecture]
+        problem = self.architecture.problem_with(self.config)
+        if problem:
+            raise ConvertError(f"{folder}/config.json: {problem}")
+        self.n_layers = self.config["num_hidden_layers"]
+        self.n_head = self.config["num_attention_heads"]
+        self.n_head_kv = self.config.get("num_key_value_heads") or self.n_head
+        self._rope = rope_of(self.config)
+        self._parts = _find_parts(folder)
+        self.tensors = dict(self._find_tensors())
+        self._check_shapes()
+        self._drop_head_that_is_the_embedding()
+
+    def files(self) -> list[Path]:
+        small = ["config.json", "generation_config.json", "tokenizer.json"]
+        small += ["tokenizer_config.json", "chat_template.jinja", "chat_template.json"]
+        small += ["merges.txt", "README.md"]
+        return [*self._parts, *(p for n in small if (p := self.path / n).is_file())]
+
+    @cached_property
+    def chat_template(self) -> Any:
+        return chat_template(self.path)
+
+    @cached_property
+    def added_tokens(self) -> Collection[str]:
+        return set(added_tokens(self.path))
+
+    @property
+    def _head_dim(self) -> int:
+        return int(self.config.get("head_dim") or self.config["hidden_size"] // self.n_head)
+
+    @property
+    def _has_rope_factors(self) -> bool:
+        return self.architecture.rope_factors and self._rope["rope_type"] == "llama3"
+
+    def _check_shapes(self) -> None:
+        """Raise ConvertError for a tensor that is missing or contradicts config.json."""
+        wanted = dict(self._wanted_shapes())
+        for name, shape in wanted.items():
+            tensor = self.tensors.get(name)
+            if tensor is None:
+                raise ConvertError(f"{self.path}: the checkpoint has no tensor for {name}")
+            if tensor.shape != shape:
+                raise ConvertError(
+                    f"{self.path}: {name} has shape {tensor.shape}, but by config.json it has"
+                    f" {shape}"
+                )
+        head = {HEAD, _ROPE_FACTORS}  # the one may come in spite of tie_word_embeddings
+        unknown = next((name for name in self.tensors if name not in wanted.keys() | head), None)
+        if unknown:  # transformers would leave it out, llama.cpp would use it
+            raise ConvertError(
+                f"{self.path}: {unknown} is in the checkpoint, but by config.json the model has no"
+                " such tensor"
+            )
+
+    def _wanted_shapes(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        vocab, hidden = self.config["vocab_size"], self.config["hidden_size"]
+        feed_forward, head = self.config["intermediate_size"], self._head_dim
+        query, key = self.n_head * head, self.n_head_kv * head
+        yield EMBEDDING, (vocab, hidden)
+        yield "output_norm.weight", (hidden,)
+        if not self.config.get("tie_word_embeddings"):
+            yield HEAD, (vocab, hidden)
+        layer: dict[str, tuple[int, ...]] = {
+            "attn_norm": (hidden,),
+            "attn_q": (query, hidden),
+            "attn_k": (key, hidden),
+            "attn_v": (key, hidden),
+            "attn_output": (hidden, query),
+            "ffn_norm": (hidden,),
+            "ffn_gate": (feed_forward, hidden),
+            "ffn_up": (feed_forward, hidden),
+            "ffn_down": (hidden, feed_forward),
+        }
+        if self.architecture.head_norms:
+            layer |= {"attn_q_norm": (head,), "attn_k_norm": (head,)}
+        biased = self.architecture.biased(self.config)
+        for number in range(self.n_layers):
+            for name, shape in layer.items():
+                yield f"blk.{number}.{name}.weight", shape
+            for name in biased:
+                yield f"blk.{number}.{name}.bias", layer[name][:1]
+
+    def _find_tensors(self) -> Iterable[tuple[str, SourceTensor]]:
+        if self._has_rope_factors:
+            factors = llama3_factors(self._rope, self._head_dim)
+            yield (
+                _ROPE_FACTORS,
+                SourceTensor(_ROPE_FACTORS, factors.shape, Type.F32, lambda: factors),
+            )
+        names = gguf.get_tensor_name_map(self.architecture.gguf, self.n_layers)
+        for part in self._parts:
+            for stored in read_tensors(part).values():
+                name = names.get_name(stored.name, try_suffixes=(".weight", ".bias"))
+                if name is None:
+                    raise ConvertError(
+                        f"{part}: tensor {stored.name} has no place in a"
+                        f" {self.architecture.gguf_name} model"
+                    )
+                yield (
+                    name,
+                    SourceTensor(name, stored.shape, stored.type, self._reader(name, stored)),
+                )
+
+    def _reader(self, name: str, stored: StoredTensor) -> Callable[[], np.ndarray]:
+        return lambda: self.reorder_rows(name, stored.read())
+
+    def _drop_head_that_is_the_embedding(self) -> None:
+        """Of a tied model some tools save the head as well: only one of its own is needed.
+
+        A head that differs is kept in spite of tie_word_embeddings, as transformers 5 and
+        llama.cpp's converter keep it: merging tools write such.
+        """
+        if not self.config.get("tie_word_embeddings") or HEAD not in self.tensors:
+            return
+        embedding, head = self.tensors[EMBEDDING], self.tensors[HEAD]
+        if embedding.shape != head.shape:
+            raise ConvertError(
+                f"{self.path}: {HEAD} has shape {head.shape}, but by config.json it has"
+                f" {embedding.shape}"
+            )
+        ours, theirs = embedding.read(), head.read()
+        if embedding.type == head.type and all(
+            np.array_equal(ours[n : n + _ROWS], theirs[n : n + _ROWS])
+            for n in range(0, len(ours), _ROWS)
+        ):
+            del self.tensors[HEAD]
+
+    def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
+        n_parameters, *shared = writer.get_total_parameter_count()
+        metadata = gguf.Metadata.load(None, self.path, None, n_parameters)
+        metadata.name = metadata.name or self.name
+        if metadata.size_label is None and n_parameters > 0:
+            metadata.size_label = gguf.size_label(n_parameters, *shared)
+        if finetune:
+            metadata.finetune = finetune
+        writer.add_type(gguf.GGUFType.MODEL)
+        metadata.set_gguf_meta_model(writer)
+        self._add_parameters(writer)
+        writer.add_file_type(file_type)
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        details = self.architecture.vocabulary_details
+        add_tokenizer(writer, self.path, self.config["vocab_size"], details)
+
+    def _add_parameters(self, writer: gguf.GGUFWriter) -> None:
+        config = self.config
+        writer.add_block_count(self.n_layers)
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_embedding_length(config["hidden_size"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count(self.n_head)
+        writer.add_head_count_kv(self.n_head_kv)
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        add_rope(writer, self._rope, self._has_rope_factors, self.path / "config.json")
+        if config.get("head_dim") is not None:
+            writer.add_key_length(config["head_dim"])
+            writer.add_value_length(config["head_dim"])
+        if self.architecture.vocabulary_details:
+            writer.add_vocab_size(config["vocab_size"])
+            writer.add_rope_dimension_count(self._head_dim)
+
+
+def _load_config(folder: Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    if (folder / "adapter_config.json").is_file() and not any(
+        (folder / name).exists()
+        for weights in _WEIGHTS
+        for name in (weights, f"{weights}.index.json")
+    ):
+        raise ConvertError(
+            f"{folder}: an adapter, not a base; give it with --lora, and the model that it was"
+            " trained on with --base"
+        )
+    if not (folder / "config.json").is_file():
+        raise ConvertError(f"{folder}/config.json: no such file; is this a checkpoint's folder?")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers has errors of its own for each wrong value
+        raise ConvertError(f"{folder}/config.json: cannot be read ({error})") from None
+    return dict(config.to_dict())
+
+
+def _find_parts(folder: Path) -> list[Path]:
+    """The files with a checkpoint's weights, in the order of their names."""
+    for name in _WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _indexed(folder, index)
+        if (folder / name).is_file():
+            return [folder / name]
+    raise ConvertError(
+        f"{folder}: no {' or '.join(_WEIGHTS)}; a checkpoint in another format has to be loaded and"
+        " saved once with transformers"
+    )
+
+
+def _indexed(folder: Path, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConvertError(f"{index}: not an index of weights ({error})") from None
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ConvertError(f"{folder}: {index.name} names files that are missing: {missing}")
+    return [folder / name for name in names]

@@ -1,0 +1,189 @@
+"""adapter_config.json of a PEFT LoRA folder: what it asks for, checked, and which modules it names.
+
+Names are matched as peft matches them (peft/tuners/tuners_utils.py, check_target_module_exists,
+and peft/utils/other.py, _set_trainable and get_pattern_key).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import ConvertError
+
+# What an adapter_config.json may ask for that cannot be exported, and why. (fan_in_fan_out is
+# not among them: on the linear layers of the supported models peft turns it off.)
+_REFUSED = {
+    "layer_replication": "the base's layers would have to be repeated",
+    "lora_bias": "biases of LoRA layers are not supported",
+    "alora_invocation_tokens": "an activated LoRA needs a runtime that knows it",
+    "trainable_token_indices": "single trained tokens are not supported",
+    "target_parameters": "LoRA on bare parameters is not supported",
+    "use_qalora": "the pooled inputs of QALoRA are not supported",
+    "use_bdlora": "block-diagonal matrices are not supported",
+    "arrow_config": "routing between adapters is not supported",
+    "kasa_config": "KaSA changes the base's weights as well",
+    "monteclora_config": "the sampled matrices of MonteCLoRA are not supported",
+}
+# Ways to start training that change the base's weights, too.
+_CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+# What peft adapts in qwen3, qwen2 and llama where target_modules is not given.
+_DEFAULT_TARGETS = ("q_proj", "v_proj")
+_LINEAR = re.compile(r"(^|.*\.)(self_attn|mlp)\.\w+_proj$")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """An adapter_config.json.
+
+    Attributes:
+        path: the file.
+        values: what it says.
+        rank, alpha: its r and lora_alpha.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    rank: int
+    alpha: float
+
+    @classmethod
+    def read(cls, folder: Path) -> LoraConfig:
+        """Read and check the file in a PEFT folder.
+
+        Raises:
+            ConvertError: names the file, and the key that is wrong or cannot be exported.
+        """
+        path = folder / "adapter_config.json"
+        values = _read(path)
+        _check(path, values)
+        return cls(path, values, int(values["r"]), float(values["lora_alpha"]))
+
+    def targets(self, module: str) -> bool:
+        """Whether peft puts LoRA matrices onto a module, such as "model.layers.0.mlp.up_proj"."""
+        if _is_named(self.values.get("exclude_modules"), module):
+            return False
+        if any(re.match(rf"(^|.*\.){saved}($|\..*)", module) for saved in self._saved):
+            return False
+        wanted = self.values.get("target_modules") or _DEFAULT_TARGETS
+        if isinstance(wanted, str) and wanted.lower() == "all-linear":
+            return bool(_LINEAR.match(module))
+        if isinstance(wanted, str) or module in wanted:
+            return _is_named(wanted, module)
+        return _is_named(wanted, module) and self._is_in_layers(module)
+
+    def saves(self, module: str) -> bool:
+        """Whether peft trains a copy of a module whole, or of one that it is in: the end of a name
+        is all that counts."""
+        parts = module.split(".")
+        around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        return any(name.endswith(saved) for name in around for saved in self._saved)
+
+    def rank_of(self, module: str) -> int:
+        """The rank of a module's matrices."""
+        return int(self._for_module("rank_pattern", module, self.rank))
+
+    def scale_of(self, module: str) -> float:
+        """What B @ A is multiplied by (rsLoRA: arXiv:2312.03732)."""
+        rank = self.rank_of(module)
+        alpha = float(self._for_module("alpha_pattern", module, self.alpha))
+        return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
+
+    @property
+    def keeps_tied(self) -> bool:
+        """Whether a tied output head follows the embedding (ensure_weight_tying)."""
+        return bool(self.values.get("ensure_weight_tying"))
+
+    @property
+    def _saved(self) -> list[str]:
+        return self.values.get("modules_to_save") or []
+
+    def _for_module(self, pattern: str, module: str, default: float) -> Any:
+        for key, value in (self.values.get(pattern) or {}).items():
+            if re.match(rf"(.*\.)?({key})$", module):
+                return value
+        return default
+
+    def _is_in_layers(self, module: str) -> bool:
+        layers = self.values.get("layers_to_transform")
+        if layers is None or layers == []:
+            return True
+        patterns = self.values.get("layers_pattern") or [r"[^.]*"]
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        found = (re.match(rf"(?:^|.*?\.){p}\.(?P<number>\d+)\.", module) for p in patterns)
+        match = next((m for m in found if m), None)
+        return match is not None and int(match["number"]) in (
+            [layers] if isinstance(layers, int) else layers
+        )
+
+
+def _is_named(names: str | list[str] | tuple[str, ...] | None, module: str) -> bool:
+    """Whether a pattern matches a module, or a list has its name or the end of it."""
+    if isinstance(names, str):
+        return bool(names) and re.fullmatch(names, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in names or ())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        deeper = sorted(p.parent.name for p in path.parent.glob("*/adapter_config.json"))
+        where = f"is it one of {', '.join(deeper)} in it?" if deeper else "is this a PEFT folder?"
+        raise ConvertError(f"{path}: no such file; {where}") from None
+    except (OSError, ValueError) as error:
+        raise ConvertError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(values, dict):
+        raise ConvertError(f"{path}: expected a JSON object")
+    return values
+
+
+def _check(path: Path, values: dict[str, Any]) -> None:
+    if "peft_type" not in values and "fine_tune_type" in values:
+        raise ConvertError(
+            f"{path}: an adapter of MLX (fine_tune_type), not of peft; fuse it into its base with"
+            " mlx_lm.fuse --de-quantize and export that as a checkpoint"
+        )
+    if str(values.get("peft_type", "")).upper() != "LORA":
+        raise ConvertError(f"{path}: peft_type is {values.get('peft_type')!r}, not 'LORA'")
+    for key in ("r", "lora_alpha"):
+        value = values.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise ConvertError(f"{path}: {key} is {value!r}, not a number above 0")
+    for key, why in _REFUSED.items():
+        if values.get(key):
+            raise ConvertError(f"{path}: {key}={values[key]!r}: {why}")
+    start = values.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
+        raise ConvertError(
+            f"{path}: init_lora_weights={start!r} changes the base's weights as well; convert the"
+            " adapter with peft's path_initial_model_for_weight_conversion first"
+        )
+    texts = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+    for key in texts:
+        value = values.get(key)
+        is_list = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        if value is not None and not is_list and not isinstance(value, str):
+            raise ConvertError(f"{path}: {key} is {value!r}, not a list of names")
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(values.get(key) or {}, dict):
+            raise ConvertError(f"{path}: {key} is {values[key]!r}, not numbers by module")
+    _check_patterns(path, values)
+
+
+def _check_patterns(path: Path, values: dict[str, Any]) -> None:
+    """Raise ConvertError for a regular expression that is none."""
+    named = {key: values.get(key) for key in ("target_modules", "exclude_modules")}
+    patterns = [(key, value) for key, value in named.items() if isinstance(value, str)]
+    for key in ("rank_pattern", "alpha_pattern", "modules_to_save"):
+        patterns += [(key, pattern) for pattern in values.get(key) or ()]
+    for key, pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConvertError(f"{path}: {key}: {pattern!r} is no pattern ({error})") from None

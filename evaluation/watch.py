@@ -1,0 +1,99 @@
+"""What a process and all below it take of the machine, and what other programs take."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from evaluation import machine
+
+
+class Watch:
+    """Peak memory of a process and all below it, and who used the CPU during a call.
+
+    What several processes share is counted once (Linux's PSS). Of the process alone it is the
+    most that it ever held (Linux's VmHWM, else what it held when looked at). GPU memory is what
+    has been added since before the start, as other programs may use the GPU too.
+
+    Attributes:
+        peak: bytes.
+        gpu_peak: bytes, or None without a GPU.
+
+    Args:
+        pid: the process.
+        gpu_before: bytes of GPU memory in use before it started, or None.
+    """
+
+    def __init__(self, pid: int, gpu_before: int | None) -> None:
+        self.peak = 0
+        self.gpu_peak = None if gpu_before is None else 0
+        self._root = psutil.Process(pid)
+        self._gpu_before = gpu_before or 0
+        self._cpu_before = 0.0
+
+    def look(self) -> None:
+        """Note what is held now. Costs the process some speed if there are others below it."""
+        tree = self._tree()
+        together = sum(map(_shared_bytes, tree)) if len(tree) > 1 else 0
+        self.peak = max(self.peak, together, _most_bytes(self._root))
+        if self.gpu_peak is not None:
+            used = (machine.gpu_memory() or 0) - self._gpu_before
+            self.gpu_peak = max(self.gpu_peak, used)
+
+    def start(self) -> None:
+        """The call begins."""
+        self._cpu_before = self._cpu_of_others()
+
+    def stop(self) -> float:
+        """The call has ended; returns the CPU seconds that other programs used meanwhile.
+
+        To some hundredths of a second, which is what the system counts in.
+        """
+        return max(0.0, self._cpu_of_others() - self._cpu_before)
+
+    def _cpu_of_others(self) -> float:
+        """CPU seconds of the whole machine less those of the tree and of this process."""
+        own = os.times()
+        return _busy() - sum(map(_cpu, self._tree())) - own.user - own.system
+
+    def _tree(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return [self._root, *self._root.children(recursive=True)]
+        return []
+
+
+def _busy() -> float:
+    """CPU seconds that were used since the system started, those taken from it (steal) too."""
+    times = psutil.cpu_times()
+    # Guests' time is within user's.
+    parts = ("user", "nice", "system", "irq", "softirq", "steal")
+    return float(sum(getattr(times, part, 0.0) for part in parts))
+
+
+def _cpu(process: psutil.Process) -> float:
+    """CPU seconds of a process and of those below it that have ended."""
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        below = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+        return float(times.user + times.system + below)
+    return 0.0
+
+
+def _shared_bytes(process: psutil.Process) -> int:
+    with suppress(psutil.Error):
+        info = process.memory_full_info()
+        return int(getattr(info, "pss", info.rss))
+    return 0
+
+
+def _most_bytes(process: psutil.Process) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0

@@ -1,0 +1,116 @@
+"""The KV cache of an engine: its context, laid out anew when the requests need it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from runtime.engine.context import CACHE_BYTES, Context
+from runtime.engine.llama import EngineError
+from runtime.engine.mixing import Stack
+from runtime.engine.model import Model
+from runtime.engine.options import EngineOptions
+from runtime.engine.sizing import Layout, fit_layout
+
+log = logging.getLogger(__name__)
+
+
+class Cache:
+    """Owns the context of now.
+
+    Args:
+        model: not owned.
+        options: how the engine runs.
+
+    Raises:
+        EngineError: no context could be made.
+
+    Attributes:
+        context: another takes its place with `resize`.
+        layout: how it is laid out.
+    """
+
+    def __init__(self, model: Model, options: EngineOptions) -> None:
+        self._model = model
+        self._options = options
+        self._affordable: int | None = None
+        if options.cache_bytes is not None:
+            cell = model.cell_values * CACHE_BYTES[options.cache_type]
+            self._affordable = int(options.cache_bytes / cell)
+        self._most_slots = options.slots
+        cells = options.cells_per_slot
+        if self.can_resize:
+            cells = min(cells, options.usual_cells)
+        self.layout = self.layout_for(cells, options.slots)
+        while True:
+            try:
+                self.context = self._new_context(self.layout)
+                break
+            except EngineError:  # too little memory on a GPU, say: llama.cpp alone knows
+                if self.layout.slots == 1:
+                    raise
+                self._most_slots = self.layout.slots // 2
+                log.warning("%d slots do not fit: trying %d", self.layout.slots, self._most_slots)
+                self.layout = self.layout_for(cells, self._most_slots)
+
+    @property
+    def can_resize(self) -> bool:
+        """Whether the layout follows what requests need."""
+        return self._affordable is not None and self._model.can_resize
+
+    @property
+    def stack(self) -> Stack:
+        """The adapters that can be mixed. Raises EngineError if there are none."""
+        if self._model.stack is None:
+            raise EngineError("these adapters cannot be mixed")
+        return self._model.stack
+
+    def layout_for(self, cells: int, slots: int) -> Layout:
+        """The layout of up to so many slots of so many cells that memory allows."""
+        return fit_layout(cells, min(slots, self._most_slots), self._affordable)
+
+    def resize(self, layout: Layout, moves: Sequence[tuple[int, int]]) -> None:
+        """Make a context of another layout, and carry over what slots hold.
+
+        Args:
+            layout: the new one.
+            moves: (slot now, slot then) of those whose content is kept.
+
+        Raises:
+            EngineError: there is no room for it; the old layout is in force again, unless
+                `context.closed`.
+        """
+        saved = [self.context.save(source) for source, _ in moves]
+        self.context.close()
+        targets = [target for _, target in moves]
+        failure: EngineError | None = None
+        try:
+            context = self._new_context(layout)
+        except EngineError as error:
+            failure = error
+            self._most_slots = min(self._most_slots, self.layout.slots)
+            layout, targets = self.layout, [source for source, _ in moves]
+            context = self._new_context(layout)
+        self.context, self.layout = context, layout
+        try:
+            for target, state in zip(targets, saved, strict=True):
+                context.restore(target, state)
+        except EngineError:
+            context.close()  # what the slots held is lost, and with it every answer
+            raise
+        if failure:
+            raise failure
+
+    def _new_context(self, layout: Layout) -> Context:
+        options = self._options
+        return Context(
+            self._model,
+            layout.slots,
+            layout.staging,
+            layout.cells,
+            options.threads,
+            options.flash_attention,
+            max(options.call_tokens, options.slots),
+            options.cache_type,
+            mix=self._model.stack is not None,
+        )

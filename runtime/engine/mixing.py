@@ -1,0 +1,300 @@
+"""Several LoRA adapters in one call, each token with its own, on an unmodified llama.cpp.
+
+llama.cpp applies an adapter to every token of a call: a linear layer W becomes
+W x + scale * B (A x). So adapters are stacked into one, of the sum of their ranks: their A's lie
+one above the other, their B's side by side, and A x holds the products of all of them. Before
+B is applied, an evaluation callback sets to zero, in the column of each token, the rows of the
+adapters that it does not use; what remains is exactly its own adapter's part.
+
+    stack = write_stack({"history": path, "algebra": other}, stacked_path)
+    mixer = Mixer(stack)               # one for each context; mixer.callback is its cb_eval
+    mixer.assign([0, 0, -1, 1], [0, 1, 1, 1])   # adapter and output flag of each token
+    ...llama_decode...
+    mixer.check()                      # raises what went wrong inside
+
+It holds only where A x lies in this machine's memory, so not with layers on a GPU, and for a
+call that llama.cpp computes in one pass, its tokens in the order of the batch: with one KV
+stream per sequence, that is sequences of equally many tokens with consecutive ids.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from runtime.engine import ggml
+from runtime.engine.llama import EngineError, check_gguf
+
+BARE = -1  # in `Mixer.assign`: a token that uses no adapter
+# llama.cpp's fast kernels for F32 and F16 (llamafile's sgemm) take ranks in multiples of 16;
+# others are computed dot product by dot product. The rows added are zero.
+RANK_STEP = 16
+# Tensors of graphs of many shapes are remembered; beyond this many, start afresh.
+_MOST_REMEMBERED = 50_000
+# Of the model's parameters, what a stack may have for each adapter in it.
+_MOST_SHARE = 0.04
+
+_EvalCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)
+# Places in `ggml_tensor`, counted in words of 8 bytes.
+_WORDS = ctypes.sizeof(ggml.Tensor) // 8
+_ROWS, _COLUMNS = ggml.Tensor.ne.offset // 8, ggml.Tensor.ne.offset // 8 + 1
+_DATA = ggml.Tensor.data.offset // 8
+_WEIGHT = ggml.Tensor.src.offset // 8
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a stacked adapter holds.
+
+    Attributes:
+        names: the adapters, in the order of their indices.
+        rows: for each of them the rows of A x that are its own.
+        rank: of the whole, rounded up to a multiple of `RANK_STEP`.
+        n_modules: linear layers that at least one of them adapts.
+        nbytes: of its matrices, in the file and in memory.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[slice, ...]
+    rank: int
+    n_modules: int
+    nbytes: int
+
+    def index(self, name: str | None) -> int:
+        """The index of an adapter for `Mixer.assign`; None is `BARE`.
+
+        Raises:
+            EngineError: it is not in the stack.
+        """
+        if name is None:
+            return BARE
+        if name not in self.names:
+            raise EngineError(f"no adapter named {name!r} is in the stack")
+        return self.names.index(name)
+
+
+def write_stack(
+    paths: Mapping[str, Path], out: Path, dtype: Literal["F32", "F16"] = "F32"
+) -> Stack:
+    """Write the GGUF adapters as one stacked adapter.
+
+    Their scales (alpha / rank) go into B, so that the whole is applied with a scale of 1. A
+    linear layer that an adapter lacks is zero in its rows. All matrices are held in memory
+    meanwhile, once as they are and once stacked.
+
+    Raises:
+        EngineError: a file is not a LoRA adapter of matrices for linear layers, is damaged or
+            for another architecture than the first, or has values that are not finite.
+    """
+    adapters = [_Adapter(path) for path in paths.values()]
+    if not adapters:
+        raise EngineError("there are no adapters to stack")
+    for adapter in adapters:
+        if adapter.architecture != adapters[0].architecture:
+            raise EngineError(
+                f"{adapter.path}: for architecture {adapter.architecture!r}, but"
+                f" {adapters[0].path} is for {adapters[0].architecture!r}"
+            )
+    ends = np.cumsum([adapter.rank for adapter in adapters]).tolist()
+    rows = tuple(slice(e - a.rank, e) for e, a in zip(ends, adapters, strict=True))
+    rank = -(-ends[-1] // RANK_STEP) * RANK_STEP
+    tensors: dict[str, np.ndarray] = {}
+    for adapter, own in zip(adapters, rows, strict=True):
+        for name, (a, b) in adapter.modules.items():
+            at = slice(own.start, own.start + len(a))
+            for key, matrix in ((f"{name}.lora_a", a.T), (f"{name}.lora_b", b)):
+                if key not in tensors:
+                    tensors[key] = np.zeros((rank, len(matrix)), ggml.NUMPY[dtype])
+                whole = tensors[key]
+                if whole.shape[1] != len(matrix):
+                    raise EngineError(f"{adapter.path}: {key} differs in shape from the others'")
+                with np.errstate(over="ignore"):
+                    whole[at] = matrix.T
+                # Infinity times a masked 0 would reach the tokens of other adapters.
+                if not np.isfinite(whole[at]).all():
+                    raise EngineError(f"{adapter.path}: {key} is not finite in {dtype}")
+    for key, matrix in tensors.items():
+        if key.endswith(".lora_b"):
+            tensors[key] = np.ascontiguousarray(matrix.T)
+    metadata: dict[str, str | float] = {
+        "general.type": "adapter",
+        "general.architecture": adapters[0].architecture,
+        "adapter.type": "lora",
+        "adapter.lora.alpha": 0.0,  # to llama.cpp: a scale of 1
+    }
+    ggml.write_gguf(out, metadata, tensors)
+    nbytes = sum(matrix.nbytes for matrix in tensors.values())
+    return Stack(tuple(paths), rows, rank, len(tensors) // 2, nbytes)
+
+
+class _Adapter:
+    """A GGUF adapter's A [rank, columns] and B [rows, rank], scaled, by the layer's name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_gguf(path)
+        with ggml.read_gguf(path) as file:
+            self.architecture = file.text("general.architecture")
+            kind = file.text("general.type"), file.text("adapter.type")
+            if kind != ("adapter", "lora"):
+                raise EngineError(f"{path}: not a LoRA adapter")
+            alpha = file.number("adapter.lora.alpha")
+            matrices = dict(file.matrices())
+        self.modules: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for key, a in matrices.items():
+            name, _, part = key.rpartition(".lora_")
+            if not name or part not in ("a", "b"):
+                raise EngineError(f"{path}: {key} is neither a lora_a nor a lora_b")
+            if name == "token_embd.weight":
+                raise EngineError(f"{path}: it adapts the embedding, which cannot be stacked")
+            b = matrices.get(f"{name}.lora_b")
+            if part == "a":
+                if b is None or b.shape[1] != len(a):
+                    raise EngineError(f"{path}: {name} has no lora_b that fits its lora_a")
+                self.modules[name] = a, b * np.float32(alpha / len(a) if alpha else 1)
+        if not self.modules:
+            raise EngineError(f"{path}: no LoRA matrices in it")
+        self.rank = max(len(a) for a, _ in self.modules.values())
+
+
+class Mixer:
+    """Masks the products of a stacked adapter in one context.
+
+    Give `callback` to the context as its cb_eval, apply the stacked adapter, and before each
+    call `assign` its tokens; after it, `check`. Without an assignment since the last `check`
+    nothing is masked, so that another adapter can be applied to the same context.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        # One row of factors for each adapter and, last, for none.
+        self._factors = np.zeros((len(stack.rows) + 1, stack.rank), np.float32)
+        for index, rows in enumerate(stack.rows):
+            self._factors[index, rows] = 1
+        self._masks: dict[int, np.ndarray] = {}  # by number of columns; empty: do not mask
+        self._masked = 0
+        self._error: BaseException | None = None
+        self._views: dict[int, memoryview] = {}  # the words of a tensor's struct, by its address
+        self._is_a: dict[int, bool] = {}  # whether a tensor is some lora_a, by its address
+        self._products: dict[tuple[int, int], np.ndarray] = {}  # by address and columns
+        self.callback = _EvalCallback(self._make_callback())
+
+    def assign(self, adapters: ArrayLike, outputs: ArrayLike) -> None:
+        """Say which adapter each token of the next call uses.
+
+        Args:
+            adapters: int [n_tokens], indices of the stack's adapters or `BARE`, in the batch's
+                order.
+            outputs: [n_tokens], not 0 where logits are wanted.
+
+        Raises:
+            ValueError: an index that is not the stack's, or the two differ in length.
+        """
+        index, wanted = np.asarray(adapters, np.intp), np.asarray(outputs) != 0
+        if index.ndim != 1 or index.shape != wanted.shape or not index.size:
+            raise ValueError("adapters and outputs must have one entry for each token")
+        if index.min() < BARE or index.max() >= len(self.stack.rows):
+            raise ValueError(f"adapters must be {BARE} to {len(self.stack.rows) - 1}")
+        mask = self._factors[index]
+        # Behind the last layer's attention only the tokens with an output go on.
+        self._masks = {int(wanted.sum()): mask[wanted], index.size: mask}
+        self._masked = 0
+        for remembered in (self._views, self._is_a, self._products):
+            if len(remembered) > _MOST_REMEMBERED:
+                remembered.clear()
+
+    def check(self, computed: bool = True) -> None:
+        """End the assignment; to be called after each call that had one.
+
+        Args:
+            computed: llama.cpp did not refuse the batch.
+
+        Raises:
+            EngineError: the call was not computed in one pass, or something failed in the
+                callback, so its result is worthless. What interrupted it is raised as it is.
+        """
+        error, self._error = self._error, None
+        self._masks = {}
+        if error is not None:
+            if not isinstance(error, Exception):
+                raise error
+            raise EngineError(f"adapters could not be mixed: {error}") from error
+        if computed and self._masked != self.stack.n_modules:
+            raise EngineError(
+                f"adapters could not be mixed: llama.cpp computed {self._masked} products for"
+                f" {self.stack.n_modules} linear layers, so not in one pass"
+            )
+
+    def _make_callback(self) -> Any:
+        # Called for each of some 2,000 tensors of a call, so every look-up counts.
+        views, is_a = self._views, self._is_a
+
+        def callback(address: int, ask: bool, _: Any) -> bool:
+            try:
+                if not self._masks:
+                    return False
+                view = views.get(address)
+                if view is None:
+                    view = views[address] = _words(address)
+                weight = view[_WEIGHT]
+                found = is_a.get(weight)
+                if found is None:
+                    found = is_a[weight] = _is_lora_a(weight)
+                if found and not ask:
+                    self._mask(view)
+                return found
+            except BaseException as error:  # nothing may pass through llama.cpp
+                self._error = error
+                return False
+
+        return callback
+
+    def _mask(self, product: memoryview) -> None:
+        """Apply the mask to A x, float32 [columns, rank] in memory."""
+        rank, columns, address = product[_ROWS], product[_COLUMNS], product[_DATA]
+        mask = self._masks.get(columns)
+        if mask is None or rank != self.stack.rank:
+            raise EngineError(f"a product of {rank} x {columns} in a call of {max(self._masks)}")
+        self._masked += 1
+        if not columns:
+            return
+        values = self._products.get((address, columns))
+        if values is None:
+            raw = (ctypes.c_float * (columns * rank)).from_address(address)
+            values = np.ctypeslib.as_array(raw).reshape(columns, rank)
+            self._products[address, columns] = values
+        np.multiply(values, mask, out=values)
+
+
+def _words(address: int) -> memoryview:
+    """The struct of a tensor as unsigned words; it reads what is there at the time of reading."""
+    return memoryview((ctypes.c_uint64 * _WORDS).from_address(address)).cast("B").cast("Q")
+
+
+def _is_lora_a(address: int) -> bool:
+    return bool(address) and ggml.Tensor.from_address(address).name.endswith(b".lora_a")
+
+
+def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, gpu: bool) -> bool:
+    """Whether adapters cost less in one batch than by turns.
+
+    What mixing costs is the stack's own multiplications, all of which are computed for every
+    token; what turns cost is a smaller batch for each adapter. Measured on two models with 4 to
+    16 adapters of rank 4 to 64 (benchmarks/README.md), the two are about equal where the stack
+    has 4 % of the model's parameters for each adapter in it.
+
+    Args:
+        n_adapters: that have requests at the same time; the bare model counts as one.
+        stack_parameters: of A's and B's together, padding included.
+        model_parameters: of the model.
+        gpu: layers lie on a GPU, where A x is out of reach.
+    """
+    if gpu or n_adapters < 2:
+        return False
+    return stack_parameters <= _MOST_SHARE * n_adapters * model_parameters

@@ -1,0 +1,51 @@
+"""How an engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.engine.context import CacheType, FlashAttention
+from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.scheduler import ROWS_AT_ONCE
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine runs.
+
+    Attributes:
+        slots: most generations that are decoded at once.
+        cells_per_slot: most tokens of one, prompt and answer together.
+        threads: CPU threads.
+        flash_attention: "auto" lets llama.cpp decide.
+        cache_type: of the KV cache's numbers.
+        cache_bytes: most bytes of the KV cache. With a limit the cache follows what the
+            requests need: long ones run in few slots, short ones in many. None makes it
+            once, for `slots` of `cells_per_slot`.
+        usual_cells: what most requests are expected to need; a cache with a limit is first
+            laid out for that.
+        call_tokens: most tokens of a prefill call.
+        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        mix_adapters: requests with different adapters share calls (see `mixing`) where that
+            pays; else they take turns.
+        patience: how many later requests may overtake one that waits (see `WaitingRoom`);
+            None is eight for each slot.
+    """
+
+    slots: int = 16
+    cells_per_slot: int = 1024
+    threads: int = 2
+    flash_attention: FlashAttention = "auto"
+    cache_type: CacheType = "f16"
+    cache_bytes: int | None = None
+    usual_cells: int = 256
+    call_tokens: int = 512
+    call_cost: int = 8
+    mix_adapters: bool = True
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.call_cost <= PADDING_CELLS - ROWS_AT_ONCE:  # or slots could overrun
+            raise ValueError(f"call_cost must be 0 to {PADDING_CELLS - ROWS_AT_ONCE}")
+        if self.slots < 1 or self.cells_per_slot <= PADDING_CELLS:
+            raise ValueError(f"at least 1 slot of {PADDING_CELLS + 1} cells is needed")

@@ -1,0 +1,94 @@
+"""Whose turn it is: the requests that wait, and which of them get the next free slots.
+
+Two wishes pull against the order in which requests came: prompts of like length are
+prefilled together best, longest first, and requests with different adapters cannot share a
+call where llama.cpp applies an adapter to the whole context. Both are granted within one
+bound that nobody needs to know more than: **no request is overtaken by more than `patience`
+requests that came after it.**
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+
+from runtime.engine.generation import Generation
+
+
+class WaitingRoom:
+    """Requests in the order they came.
+
+    Args:
+        patience: how many later requests may overtake a waiting one.
+        shared: requests with different adapters may run together.
+    """
+
+    def __init__(self, patience: int, shared: bool = False) -> None:
+        if patience < 0:
+            raise ValueError("patience must not be negative")
+        self.patience = patience
+        self.shared = shared
+        self._waiting: dict[int, Generation] = {}  # by index; dicts keep the order
+        # By adapter, longest first: (-tokens to prefill, index).
+        self._by_length: dict[str | None, list[tuple[int, int]]] = {}
+        self._ranks: dict[int, int] = {}  # index → how many came before it
+        self._arrived = 0
+        self._left = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, generation: Generation) -> None:
+        """Let a request in. Its `n_cached` must not change any more while it waits."""
+        self._waiting[generation.index] = generation
+        self._ranks[generation.index] = self._arrived
+        self._arrived += 1
+        insort(self._by_length.setdefault(self._kind(generation), []), _key(generation))
+
+    def remove(self, index: int) -> Generation | None:
+        """Take out one that need not be served any more; None if it does not wait."""
+        generation = self._waiting.pop(index, None)
+        if generation is not None:
+            del self._ranks[index]
+            self._left += 1
+            kind = self._kind(generation)
+            self._by_length[kind].remove(_key(generation))
+            if not self._by_length[kind]:
+                del self._by_length[kind]
+        return generation
+
+    def take(
+        self, running: list[Generation], fits: Callable[[Generation], bool]
+    ) -> Generation | None:
+        """The next to be served, taken out; None if it must wait for those that run.
+
+        Args:
+            running: what holds slots now.
+            fits: whether there is room for one; if there is none for the next, it waits
+                for it, and so do those behind it.
+        """
+        chosen = self.next(running)
+        return self.remove(chosen.index) if chosen is not None and fits(chosen) else None
+
+    def next(self, running: list[Generation]) -> Generation | None:
+        """What `take` would take."""
+        if not self._waiting:
+            return None
+        oldest = next(iter(self._waiting.values()))
+        # All that came before the oldest have left; whoever else left has overtaken it.
+        patience = self.patience - (self._left - self._ranks[oldest.index])
+        kind = self._kind(running[0]) if running else self._kind(oldest)
+        if patience <= 0:
+            return oldest if self._kind(oldest) == kind else None
+        # Among those that came within its patience, the longest of this adapter.
+        for _, index in self._by_length.get(kind, ()):
+            if self._ranks[index] <= self._ranks[oldest.index] + self.patience:
+                return self._waiting[index]
+        return None
+
+    def _kind(self, generation: Generation) -> str | None:
+        return None if self.shared else generation.request.adapter
+
+
+def _key(generation: Generation) -> tuple[int, int]:
+    return (-generation.n_to_prefill, generation.index)

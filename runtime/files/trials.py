@@ -1,0 +1,68 @@
+"""Which files have passed their trial, so that none is tried twice.
+
+The trial (`runtime.engine.probe`) loads files in a process of its own, which takes a second
+for a file of a gigabyte. What has passed is noted in `MODELS_DIR/.trials.json` by the files'
+identities and llama-cpp-python's version; a file that changes is tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp
+
+from runtime.common.atomic import replacing
+from runtime.engine.probe import crash_reason
+from runtime.files.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = ".trials.json"
+_MOST_KEPT = 200
+
+
+class Trials:
+    """The trials of a folder's runs. A note that cannot be read or written is done without."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+        try:
+            passed = json.loads(self._path.read_text("utf-8"))
+            self._passed = [str(key) for key in passed] if isinstance(passed, list) else []
+        except (OSError, ValueError):
+            self._passed = []
+
+    def crash_reason(self, model: Path, adapters: Sequence[Path] = ()) -> str:
+        """How llama.cpp crashed on a model with adapters, or "" if it did not."""
+        key = _identity([model, *adapters])
+        if key in self._passed:
+            return ""
+        reason = crash_reason(model, adapters)
+        if not reason:
+            self._passed = [*self._passed, key][-_MOST_KEPT:]
+            try:
+                with replacing(self._path) as partial:
+                    partial.write_text(json.dumps(self._passed), "utf-8")
+            except OSError as error:
+                log.debug("%s cannot be written: %s", self._path, error)
+        return reason
+
+
+def _identity(paths: Sequence[Path]) -> str:
+    """A hash of what tells these files from all others.
+
+    That is the SHA-256 where a manifest has one (it has been checked by then), else path,
+    size and time of change: reading a gigabyte again would cost more than the trial.
+    """
+    parts = [llama_cpp.__version__]
+    for path in paths:
+        entry = Manifest.load(path.parent).find(path.name)
+        status = path.stat()
+        parts.append(
+            entry.sha256 if entry else f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        )
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()

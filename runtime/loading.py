@@ -1,0 +1,189 @@
+"""From routes to engines: devices, memory, damaged files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import llama_cpp
+import psutil
+
+from runtime.common.errors import SetupError
+from runtime.engine import (
+    Engine,
+    EngineError,
+    EngineOptions,
+    Model,
+    check_gguf,
+    describe_build,
+    physical_cores,
+)
+from runtime.engine.context import CACHE_BYTES, round_up_cells
+from runtime.engine.generation import PADDING_CELLS
+from runtime.files.routes import Route
+from runtime.files.trials import Trials
+from runtime.settings import Settings
+from runtime.tools import Solver, available
+
+log = logging.getLogger(__name__)
+
+# The share of free memory that KV caches may take at most.
+_MEMORY_SHARE = 0.8
+# What the KV cache of a model takes at most unless KV_CACHE_GB says so, in bytes: enough for
+# 32 slots of 256 tokens of Qwen3-1.7B. Longer questions are served in fewer slots.
+_USUAL_CACHE = 1200 * 2**20
+# Question and template of most questions, in tokens.
+_USUAL_PROMPT = 100
+
+
+def adapter_name(route: Route) -> str | None:
+    """The name under which a route's adapter is loaded; None for the bare model."""
+    return str(route.adapter) if route.adapter else None
+
+
+def load_solver(settings: Settings) -> Solver | None:
+    """What computes exercises exactly; None if that is switched off or cannot be had."""
+    if settings.algebra_tool == "off":
+        return None
+    if not available():
+        log.warning(
+            "ALGEBRA_TOOL=exact needs sympy, which is not installed, so the model answers all of"
+            " algebra: pip install 'subject-lora-serve[algebra]'"
+        )
+        return None
+    try:
+        return Solver()
+    except OSError as error:  # no processes may be started here
+        log.warning("exercises are not computed exactly: %s", error)
+        return None
+
+
+def load_engines(
+    settings: Settings,
+    routes: dict[str, Route],
+    progress: Callable[[float], None] | None = None,
+) -> dict[Path, Engine]:
+    """An engine for each model file of the routes, with the adapters on it; the caller's.
+
+    Raises:
+        SetupError: no such device, or too little memory.
+        EngineError: a file that llama.cpp cannot load.
+    """
+    gpu_layers, main_gpu = choose_device(settings.device_map)
+    log.info("llama.cpp: %s", describe_build())
+    adapters: dict[Path, dict[str, Path]] = {}
+    for route in routes.values():
+        names = adapters.setdefault(route.model, {})
+        if route.adapter is not None:
+            names[str(route.adapter)] = route.adapter
+    _refuse_too_large(list(adapters), on_gpu=gpu_layers != 0)
+    trials = Trials(settings.models_dir)
+    for path, its_adapters in adapters.items():
+        _refuse_crashing(trials, path, list(its_adapters.values()))
+    free = _free_for_caches(list(adapters))
+    with ExitStack() as stack:
+        engines: dict[Path, Engine] = {}
+        for path, its_adapters in adapters.items():
+            engine = Engine.load(
+                path,
+                lambda model: _options(settings, model, None if gpu_layers else free),
+                its_adapters,
+                progress,
+                gpu_layers,
+                main_gpu,
+            )
+            engines[path] = stack.enter_context(engine)
+            log.info(
+                "%s: %s, %d slots of %d tokens, %d threads, %s",
+                path.name,
+                engine.model.describe(),
+                engine.layout.slots,
+                engine.layout.cells,
+                engine.options.threads,
+                "GPU" if gpu_layers else "CPU",
+            )
+        stack.pop_all()
+        return engines
+
+
+def choose_device(device_map: str) -> tuple[int, int | None]:
+    """DEVICE_MAP as (layers to offload, GPU index or None). Raises SetupError."""
+    has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+    if device_map == "cpu" or (device_map == "auto" and not has_gpu):
+        return 0, None
+    if not has_gpu:
+        raise SetupError(
+            f"DEVICE_MAP={device_map}: this llama.cpp was built without GPU support; use cpu or"
+            " auto, or reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on"
+        )
+    _, _, number = device_map.partition(":")
+    return -1, int(number) if number else None
+
+
+def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
+    """How a model's engine runs; `free` bytes are there for its cache, None if llama.cpp knows."""
+    cells = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
+    if cells > model.n_ctx_train:
+        raise SetupError(
+            f"MAX_INPUT_TOKENS={settings.max_input_tokens} and"
+            f" {settings.longest_answer} new tokens (MAX_NEW_TOKENS times"
+            f" MAX_TOKENS_MULTIPLIER) are too many: {model.path.name} was trained for"
+            f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
+        )
+    cell_bytes = model.cell_values * CACHE_BYTES[settings.kv_cache_type]
+    # Two slots and a staging slot for the longest questions are there in any case.
+    wanted = settings.kv_cache_gb * 2**30 or max(
+        _USUAL_CACHE, 3 * round_up_cells(cells) * cell_bytes
+    )
+    if free is not None and free < wanted:
+        log.warning(
+            "%.1f GiB of memory are free for the KV cache of %s, %.1f GiB are wanted: fewer"
+            " questions are answered at once. KV_CACHE_TYPE=q8_0, smaller MAX_INPUT_TOKENS or"
+            " MAX_NEW_TOKENS need less.",
+            free / 2**30,
+            model.path.name,
+            wanted / 2**30,
+        )
+        wanted = free
+    return EngineOptions(
+        slots=settings.batch_size,
+        cells_per_slot=cells,
+        threads=settings.num_threads or physical_cores(),
+        flash_attention=settings.flash_attention,
+        cache_type=settings.kv_cache_type,
+        cache_bytes=int(wanted),
+        usual_cells=_USUAL_PROMPT + settings.longest_answer + PADDING_CELLS,
+    )
+
+
+def _refuse_crashing(trials: Trials, model: Path, adapters: list[Path]) -> None:
+    """Raises EngineError for a model on which llama.cpp would end this process."""
+    check_gguf(model)
+    reason = trials.crash_reason(model, adapters)
+    if reason:
+        among = f" or an adapter on it ({', '.join(map(str, adapters))})"
+        raise EngineError(
+            f"{model}{among if adapters else ''} is damaged: llama.cpp crashes on it ({reason})"
+        )
+
+
+def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
+    """Say how much memory the model files need; raises SetupError if there is not so much."""
+    needed = sum(path.stat().st_size for path in paths)
+    log.info("%d model files need %.1f GiB for their weights", len(paths), needed / 2**30)
+    free = psutil.virtual_memory().available
+    if needed > free and not on_gpu:  # of a GPU's memory llama.cpp will say
+        raise SetupError(
+            f"{len(paths)} model files need {needed / 2**30:.1f} GiB for their weights, but only"
+            f" {free / 2**30:.1f} GiB of memory are free: serve adapters on one base instead"
+            " (python -m convert.export_gguf --mode adapter)"
+        )
+
+
+def _free_for_caches(paths: list[Path]) -> float:
+    """Bytes that the KV cache of each model may take; asked before any is loaded."""
+    weights = sum(path.stat().st_size for path in paths)
+    free = psutil.virtual_memory().available * _MEMORY_SHARE
+    return max(0.0, free - weights) / len(paths)

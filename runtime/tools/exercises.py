@@ -1,0 +1,94 @@
+"""Which questions are exercises, and what they ask.
+
+A question is recognized if the whole of it has one of the known forms and each of its expressions
+is read without doubt. One word more ("explain why", a name, a unit) and it is the model's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.tools.forms import ENGLISH
+from runtime.tools.forms_chinese import CHINESE
+from runtime.tools.notation import plain
+from runtime.tools.phrases import (
+    COURTESIES,
+    COURTESIES_ZH,
+    HAN,
+    SPOKEN,
+    without_courtesies,
+)
+from runtime.tools.syntax import FUNCTIONS, PRODUCTS, UnclearError
+
+MAX_CHARS = 400
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is to be computed.
+
+    Attributes:
+        kind: the name of a function in `working`.
+        given: what it is given.
+        chinese: the answer is to be in Chinese.
+        text: the question in plain notation.
+    """
+
+    kind: str
+    given: tuple[Any, ...]
+    chinese: bool = False
+    text: str = ""
+
+
+def recognize(question: str) -> Exercise | None:
+    """The exercise that a question is, or None."""
+    if len(question) > MAX_CHARS:
+        return None
+    text = plain(question)
+    if len(text) > 2 * MAX_CHARS:
+        return None
+    chinese = HAN.search(text) is not None
+    text = without_courtesies(text)
+    for pattern, build in FORMS:
+        match = pattern.fullmatch(text)
+        if match is None or _cuts_a_word(match):
+            continue
+        try:
+            kind, *given = build(**{k: v for k, v in match.groupdict().items() if v is not None})
+        except (UnclearError, ArithmeticError):
+            continue
+        return Exercise(kind, tuple(given), chinese, text)
+    return None
+
+
+def _cuts_a_word(match: re.Match[str]) -> bool:
+    """Whether a part begins or ends within a word, as "s" of "equations" might."""
+    text = match.string
+    return any(
+        0 < at < len(text) and _is_letter(text[at - 1]) and _is_letter(text[at])
+        for name in match.groupdict()
+        for at in match.span(name)
+    )
+
+
+def _is_letter(character: str) -> bool:
+    return character.isascii() and character.isalpha()
+
+
+FORMS = [(re.compile(pattern, re.IGNORECASE), build) for pattern, build in [*ENGLISH, *CHINESE]]
+
+
+def vocabulary() -> tuple[frozenset[str], frozenset[str]]:
+    """The words, in lower case, and the Chinese characters that exercises are made of."""
+    sources = " ".join(pattern.pattern for pattern, _ in [*FORMS, *SPOKEN])
+    sources = f"{sources} {COURTESIES} {COURTESIES_ZH} {' '.join(FUNCTIONS | PRODUCTS)} pi gcd lcm"
+    return frozenset(_words(sources)), frozenset(HAN.findall(sources))
+
+
+def _words(sources: str) -> Iterator[str]:
+    for word in re.findall(r"(?<![\\<])[A-Za-z]{2,}", sources):
+        yield word.lower()
+        yield word.lower().removesuffix("s")

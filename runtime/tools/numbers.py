@@ -1,0 +1,341 @@
+"""Exercises with numbers alone: percentages, sequences, units, points. Fractions all the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from math import gcd, isqrt, lcm
+
+from runtime.tools.meaning import decimal_text, meaning, show
+from runtime.tools.sentences import Words
+from runtime.tools.syntax import Node, Number, UnclearError, has_decimals, parse
+from runtime.tools.units import Unit, convert
+
+_MAX_BITS = 2000
+Point = tuple[Node, Node]
+
+
+def _text(value: Fraction, decimal: bool = True) -> str:
+    """A number as a decimal if that ends and is wanted, else as a fraction."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    return (decimal_text(value) if decimal else None) or f"{value.numerator}/{value.denominator}"
+
+
+def _braced(value: Fraction, decimal: bool = True) -> str:
+    text = _text(value, decimal)
+    return f"({text})" if value < 0 or "/" in text else text
+
+
+# --- percentages ------------------------------------------------------------------------
+
+
+def _percent_of(words: Words, rate: Number, whole: Number, unit: str) -> str:
+    part = rate.value / 100 * whole.value
+    step = f"{_text(rate.value)}/100 * {_braced(whole.value)} = {_text(part)}"
+    return words.so(step, unit + _text(part))
+
+
+def _percent_change(words: Words, sign: int, start: Number, rate: Number, unit: str) -> str:
+    change = rate.value / 100 * start.value
+    end = start.value + sign * change
+    step = f"{_text(rate.value)}/100 * {_braced(start.value)} = {_text(change)}"
+    sum_ = f"{_text(start.value)} {'+' if sign > 0 else '-'} {_braced(change)} = {_text(end)}"
+    return words.so(words.both([step, sum_]), unit + _text(end))
+
+
+def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
+    if not whole.value:
+        raise UnclearError("a share of nothing")
+    rate = part.value / whole.value * 100
+    step = f"{_braced(part.value)}/{_braced(whole.value)} * 100 = {_text(rate)}"
+    return words.so(step, f"{_text(rate)}%")
+
+
+def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
+    if not rate.value:
+        raise UnclearError("no percent of nothing")
+    whole = part.value * 100 / rate.value
+    return words.so(
+        f"{_braced(part.value)} * 100/{_braced(rate.value)} = {_text(whole)}", _text(whole)
+    )
+
+
+def _change(words: Words, start: Number, end: Number, unit: str) -> str:
+    if start.value <= 0 or end.value == start.value:
+        raise UnclearError("a change from nothing, or none")
+    rate = (end.value - start.value) / start.value * 100
+    over = f"{_text(end.value)} - {_text(start.value)}"
+    step = f"({over})/{_text(start.value)} * 100 = {_text(rate)}"
+    return words.so(step, f"{_text(abs(rate))}%" if rate > 0 else f"{_text(rate)}%")
+
+
+# --- whole numbers and lists --------------------------------------------------------------
+
+
+def _gcd(words: Words, values: tuple[int, ...]) -> str:
+    return words.sentence(words.phrase("gcd", words.listed(values), gcd(*values)))
+
+
+def _lcm(words: Words, values: tuple[int, ...]) -> str:
+    return words.sentence(words.phrase("lcm", words.listed(values), lcm(*values)))
+
+
+def _mean(words: Words, values: tuple[Number, ...]) -> str:
+    total = sum((n.value for n in values), Fraction(0))
+    mean = total / len(values)
+    added = " + ".join(_braced(n.value) for n in values)
+    return words.so(f"({added})/{len(values)} = {_text(total)}/{len(values)}", _text(mean))
+
+
+def _median(words: Words, values: tuple[Number, ...]) -> str:
+    row = sorted(n.value for n in values)
+    half = len(row) // 2
+    median = row[half] if len(row) % 2 else (row[half - 1] + row[half]) / 2
+    return words.so(words.phrase("sorted", ", ".join(map(_text, row))), _text(median))
+
+
+def _primes(words: Words, values: tuple[int, ...]) -> str:
+    (value,) = values
+    if not 1 < value < 10**9:
+        raise UnclearError("no number to factor")
+    left, found = value, []
+    for prime in range(2, isqrt(value) + 1):
+        while left % prime == 0:
+            found.append(prime)
+            left //= prime
+        if left == 1:
+            break
+    if not found:
+        return words.sentence(words.phrase("prime", value))
+    found += [left] if left > 1 else []
+    powers = [(prime, found.count(prime)) for prime in sorted(set(found))]
+    return words.sentence(
+        f"{value} = " + " * ".join(f"{p}^{n}" if n > 1 else f"{p}" for p, n in powers)
+    )
+
+
+def _ratio(words: Words, a: int, b: int) -> str:
+    common = gcd(a, b)
+    return words.sentence(f"{a}:{b} = {a // common}:{b // common}")
+
+
+def _sum_to(words: Words, n: Number, unit: str) -> str:
+    if n.value.denominator != 1 or n.value < 1:
+        raise UnclearError("not a number of numbers")
+    last = int(n.value)
+    return words.so(
+        f"{last} * ({last} + 1)/2 = {last * (last + 1) // 2}", f"{last * (last + 1) // 2}"
+    )
+
+
+# --- sequences ------------------------------------------------------------------------------
+
+
+def _rules(terms: list[Fraction]) -> dict[str, Fraction]:
+    """Each simple rule that all terms follow, with its step."""
+    steps = [b - a for a, b in pairwise(terms)]
+    found: dict[str, Fraction] = {}
+    if len(terms) >= 3 and len(set(steps)) == 1:
+        found["arithmetic"] = steps[0]
+    if len(terms) >= 3 and all(terms):
+        ratios = {b / a for a, b in pairwise(terms)}
+        if len(ratios) == 1:
+            found["geometric"] = ratios.pop()
+    grown = {b - a for a, b in pairwise(steps)}
+    if len(terms) >= 5 and len(grown) == 1 and 0 not in grown:
+        found["quadratic"] = grown.pop()
+    triples = zip(terms, terms[1:], terms[2:], strict=False)
+    if len(terms) >= 5 and all(a + b == c for a, b, c in triples):
+        found["fibonacci"] = Fraction(0)
+    return found
+
+
+def _term(words: Words, given: tuple[Number, ...], n: int | None, family: str) -> str:
+    """The next term, or the n-th."""
+    terms = [number.value for number in given]
+    rules = _rules(terms)
+    if family:
+        rules = {name: step for name, step in rules.items() if name == family}
+    if "arithmetic" in rules and rules["arithmetic"] == 0:
+        rules = {"arithmetic": Fraction(0)}
+    place = n or len(terms) + 1
+    values = {_nth(terms, rule, step, place) for rule, step in rules.items()}
+    if len(values) != 1:
+        raise UnclearError("no rule, or several")
+    (value,) = values
+    rule, step = next(iter(rules.items()))
+    result = (
+        words.phrase("next", _text(value)) if n is None else words.phrase("nth", n, _text(value))
+    )
+    falls = rule == "arithmetic" and step < 0
+    said = words.phrase("falling" if falls else rule, _text(abs(step) if falls else step))
+    return words.so(said, result)
+
+
+def _nth(terms: list[Fraction], rule: str, step: Fraction, n: int) -> Fraction:
+    first, second = terms[0], terms[1]
+    if rule == "arithmetic":
+        return first + (n - 1) * step
+    if rule == "geometric":
+        size = max(abs(step.numerator), step.denominator).bit_length()
+        if size * n > _MAX_BITS and abs(step) != 1:
+            raise UnclearError("a very large term")
+        return first * step ** (n - 1)
+    if n > 1000:
+        raise UnclearError("a very late term")
+    if rule == "quadratic":
+        return first + (n - 1) * (second - first) + step * ((n - 1) * (n - 2) // 2)
+    a, b = first, second
+    for _ in range(n - 1):
+        a, b = b, a + b
+    return a
+
+
+def _general_term(words: Words, given: tuple[Number, ...], family: str) -> str:
+    terms = [number.value for number in given]
+    rules = {k: v for k, v in _rules(terms).items() if not family or k == family}
+    if set(rules) == {"arithmetic"}:
+        step = rules["arithmetic"]
+        formula = show(meaning(parse(f"({step})*n + ({terms[0] - step})")))
+    elif set(rules) == {"geometric"}:
+        formula = f"{_braced(terms[0], False)} * {_braced(rules['geometric'], False)}^(n - 1)"
+    else:
+        raise UnclearError("no rule, or several")
+    return words.sentence(formula)
+
+
+def _step(words: Words, given: tuple[Number, ...], family: str) -> str:
+    rules = _rules([number.value for number in given])
+    if family not in rules:
+        raise UnclearError("not such a sequence")
+    a, b = given[0].value, given[1].value
+    sign = "-" if family == "arithmetic" else "/"
+    value = _text(rules[family], any(n.decimal for n in given))
+    return words.sentence(f"{_text(b)} {sign} {_braced(a)} = {value}")
+
+
+def _described_term(words: Words, family: str, first: Number, step: Number, n: int) -> str:
+    value = _nth([first.value, first.value], family, step.value, n)
+    if family == "arithmetic":
+        sum_ = f"{_text(first.value)} + {n - 1} * {_braced(step.value)}"
+    else:
+        sum_ = f"{_braced(first.value)} * {_braced(step.value)}^{n - 1}"
+    return words.so(f"{sum_} = {_text(value)}", _text(value))
+
+
+# --- units and forms -----------------------------------------------------------------------
+
+
+def _convert(words: Words, amount: Number, old: Unit, new: Unit) -> str:
+    value = convert(amount.value, old, new)
+    if amount.value < 0 and old.quantity != "heat":
+        raise UnclearError("a negative size")
+    exact = decimal_text(value)
+    if exact is not None and len(exact) <= 12:
+        shown = f"= {exact}"
+    else:
+        shown = f"≈ {float(value):.6g}"
+        if "e" in shown:
+            raise UnclearError("a size that is hard to write")
+    return words.sentence(f"{_text(amount.value)} {old.name} {shown} {new.name}")
+
+
+def _fraction(node: Node, percent: bool) -> Fraction:
+    value = meaning(node)
+    if not value.is_Rational:
+        raise UnclearError("no fraction")
+    return Fraction(int(value.p), int(value.q)) / (100 if percent else 1)
+
+
+def _as_fraction(words: Words, node: Node, percent: bool, text: str) -> str:
+    return words.sentence(f"{text} = {_text(_fraction(node, percent), decimal=False)}")
+
+
+def _as_decimal(words: Words, node: Node, percent: bool, text: str) -> str:
+    value = _fraction(node, percent)
+    exact = decimal_text(value)
+    return words.sentence(f"{text} = {exact}" if exact else f"{text} ≈ {float(value):.6g}")
+
+
+def _as_percent(words: Words, node: Node, percent: bool, text: str) -> str:
+    if percent:
+        raise UnclearError("it is one")
+    return words.sentence(f"{text} = {_text(100 * _fraction(node, False))}%")
+
+
+# --- points ---------------------------------------------------------------------------------
+
+
+def _coordinates(*points: Point) -> list[Fraction]:
+    return [_fraction(part, False) for point in points for part in point]
+
+
+def _decimals(*points: Point) -> bool:
+    return any(has_decimals(part) for point in points for part in point)
+
+
+def _slope(words: Words, p: Point, q: Point) -> str:
+    a, b, c, d = _coordinates(p, q)
+    if a == c:
+        if b == d:
+            raise UnclearError("one point")
+        return words.sentence(words.phrase("vertical"))
+    slope = _text((d - b) / (c - a), _decimals(p, q))
+    step = f"({_text(d)} - {_braced(b)})/({_text(c)} - {_braced(a)}) = {slope}"
+    return words.so(step, slope)
+
+
+def _line(words: Words, p: Point, q: Point) -> str:
+    a, b, c, d = _coordinates(p, q)
+    if a == c:
+        if b == d:
+            raise UnclearError("one point")
+        return words.sentence(f"x = {_text(a, False)}")
+    slope = (d - b) / (c - a)
+    right = show(meaning(parse(f"({slope})*x + ({b - slope * a})")))
+    step = f"({_text(d)} - {_braced(b)})/({_text(c)} - {_braced(a)}) = {_text(slope, False)}"
+    return words.so(step, f"y = {right}")
+
+
+def _distance(words: Words, p: Point, q: Point) -> str:
+    a, b, c, d = _coordinates(p, q)
+    square = (c - a) ** 2 + (d - b) ** 2
+    value = show(meaning(parse(f"sqrt({square})")))
+    step = f"({_text(c)} - {_braced(a)})^2 + ({_text(d)} - {_braced(b)})^2 = {_text(square)}"
+    return words.so(step, value)
+
+
+def _midpoint(words: Words, p: Point, q: Point) -> str:
+    a, b, c, d = _coordinates(p, q)
+    decimal = _decimals(p, q)
+    return words.sentence(f"({_text((a + c) / 2, decimal)}, {_text((b + d) / 2, decimal)})")
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    "percent_of": _percent_of,
+    "percent_change": _percent_change,
+    "share": _share,
+    "base": _base,
+    "change": _change,
+    "gcd": _gcd,
+    "lcm": _lcm,
+    "mean": _mean,
+    "median": _median,
+    "primes": _primes,
+    "ratio": _ratio,
+    "sum_to": _sum_to,
+    "term": _term,
+    "general_term": _general_term,
+    "step": _step,
+    "described_term": _described_term,
+    "convert": _convert,
+    "as_fraction": _as_fraction,
+    "as_decimal": _as_decimal,
+    "as_percent": _as_percent,
+    "slope": _slope,
+    "line": _line,
+    "distance": _distance,
+    "midpoint": _midpoint,
+}

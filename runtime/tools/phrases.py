@@ -1,0 +1,136 @@
+"""Pieces of exercises in words: numbers, lists of them, operators, relations."""
+
+from __future__ import annotations
+
+import re
+
+from runtime.tools.notation import without_separators
+from runtime.tools.syntax import Number, Operation, Relation, UnclearError, parse, parse_relation
+
+HAN = re.compile(r"[\u4e00-\u9fff]")
+NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+ \d+/\d+|\d+/\d+|\d{1,20}(?:\.\d{1,20})?)"
+POINT = r"\( ?[^(),]{1,20} ?, ?[^(),]{1,20} ?\)"
+
+_BEFORE = re.compile(
+    r"(?:please|can you|could you|help me|question:|请问|请你|请|帮我)[, ]*", re.IGNORECASE
+)
+_AFTER = re.compile(
+    r"[,;. ]*(?:please|show your work|show your steps|show all work|show all your work"
+    r"|show the steps|step by step|写出过程|并写出过程|要有过程)[. ]*",
+    re.IGNORECASE,
+)
+COURTESIES = "please can you could you help me question show your all work steps the step by step"
+COURTESIES_ZH = "请问你帮我写出过程并要有"
+
+
+def without_courtesies(text: str) -> str:
+    """A question without "please", "show your work" and the mark at its end."""
+    begun = _BEFORE.match(text)
+    text = text[begun.end() :] if begun else text
+    ends = [m for m in _AFTER.finditer(text) if m.end() == len(text)]
+    text = text[: ends[0].start()] if ends else text
+    text = text.strip()
+    if text.endswith(("=?", "= ?")):
+        return text
+    return text if text.endswith("...") else text.rstrip(" .?;,:")
+
+
+_SPOKEN = (
+    (r"\b(?:is )?(?:greater|more) than or equal to\b", " >= "),
+    (r"\b(?:is )?less than or equal to\b", " <= "),
+    (r"\bis (?:greater|more) than\b", " > "),
+    (r"\bis less than\b", " < "),
+    (r"\b(?:is equal to|equals)\b", " = "),
+    (r"\b(?:multiplied by|times)\b", " * "),
+    (r"\bdivided by\b", " / "),
+    (r"\bplus\b", " + "),
+    (r"\bminus\b", " - "),
+    (r"\bnegative (?=\d|[a-z]\b)", " -"),
+    (r"(?<=[\da-z)]) ?\bsquared\b", "^(2)"),
+    (r"(?<=[\da-z)]) ?\bcubed\b", "^(3)"),
+    (r"(?<=[\da-z)]) (?:raised )?to the power of (\d+)\b", r"^(\1)"),
+    (r"(?<=[\da-z)]) (?:raised )?to the (\d+)(?:st|nd|rd|th) power\b", r"^(\1)"),
+    (r"(?:the )?factorial of (\d+)$", r"\1!"),
+    (r"(?<=\d) factorial$", "!"),
+    (r"(?:the )?(?:positive )?square root of (\d+|[a-z]\b)$", r"sqrt(\1)"),
+    (r"(?:the )?cube root of (\d+|[a-z]\b)$", r"cbrt(\1)"),
+    (r"(?:the )?absolute value of (-?\d+)$", r"abs(\1)"),
+    (r"(?:the )?log base (\d+) of (\d+|[a-z]\b)$", r"log_\1(\2)"),
+    (r"(?:the )?natural log(?:arithm)? of (\d+|[a-z]\b)$", r"ln(\1)"),
+    (r"^(?:the )?sum of ([-\d./]+) and ([-\d./]+)$", r"(\1) + (\2)"),
+    (r"^(?:the )?product of ([-\d./]+) and ([-\d./]+)$", r"(\1) * (\2)"),
+    (r"^half of (\d+(?:/\d+)?)$", r"(1/2) * (\1)"),
+    (r"^(\d+/\d+) of (\d+)$", r"(\1) * \2"),
+    (r"加上?", " + "),
+    (r"减去?", " - "),
+    (r"乘以?", " * "),
+    (r"除以", " / "),
+    (r"的平方$", "^(2)"),
+    (r"的立方$", "^(3)"),
+    (r"^(\d+)的(?:算术)?平方根$", r"sqrt(\1)"),
+    (r"^根号 ?(\d+)$", r"sqrt(\1)"),
+    (r"等于(?=.)", " = "),
+)
+SPOKEN = tuple((re.compile(pattern, re.IGNORECASE), new) for pattern, new in _SPOKEN)
+
+
+def spoken(text: str) -> str:
+    """An expression with the words for its operators turned to signs."""
+    if re.search(r"[A-Za-z\u4e00-\u9fff]{2}|[加减乘]", text):
+        if re.search(r"(?:-|negative|minus) ?\d+ (?:squared|cubed|to the)", text, re.IGNORECASE):
+            raise UnclearError("the square of a negative number, or minus a square")
+        for pattern, new in SPOKEN:
+            text = pattern.sub(new, text)
+    if not re.search(r"x(?! \d)|(?<!\d )x", text):  # 12 x 7
+        text = re.sub(r"(?<=\d) x (?=\d)", " * ", text)
+    return text
+
+
+def number(text: str) -> Number:
+    """A number alone: -3, 2.5, 3/4, 1 1/2, 1,200. Raises UnclearError."""
+    text = without_separators(text)
+    node = parse(text)
+    if isinstance(node, Operation):
+        sign = -1 if node.sign == "neg" else 1
+        node = node.left if node.sign == "neg" else node
+        if isinstance(node, Operation) and node.sign == "/":
+            over, under = node.left, node.right
+            if isinstance(over, Operation) and over.sign == "neg":
+                over, sign = over.left, -1
+            if isinstance(over, Number) and isinstance(under, Number) and under.value:
+                return Number(sign * over.value / under.value)
+        if isinstance(node, Number):
+            return Number(sign * node.value, node.decimal)
+    if not isinstance(node, Number):
+        raise UnclearError("no number")
+    return node
+
+
+def listed_numbers(text: str) -> tuple[Number, ...]:
+    """The numbers of "3, 5 and 8"; raises UnclearError for "1,200", which may be one or two."""
+    if re.search(r"\d,\d{3}(?!\d)", text):
+        raise UnclearError("a comma between numbers, or in one")
+    pieces = re.split(r" ?, ?(?:and )?| and | ?[和与及] ?", text.strip(), flags=re.IGNORECASE)
+    return tuple(number(piece) for piece in pieces)
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0, at most 12 digits long. Raises UnclearError."""
+    values = [n.value for n in listed_numbers(text)]
+    if any(value.denominator != 1 or not 0 < value < 10**12 for value in values):
+        raise UnclearError("numbers that are not whole and above 0")
+    return tuple(int(value) for value in values)
+
+
+def relations(text: str) -> tuple[Relation, ...]:
+    """The equations of "x + y = 5, x - y = 1" or "2x = 3 and y = x + 1". Raises UnclearError."""
+    text = re.sub(r"^[(\[{ ]*\b(?:where|both)\b", "", text)
+    if re.search(r"=", text) and re.search(r"\bor\b", text):
+        raise UnclearError("alternatives")
+    pieces = re.split(r";|,(?!\d{3}(?!\d))|\band\b|[和与且]", text, flags=re.IGNORECASE)
+    if any(piece.lstrip().startswith(("+", "*", "/")) for piece in pieces):
+        raise UnclearError("half an equation")
+    found = [parse_relation(without_separators(spoken(p))) for p in pieces if p.strip(" .")]
+    if not 1 <= len(found) <= 5:
+        raise UnclearError("no equation, or too many")
+    return tuple(found)

@@ -1,0 +1,187 @@
+"""Answers to exercises that put an expression in another form: a value, expanded, factored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sympy as sp
+
+from runtime.tools.meaning import (
+    Expression,
+    NotRealError,
+    UndefinedError,
+    approximate,
+    expanded,
+    is_finite,
+    is_zero,
+    meaning,
+    show,
+    symbol,
+)
+from runtime.tools.sentences import Words
+from runtime.tools.syntax import (
+    Node,
+    UnclearError,
+    has_decimals,
+    names,
+)
+
+# --- values ---------------------------------------------------------------------------
+
+
+def _substitute(words: Words, node: Node, pairs: tuple[tuple[str, Node], ...], text: str) -> str:
+    values = {name: meaning(value) for name, value in pairs}
+    given = words.both([f"{name} = {show(value, True)}" for name, value in values.items()])
+    decimal = has_decimals(node) or any(has_decimals(value) for _, value in pairs)
+    try:
+        value = _simplest(meaning(node, values))
+    except NotRealError:
+        raise UnclearError("not a real number") from None
+    except UndefinedError:
+        return words.sentence(words.phrase("with", given, words.phrase("undefined", text)))
+    return words.so(given, f"{text} = {_value(value, decimal)}")
+
+
+def _function(words: Words, f: str, x: str, node: Node, at: Node, text: str) -> str:
+    value = _simplest(meaning(node, {x: meaning(at)}))
+    decimal = has_decimals(node) or has_decimals(at)
+    return words.sentence(f"{f}({text}) = {_value(value, decimal)}")
+
+
+def _evaluate(words: Words, node: Node, text: str) -> str:
+    try:
+        value = _simplest(meaning(node))
+    except NotRealError:
+        raise UnclearError("not a real number") from None
+    except UndefinedError:
+        return words.sentence(words.phrase("undefined", text))
+    decimal = has_decimals(node)
+    shown = _value(value, decimal)
+    if _bare(shown) == _bare(text):
+        if not value.is_Rational:
+            shown = f"≈ {approximate(value)}"
+            return words.sentence(f"{text} {shown}")
+        shown = show(value, True)
+        if "/" in shown:
+            return words.sentence(f"{text} ≈ {approximate(value)}")
+        if shown == text:
+            raise UnclearError("nothing to compute")
+    return words.sentence(f"{text} = {shown}")
+
+
+def _bare(text: str) -> str:
+    """A text without what may differ where nothing was done."""
+    return text.replace("sqrt", "√").translate(str.maketrans("", "", " ()"))
+
+
+def _simplest(value: Expression) -> Expression:
+    """A number in its plainest form; raises UnclearError if it is not real."""
+    if not value.is_number:
+        raise UnclearError("not a number")
+    if not is_finite(value) or value.has(sp.I) or value.is_real is False:
+        raise UnclearError("not a real number")
+    if value.is_Rational:
+        return value
+    if value.has(sp.log):
+        ratio = sp.nsimplify(value.evalf(40), rational=True, tolerance=sp.Float(10) ** -30)
+        if ratio.q < 1000 and is_zero(value - ratio):
+            return ratio
+        return value
+    simple = sp.sqrtdenest(sp.radsimp(sp.expand(value)))
+    if not is_zero(simple - value):
+        raise UnclearError("not surely the same")
+    return simple
+
+
+def _value(value: Expression, decimal: bool) -> str:
+    """A number; one that no root or fraction tells is given in decimals too."""
+    text = show(value, decimal)
+    if value.has(sp.log, sp.pi, sp.E) or (decimal and "/" in text):
+        text += f" ≈ {approximate(value)}"
+    return text
+
+
+# --- rewriting ------------------------------------------------------------------------
+
+
+def _expand(words: Words, node: Node, text: str) -> str:
+    value = meaning(node)
+    if not value.is_polynomial(*value.free_symbols):
+        raise UnclearError("no polynomial")
+    return words.sentence(f"{text} = {show(expanded(value), has_decimals(node))}")
+
+
+def _factor(words: Words, node: Node, text: str) -> str:
+    value = meaning(node)
+    if not value.is_polynomial(*value.free_symbols) or has_decimals(node):
+        raise UnclearError("no polynomial, or one with decimals")
+    before = expanded(value)
+    if before.is_number:
+        raise UnclearError("no variable left")
+    found = sp.factor(before)
+    content, _ = sp.Poly(before, *before.free_symbols).primitive()
+    if found == before or (found.is_Mul and _is_trivial(found, before)):
+        return words.sentence(words.phrase("irreducible", text))
+    if abs(content).q != 1:
+        raise UnclearError("fractions")
+    return words.sentence(f"{text} = {show(found)}")
+
+
+def _is_trivial(found: Expression, before: Expression) -> bool:
+    """Whether a factorization only takes out -1, or nothing."""
+    content, rest = found.as_coeff_Mul()
+    return bool(abs(content) == 1 and sp.expand(rest - before * content) == 0 and rest.is_Add)
+
+
+def _simplify(words: Words, node: Node, text: str) -> str:
+    value = meaning(node)
+    free = list(value.free_symbols)
+    if value.is_number:
+        return words.sentence(f"{text} = {_value(_simplest(value), has_decimals(node))}")
+    if value.is_polynomial(*free):
+        found = expanded(value)
+    elif value.is_rational_function(*free):
+        expanded(sp.fraction(sp.together(value))[0])
+        found = sp.cancel(sp.together(value))
+        over, under = sp.fraction(found)
+        found = over / (sp.factor(under) if under.is_Add else under)
+    elif all(power.exp.is_number for power in value.atoms(sp.Pow)) and not value.has(sp.log):
+        found = value if not value.is_Add else expanded(value)
+    else:
+        raise UnclearError("no rule for this")
+    roots = [power for power in found.atoms(sp.Pow) if not power.exp.is_Integer]
+    if value.has(sp.log) or any(root.base.atoms(sp.Pow) & set(roots) for root in roots):
+        raise UnclearError("logarithms, or roots of roots")
+    _check_same(node, found)
+    return words.sentence(f"{text} = {show(found, has_decimals(node))}")
+
+
+def _check_same(node: Node, found: Expression) -> None:
+    """Put numbers into an expression and its simpler form; raises UnclearError if they part."""
+    compared = 0
+    variables = sorted(names(node))
+    for shift in range(6):
+        values = {
+            name: sp.Rational(7 * n + 3 * shift + 2, 5 + shift)
+            for n, name in enumerate(variables, start=1)
+        }
+        try:
+            before = meaning(node, values)
+        except (UndefinedError, UnclearError):
+            continue
+        after = found.subs({symbol(name): value for name, value in values.items()})
+        if not is_finite(after) or not is_zero(before - after):
+            raise UnclearError("not the same")
+        compared += 1
+    if not compared:
+        raise UnclearError("nothing to compare")
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    "substitute": _substitute,
+    "function": _function,
+    "evaluate": _evaluate,
+    "expand": _expand,
+    "factor": _factor,
+    "simplify": _simplify,
+}

@@ -1,0 +1,97 @@
+"""What is said in an answer, in English and in Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Both languages' words for one thing, to be filled in.
+_PHRASES = {
+    "no solution": ("{} has no solution", "{} 无解"),
+    "no real solution": ("{} has no real solution", "{} 没有实数解"),
+    "complex": (
+        "{} has no real solution; the complex ones are {}",
+        "{} 没有实数解；复数解为 {}",
+    ),
+    "real only": ("the only real solution is {}", "唯一的实数解是 {}"),
+    "real": ("the real solutions are {}", "实数解为 {}"),
+    "one solution": ("the solution is {}", "解为 {}"),
+    "solutions": ("the solutions are {}", "解为 {}"),
+    "always": (
+        "{} is true for all real numbers: it has infinitely many solutions",
+        "{} 对所有实数都成立，有无穷多解",
+    ),
+    "dependent": (
+        "the equations depend on each other: there are infinitely many solutions",
+        "方程组有无穷多解",
+    ),
+    "contradiction": ("the equations contradict each other: no solution", "方程组无解"),
+    "discriminant": ("the discriminant is {}", "判别式为 {}"),
+    "eliminate": ("eliminating {} gives {}", "消去 {} 得 {}"),
+    "parameters": ("for {} ≠ 0, {}", "当 {} ≠ 0 时，{}"),
+    "with": ("with {}, {}", "当 {} 时，{}"),
+    "irreducible": (
+        "{} cannot be factored over the rational numbers",
+        "{} 在有理数范围内不能因式分解",
+    ),
+    "undefined": (
+        "{} is undefined, because one cannot divide by zero",
+        "{} 没有意义，因为除数不能为零",
+    ),
+    "vertical": (
+        "the line is vertical, so its slope is undefined",
+        "直线垂直于 x 轴，斜率不存在",
+    ),
+    "arithmetic": ("each term is {} more than the one before", "公差为 {}"),
+    "falling": ("each term is {} less than the one before", "公差为 -{}"),
+    "geometric": ("each term is {} times the one before", "公比为 {}"),
+    "quadratic": ("the differences grow by {} each time", "相邻两项的差每次增加 {}"),
+    "fibonacci": ("each term is the sum of the two before", "每一项是前两项之和"),
+    "next": ("the next term is {}", "下一项是 {}"),
+    "nth": ("term number {} is {}", "第 {} 项是 {}"),
+    "prime": ("{} is a prime number", "{} 是质数"),
+    "sorted": ("in order they are {}", "从小到大为 {}"),
+    "gcd": ("the greatest common divisor of {} is {}", "{} 的最大公约数是 {}"),
+    "lcm": ("the least common multiple of {} is {}", "{} 的最小公倍数是 {}"),
+}
+
+
+class Words:
+    """Puts an answer's pieces into a sentence of one language."""
+
+    def __init__(self, chinese: bool) -> None:
+        self._chinese = chinese
+
+    def phrase(self, name: str, *parts: object) -> str:
+        """One of the phrases above, without a full stop."""
+        return _PHRASES[name][self._chinese].format(*parts)
+
+    def so(self, step: str, result: str) -> str:
+        """A sentence of a step and what follows; of the result alone if there is no step."""
+        if not step or step == result:
+            return self.sentence(result)
+        return self.sentence(f"{step}{'，所以 ' if self._chinese else ', so '}{result}")
+
+    def sentence(self, text: str) -> str:
+        """A text with its full stop, its first word with a capital letter."""
+        if self._chinese:
+            return f"{text}。"
+        first, _, rest = text.partition(" ")
+        prose = len(first) > 1 and first.isalpha() and rest[:1].isalnum()
+        return f"{first.capitalize()} {rest}." if prose else f"{text}."
+
+    def either(self, parts: Sequence[str]) -> str:
+        """Alternatives."""
+        return (" 或 " if self._chinese else " or ").join(parts)
+
+    def both(self, parts: Sequence[str]) -> str:
+        """Things that go together."""
+        if self._chinese:
+            return "，".join(parts)
+        return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+    def listed(self, parts: Sequence[object]) -> str:
+        """The numbers that something is said of: 4, 6 and 10."""
+        texts = [str(part) for part in parts]
+        if self._chinese:
+            return f"{'、'.join(texts[:-1])} 和 {texts[-1]}"
+        return self.both(texts)

@@ -1,0 +1,109 @@
+"""Units whose conversion is exact and the same everywhere.
+
+Gallons, tons, cups and months are not among them: they differ from place to place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from runtime.tools.syntax import UnclearError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit: so many of the base unit of its quantity, from `zero` on.
+
+    Attributes:
+        name: how it is written in an answer.
+        quantity: what it measures.
+        size: one of it in the base unit.
+        zero: where its scale begins, in the base unit.
+    """
+
+    name: str
+    quantity: str
+    size: Fraction
+    zero: Fraction = Fraction(0)
+
+
+def _units() -> dict[str, Unit]:
+    rows = [
+        ("length", "1/1000", "mm", "millimeter millimetre 毫米"),
+        ("length", "1/100", "cm", "centimeter centimetre 厘米"),
+        ("length", "1/10", "dm", "decimeter decimetre 分米"),
+        ("length", "1", "m", "meter metre 米"),
+        ("length", "1000", "km", "kilometer kilometre 千米 公里"),
+        ("length", "254/10000", "inches", "inch 英寸"),
+        ("length", "3048/10000", "feet", "foot ft 英尺"),
+        ("length", "9144/10000", "yards", "yard yd"),
+        ("length", "1609344/1000", "miles", "mile 英里"),
+        ("mass", "1/1000000", "mg", "milligram 毫克"),
+        ("mass", "1/1000", "g", "gram 克"),
+        ("mass", "1", "kg", "kilogram kilo 千克 公斤"),
+        ("mass", "45359237/100000000", "pounds", "pound lb lbs 磅"),
+        ("mass", "45359237/1600000000", "ounces", "ounce oz"),
+        ("time", "1/1000", "ms", "millisecond 毫秒"),
+        ("time", "1", "seconds", "second sec 秒 秒钟"),
+        ("time", "60", "minutes", "minute min 分钟"),
+        ("time", "3600", "hours", "hour 小时"),
+        ("time", "86400", "days", "day 天"),
+        ("time", "604800", "weeks", "week 周"),
+        ("volume", "1/1000", "ml", "mL milliliter millilitre 毫升"),
+        ("volume", "1/100", "cl", "centiliter centilitre"),
+        ("volume", "1", "liters", "liter litre L l 升"),
+        ("volume", "1000", "m^3", "cubic_meter cubic_metre 立方米"),
+        ("volume", "1/1000", "cm^3", "cubic_centimeter cubic_centimetre 立方厘米"),
+        ("area", "1/10000", "cm^2", "square_centimeter square_centimetre 平方厘米"),
+        ("area", "1", "m^2", "square_meter square_metre 平方米"),
+        ("area", "10000", "hectares", "hectare ha 公顷"),
+        ("area", "1000000", "km^2", "square_kilometer square_kilometre 平方千米 平方公里"),
+        ("speed", "1", "m/s", "meters_per_second metres_per_second 米每秒 米/秒"),
+        (
+            "speed",
+            "10/36",
+            "km/h",
+            "kilometers_per_hour kilometres_per_hour kph 千米每小时 千米/时",
+        ),
+        ("speed", "44704/100000", "mph", "miles_per_hour"),
+        ("angle", "1", "degrees", "degree 度"),
+    ]
+    found: dict[str, Unit] = {}
+    for quantity, size, name, others in rows:
+        unit = Unit(name, quantity, Fraction(size))
+        for word in [name, *others.split()]:
+            word = word.replace("_", " ")
+            found[word] = unit
+            single = word.isascii() and word.isalpha() and len(word) > 3 and word[-1] != "s"
+            if single or word.startswith(("square ", "cubic ")):
+                found[word + "s"] = unit
+    zeros = {"°C": "273.15", "K": "0"}
+    for name, words in {
+        "°C": ("celsius", "degrees celsius", "°c", "摄氏度"),
+        "K": ("kelvin", "kelvins"),
+    }.items():
+        found.update(dict.fromkeys(words, Unit(name, "heat", Fraction(1), Fraction(zeros[name]))))
+    fahrenheit = Unit("°F", "heat", Fraction(5, 9), Fraction("273.15") - 32 * Fraction(5, 9))
+    found.update(dict.fromkeys(("fahrenheit", "degrees fahrenheit", "°f", "华氏度"), fahrenheit))
+    return found
+
+
+_BY_NAME = _units()
+# For a regular expression; the longest first.
+PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in _BY_NAME), key=len, reverse=True))
+
+
+def find(name: str) -> Unit:
+    """The unit of a name, whatever its case; raises UnclearError if there is none."""
+    unit = _BY_NAME.get(name) or _BY_NAME.get(name.lower())
+    if unit is None:
+        raise UnclearError(f"no unit {name!r}")
+    return unit
+
+
+def convert(amount: Fraction, old: Unit, new: Unit) -> Fraction:
+    """An amount in another unit. Raises UnclearError where the two measure different things."""
+    if old.quantity != new.quantity:
+        raise UnclearError(f"{old.name} and {new.name} measure different things")
+    return (amount * old.size + old.zero - new.zero) / new.size

@@ -1,0 +1,28 @@
+"""From an exercise to its answer."""
+
+from __future__ import annotations
+
+from runtime.tools import numbers, rewriting, solving
+from runtime.tools.exercises import Exercise
+from runtime.tools.meaning import UndefinedError
+from runtime.tools.sentences import Words
+from runtime.tools.syntax import UnclearError
+
+MAX_CHARS = 500  # of an answer
+
+_KINDS = {**solving.KINDS, **rewriting.KINDS, **numbers.KINDS}
+
+
+def work(exercise: Exercise) -> str:
+    """The answer to an exercise, a sentence with its steps in short.
+
+    Raises:
+        UnclearError: it is none of those that are solved surely.
+    """
+    try:
+        text = _KINDS[exercise.kind](Words(exercise.chinese), *exercise.given)
+    except UndefinedError as error:
+        raise UnclearError(str(error)) from None
+    if len(text) > MAX_CHARS:
+        raise UnclearError("a very long answer")
+    return text

@@ -1,0 +1,229 @@
+"""Install llama-cpp-python, compiled with what makes llama.cpp fastest on this machine.
+
+    python scripts/build_llama.py             # make does this once
+    python scripts/build_llama.py --rebuild   # again, with the compilers that are here now
+
+Run by the Python that it is to be installed for; needs nothing but the standard library and
+pip. What is installed already is used as it is. docs/building.md tells what is chosen when.
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from toolchains import Machine, Toolchain, UnavailableError, candidates, find, look
+
+PROJECT = Path(__file__).resolve().parent.parent
+FOLDER = PROJECT / "build" / "llama"
+PACKAGE = "llama-cpp-python"
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+
+
+class BuildError(Exception):
+    """Compiling or loading failed; the message says with what, and where to read more."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rebuild", action="store_true", help="even if it is installed already")
+    options = parser.parse_args(arguments)
+    version = pinned_version(PROJECT / "setup.cfg")
+    if installed_version() == version and not options.rebuild:
+        say(f"{PACKAGE} {version} is installed and used as it is: {description()}")
+        return 0
+    machine = look()
+
+    def install(toolchain: Toolchain) -> None:
+        wheel = None if options.rebuild else kept_wheel(version, toolchain)
+        if wheel:
+            say(f"{PACKAGE} {version} was built here before: {wheel}")
+        else:
+            toolchain.prepare()
+            say(f"compiling llama.cpp with {toolchain.name}: some minutes, once")
+            wheel = build(version, toolchain)
+        install_wheel(wheel)
+        say(f"llama.cpp is ready: {description()}")
+
+    return first_that_works(machine, install)
+
+
+def first_that_works(
+    machine: Machine,
+    install: Callable[[Toolchain], None],
+    find: Callable[[str, Machine, Path], Toolchain] = find,
+) -> int:
+    """Install with the first of the machine's candidates that works; the exit status.
+
+    Says why one was passed over, and what a better one would bring.
+    """
+    reasons = []
+    for kind in candidates(machine):
+        try:
+            toolchain = find(kind, machine, FOLDER)
+            install(toolchain)
+        except (UnavailableError, BuildError) as error:
+            reasons.append(f"{kind}: {error}")
+            say(f"not with {kind}: {error}")
+            continue
+        if toolchain.advice:
+            say(f"{toolchain.advice}; then {sys.executable} {Path(__file__)} --rebuild")
+        return 0
+    say("error: llama.cpp could not be compiled here")
+    for reason in reasons:
+        say(f"  {reason}")
+    say(
+        "With a compiler it goes on: apt-get install clang-19 libomp-19-dev (or g++)."
+        " CC, CXX and CMAKE_ARGS, where set, are used as they are."
+    )
+    return 1
+
+
+def pinned_version(config: Path) -> str:
+    """The version of llama-cpp-python in setup.cfg."""
+    parser = configparser.ConfigParser()
+    parser.read(config, encoding="utf-8")
+    for line in parser["options"]["install_requires"].split():
+        name, equals, version = line.partition("==")
+        if name == PACKAGE and equals:
+            return version
+    raise SystemExit(f"{config}: no {PACKAGE}==VERSION in install_requires")
+
+
+def installed_version() -> str | None:
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def description() -> str:
+    """The build that is installed, in a process of its own.
+
+    Raises:
+        BuildError: it cannot be loaded.
+    """
+    command = [sys.executable, "-P", str(PROJECT / "runtime" / "engine" / "library.py")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+        raise BuildError(f"the libraries cannot be loaded ({last})")
+    return result.stdout.strip()
+
+
+def build(version: str, toolchain: Toolchain) -> Path:
+    """Compile a wheel; its path.
+
+    pip's own cache of built wheels is not used: it does not know of compilers.
+    """
+    log = FOLDER / "build.log"
+    wheels = kept_folder(version, toolchain) if toolchain.keep else FOLDER / "wheel"
+    partial = FOLDER / "wheel.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--wheel-dir"]
+    command += [str(partial), f"{PACKAGE}=={version}"]
+    if toolchain.lean:
+        command += ["--config-settings=build.targets=llama;llama-common"]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | toolchain.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout
+    with process, log.open("w", encoding="utf-8") as file:
+        try:
+            lines = show_progress(process.stdout, file.write)
+        except BaseException:
+            process.terminate()
+            raise
+    built = sorted(partial.glob("*.whl"))
+    if process.returncode or not built:
+        raise BuildError(f"{why(lines)}; all of its output is in {log}")
+    wheels.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(built[0], wheels / built[0].name))
+
+
+def show_progress(output: Iterable[str], write: Callable[[str], object]) -> list[str]:
+    """Pass lines on to `write`, and show ninja's "[3/140]" on the way; returns the lines.
+
+    A terminal gets a line that changes, anything else a line every quarter.
+    """
+    terminal = sys.stdout.isatty()
+    lines, shown = [], 0
+    for line in output:
+        write(line)
+        lines.append(line)
+        step = re.match(r"\s*\[(\d+)/(\d+)\] ", line)
+        if not step:
+            continue
+        done, total = int(step[1]), int(step[2])
+        if terminal:
+            print(f"\r  {done} of {total} files ", end="\n" if done == total else "", flush=True)
+        elif 4 * done // total > shown:
+            shown = 4 * done // total
+            say(f"  {done} of {total} files")
+    return lines
+
+
+def why(lines: list[str]) -> str:
+    """What a failed build says about it, in a line."""
+    if any("No matching distribution" in line for line in lines):
+        return (
+            f"{PACKAGE} could not be downloaded: is there a network, or an index in pip's settings?"
+        )
+    errors = [line.strip() for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    return (errors or ["pip wheel failed"])[0][:200]
+
+
+def install_wheel(wheel: Path) -> None:
+    """Install a wheel in place of what there is.
+
+    Raises:
+        BuildError: pip refused it.
+    """
+    # First without, as --force-reinstall would do the dependencies again too.
+    for options in (["--no-deps", "--force-reinstall"], []):
+        command = [*PIP, "install", "--quiet", *options, str(wheel)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise BuildError(f"{wheel} cannot be installed: {why(result.stderr.splitlines())}")
+
+
+def kept_folder(version: str, toolchain: Toolchain) -> Path:
+    """Where wheels of this version, toolchain and CPU are kept for other environments."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text(errors="replace").splitlines() if cpu.is_file() else []
+    about = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
+    parts = [version, toolchain.name, platform.platform(), *platform.libc_ver(), *sorted(about)]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "subject-lora-serve" / f"llama-{key}"
+
+
+def kept_wheel(version: str, toolchain: Toolchain) -> Path | None:
+    """A wheel that was built before for this very toolchain and CPU."""
+    if not toolchain.keep:
+        return None
+    return next(iter(sorted(kept_folder(version, toolchain).glob("*.whl"))), None)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
