@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 _NAMED = 20
 # A passage of fewer tokens than this says nothing.
 _FEWEST_TOKENS = 2
+
+
+class Bar(Protocol):
+    """What is told how many bytes have been read."""
+
+    def update(self, n: int) -> object: ...
 
 
 @dataclass
@@ -125,7 +132,7 @@ def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> n
     return np.frombuffer(signatures, dtype=SIGNATURE)
 
 
-def _good(path: Path, bar: tqdm[object], summary: Summary) -> Iterator[Entry]:
+def _good(path: Path, bar: Bar, summary: Summary) -> Iterator[Entry]:
     """The good entries of a file; the others are named and counted."""
     for entry in entries(path, bar.update):
         summary.entries += 1

@@ -24,7 +24,9 @@ from runtime.engine.context import CACHE_BYTES, round_up_cells
 from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
+from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
+from runtime.subjects import SUBJECTS, is_known, subject_of
 from runtime.tools import Solver, available
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,26 @@ def load_solver(settings: Settings) -> Solver | None:
     except OSError as error:  # no processes may be started here
         log.warning("exercises are not computed exactly: %s", error)
         return None
+
+
+def load_retrieval(settings: Settings, routes: dict[str, Route]) -> Retrieval | None:
+    """The knowledge of the subjects that use it; None if none does.
+
+    Raises:
+        SetupError: no such subject, or a base, index or gate that cannot be used.
+    """
+    uses: dict[str, Use] = {}
+    for name, use in settings.rag_enabled_subjects.items():
+        if not is_known(name):
+            raise SetupError(
+                f"RAG_ENABLED_SUBJECTS: {name[:80]!r} is no subject; they are {', '.join(SUBJECTS)}"
+            )
+        uses[subject_of(name)] = use
+    if not any(uses.values()):
+        return None
+    models = {subject: route.model.name for subject, route in routes.items()}
+    folder = settings.rag_knowledge_base_dir
+    return Retrieval.load(folder, uses, settings.rag_top_k, models)
 
 
 def load_engines(

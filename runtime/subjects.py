@@ -29,6 +29,11 @@ def subject_of(name: str) -> str:
     return _ALIASES.get(_normalize(name), GENERAL)
 
 
+def is_known(name: str) -> bool:
+    """Whether a name stands for a subject by itself."""
+    return _normalize(name) in _ALIASES
+
+
 def _normalize(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if c.isalnum())

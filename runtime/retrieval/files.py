@@ -21,7 +21,7 @@ def index_path(folder: Path, subject: str) -> Path:
 
 def gate_path(folder: Path, subject: str) -> Path:
     """When passages are shown to the model, and the evidence for it."""
-    return folder / f"{subject}_gate.json"
+    return folder / f"{subject}_knowledge_gate.json"
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""When a question is shown what was found for it: `{subject}_gate.json`."""
+"""When a question is shown what was found for it: `{subject}_knowledge_gate.json`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Gate(BaseModel):
             is at least `at_least`.
         feature: one of `runtime.retrieval.search.FEATURES`.
         at_least: the threshold.
+        model: the file of the model that it was calibrated with, and `top_k` its RAG_TOP_K.
         evidence: what was measured, for people to read.
     """
 
@@ -37,6 +38,8 @@ class Gate(BaseModel):
     mode: Literal["off", "always", "threshold"]
     feature: str = ""
     at_least: float = 0.0
+    model: str = ""
+    top_k: int = 0
     evidence: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -50,6 +53,10 @@ class Gate(BaseModel):
         if self.mode == "threshold":
             return features[self.feature] >= self.at_least
         return self.mode == "always"
+
+    def __str__(self) -> str:
+        where = f" with {self.feature} of at least {self.at_least:.3g}"
+        return f"{self.mode}{where if self.mode == 'threshold' else ''}"
 
     @classmethod
     def load(cls, folder: Path, subject: str, base_sha256: str) -> Gate | None:

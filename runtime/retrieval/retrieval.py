@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -29,7 +29,13 @@ class Retrieval:
         self._top_k = top_k
 
     @classmethod
-    def load(cls, folder: Path, subjects: Mapping[str, Use], top_k: int) -> Self:
+    def load(
+        cls,
+        folder: Path,
+        subjects: Mapping[str, Use],
+        top_k: int,
+        models: Mapping[str, str] | None = None,
+    ) -> Self:
         """Open the bases of subjects.
 
         Args:
@@ -37,6 +43,7 @@ class Retrieval:
             subjects: True uses a base as its gate says, and not at all without one; "always"
                 shows passages for every question, whatever a gate says; False does not use it.
             top_k: as above.
+            models: the name of the model file that serves each subject.
 
         Raises:
             KnowledgeError: a base, index or gate that is missing, damaged or does not fit.
@@ -62,7 +69,17 @@ class Retrieval:
             elif gate.mode == "off":
                 log.info("%s: its knowledge is not used, as calibration found it no help", subject)
             else:
-                log.info("%s: %d passages, gate: %s", subject, len(index), gate.mode)
+                served = {"top_k": top_k, "model": (models or {}).get(subject, gate.model)}
+                for name, value in served.items():
+                    if gate.mode == "threshold" and getattr(gate, name) != value:
+                        log.warning(
+                            "%s: its gate was calibrated with %s %s and is used with %s",
+                            subject,
+                            name,
+                            getattr(gate, name),
+                            value,
+                        )
+                log.info("%s: %d passages, shown %s", subject, len(index), gate)
                 bases[subject] = (index, gate)
         return cls(bases, top_k)
 
@@ -71,26 +88,19 @@ class Retrieval:
         """Those whose questions may be shown passages."""
         return list(self._bases)
 
-    def passages(self, questions: Sequence[tuple[str, str]]) -> list[list[str]]:
-        """Passages for questions.
+    def passages(self, subject: str, question: str) -> list[str]:
+        """The texts to show with a question, best first.
 
-        Args:
-            questions: pairs of subject and text.
-
-        Returns:
-            for each question, in order, the texts to show it, best first; none where the
-            gate is shut, nothing is found or the search fails (the log then says why).
+        None where the gate is shut, nothing is found or the search fails (the log then says
+        why).
         """
-        return [self._passages(subject, text) for subject, text in questions]
-
-    def _passages(self, subject: str, text: str) -> list[str]:
         if subject not in self._bases:
             return []
         index, gate = self._bases[subject]
         try:
-            found = find(index, text, self._top_k)
+            found = find(index, question, self._top_k)
             return found.passages if gate.lets_through(found.features) else []
         except Exception as error:  # a question without context is better than none
             log.warning("%s: no context, the search failed (%r)", subject, error)
-            log.debug("the question was %.80r", text, exc_info=True)
+            log.debug("the question was %.80r", question, exc_info=True)
             return []

@@ -10,11 +10,13 @@ from runtime.retrieval.tags import asked_for, years_in
 from runtime.retrieval.tokens import tokens
 
 # Passages that BM25 hands on to be put in order by tags and patterns.
-_CANDIDATES = 16
+_CANDIDATES = 8
 # What each of these adds to a BM25 score, as a share of it (docs/knowledge.md).
 _TAG_BOOST, _TITLE_BOOST, _YEAR_BOOST = 0.1, 0.15, 0.1
 # The longest context: words, and sentences for each passage asked for.
 _MOST_WORDS, _SENTENCES = 60, 3
+# How much less a sentence counts the lower its passage scored.
+_TRUST = 4
 # Everything that is shown of a sentence; a longer one has no end.
 _LONGEST_SENTENCE = 600
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
@@ -53,7 +55,7 @@ def find(index: Index, question: str, top_k: int) -> Found:
     ranked = _ranked(index, question, words)[:top_k]
     if not ranked:
         return Found([], dict.fromkeys(FEATURES, 0.0))
-    shown = _trimmed(index, words, [passage for passage, _ in ranked])
+    shown = _trimmed(index, words, ranked)
     best = ranked[0][1]
     second = ranked[1][1] if len(ranked) > 1 else 0.0
     weights = {word: index.weight(word) or index.weight_of_unknown for word in words}
@@ -85,12 +87,13 @@ def _ranked(index: Index, question: str, words: list[str]) -> list[tuple[Passage
     return sorted(found, key=lambda pair: (-pair[1], pair[0].id))
 
 
-def _trimmed(index: Index, words: list[str], passages: list[Passage]) -> list[str]:
+def _trimmed(index: Index, words: list[str], found: list[tuple[Passage, float]]) -> list[str]:
     """The sentences that share most with the question, under their passage's heading."""
     asked = set(words)
     ranked = []
-    for rank, passage in enumerate(passages):
+    for rank, (passage, score) in enumerate(found):
         heading = set(tokens(passage.heading))
+        trust = (score / found[0][1]) ** _TRUST
         for place, sentence in enumerate(_SENTENCE.split(passage.text)):
             sentence = sentence.strip()[:_LONGEST_SENTENCE]
             if not sentence:
@@ -99,7 +102,7 @@ def _trimmed(index: Index, words: list[str], passages: list[Passage]) -> list[st
             both = own | (asked & heading)
             value = sum(map(index.weight, both)) + 0.5 * sum(map(index.weight, own))
             length = len(_WORD.findall(sentence))
-            ranked.append((0.02 * length - value, rank, place, length, sentence))
+            ranked.append((0.02 * length - trust * value, rank, place, length, sentence))
     ranked.sort()
     taken: dict[int, list[tuple[int, str]]] = {}
     room = _MOST_WORDS
@@ -110,6 +113,6 @@ def _trimmed(index: Index, words: list[str], passages: list[Passage]) -> list[st
     shown = []
     for rank in sorted(taken):
         text = " ".join(sentence for _, sentence in sorted(taken[rank]))
-        heading = passages[rank].heading
-        shown.append(f"{heading}: {text}" if heading else text)
+        above = found[rank][0].heading
+        shown.append(f"{above}: {text}" if above else text)
     return shown

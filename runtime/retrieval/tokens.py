@@ -15,15 +15,16 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?:s|t|re|ll|ve|d|m)\b")
 
 # Words that say nothing about what is asked.
-STOPWORDS = frozenset(
+_STOPWORDS = (
     "a about above after again all also although am an and another any are as at be because been"
     " before being between both but by can could did do does doing during each either for from"
     " further had has have having he her here hers him his how i if in into is it its itself"
     " just may me might more most must my no nor not of off on once one only or other our ours"
     " out over own same she should so some such than that the their theirs them then there these"
     " they this those through to too under until up upon us very was we were what when where"
-    " which while who whom whose why will with within without would you your yours".split()
+    " which while who whom whose why will with within without would you your yours"
 )
+STOPWORDS = frozenset(_STOPWORDS.split())
 
 
 def tokens(text: str) -> list[str]:
