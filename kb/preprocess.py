@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kb.duplicates import SIGNATURE, duplicates, signature
-from kb.indexing import TokenIds, bm25s_library, write_index
+from kb.indexing import TokenIds, write_index
 from kb.passages import LENGTH, Draft, drafts
 from kb.reading import Bad, Entry, entries
 from runtime.common.atomic import replacing
@@ -70,9 +70,8 @@ class Summary:
 def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) -> Summary:
     """Write a subject's base and index, whole or not at all.
 
-    Held in memory: the vocabulary, 80 bytes for each passage to find duplicates by, and while
-    the index is made about 40 bytes for each different token of each passage; the texts are
-    not.
+    Held in memory: the vocabulary, and for each passage 200 bytes to find duplicates by and 24 of
+    the index; the texts and the postings are not.
 
     Args:
         subject: whose base it is.
@@ -84,7 +83,6 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
         UserError: a file that cannot be understood, or no passage at all.
         OSError: a file cannot be read or written.
     """
-    bm25s_library()
     summary = Summary()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{subject}_knowledge.", dir=folder) as scratch:
