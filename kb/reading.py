@@ -47,7 +47,7 @@ def entries(path: Path, progress: Progress = lambda count: None) -> Iterator[Ent
     """The entries of a file, by the ending of its name.
 
     A record has a text (`text`, `content`, ...; without one all its texts are joined), and
-    perhaps a title and a section. A TSV line is title and text, title, section and text, or
+    perhaps a title and a section; a question is a title, and its answer a text. A TSV line is title and text, title, section and text, or
     a text alone; Markdown headings are title and section of the paragraphs beneath.
 
     Args:
@@ -115,6 +115,8 @@ def _entry(value: Any, where: str) -> Entry | Bad:
     def first(keys: tuple[str, ...]) -> str:
         return next((texts.pop(key) for key in keys if texts.get(key, "").strip()), "")
 
+    if texts.get("question", "").strip() and texts.get("answer", "").strip():
+        return Entry(texts["question"], "", texts["answer"], where)
     title, section, text = first(_TITLES), first(_SECTIONS), first(_TEXTS)
     text = text or ": ".join(text.strip() for text in texts.values() if text.strip())
     return Entry(title, section, text, where) if text else Bad(where, "has no text")

@@ -18,7 +18,7 @@ from kb.passages import drafts, split
 from kb.preprocess import make
 from kb.reading import LONGEST_ENTRY, Bad, Entry, entries
 from runtime.common.errors import UserError
-from runtime.retrieval import Index
+from runtime.retrieval import Index, Retrieval
 from runtime.retrieval.files import base_path, index_path
 from runtime.retrieval.tokens import tokens
 
@@ -78,6 +78,14 @@ def test_plain_text_is_its_paragraphs(tmp_path: Path) -> None:
         Entry("", "", "# No heading\nhere.", "line 1"),
         Entry("", "", "Second.", "line 5"),
     ]
+
+
+def test_a_question_is_the_title_of_its_answer(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"question": "Where is Lima?", "answer": "In Peru"}')
+    assert list(entries(path)) == [Entry("Where is Lima?", "", "In Peru", "line 1")]
+    make("geography", [path], tmp_path)
+    retrieval = Retrieval.load(tmp_path, {"geography": "always"}, 3)
+    assert retrieval.passages("geography", "In which land is Lima?") == ["Where is Lima? In Peru"]
 
 
 def test_a_record_without_a_known_key_is_all_its_texts(tmp_path: Path) -> None:

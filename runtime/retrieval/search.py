@@ -114,5 +114,6 @@ def _trimmed(index: Index, words: list[str], found: list[tuple[Passage, float]])
     for rank in sorted(taken):
         text = " ".join(sentence for _, sentence in sorted(taken[rank]))
         above = found[rank][0].heading
-        shown.append(f"{above}: {text}" if above else text)
+        between = "" if not above else " " if above.endswith(("?", "？")) else ": "
+        shown.append(f"{above}{between}{text}")
     return shown
