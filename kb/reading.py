@@ -47,8 +47,9 @@ def entries(path: Path, progress: Progress = lambda count: None) -> Iterator[Ent
     """The entries of a file, by the ending of its name.
 
     A record has a text (`text`, `content`, ...; without one all its texts are joined), and
-    perhaps a title and a section; a question is a title, and its answer a text. A TSV line is title and text, title, section and text, or
-    a text alone; Markdown headings are title and section of the paragraphs beneath.
+    perhaps a title and a section; a question is a title, and its answer a text. A TSV line is
+    title and text, title, section and text, or a text alone; Markdown headings are title and
+    section of the paragraphs beneath.
 
     Args:
         path: .json, .jsonl, .ndjson, .md, .markdown, .txt or .tsv.

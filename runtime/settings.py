@@ -204,9 +204,7 @@ class Settings(BaseSettings):
         ge=1,
         le=100,
     )
-    rag_enabled_subjects: Annotated[
-        dict[str, _Use], NoDecode, BeforeValidator(_from_json)
-    ] = _knob(
+    rag_enabled_subjects: Annotated[dict[str, _Use], NoDecode, BeforeValidator(_from_json)] = _knob(
         {},
         'a JSON dict such as {"geography": true, "history": "always"}',
         "Subjects that use knowledge: `true` where calibration found that it helps,"
