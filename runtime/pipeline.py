@@ -323,7 +323,8 @@ class Pipeline:
             params,
             seed=_seed(self.settings.seed, question),
             adapter=adapter_name(route),
-            group=subject,
+            # Questions that are shown the same passages have them computed once.
+            group="\n".join([subject, *passages]),
         )
 
 

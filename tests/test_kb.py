@@ -21,6 +21,7 @@ from runtime.common.errors import UserError
 from runtime.retrieval import Index, Retrieval
 from runtime.retrieval.files import base_path, index_path
 from runtime.retrieval.tokens import tokens
+from runtime.settings import PROJECT_DIR
 
 
 def _file(folder: Path, name: str, text: str | bytes) -> Path:
@@ -228,6 +229,14 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     for file in (base_path, index_path):
         one, two = (file(tmp_path / name, "geography").read_bytes() for name in ("one", "two"))
         assert one == two
+
+
+@pytest.mark.parametrize("subject", ["geography", "history"])
+def test_the_bases_of_this_project_are_made_of_its_corpora(tmp_path: Path, subject: str) -> None:
+    make(subject, [PROJECT_DIR / "data" / "corpora" / f"{subject}.jsonl"], tmp_path)
+    for file in (base_path, index_path):
+        kept = file(PROJECT_DIR / "kb", subject)
+        assert file(tmp_path, subject).read_bytes() == kept.read_bytes()
 
 
 def test_a_passage_tells_where_it_comes_from_and_what_it_is_about(tmp_path: Path) -> None:

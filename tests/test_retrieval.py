@@ -267,6 +267,19 @@ def test_an_endless_entry_leaves_the_question_whole(
     assert len(prompt) < 2000
 
 
+def test_questions_that_are_shown_the_same_have_it_computed_once(informed: Pipeline) -> None:
+    questions = [{"subject": "history", "question": f"Who was king {n}?"} for n in range(2)]
+    told = "times by Queen Wanda and King Otto, between two rivers and a hill, in a cold summer."
+    passages = [f"{n} {told}" for n in range(2)]
+
+    def shared(texts: Sequence[str]) -> int:
+        before = informed.stats.shared_tokens
+        assert len(list(informed.stream(questions, [[text] for text in texts]))) == 2
+        return informed.stats.shared_tokens - before
+
+    assert shared([passages[0]] * 2) > shared(passages) + 20
+
+
 def test_a_caller_may_show_passages_and_see_how_sure_the_model_is(informed: Pipeline) -> None:
     question = {"subject": "history", "question": "Who founded Zubrowka?"}
     (bare,) = informed.stream([question], [()], logprobs=True)
