@@ -85,10 +85,11 @@ class Asker:
             if answer.problem:
                 raise UserError(f"question {answer.question_id!r}: {answer.problem}")
             key = keys[todo[answer.index]]
-            self._known[key] = Said(answer.answer, answer.logprobs)
+            said = Said(answer.answer, tuple(round(x, 4) for x in answer.logprobs))
+            self._known[key] = said
             if self._journal is not None:
                 with self._journal.open("a", encoding="utf-8") as file:
-                    line = [key, answer.answer, [round(x, 4) for x in answer.logprobs]]
+                    line = [key, said.answer, said.logprobs]
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return [self._known[key] for key in keys]
 

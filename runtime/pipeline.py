@@ -193,10 +193,13 @@ class Pipeline:
 
         Raises:
             TypeError: `questions` is no list.
+            ValueError: there are not as many `passages`.
             SetupError: the pipeline has been closed, or this thread has another stream
                 of it open.
         """
         parsed = parse(questions)
+        if passages is not None and len(passages) != len(parsed):
+            raise ValueError(f"passages for {len(passages)} questions, there are {len(parsed)}")
         with self._exclusive():
             computed = self._computed(parsed)
             shown = self._passages(parsed, computed) if passages is None else passages

@@ -207,7 +207,9 @@ def test_a_search_that_fails_costs_the_context_and_not_the_answer(
 def informed(made: Path) -> Iterator[Pipeline]:
     """A pipeline that shows passages with every question of geography."""
     settings = small_settings(
-        rag_knowledge_base_dir=made, rag_enabled_subjects={"Geo": "always", "history": False}
+        rag_knowledge_base_dir=made,
+        rag_enabled_subjects={"Geo": "always", "history": False},
+        max_new_tokens=14,
     )
     with loadPipeline(settings) as pipeline:
         yield pipeline
@@ -289,6 +291,8 @@ def test_a_caller_may_show_passages_and_see_how_sure_the_model_is(informed: Pipe
     assert bare.logprobs
     assert max(bare.logprobs) <= 0
     assert told.logprobs == ()
+    with pytest.raises(ValueError, match="passages for 2 questions, there are 1"):
+        list(informed.stream([question], [(), ()]))
 
 
 def test_a_subject_that_there_is_not_is_refused() -> None:
