@@ -2,7 +2,7 @@
 # make test   set up, then run the tests
 # make check  lint and types
 # make demo-adapters  train the demo's adapters again, and show what they change
-# make knowledge  make the knowledge bases in kb/ again
+# make knowledge  make knowledge bases of data/corpora, into kb/
 # make evaluate  score the demo as the contest does, with a report
 # make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
 # make bench-peers  measure against llama-server's engine, OpenVINO GenAI and others, and how cost grows

@@ -67,7 +67,11 @@ class Retrieval:
                     subject,
                 )
             elif gate.mode == "off":
-                log.info("%s: its knowledge is not used, as calibration found it no help", subject)
+                log.info(
+                    "%s: its knowledge is not used, as calibration with %s found it no help",
+                    subject,
+                    gate.model,
+                )
             else:
                 served = {"top_k": top_k, "model": (models or {}).get(subject, gate.model)}
                 for name, value in served.items():
