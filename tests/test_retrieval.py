@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import knowledge
 from evaluation.questions import read
 from kb.calibrate import calibrate, describe
 from kb.choosing import Trial, best_gates, sign_test, try_gate
@@ -312,8 +313,7 @@ class Scripted:
         self.asked = 0
         self._knows, self._copies = knows, copies
 
-    def stream(self, records: Any, passages: Any, logprobs: bool) -> Iterator[Answer]:
-        assert logprobs
+    def stream(self, records: Any, passages: Any, logprobs: bool = False) -> Iterator[Answer]:
         for index, (record, shown) in enumerate(zip(records, passages, strict=True)):
             self.asked += 1
             n = int(record["question"].rstrip("?").split()[-1])
@@ -403,6 +403,31 @@ def test_a_stopped_calibration_goes_on(made: Path, questions: Path, tmp_path: Pa
     journal.write_text("{}\n" + lines[0])
     with pytest.raises(UserError, match=r"answers\.jsonl, line 1: not an answer that was kept"):
         _calibrated(made, questions, fresh(), journal=journal)
+
+
+def test_the_benchmark_puts_off_always_and_gated_side_by_side(
+    made: Path, folder: Path, questions: Path
+) -> None:
+    pipeline = Scripted(lambda n: n % 5 == 0, lambda n, shown: f"Town {n}." in " ".join(shown))
+    _calibrated(made, questions, pipeline).save(folder)
+    pipeline.asked = 0
+    items = [item for item in read(questions).items if item is not None]
+    always, gated = (Retrieval.load(folder, {"geography": use}, 3) for use in ("always", True))
+    found, through = knowledge.ways(pipeline, "geography", items, always, gated)  # type: ignore[arg-type]
+    right = {way: [n for n in range(80) if part.right[n]] for way, part in found.items()}
+    assert right == {
+        "off": list(range(0, 80, 5)),
+        "always": list(range(40)),
+        "gated": [*range(40), *range(40, 80, 5)],
+    }
+    assert (through, pipeline.asked) == (40, 160)
+    off, each, gate = knowledge.rows("geography", found, through)
+    assert "| 0 of 80 | 16 (20.0%) |" in off
+    assert off.endswith("| 1.00 |")
+    assert "| 80 of 80 | 40 (50.0%) |" in each
+    assert "| +32 −8 |" in each
+    assert "| 40 of 80 | 48 (60.0%) |" in gate
+    assert "| +32 −0 |" in gate
 
 
 def test_too_few_questions_are_refused(made: Path, tmp_path: Path) -> None:
