@@ -2,6 +2,7 @@
 # make test   set up, then run the tests
 # make check  lint and types
 # make demo-adapters  train the demo's adapters again, and show what they change
+# make knowledge  make knowledge bases of data/corpora, into kb/
 # make evaluate  score the demo as the contest does, with a report
 # make bench  measure against llama-cpp-python one by one and llama.cpp's ceiling
 # make bench-peers  measure against llama-server's engine, OpenVINO GenAI and others, and how cost grows
@@ -15,7 +16,7 @@ BIN    := $(VENV)/bin
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
-.PHONY: run test check bench bench-peers demo-adapters evaluate reference clean
+.PHONY: run test check bench bench-peers demo-adapters knowledge evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
@@ -59,6 +60,12 @@ demo-adapters: $(VENV)/.ready-train
 	$(BIN)/python -m convert.export_gguf --base demo --loras loras --output loras \
 		--mode adapter --no-base --adapter-type F16
 	$(BIN)/python -m benchmarks.adapters --questions data/sample_questions.jsonl
+
+knowledge: $(VENV)/.ready
+	for subject in geography history; do \
+		$(BIN)/python -m kb.preprocess --subject $$subject \
+			--input data/corpora/$$subject.jsonl --out kb || exit 1; \
+	done
 
 evaluate: $(VENV)/.ready-evaluation
 	$(DEMO) $(BIN)/python -m evaluation --questions data/sample_questions.jsonl --name demo

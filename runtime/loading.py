@@ -25,6 +25,7 @@ from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
 from runtime.files.tuning import tuned
+from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
 from runtime.tools import Solver, available
 
@@ -60,6 +61,27 @@ def load_solver(settings: Settings) -> Solver | None:
     except OSError as error:  # no processes may be started here
         log.warning("exercises are not computed exactly: %s", error)
         return None
+
+
+def load_retrieval(settings: Settings, routes: dict[str, Route]) -> Retrieval | None:
+    """The knowledge of the subjects that use it; None if none does.
+
+    Raises:
+        SetupError: no such subject, or a base, index or gate that cannot be used.
+    """
+    uses: dict[str, Use] = {}
+    for name, use in settings.rag_enabled_subjects.items():
+        if not settings.subjects.knows(name):
+            raise SetupError(
+                f"RAG_ENABLED_SUBJECTS: {name[:80]!r} is no subject;"
+                f" they are {', '.join(settings.subjects)}"
+            )
+        uses[settings.subjects.of(name).name] = use
+    if not any(uses.values()):
+        return None
+    models = {subject: route.model.name for subject, route in routes.items()}
+    folder = settings.rag_knowledge_base_dir
+    return Retrieval.load(folder, uses, settings.rag_top_k, models)
 
 
 def load_engines(

@@ -1,4 +1,4 @@
-"""The way of a question: parse, compute or prompt, route, complete, clean, in the given order."""
+"""The way of a question: parse, compute or look up, prompt, complete, clean, in the given order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +17,10 @@ from runtime.common.errors import SetupError
 from runtime.common.offline import guard
 from runtime.engine import Engine, Model, Request, SamplingParams, Stats
 from runtime.files.routes import Route, describe, plan_routes
-from runtime.loading import adapter_name, load_engines, load_solver
+from runtime.loading import adapter_name, load_engines, load_retrieval, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question, parse
+from runtime.retrieval import Retrieval
 from runtime.settings import Settings
 from runtime.subjects import Subject
 from runtime.tools import Solver
@@ -29,12 +30,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to `questions[index]`; `problem` says why there is none, else it is ""."""
+    """The answer to `questions[index]`.
+
+    Attributes:
+        problem: why there is none, or "".
+        logprobs: the log-probability of each token that the model wrote, in nats, if wanted.
+    """
 
     index: int
     question_id: Any
     answer: str
     problem: str = ""
+    logprobs: tuple[float, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """What the evaluator wants."""
@@ -59,15 +66,14 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         stack.enter_context(guard(settings.offline_guard))
         routes = plan_routes(settings)
         log.info("routes:\n%s", describe(routes))
-        if any(settings.rag_enabled_subjects.values()):
-            log.warning("RAG_ENABLED_SUBJECTS is set, but retrieval is not built yet: not used")
+        retrieval = load_retrieval(settings, routes)
         solver = load_solver(settings)
         if solver is not None:
             stack.callback(solver.close)
         engines = load_engines(settings, routes, progress)
         for engine in engines.values():
             stack.callback(engine.close)
-        pipeline = Pipeline(settings, routes, engines, solver)
+        pipeline = Pipeline(settings, routes, engines, solver, retrieval)
         pipeline.closing(stack.pop_all().close)
         return pipeline
 
@@ -90,12 +96,14 @@ class Pipeline:
         routes: dict[str, Route],
         engines: dict[Path, Engine],
         solver: Solver | None = None,
+        retrieval: Retrieval | None = None,
     ) -> None:
         self.settings = settings
         self.routes = routes
         self.engines = engines
         self.answer_seconds: list[float] = []
         self._solver = solver
+        self._retrieval = retrieval
         self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
@@ -157,28 +165,45 @@ class Pipeline:
         if parsed.problem:
             raise SetupError(f"the question cannot be answered: {parsed.problem}")
         with self._exclusive():
+            (shown,) = self._passages([parsed], {})
             subject = self._subject(parsed).name
-            request = self._request(0, parsed, subject)
+            request = self._request(0, parsed, subject, self._params, shown)
             engine = self.engines[self.routes[subject].model]
             texts = [engine.model.tokenize(answer, follows=True) for answer in answers]
             asked = [tokens for tokens in texts if tokens]
             found = iter(engine.log_likelihoods(request.prompt, asked, request.adapter))
             return [float(next(found).sum()) if tokens else 0.0 for tokens in texts]
 
-    def stream(self, questions: Any) -> Iterator[Answer]:
+    def stream(
+        self,
+        questions: Any,
+        passages: Sequence[Sequence[str]] | None = None,
+        logprobs: bool = False,
+    ) -> Iterator[Answer]:
         """The same answers as soon as each is there; `index` tells which it is.
 
         Until it is used up or closed the pipeline is busy; use it in the thread that
         began it.
 
+        Args:
+            questions: as in a call.
+            passages: for each question the texts to show with it, in place of those that
+                knowledge bases have.
+            logprobs: report how likely the model found each token that it wrote.
+
         Raises:
             TypeError: `questions` is no list.
+            ValueError: there are not as many `passages`.
             SetupError: the pipeline has been closed, or this thread has another stream
                 of it open.
         """
         parsed = parse(questions)
+        if passages is not None and len(passages) != len(parsed):
+            raise ValueError(f"passages for {len(passages)} questions, there are {len(parsed)}")
         with self._exclusive():
             computed = self._computed(parsed)
+            shown = self._passages(parsed, computed) if passages is None else passages
+            params = replace(self._params, logprobs=0) if logprobs else self._params
             requests: dict[Path, list[tuple[int, Request]]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
@@ -193,7 +218,7 @@ class Pipeline:
                     raise SetupError("this pipeline has been closed")
                 subject = self._subject(question).name
                 try:
-                    request = self._request(index, question, subject)
+                    request = self._request(index, question, subject, params, shown[index])
                 except Exception as error:  # one bad question never costs the others
                     log.debug("question %s", _name(index, question), exc_info=True)
                     yield _failed(index, question, f"no prompt could be made of it ({error})")
@@ -209,7 +234,8 @@ class Pipeline:
                         cut = completion.finish_reason == "length"
                         thinking = self._frames[self._subject(question).name].opens_thinking
                         text = clean(completion.text, question.text, cut, thinking)
-                        yield Answer(index, question.id, text)
+                        scores = tuple(choice.logprob for choice in completion.scores)
+                        yield Answer(index, question.id, text, logprobs=scores)
 
     def _computed(self, questions: list[Question]) -> dict[int, str]:
         """Answers that need no model, by the question's index."""
@@ -227,6 +253,19 @@ class Pipeline:
             return {}
         found = zip(exercises, answers, strict=True)
         return {index: answer for index, answer in found if answer is not None}
+
+    def _passages(
+        self, questions: Sequence[Question], computed: Mapping[int, str]
+    ) -> Sequence[Sequence[str]]:
+        """For each question the texts that a knowledge base has for it."""
+        if self._retrieval is None:
+            return [()] * len(questions)
+        return [
+            ()
+            if question.problem or index in computed
+            else self._retrieval.passages(self._subject(question).name, question.text)
+            for index, question in enumerate(questions)
+        ]
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -268,11 +307,19 @@ class Pipeline:
     def _subject(self, question: Question) -> Subject:
         return self.settings.subjects.of(question.subject)
 
-    def _request(self, index: int, question: Question, subject: str) -> Request:
+    def _request(
+        self,
+        index: int,
+        question: Question,
+        subject: str,
+        params: SamplingParams,
+        passages: Sequence[str],
+    ) -> Request:
         route = self.routes[subject]
         limit = self.settings.max_input_tokens
         model = self.engines[route.model].model
-        prompt, cut = prompt_tokens(model, self._frames[subject], question.text, limit)
+        frame = self._frames[subject]
+        prompt, cut = prompt_tokens(model, frame, question.text, limit, passages)
         if cut:
             log.warning(
                 "question %s: cut to MAX_INPUT_TOKENS=%d, its middle is lost",
@@ -281,10 +328,11 @@ class Pipeline:
             )
         return Request(
             prompt,
-            self._params,
+            params,
             seed=_seed(self.settings.seed, question),
             adapter=adapter_name(route),
-            group=subject,
+            # Questions that are shown the same passages have them computed once.
+            group="\n".join([subject, *passages]),
         )
 
 

@@ -15,7 +15,14 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    create_model,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.common.errors import SetupError
@@ -61,9 +68,16 @@ def _zero_or_divisor(value: float) -> float:
     return value
 
 
+def _true_false_or_always(value: Any) -> Any:
+    if isinstance(value, bool) or value == "always":
+        return value
+    raise ValueError('it must be true, false or "always"')
+
+
 # What names files, before they are looked for.
 _Path = Annotated[Path, BeforeValidator(_usable_in_a_path)]
 _Name = Annotated[str, BeforeValidator(_usable_in_a_path)]
+_Use = Annotated[bool | Literal["always"], PlainValidator(_true_false_or_always)]
 
 
 class _SubjectsFile(BaseSettings):
@@ -217,13 +231,20 @@ class Settings(_SubjectsFile):
 
     # Retrieval
     rag_knowledge_base_dir: _Path = _knob(
-        PROJECT_DIR / "kb", "a folder", "Knowledge bases. Retrieval is not built yet."
+        PROJECT_DIR / "kb", "a folder", "Where knowledge bases lie (see knowledge.md)."
     )
-    rag_top_k: int = _knob(3, "1 to 100", "Passages per question.", ge=1, le=100)
-    rag_enabled_subjects: Annotated[dict[str, bool], NoDecode, BeforeValidator(_from_json)] = _knob(
+    rag_top_k: int = _knob(
+        3,
+        "1 to 100",
+        "From so many passages of a base are sentences shown with a question.",
+        ge=1,
+        le=100,
+    )
+    rag_enabled_subjects: Annotated[dict[str, _Use], NoDecode, BeforeValidator(_from_json)] = _knob(
         {},
-        'a JSON dict such as {"geography": true}',
-        "Subjects that use retrieval.",
+        'a JSON dict such as {"geography": true, "history": "always"}',
+        "Subjects that use knowledge: `true` where calibration found that it helps,"
+        ' `"always"` for every question.',
         max_length=1000,
     )
 

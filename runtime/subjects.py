@@ -97,6 +97,10 @@ class Subjects(Mapping[str, Subject]):
             raise SetupError(f"{file}: {error}") from None
         return cls(subjects, fallback, file)
 
+    def knows(self, name: str) -> bool:
+        """Whether a name stands for a declared subject."""
+        return _normalize(name) in self._by_spelling
+
     def of(self, name: str) -> Subject:
         """The subject that a question's name for it stands for; the fallback if it is unknown."""
         return self._by_spelling.get(_normalize(name), self[self.fallback])

@@ -1,0 +1,150 @@
+"""`python -m benchmarks.knowledge`: answers without passages, with passages always, and gated.
+
+Questions of each subject with a knowledge base are answered in four parts: those that the gate lets
+through and those that it does not, without passages and with them. Put together they give the three
+ways, judged by the judges of `evaluation`: the answers are greedy, so a question's answer does not
+depend on which others are asked. Search is part of the time. Where no gate lies beside a base, or
+it is "off", gated is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.judges import judge
+from evaluation.questions import read
+from evaluation.records import Item
+from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
+from kb.choosing import sign_test
+from runtime import Pipeline, Settings, loadPipeline
+from runtime.common.command import run
+from runtime.retrieval import Retrieval
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some questions answered in one way: which are right, and the seconds that it took.
+
+    Attributes:
+        wall, processor: seconds passed, and seconds that this process had a core.
+    """
+
+    right: dict[int, bool]
+    wall: float
+    processor: float
+
+    def __add__(self, other: Part) -> Part:
+        seconds = (self.wall + other.wall, self.processor + other.processor)
+        return Part(self.right | other.right, *seconds)
+
+
+def ways(
+    pipeline: Pipeline, subject: str, items: Sequence[Item], always: Retrieval, gated: Retrieval
+) -> tuple[dict[str, Part], int]:
+    """The three ways for a subject's questions, and how many of them the gate lets through."""
+    wall, processor = time.perf_counter(), time.process_time()
+    through = [n for n, item in enumerate(items) if gated.passages(subject, item.question)]
+    search = Part({}, time.perf_counter() - wall, time.process_time() - processor)
+    others = [n for n in range(len(items)) if n not in set(through)]
+    off_open, off_shut = (_answered(pipeline, items, part, None) for part in (through, others))
+    on_open, on_shut = (_answered(pipeline, items, part, always) for part in (through, others))
+    found = {
+        "off": off_open + off_shut,
+        "always": on_open + on_shut,
+        "gated": search + on_open + off_shut,
+    }
+    return found, len(through)
+
+
+def _answered(
+    pipeline: Pipeline, items: Sequence[Item], part: Sequence[int], knowledge: Retrieval | None
+) -> Part:
+    records = [
+        {"questionID": n, "subject": items[n].subject, "question": items[n].question} for n in part
+    ]
+    wall, processor = time.perf_counter(), time.process_time()
+    passages = [
+        knowledge.passages(items[n].subject, items[n].question) if knowledge else [] for n in part
+    ]
+    answers = {answer.index: answer.answer for answer in pipeline.stream(records, passages)}
+    seconds = (time.perf_counter() - wall, time.process_time() - processor)
+    right = {n: judge(items[n], answers[place]).correct for place, n in enumerate(part)}
+    return Part(right, *seconds)
+
+
+def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
+    """A row of the table for each way.
+
+    The score is the contest's with "off" as the best run, which gives that 1.
+    """
+    off = found["off"]
+    lines = []
+    for way, part in found.items():
+        right = [part.right[n] for n in sorted(part.right)]
+        share = interval(right)
+        gained = sum(part.right[n] and not off.right[n] for n in off.right)
+        lost = sum(off.right[n] and not part.right[n] for n in off.right)
+        before = sum(off.right.values())
+        score = LATENCY_WEIGHT * off.processor / max(1e-9, part.processor)
+        score += ACCURACY_WEIGHT * (sum(right) / before if before else 1.0)
+        shown = {"off": 0, "always": len(right), "gated": let_through}[way]
+        lines.append(
+            f"| {subject} | {way} | {shown} of {len(right)} | {sum(right)} ({share.mean:.1%}) |"
+            f" {share.low:.0%} to {share.high:.0%} | +{gained} −{lost} |"
+            f" {sign_test(gained, lost):.3f} | {part.processor:.1f} | {score:.2f} |"
+        )
+    return lines
+
+
+HEAD = (
+    "| subject | passages | shown with | right | 95 % interval | against off | p | seconds"
+    " | score |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.knowledge",
+        description=__doc__.partition(": ")[2].split("\n")[0],
+    )
+    parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
+    parser.add_argument("--adapters", type=Path, help="ADAPTERS_BASE_DIR")
+    parser.add_argument("--kb", type=Path, default=Path("kb"), help="folder of bases and gates")
+    parser.add_argument("--subjects", nargs="+", default=["geography", "history"])
+    parser.add_argument(
+        "--questions", type=Path, nargs="+", required=True, help="files with right answers"
+    )
+    parser.add_argument("--limit", type=int, help="only so many of each subject")
+    parser.add_argument("--new-tokens", type=int, default=32, help="longest answer (default: 32)")
+    parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
+    return run(_compare, parser.parse_args(argv))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    settings = Settings.load(
+        model_name=arguments.model,
+        adapters_base_dir=arguments.adapters,
+        max_new_tokens=arguments.new_tokens,
+        min_new_tokens=1,
+        temperature=0.0,
+        batch_size=arguments.slots,
+    )
+    items = [item for item in read(*arguments.questions).items if item is not None]
+    print(HEAD, flush=True)
+    with loadPipeline(settings) as pipeline:
+        for subject in arguments.subjects:
+            always = Retrieval.load(arguments.kb, {subject: "always"}, settings.rag_top_k)
+            gated = Retrieval.load(arguments.kb, {subject: True}, settings.rag_top_k)
+            asked = [item for item in items if item.subject == subject][: arguments.limit]
+            print("\n".join(rows(subject, *ways(pipeline, subject, asked, always, gated))))
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

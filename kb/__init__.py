@@ -1,0 +1,1 @@
+"""Knowledge bases: made of raw files (preprocess), and when to use them (calibrate)."""

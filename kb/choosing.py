@@ -1,0 +1,96 @@
+"""Chooses a gate from questions that were answered with and without passages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb, inf, sqrt
+from typing import Any
+
+# No threshold lets through less than this share of the questions: it could not be proved.
+_FEWEST_SHOWN = 0.04
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A question that was answered both ways.
+
+    Attributes:
+        features: what a gate may decide by.
+        without, shown: whether the answer is right without passages, and with them.
+    """
+
+    features: Mapping[str, float]
+    without: bool
+    shown: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A gate, and what it did on some questions.
+
+    Attributes:
+        feature, at_least: passages are shown where the feature is at least that.
+        questions: how many there were, and `shown` how many of them it let through.
+        gained: answers that were wrong without passages and right with them; `lost` the reverse.
+    """
+
+    feature: str
+    at_least: float
+    questions: int
+    shown: int
+    gained: int
+    lost: int
+
+    @property
+    def merit(self) -> float:
+        """Answers gained net of those lost, less one standard error of that difference."""
+        return self.gained - self.lost - sqrt(self.gained + self.lost)
+
+    @property
+    def p(self) -> float:
+        """How likely it would gain so many by luck: the exact one-sided sign test (McNemar)."""
+        return sign_test(self.gained, self.lost)
+
+    def record(self) -> dict[str, Any]:
+        """For people to read."""
+        return {
+            "feature": self.feature,
+            "at_least": None if self.at_least == -inf else round(self.at_least, 4),
+            "questions": self.questions,
+            "shown": self.shown,
+            "gained": self.gained,
+            "lost": self.lost,
+            "p": round(self.p, 4),
+        }
+
+
+def sign_test(gained: int, lost: int) -> float:
+    """The chance of at least `gained` heads in `gained + lost` throws of a fair coin."""
+    n = gained + lost
+    return float(sum(comb(n, k) for k in range(gained, n + 1)) / 2**n)
+
+
+def try_gate(feature: str, at_least: float, trials: Sequence[Trial]) -> Candidate:
+    """What a gate does on questions."""
+    through = [trial for trial in trials if trial.features[feature] >= at_least]
+    gained = sum(trial.shown and not trial.without for trial in through)
+    lost = sum(trial.without and not trial.shown for trial in through)
+    return Candidate(feature, at_least, len(trials), len(through), gained, lost)
+
+
+def best_gates(features: Sequence[str], trials: Sequence[Trial]) -> list[Candidate]:
+    """For each feature the threshold of most merit, and at last passages for every question.
+
+    Among thresholds of one merit it is the one that lets through fewest, for passages cost time.
+    """
+    found = []
+    fewest = max(1, round(_FEWEST_SHOWN * len(trials)))
+    for feature in features:
+        values = sorted({trial.features[feature] for trial in trials}, reverse=True)
+        tried = [try_gate(feature, value, trials) for value in values]
+        allowed = [each for each in tried if each.shown >= fewest] or tried[-1:]
+        if allowed:
+            found.append(max(allowed, key=lambda each: each.merit))
+    always = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
+    return [*found, try_gate("always", -inf, always)]

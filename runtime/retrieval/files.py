@@ -1,0 +1,30 @@
+"""Where the files of a subject's knowledge lie."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+# Raised whenever tokens, fields or arrays change their meaning: old files are then refused.
+FORMAT = 1
+
+
+def base_path(folder: Path, subject: str) -> Path:
+    """The passages, one JSON record a line in a JSON object."""
+    return folder / f"{subject}_knowledge_preprocessed.json"
+
+
+def index_path(folder: Path, subject: str) -> Path:
+    """The arrays that passages are found with."""
+    return folder / f"{subject}_knowledge_index.npz"
+
+
+def gate_path(folder: Path, subject: str) -> Path:
+    """When passages are shown to the model, and the evidence for it."""
+    return folder / f"{subject}_knowledge_gate.json"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

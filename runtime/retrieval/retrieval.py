@@ -1,0 +1,110 @@
+"""What the pipeline asks: passages for questions, where a gate says that they help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from runtime.retrieval.gate import Gate
+from runtime.retrieval.index import Index
+from runtime.retrieval.search import find
+
+log = logging.getLogger(__name__)
+
+Use = bool | Literal["always"]
+
+
+class Retrieval:
+    """The bases of all subjects that use them, loaded once.
+
+    Args:
+        bases: for each subject its base and the gate before it.
+        top_k: from at most this many passages are sentences shown for a question.
+    """
+
+    def __init__(self, bases: Mapping[str, tuple[Index, Gate]], top_k: int) -> None:
+        self._bases = bases
+        self._top_k = top_k
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        subjects: Mapping[str, Use],
+        top_k: int,
+        models: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Open the bases of subjects.
+
+        Args:
+            folder: where they lie.
+            subjects: True uses a base as its gate says, and not at all without one; "always"
+                shows passages for every question, whatever a gate says; False does not use it.
+            top_k: as above.
+            models: the name of the model file that serves each subject.
+
+        Raises:
+            KnowledgeError: a base, index or gate that is missing, damaged or does not fit.
+        """
+        bases = {}
+        for subject, use in subjects.items():
+            if not use:
+                continue
+            index = Index.load(folder, subject)
+            if use == "always":
+                gate: Gate | None = Gate(
+                    subject=subject, base_sha256=index.base_sha256, mode="always"
+                )
+            else:
+                gate = Gate.load(folder, subject, index.base_sha256)
+            if gate is None:
+                log.warning(
+                    "%s: its knowledge is not used, for no gate lies beside it: run"
+                    ' python -m kb.calibrate --subject %s, or set it to "always"',
+                    subject,
+                    subject,
+                )
+            elif gate.mode == "off":
+                log.info(
+                    "%s: its knowledge is not used, as calibration with %s found it no help",
+                    subject,
+                    gate.model,
+                )
+            else:
+                served = {"top_k": top_k, "model": (models or {}).get(subject, gate.model)}
+                for name, value in served.items():
+                    if gate.mode == "threshold" and getattr(gate, name) != value:
+                        log.warning(
+                            "%s: its gate was calibrated with %s %s and is used with %s",
+                            subject,
+                            name,
+                            getattr(gate, name),
+                            value,
+                        )
+                log.info("%s: %d passages, shown %s", subject, len(index), gate)
+                bases[subject] = (index, gate)
+        return cls(bases, top_k)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Those whose questions may be shown passages."""
+        return list(self._bases)
+
+    def passages(self, subject: str, question: str) -> list[str]:
+        """The texts to show with a question, best first.
+
+        None where the gate is shut, nothing is found or the search fails (the log then says
+        why).
+        """
+        if subject not in self._bases:
+            return []
+        index, gate = self._bases[subject]
+        try:
+            found = find(index, question, self._top_k)
+            return found.passages if gate.lets_through(found.features) else []
+        except Exception as error:  # a question without context is better than none
+            log.warning("%s: no context, the search failed (%r)", subject, error)
+            log.debug("the question was %.80r", question, exc_info=True)
+            return []

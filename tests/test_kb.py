@@ -1,0 +1,355 @@
+"""What `kb.preprocess` makes of raw files."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kb import indexing, preprocess
+from kb.indexing import TokenIds, write_index
+from kb.json_stream import records
+from kb.passages import drafts, split
+from kb.preprocess import make
+from kb.reading import LONGEST_ENTRY, Bad, Entry, entries
+from runtime.common.errors import UserError
+from runtime.retrieval import Index, Retrieval
+from runtime.retrieval.files import base_path, index_path
+from runtime.retrieval.tokens import tokens
+from runtime.settings import PROJECT_DIR
+
+
+def _file(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+FACTS = [("Peru", "Cities", "Lima is the capital."), ("Chile", "", "Santiago is the capital.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.json",
+            '[{"title": "Peru", "section": "Cities", "text": "Lima is the capital."},\n'
+            ' {"name": "Chile", "content": "Santiago is the capital."}]',
+        ),
+        (
+            "a.json",
+            '{"version": 1, "Peru": {"heading": "Cities", "fact": "Lima is the capital."},\n'
+            ' "Chile": "Santiago is the capital."}',
+        ),
+        (
+            "a.json",
+            '{"passages": [{"topic": "Peru", "category": "Cities", "body": "Lima is the capital."'
+            '}, {"entity": "Chile", "text": "Santiago is the capital.", "id": 7}]}',
+        ),
+        (
+            "a.jsonl",
+            '\ufeff{"Title": "Peru", "Section": "Cities", "Text": "Lima is the capital."}\n\n'
+            '{"title": "Chile", "text": "Santiago is the capital."}\n',
+        ),
+        (
+            "a.md",
+            "# Peru\n\n## Cities ##\n\nLima is the capital.\n\n<!-- no fact -->\n\n"
+            "# Chile\nSantiago is the capital.",
+        ),
+        (
+            "a.tsv",
+            "# a comment\nPeru\tCities\tLima is the capital.\nChile\tSantiago is the capital.",
+        ),
+    ],
+)
+def test_every_format_gives_the_same_entries(tmp_path: Path, name: str, text: str) -> None:
+    found = list(entries(_file(tmp_path, name, text)))
+    assert [(e.title, e.section, e.text) for e in found if isinstance(e, Entry)] == FACTS
+    assert len(found) == 2
+
+
+def test_plain_text_is_its_paragraphs(tmp_path: Path) -> None:
+    found = list(entries(_file(tmp_path, "a.txt", "# No heading\nhere.\n\n\nSecond.\n")))
+    assert found == [
+        Entry("", "", "# No heading\nhere.", "line 1"),
+        Entry("", "", "Second.", "line 5"),
+    ]
+
+
+def test_a_question_is_the_title_of_its_answer(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"question": "Where is Lima?", "answer": "In Peru"}')
+    assert list(entries(path)) == [Entry("Where is Lima?", "", "In Peru", "line 1")]
+    make("geography", [path], tmp_path)
+    retrieval = Retrieval.load(tmp_path, {"geography": "always"}, 3)
+    assert retrieval.passages("geography", "In which land is Lima?") == ["Where is Lima? In Peru"]
+
+
+def test_a_record_without_a_known_key_is_all_its_texts(tmp_path: Path) -> None:
+    (found,) = entries(_file(tmp_path, "a.jsonl", '{"riddle": "外甥打灯笼", "answer": "照旧"}'))
+    assert found == Entry("", "", "外甥打灯笼: 照旧", "line 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where", "problem"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"text": \n', "line 2", "is not JSON"),
+        ("a.jsonl", '{"text": "x"}\n[1]\n', "line 2", "is a list"),
+        ("a.jsonl", '{"text": "x"}\n{"title": " "}\n', "line 2", "has no text"),
+        ("a.jsonl", "[" * 100_000, "line 1", "is not JSON"),
+        ("a.json", '[\n{"text": "x"},\n\n7]', "line 4", "is a int"),
+        ("a.tsv", "a\tb\nc\t\n", "line 2", "has no text"),
+        ("a.tsv", "a\tb\tc\td\n", "line 1", "4 columns"),
+        ("a.md", "x" * (LONGEST_ENTRY + 1), "line 1", "longer than 16 MiB"),
+    ],
+)
+def test_a_bad_entry_is_named_by_its_line(
+    tmp_path: Path, name: str, text: str, where: str, problem: str
+) -> None:
+    (bad,) = (e for e in entries(_file(tmp_path, name, text)) if isinstance(e, Bad))
+    assert bad.where == where
+    assert problem in bad.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.pdf", "x", r"a\.pdf: not a kind of file that is understood \(\.json, "),
+        ("a.json", '[\n{"text": "x"}\n{"text": "y"}]', r"a\.json, line 3: expected one of ,\]"),
+        ("a.json", '[\n{"text": "x"},\n{"te', r"a\.json, line 3: not JSON"),
+        ("a.json", '"text"', r"a\.json, line 1: a list or an object is expected"),
+        ("a.json", "[]\n[]", r"a\.json, line 2: something follows the end"),
+        ("a.json", b'["\xff"]', r"a\.json, line 1: is not UTF-8"),
+        ("a.json", "[" * 100_000, r"a\.json, line 1: nested too deeply"),
+    ],
+)
+def test_a_file_that_cannot_be_read_on_is_refused_by_file_and_line(
+    tmp_path: Path, name: str, text: str | bytes, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        list(entries(_file(tmp_path, name, text)))
+
+
+class _Endless(io.RawIOBase):
+    """A JSON list without end, that tells how much of it was read."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert size > 0, "all of it was asked for"
+        start, self.count = self.count, self.count + size
+        record = b'{"text": "an entry of a file that does not end"},\n'
+        cycle = record * (size // len(record) + 2)
+        skip = (start - 1) % len(record)
+        return b"[" + cycle[: size - 1] if start == 0 else cycle[skip : skip + size]
+
+
+def test_a_json_list_of_any_length_is_read_piece_by_piece() -> None:
+    file = _Endless()
+    found = records(file, lambda count: None, LONGEST_ENTRY)  # type: ignore[arg-type]
+    taken = [next(found) for _ in range(50_000)]
+    assert taken[-1] == (50_000, {"text": "an entry of a file that does not end"})
+    assert file.count < 50_000 * 50 + (2 << 20)
+
+
+def test_entries_of_one_topic_are_merged_as_long_as_they_fit() -> None:
+    facts = [
+        Entry("Peru", "People / Population", "34 million", "line 1"),
+        Entry("Peru", "People / Languages", "Spanish, <b>Quechua</b>\x07", "line 2"),
+        Entry("Peru", "Economy", "Copper", "line 3"),
+        Entry("Chile", "Economy", "Copper", "line 4"),
+    ]
+    found = [(d.title, d.section, d.text, d.where) for d in drafts(facts)]
+    assert found == [
+        ("Peru", "People", "Population: 34 million\nLanguages: Spanish, Quechua", "line 1"),
+        ("Peru", "Economy", "Copper", "line 3"),
+        ("Chile", "Economy", "Copper", "line 4"),
+    ]
+    assert len(list(drafts(facts, length=2))) > 3
+
+
+def test_long_texts_are_split_between_sentences_and_endless_words_are_cut() -> None:
+    text = "One two three. Four five six. Seven eight nine ten eleven twelve thirteen."
+    assert list(split(text, 6)) == [
+        "One two three. Four five six.",
+        "Seven eight nine ten eleven twelve",
+        "thirteen.",
+    ]
+    assert list(split("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。", 8)) == [
+        "春眠不觉晓，处处闻啼鸟。",
+        "夜来风雨声，花落知多少。",
+    ]
+    assert max(map(len, split("x" * 10**6, 10))) <= 1000
+
+
+def _texts(folder: Path, subject: str = "geography") -> list[str]:
+    stored = json.loads(base_path(folder, subject).read_text("utf-8"))
+    return [passage["text"] for passage in stored["passages"]]
+
+
+LONG = "The river rises in the snow of the high mountains and runs through {} wide green valleys"
+
+
+def test_near_duplicates_go_but_not_what_differs_by_a_number_or_a_title(tmp_path: Path) -> None:
+    """Of the same words in another order of a few, the first is kept."""
+    same = (LONG + " before it reaches the town where the old stone bridge stands.").format("many")
+    raw = [
+        {"title": "A", "text": same},
+        {"title": "A", "text": same},  # word for word
+        {"title": "A", "text": same.replace("the old", "an old")},  # nearly
+        {"title": "A", "text": same.replace("many", "7")},
+        {"title": "A", "text": same.replace("many", "8")},
+        {"title": "B", "text": same},
+        {"title": "?", "text": "?!"},
+        {"title": "A", "text": "Something else stands here, about the history of the town."},
+    ]
+    # A text of its own between, so that they are not merged into one passage.
+    lines = [json.dumps(entry) for entry in raw]
+    path = _file(tmp_path, "a.jsonl", "\n".join(lines))
+    summary = make("geography", [path], tmp_path, length=30)
+    assert _texts(tmp_path) == [raw[n]["text"] for n in (0, 3, 4, 5, 7)]
+    assert (summary.entries, summary.passages) == (8, 5)
+    assert dict(summary.dropped) == {
+        "exact duplicates": 1,
+        "near-duplicates of a passage before": 1,
+        "passages without words": 1,
+    }
+    assert "dropped: 1 exact duplicates" in str(summary)
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.tsv", "".join(f"Town {n}\tIt has {n} bells.\n" for n in range(500)))
+    for name in ("one", "two"):
+        make("geography", [path], tmp_path / name)
+    for file in (base_path, index_path):
+        one, two = (file(tmp_path / name, "geography").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
+def test_the_corpora_of_this_project_make_a_base(tmp_path: Path) -> None:
+    make("geography", [PROJECT_DIR / "data" / "corpora" / "geography.jsonl"], tmp_path)
+    retrieval = Retrieval.load(tmp_path, {"geography": "always"}, 3)
+    shown = retrieval.passages("geography", "Name the river that flows through Budapest.")
+    assert any("The Danube" in text for text in shown)
+
+
+def test_a_passage_tells_where_it_comes_from_and_what_it_is_about(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.tsv", "Peru\tGovernment\tCapital: Lima, founded in 1535")
+    make("geography", [path], tmp_path)
+    (passage,) = json.loads(base_path(tmp_path, "geography").read_text("utf-8"))["passages"]
+    assert passage == {
+        "id": 0,
+        "title": "Peru",
+        "section": "Government",
+        "text": "Capital: Lima, founded in 1535",
+        "tags": ["capital", "year"],
+        "source": "a.tsv, line 1",
+    }
+
+
+def test_what_fails_leaves_the_old_base_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, "a.tsv", "Peru\tThe capital is Lima.")
+    make("geography", [path], tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="no passage is left"):
+        make("geography", [_file(tmp_path / "..", "empty.tsv", "a\t?\n")], tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexing.np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        make("geography", [_file(tmp_path / "..", "b.tsv", "Chile\tIt is long.")], tmp_path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_the_command_names_bad_entries_and_says_what_was_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["{"] * 30 + ['{"title": "Peru", "text": "The capital is Lima."}']
+    path = _file(tmp_path, "a.jsonl", "\n".join(lines))
+    arguments = Namespace(subject="geography", input=[path], out=tmp_path, length=100)
+    with caplog.at_level(logging.WARNING):
+        assert preprocess._command(arguments) == 0
+    assert f"{path}, line 20 is not JSON" in caplog.text
+    assert "line 21" not in caplog.text
+    assert "dropped: 30 bad entries" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def many() -> list[list[str]]:
+    random = np.random.default_rng(1)
+    words = [f"w{n}" for n in range(300)]
+    return [list(random.choice(words, random.integers(3, 40))) for _ in range(400)]
+
+
+def _portions(many: list[list[str]], folder: Path, portion: int) -> dict[str, np.ndarray]:
+    vocabulary: dict[str, int] = {}
+    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in many]
+    np.concatenate([np.array(each, np.int32) for each in ids]).tofile(folder / "ids")
+    ends = np.cumsum([len(each) for each in ids])
+    offsets = np.arange(len(many) + 1)
+    held = TokenIds(folder / "ids", ends)
+    path = folder / "index.npz"
+    write_index(path, "history", "0" * 64, list(vocabulary), held, offsets, portion)
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def test_scores_are_those_of_bm25s(many: list[list[str]], tmp_path: Path) -> None:
+    bm25s = pytest.importorskip("bm25s")
+    theirs = bm25s.BM25(k1=indexing.K1, b=indexing.B, method="lucene", backend="numpy")
+    theirs.index(many, show_progress=False)
+    mine = _portions(many, tmp_path, 10**6)
+    words = mine["vocabulary"].tobytes().decode().split("\n")
+    for number, word in enumerate(words):
+        expected = theirs.get_scores([word])
+        places = slice(mine["indptr"][number], mine["indptr"][number + 1])
+        scores = np.zeros(len(many), np.float32)
+        scores[mine["indices"][places]] = mine["data"][places]
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_an_index_does_not_depend_on_how_much_is_in_memory_at_once(
+    many: list[list[str]], tmp_path: Path
+) -> None:
+    whole, pieces = _portions(many, tmp_path, 10**6), _portions(many, tmp_path, 100)
+    for name, array in whole.items():
+        assert np.array_equal(array, pieces[name]), name
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("What is the capital of Latvia's neighbours?", ["capital", "latvia", "neighbour"]),
+        ("Cities, bosses, buses and the Andes", ["city", "bosse", "buse", "ande"]),
+        ("São Tomé ＦＵＬＬ 1,234,567", ["sao", "tome", "full", "1234567"]),
+        ("唐代诗人李白 (701年)", ["唐代", "代诗", "诗人", "人李", "李白", "701", "年"]),
+    ],
+)
+def test_search_tokens(text: str, found: list[str]) -> None:
+    assert tokens(text) == found
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("towns")
+    lines = [f"Town {n}\tIt has a church with {n} bells.\n" for n in range(200)]
+    make("geography", [_file(folder, "a.tsv", "".join(lines))], folder)
+    return Index.load(folder, "geography")
+
+
+def test_the_best_passage_is_found_and_ties_keep_the_order_of_the_base(towns: Index) -> None:
+    (best, score), *_ = towns.search(tokens("Which town has 77 bells?"), 3)
+    assert towns.passage(best).text == "It has a church with 77 bells."
+    assert score > 0
+    assert [number for number, _ in towns.search(["church"], 5)] == [0, 1, 2, 3, 4]
+    assert towns.search(["unknown"], 5) == []
+    assert towns.search([], 5) == []
