@@ -208,6 +208,10 @@ class Pipeline:
                         text = clean(completion.text, question.text, cut, thinking)
                         yield Answer(index, question.id, text)
 
+    def computed_answer(self, exercise: str) -> str | None:
+        """The answer to an exercise in algebra, if it can be computed; for any thread."""
+        return self._computed([Question(None, ALGEBRA, exercise)]).get(0)
+
     def _computed(self, questions: list[Question]) -> dict[int, str]:
         """Answers that need no model, by the question's index."""
         if self._solver is None:
