@@ -237,6 +237,10 @@ class Pipeline:
                         scores = tuple(choice.logprob for choice in completion.scores)
                         yield Answer(index, question.id, text, logprobs=scores)
 
+    def computed_answer(self, subject: str, question: str) -> str | None:
+        """The answer to a question that needs no model, else None; for any thread."""
+        return self._computed([Question(None, subject, question)]).get(0)
+
     def _computed(self, questions: list[Question]) -> dict[int, str]:
         """Answers that need no model, by the question's index."""
         if self._solver is None:

@@ -16,8 +16,8 @@ Requests may come and go while it runs:
         for update in engine.step():
             print(update.index, update.text)
 
-The rooms, from the bottom up: `llama` (handles, the log), `model`, `context`, `batch`;
-`sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
+The rooms, from the bottom up: `llama` (handles, the log), `model`, `adapters`, `context`,
+`batch`; `sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
 `scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
 `runner` (carries steps out), `prefixes`; `engine`.
 """

@@ -101,6 +101,15 @@ class Cache:
         if failure:
             raise failure
 
+    def renew(self) -> None:
+        """Make an empty context of the same layout, for the adapters that the model has now.
+
+        Raises:
+            EngineError: there is no room for it any more.
+        """
+        self.context.close()
+        self.context = self._new_context(self.layout)
+
     def _new_context(self, layout: Layout) -> Context:
         options = self._options
         return Context(

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from runtime.engine.adapters import have_adapters
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import (
@@ -23,7 +24,6 @@ from runtime.engine.generation import (
     common_prefix,
 )
 from runtime.engine.llama import EngineError
-from runtime.engine.mixing import worth_mixing
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
@@ -71,6 +71,8 @@ class Engine:
         )
         self._arrivals: list[Generation] = []
         self._numbers = count()
+        self._adapters: dict[str, Path] = {}
+        self._may_mix = False
         self._cache = Cache(model, self.options)
         self._runner = Runner(self._cache, self.stats)
         self._scheduler = Scheduler(
@@ -110,8 +112,11 @@ class Engine:
             if callable(options):
                 options = options(model)
             options = options or EngineOptions()
-            _load_adapters(model, adapters or {}, options.mix_adapters and not gpu_layers)
-            return cls(model, options)
+            may_mix = options.mix_adapters and not gpu_layers
+            have_adapters(model, adapters or {}, may_mix)
+            engine = cls(model, options)
+            engine._adapters, engine._may_mix = dict(adapters or {}), may_mix
+            return engine
         except BaseException:
             model.close()
             raise
@@ -154,6 +159,12 @@ class Engine:
     def n_waiting(self) -> int:
         """Requests that wait for a slot."""
         return len(self._arrivals) + len(self._waiting)
+
+    @property
+    def cache_use(self) -> float:
+        """The share of the KV cache that holds tokens, 0.0 to 1.0."""
+        used = sum(g.n_cached + len(g.tokens) for g in self._scheduler.held)
+        return min(1.0, used / self.layout.total_cells)
 
     def add(self, request: Request) -> int:
         """Take a request in; returns its number, by which updates and `abort` know it.
@@ -303,6 +314,41 @@ class Engine:
         self._save_prefixes(wanted)
         for adapter, tokens in wanted:
             self._prefixes.pin(adapter, tokens)
+
+    # Adapters
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load one more adapter. Makes the context anew, since llama.cpp sizes it by them.
+
+        Raises:
+            EngineError: not an adapter for this model, the name is taken, or busy; or there is
+                no room for a context, and the engine is closed.
+        """
+        if name in self.model.adapters:
+            raise EngineError(f"an adapter named {name!r} is loaded already")
+        self._change_adapters({**self._adapters, name: path})
+
+    def unload_adapter(self, name: str) -> None:
+        """Free an adapter, and what is saved of prefixes with it. Raises EngineError as above."""
+        if name not in self._adapters:
+            raise EngineError(f"no adapter named {name!r} is loaded")
+        self._change_adapters({n: path for n, path in self._adapters.items() if n != name})
+        self._prefixes.forget(name)
+
+    def _change_adapters(self, wanted: dict[str, Path]) -> None:
+        self._refuse_if_closed()
+        if self.has_work:
+            raise EngineError("the engine is busy")
+        self.context.close()
+        try:
+            have_adapters(self.model, wanted, self._may_mix)
+            self._adapters = wanted
+        except EngineError:
+            have_adapters(self.model, self._adapters, self._may_mix)
+            raise
+        finally:
+            self._cache.renew()
+            self._waiting.shared = self.model.stack is not None
 
     # Inside
 
@@ -467,23 +513,6 @@ class Engine:
             self._cache.resize(layout, moves)
             self._scheduler.resize(layout.slots, layout.staging)
             self.stats.resizes += 1
-
-
-def _load_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
-    """Load adapters each for itself, and as a stack if it pays to mix them. Raises EngineError."""
-    for name, path in adapters.items():
-        model.load_adapter(name, path)
-    if not may_mix or len(adapters) < 2:
-        return
-    try:
-        stack = model.load_stack(adapters)
-    except EngineError as error:
-        log.info("adapters take turns: %s", error)
-        return
-    parameters = stack.nbytes // 4  # float32
-    if not worth_mixing(len(adapters), parameters, model.n_parameters, gpu=False):
-        log.info("adapters take turns: together they are too large to be mixed")
-        model.drop_stack()
 
 
 def _longest_run(slots: Sequence[int]) -> list[int]:

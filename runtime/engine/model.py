@@ -88,7 +88,7 @@ class Model:
         self._adapters: dict[str, Handle] = {}
         self.stack: Stack | None = None
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[tuple[int, bool], bytes] = {}
         unsupported = self._why_unsupported()
         if unsupported:
             self.close()
@@ -240,6 +240,10 @@ class Model:
         self.stack = None
         self._adapters.pop(STACK).close()
 
+    def unload_adapter(self, name: str) -> None:
+        """Free an adapter; contexts that used it must be closed before."""
+        self._adapters.pop(name).close()
+
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""
         if name not in self._adapters:
@@ -281,18 +285,19 @@ class Model:
                 return list(ids[:got])
             n = -got
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; control tokens stand for none."""
-        known = self._pieces.get(token)
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes that a token stands for; control tokens stand for none, or with `special`
+        for their names ("<|im_end|>")."""
+        known = self._pieces.get((token, special))
         if known is None:
             size = 64
             while True:
                 buffer = ctypes.create_string_buffer(size)
-                n = llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+                n = llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
                 if n >= 0:
                     break
                 size = -n
-            known = self._pieces[token] = buffer.raw[:n]
+            known = self._pieces[token, special] = buffer.raw[:n]
         return known
 
     def special_text(self, name: Literal["bos", "eos"]) -> str:

@@ -67,6 +67,11 @@ class PrefixCache:
             del self._saved[key]
             total -= size
 
+    def forget(self, adapter: str | None) -> None:
+        """Drop what is saved for an adapter."""
+        for key in [key for key in self._saved if key[0] == adapter]:
+            del self._saved[key]
+
     def clear(self) -> None:
         self._saved.clear()
 

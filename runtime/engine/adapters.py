@@ -1,0 +1,42 @@
+"""Which adapters a model has: each by itself, and stacked where it pays to mix them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtime.engine.llama import EngineError
+from runtime.engine.mixing import worth_mixing
+from runtime.engine.model import Model
+
+log = logging.getLogger(__name__)
+
+
+def have_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
+    """Load the adapters that a model does not have, and free those that are not wanted.
+
+    They are stacked where it pays to mix them. The model must have no context.
+
+    Raises:
+        EngineError: a file that is no adapter for the model; the others are loaded.
+    """
+    if model.stack is not None:
+        model.drop_stack()
+    for name in model.adapters:
+        if name not in adapters:
+            model.unload_adapter(name)
+    for name, path in adapters.items():
+        if name not in model.adapters:
+            model.load_adapter(name, path)
+    if not may_mix or len(adapters) < 2:
+        return
+    try:
+        stack = model.load_stack(adapters)
+    except EngineError as error:
+        log.info("adapters take turns: %s", error)
+        return
+    parameters = stack.nbytes // 4  # float32
+    if not worth_mixing(len(adapters), parameters, model.n_parameters, gpu=False):
+        log.info("adapters take turns: together they are too large to be mixed")
+        model.drop_stack()

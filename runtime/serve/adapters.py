@@ -1,0 +1,88 @@
+"""/v1/load_lora_adapter and /v1/unload_lora_adapter, as vLLM has them.
+
+Off unless allowed: whoever may load adapters makes this machine read files that he names.
+llama.cpp makes room for adapters when a context is made, so what runs is finished first, the
+context is made anew, and what came meanwhile goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+
+from runtime.common.errors import SetupError
+from runtime.engine import Engine, EngineError, check_gguf
+from runtime.files.adapters import as_gguf
+from runtime.files.trials import Trials
+from runtime.serve.catalog import Served
+from runtime.serve.errors import ApiError
+from runtime.serve.schema import LoadAdapterBody, UnloadAdapterBody
+from runtime.serve.service import Service
+
+MOST_ADAPTERS = 64
+
+
+def add_routes(app: FastAPI, service: Service, allowed: bool) -> None:
+    """Add the routes; where they are not allowed they say so."""
+    lock = asyncio.Lock()
+
+    def refuse_unless_allowed() -> None:
+        if not allowed:
+            raise ApiError(
+                403, "adapters cannot be changed: start the server with --runtime-adapters"
+            )
+
+    @app.post("/v1/load_lora_adapter", response_model=None)
+    async def load(body: LoadAdapterBody) -> Response:
+        refuse_unless_allowed()
+        async with lock:
+            path = await asyncio.to_thread(_checked, service, Path(body.lora_path))
+            served = service.catalog.add_adapter(body.lora_name, path)
+            try:
+                await _change(service, served, lambda e: e.load_adapter(body.lora_name, path))
+            except ApiError:
+                service.catalog.remove_adapter(body.lora_name)
+                raise
+        return Response(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
+
+    @app.post("/v1/unload_lora_adapter", response_model=None)
+    async def unload(body: UnloadAdapterBody) -> Response:
+        refuse_unless_allowed()
+        async with lock:
+            served = service.catalog.remove_adapter(body.lora_name)
+            await _change(service, served, lambda e: e.unload_adapter(body.lora_name))
+        return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+
+async def _change(service: Service, served: Served, change: Callable[[Engine], None]) -> None:
+    future = service.worker.when_idle(lambda: change(served.engine))
+    try:
+        await asyncio.wrap_future(future)
+    except EngineError as error:
+        raise ApiError(400, str(error), "lora_path") from None
+
+
+def _checked(service: Service, path: Path) -> Path:
+    """The GGUF file of an adapter that is known not to crash llama.cpp. Raises ApiError."""
+    base = service.catalog.base
+    if base is None:
+        raise ApiError(400, "there is no bare model that adapters could be loaded on")
+    if sum(1 for name in service.catalog.names()) > MOST_ADAPTERS:
+        raise ApiError(400, f"{MOST_ADAPTERS} models are served already", "lora_name")
+    if not path.exists():
+        raise ApiError(404, f"{path}: no such file or folder", "lora_path")
+    model = base.engine.model.path
+    try:
+        adapter = as_gguf(path, model, service.settings) or path
+        check_gguf(adapter)
+        reason = Trials(service.settings.models_dir).crash_reason(model, [adapter])
+    except (SetupError, EngineError, OSError) as error:
+        raise ApiError(400, str(error), "lora_path") from None
+    if reason:
+        raise ApiError(
+            400, f"{adapter} is damaged: llama.cpp crashes on it ({reason})", "lora_path"
+        )
+    return adapter

@@ -1,0 +1,149 @@
+"""The routes of the server."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from runtime import __version__
+from runtime.pipeline import Pipeline
+from runtime.serve import adapters, batch_routes, errors, tokens
+from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, whole
+from runtime.serve.asking import Task, chat_task, completion_task
+from runtime.serve.batches import Batches
+from runtime.serve.catalog import AUTO, Served
+from runtime.serve.errors import ApiError
+from runtime.serve.hangups import EventStream, HangUpError, unless_gone
+from runtime.serve.limits import Gate
+from runtime.serve.metrics import CONTENT_TYPE
+from runtime.serve.options import Options
+from runtime.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Sampling, TokenizeBody
+from runtime.serve.service import Limits, Service
+
+log = logging.getLogger(__name__)
+
+_PAGE = Path(__file__).with_name("page.html")
+# The page is one file and asks only this server; nothing else may be loaded or framed.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
+    """The ASGI application over a loaded pipeline, which must be nobody else's meanwhile."""
+    service = Service(pipeline, Limits(options.queue, options.deadline))
+    batches = Batches(service, options.batch_dir) if options.batch_dir else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        if batches is not None:
+            batches.start()
+        yield
+        if batches is not None:
+            await batches.stop()
+        await service.stop()
+
+    app = FastAPI(
+        title="subject-lora-serve",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # they would load scripts from the network
+        redoc_url=None,
+    )
+    app.add_middleware(
+        Gate,
+        key=options.api_key,
+        body=int(options.body_mb * 2**20),
+        upload=int(options.file_mb * 2**20),
+        patience=min(options.deadline, 120.0),
+    )
+    errors.install(app)
+    _add_answers(app, service)
+    _add_models(app, service)
+    _add_house(app, service)
+    batch_routes.add(app, batches)
+    adapters.add_routes(app, service, allowed=options.runtime_adapters)
+    return app
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    async def answer(request: Request, body: Sampling, task: Task, shape: Shape) -> Response:
+        if body.stream:
+            return EventStream(chunks(service, task, shape, body.stream_options))
+        try:
+            return JSONResponse(await unless_gone(request.receive, whole(service, task, shape)))
+        except HangUpError:
+            return Response(status_code=499)
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(request: Request, body: ChatBody) -> Response:
+        return await answer(request, body, await chat_task(service, body), ChatShape())
+
+    @app.post("/v1/completions", response_model=None)
+    async def complete(request: Request, body: CompletionBody) -> Response:
+        return await answer(request, body, await completion_task(service, body), CompletionShape())
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    catalog = service.catalog
+
+    def served(model: str | None) -> Served:
+        name = model or (catalog.base.id if catalog.base else AUTO)
+        return catalog.find(name)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": catalog.listing()}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        return catalog.entry(name)
+
+    @app.post("/tokenize")
+    def tokenize(body: TokenizeBody) -> dict[str, Any]:
+        return tokens.tokenize(served(body.model), body)
+
+    @app.post("/detokenize")
+    def detokenize(body: DetokenizeBody) -> dict[str, Any]:
+        return tokens.detokenize(served(body.model), body)
+
+    @app.get("/tokenizer_info")
+    async def tokenizer_info() -> dict[str, Any]:
+        return tokens.tokenizer_info(served(None))
+
+
+def _add_house(app: FastAPI, service: Service) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(_PAGE.read_text("utf-8"), headers=_PAGE_HEADERS)
+
+    @app.get("/health")
+    @app.get("/ping", include_in_schema=False)
+    async def health() -> dict[str, Any]:
+        if service.worker.failure:
+            raise ApiError(503, f"the engine has failed: {service.worker.failure}")
+        load = service.worker.load
+        return {"status": "ok", "running": load.running, "waiting": load.waiting}
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {"version": __version__, "llama_cpp_python": llama_cpp.__version__}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        catalog = service.catalog
+        names = [n for n in catalog.names() if n != AUTO and catalog.find(n).adapter]
+        return Response(service.metrics.text(names, time.time()), media_type=CONTENT_TYPE)

@@ -1,0 +1,134 @@
+"""What can be asked for as a model: the subjects, the bare base, `auto`, and loaded adapters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runtime.engine import Engine
+from runtime.files.routes import Route
+from runtime.loading import adapter_name
+from runtime.serve.conversations import Conversations
+from runtime.serve.errors import ApiError
+from runtime.settings import Settings
+
+AUTO = "auto"
+MARGIN = 1  # tokens of a slot that are always left for an answer
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as clients see it.
+
+    Attributes:
+        id: its name.
+        adapter: under which its adapter is loaded in the engine; None for the bare model.
+        subject: whose instruction its questions get, or None.
+        auto: it was asked for as `auto`.
+    """
+
+    id: str
+    engine: Engine
+    conversations: Conversations
+    root: Path
+    adapter: str | None = None
+    subject: str | None = None
+    auto: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.engine.max_prompt_tokens + MARGIN
+
+
+class Catalog:
+    """The models by name.
+
+    Args:
+        settings: name the base.
+        routes: what answers each subject.
+        engines: by model file.
+    """
+
+    def __init__(
+        self, settings: Settings, routes: Mapping[str, Route], engines: Mapping[Path, Engine]
+    ) -> None:
+        self._subjects = settings.subjects
+        conversations = {
+            path: Conversations(engine.model, settings.subjects) for path, engine in engines.items()
+        }
+        self._served: dict[str, Served] = {}
+        for subject in settings.subjects:
+            route = routes[subject]
+            self._served[subject] = Served(
+                subject,
+                engines[route.model],
+                conversations[route.model],
+                route.adapter or route.model,
+                adapter_name(route),
+                subject,
+            )
+        # A file that carries an adapter, or serves everything, is the bare model.
+        bare = {route.model for route in routes.values() if route.adapter} or set(engines)
+        self.base: Served | None = None
+        if len(bare) == 1:
+            (path,) = bare
+            self.base = Served(settings.model_name, engines[path], conversations[path], path)
+            self._served[self.base.id] = self.base
+
+    def find(self, name: str, subject: str | None = None) -> Served:
+        """The model of that name; `auto` is the one of the subject. Raises ApiError 404."""
+        if name == AUTO:
+            return replace(self._served[self._subjects.of(subject or "").name], auto=True)
+        served = self._served.get(name)
+        if served is None:
+            known = ", ".join(self.names())
+            raise ApiError(
+                404,
+                f"there is no model {name[:100]!r}; there are {known}",
+                "model",
+                "model_not_found",
+            )
+        return served
+
+    def names(self) -> list[str]:
+        return [AUTO, *self._served]
+
+    def add_adapter(self, name: str, path: Path) -> Served:
+        """Have an adapter on the bare model served under a name. Raises ApiError."""
+        if self.base is None:
+            raise ApiError(400, "there is no bare model that adapters could be loaded on")
+        if name in self.names():
+            raise ApiError(400, f"there is a model {name!r} already", "lora_name")
+        served = replace(self.base, id=name, adapter=name, root=path, created=int(time.time()))
+        self._served[name] = served
+        return served
+
+    def remove_adapter(self, name: str) -> Served:
+        """Forget a model that `add_adapter` added. Raises ApiError."""
+        served = self._served.get(name)
+        if served is None or served.adapter != name:
+            raise ApiError(404, f"no adapter {name[:100]!r} has been loaded", "lora_name")
+        return self._served.pop(name)
+
+    def listing(self) -> list[dict[str, Any]]:
+        """The models as /v1/models shows them, with vLLM's further fields."""
+        return [self.entry(name) for name in self.names()]
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """One of them. Raises ApiError 404."""
+        served = self.find(name)
+        parent = self.base.id if self.base and served.id != self.base.id else None
+        return {
+            "id": name,
+            "object": "model",
+            "created": served.created,
+            "owned_by": "subject-lora-serve",
+            "root": AUTO if name == AUTO else served.root.name,
+            "parent": parent,
+            "max_model_len": served.context,
+        }

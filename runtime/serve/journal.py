@@ -1,0 +1,143 @@
+"""A batch's lines: those that come in, checked, and the answers to them, in a file that grows."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+JsonDict = dict[str, Any]
+
+MOST_LINES = 1_000_000
+_MOST_ERRORS = 100
+_LONGEST_ID = 512
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a batch: its place in the file, from 1 on, the client's id, and the body."""
+
+    number: int
+    custom_id: str
+    body: JsonDict
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The lines of a file that `check` found nothing wrong with."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if raw.strip():
+                entry = json.loads(raw)
+                yield Line(number, entry["custom_id"], entry["body"])
+
+
+def check(path: Path, endpoint: str) -> tuple[int, list[JsonDict]]:
+    """How many lines a batch's file has, and what is wrong with them, in OpenAI's form."""
+    seen: set[str] = set()
+    problems: list[JsonDict] = []
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            problem = _problem(raw, endpoint, seen)
+            if problem:
+                problems.append(_error(problem, number))
+            if len(problems) >= _MOST_ERRORS or len(seen) > MOST_LINES:
+                break
+    if not seen and not problems:
+        problems.append(_error(("empty_file", "the file has no lines", None), None))
+    if len(seen) > MOST_LINES:
+        problems.append(_error(("too_many_lines", f"over {MOST_LINES} lines", None), None))
+    return len(seen), problems
+
+
+_Problem = tuple[str, str, str | None]  # code, message, field
+
+
+def _error(problem: _Problem, number: int | None) -> JsonDict:
+    code, message, param = problem
+    return {"code": code, "message": message, "param": param, "line": number}
+
+
+def _problem(raw: bytes, endpoint: str, seen: set[str]) -> _Problem | None:
+    try:
+        entry = json.loads(raw)
+        json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates cannot be written again
+    except (ValueError, RecursionError):
+        return "invalid_json_line", "the line is not JSON in UTF-8", None
+    if not isinstance(entry, dict):
+        return "invalid_json_line", "the line is no JSON object", None
+    id_ = entry.get("custom_id")
+    if not isinstance(id_, str) or not 1 <= len(id_) <= _LONGEST_ID:
+        return "invalid_custom_id", f"a text of 1 to {_LONGEST_ID} characters", "custom_id"
+    if id_ in seen:
+        return "duplicate_custom_id", f"an earlier line has {id_[:80]!r} too", "custom_id"
+    if entry.get("method") != "POST":
+        return "invalid_method", "only POST is served", "method"
+    if entry.get("url") != endpoint:
+        return "mismatched_endpoint", f"the batch is for {endpoint}", "url"
+    if not isinstance(entry.get("body"), dict):
+        return "invalid_body", "a JSON object", "body"
+    seen.add(id_)
+    return None
+
+
+class Journal:
+    """The answers of a batch, a JSON line each, that survive a kill from `write` on.
+
+    A line that a kill cut short is thrown away when the file is opened again.
+
+    Attributes:
+        done: numbers of the lines that have an answer, and whether it is none but an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.done: dict[int, bool] = {}
+        self._places: dict[int, tuple[int, int]] = {}  # number → start, length
+        self._file: BinaryIO = path.open("a+b")
+        self._read()
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        end = 0
+        for raw in self._file:
+            if not raw.endswith(b"\n"):
+                break
+            entry = json.loads(raw)
+            self._note(entry["number"], entry["failed"], end, len(raw))
+            end += len(raw)
+        self._file.truncate(end)
+        self._file.seek(end)
+
+    def _note(self, number: int, failed: bool, start: int, length: int) -> None:
+        self.done[number] = failed
+        self._places[number] = (start, length)
+
+    def write(self, number: int, failed: bool, result: JsonDict) -> None:
+        """Keep an answer."""
+        raw = json.dumps({"number": number, "failed": failed, "result": result}).encode() + b"\n"
+        start = self._file.seek(0, 2)
+        self._file.write(raw)
+        self._file.flush()
+        self._note(number, failed, start, len(raw))
+
+    @property
+    def n_failed(self) -> int:
+        return sum(self.done.values())
+
+    def results(self, failed: bool) -> BinaryIO:
+        """A file of all answers, or all errors, in the order of the lines asked."""
+        made: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
+        for number in sorted(n for n, its in self.done.items() if its == failed):
+            start, length = self._places[number]
+            self._file.seek(start)
+            result = json.loads(self._file.read(length))["result"]
+            made.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+        made.seek(0)
+        return made
+
+    def close(self) -> None:
+        self._file.close()

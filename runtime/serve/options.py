@@ -1,0 +1,85 @@
+"""The options of `python -m runtime.serve`. What is answered, and how, is in the settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KEY_VARIABLE = "SERVE_API_KEY"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the server listens and what it takes in.
+
+    Attributes:
+        host, port: where it listens; port 0 is any that is free.
+        api_key: what clients must send; "" lets everybody in.
+        queue: requests that may wait before 429 is answered.
+        deadline: seconds until a request is given up.
+        grace: seconds that a server asked to stop gives to what still runs.
+        body_mb, file_mb: most megabytes (2**20 bytes) of a body, of an uploaded file.
+        batch_dir: where files and batches are kept; None serves neither.
+        runtime_adapters: whether adapters may be loaded and unloaded over HTTP.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str = ""
+    queue: int = 1024
+    deadline: float = 600.0
+    grace: float = 60.0
+    body_mb: float = 8.0
+    file_mb: float = 200.0
+    batch_dir: Path | None = None
+    runtime_adapters: bool = False
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Options from the command line; the key from the environment, where ps does not show it."""
+    defaults = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.serve",
+        description="Serve every subject as a model that OpenAI's clients know.",
+        epilog=f"The environment has the settings (python -m runtime --show-settings) and, in"
+        f" {KEY_VARIABLE}, the key that clients must send.",
+    )
+
+    def add(name: str, kind: Any, meaning: str) -> None:
+        default = getattr(defaults, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"), type=kind, default=default, help=f"{meaning} ({default})"
+        )
+
+    add("host", str, "address to listen on; 0.0.0.0 is all of this machine's")
+    add("port", _number(int, 0, 65535), "port to listen on; 0 is any that is free")
+    add("queue", _number(int, 1, 1_000_000), "requests that may wait; beyond that: 429")
+    add("deadline", _number(float, 0.1, 86400), "seconds until a request is given up")
+    add("grace", _number(float, 0, 86400), "seconds for what still runs when asked to stop")
+    add("body_mb", _number(float, 0.01, 1024), "most megabytes of a body")
+    add("file_mb", _number(float, 0.01, 4096), "most megabytes of an uploaded file")
+    add("batch_dir", Path, "folder for /v1/files and /v1/batches; without it they are off")
+    parser.add_argument(
+        "--runtime-adapters",
+        action="store_true",
+        help="let clients load and unload adapters; only where all of them are trusted",
+    )
+    options = parser.parse_args(arguments)
+    return Options(**vars(options), api_key=os.environ.get(KEY_VARIABLE, ""))
+
+
+def _number(kind: type[int] | type[float], least: float, most: float) -> Any:
+    def parse_number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not {least:g} to {most:g}")
+        return value
+
+    return parse_number

@@ -1,0 +1,210 @@
+"""The bodies of requests: every field with its type and bounds.
+
+Types are strict, so that a string is no number. Fields that are not known are ignored, as
+OpenAI's clients send many; those that would change the answer and are not served are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MOST_NEW = 1_000_000
+MOST_TOKENS = 200_000  # of a prompt given as ids
+MOST_PROMPTS = 2048
+MOST_CHOICES = 64
+MOST_MESSAGES = 512
+MOST_LOGPROBS = 20
+
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class Sampling(_Body):
+    """What completions and chat have in common. None is the server's setting."""
+
+    model: Name = Field(description="A model of /v1/models: a subject, the bare base, or auto.")
+    subject: Annotated[str, Field(max_length=500)] | None = Field(
+        None, description="With model auto: whose question it is; general if it is not known."
+    )
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = Field(
+        None, description="0 or -1 is no limit."
+    )
+    min_tokens: Annotated[int, Field(ge=0, le=MOST_NEW)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=100)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    ignore_eos: bool = False
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # Known, and not served: only what changes nothing is let through.
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, Any] | None = None
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_tiny(cls, value: float | None) -> float | None:
+        return 0.0 if value is not None and value < 1e-6 else value
+
+    @field_validator("presence_penalty", "frequency_penalty", "logit_bias")
+    @classmethod
+    def _not_served(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("is not served here; leave it out (repetition_penalty is)")
+        return value
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is for stream: true only")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class CompletionBody(Sampling):
+    """Of /v1/completions."""
+
+    prompt: Annotated[
+        str
+        | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_TOKENS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1, max_length=MOST_TOKENS)]],
+            Field(min_length=1, max_length=MOST_PROMPTS),
+        ],
+        Field(description="A text, token ids, or a list of either."),
+    ]
+    max_tokens: Annotated[int, Field(ge=0, le=MOST_NEW)] | None = 16
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    echo: bool | None = None
+    add_special_tokens: bool = Field(
+        True, description="Put the vocabulary's begin-of-sequence token, if any, before texts."
+    )
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if self.suffix:
+            raise ValueError("suffix is not served here")
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise ValueError("best_of is served only where it equals n")
+        if self.max_tokens == 0 and not (self.echo and self.logprobs is not None):
+            raise ValueError("max_tokens is 0: that needs echo and logprobs")
+        return self
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """The prompts as a list of texts or of token ids."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return self.prompt
+
+
+class Part(_Body):
+    type: Literal["text"] = Field(description="Only text is served.")
+    text: str
+
+
+class Message(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[Part], Field(max_length=1000)]
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content)
+
+
+class ResponseFormat(_Body):
+    type: Literal["text"] = Field(description="Only text is served.")
+
+
+class ChatBody(Sampling):
+    """Of /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_NEW)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_NEW)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    clean: bool | None = Field(
+        None,
+        description="Take away what is known to be no answer; true with auto, else false.",
+    )
+    response_format: ResponseFormat | None = None
+    tools: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if self.tools:
+            raise ValueError("tools are not served here")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+
+class TokenizeBody(_Body):
+    """Of /tokenize: a text, or messages to be put into the chat template."""
+
+    model: Name | None = None
+    prompt: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)] | None = None
+    add_special_tokens: bool = True
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages")
+        return self
+
+
+class DetokenizeBody(_Body):
+    model: Name | None = None
+    tokens: Annotated[list[TokenId], Field(max_length=MOST_TOKENS)]
+
+
+class LoadAdapterBody(_Body):
+    lora_name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.:/@+-]+$")]
+    lora_path: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class UnloadAdapterBody(_Body):
+    lora_name: Name
+
+
+class BatchBody(_Body):
+    """Of /v1/batches."""
+
+    input_file_id: Name
+    endpoint: Literal["/v1/chat/completions", "/v1/completions"]
+    completion_window: Literal["24h"] = "24h"
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None

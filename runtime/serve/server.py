@@ -1,0 +1,76 @@
+"""Starts and stops the server: the socket first, then the pipeline, then uvicorn on both."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from types import FrameType
+
+import uvicorn
+
+from runtime.common.errors import SetupError
+from runtime.pipeline import loadPipeline
+from runtime.serve.app import make_app
+from runtime.serve.options import KEY_VARIABLE, Options
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def run(options: Options, settings: Settings | None = None) -> int:
+    """Serve until asked to stop (SIGTERM, Ctrl-C); returns the exit status.
+
+    Raises:
+        SetupError: the address cannot be had, or the pipeline cannot be set up.
+        EngineError: a file that llama.cpp cannot load.
+    """
+    settings = settings or Settings.load()
+    # Before the pipeline: it is slow to load, and its offline guard lets nobody look up names.
+    with _listening(options) as listener, loadPipeline(settings) as pipeline:
+        if options.host not in _LOCAL and not options.api_key:
+            log.warning(
+                "open to everybody who reaches %s: %s sets a key", options.host, KEY_VARIABLE
+            )
+        config = uvicorn.Config(
+            make_app(pipeline, options),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=round(options.grace) or 1,
+            backlog=_BACKLOG,
+            server_header=False,
+        )
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("serving on http://%s:%d", shown, port)
+        _Server(config).run(sockets=[listener])
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Ends with status 0 when asked to stop: uvicorn's own would raise the signal again."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if sig == signal.SIGTERM and threading.current_thread() is threading.main_thread():
+            self._captured_signals.clear()
+
+
+def _listening(options: Options) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {options.host}:{options.port} ({error.strerror}): choose another"
+            " with --host and --port"
+        ) from None
+    return listener

@@ -1,0 +1,148 @@
+"""Files and batches as JSON in a folder: whole or not there, whatever kills the server.
+
+FOLDER/files/ID.json      what a file is          FOLDER/files/ID.data      its content
+FOLDER/batches/ID.json    a batch's state         FOLDER/batches/ID.journal its answers so far
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runtime.common.atomic import replacing
+from runtime.common.errors import SetupError
+from runtime.serve.errors import ApiError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody keeps a second server away
+    fcntl = None  # type: ignore[assignment]
+
+JsonDict = dict[str, Any]
+
+_ID = re.compile(r"(?:file|batch)[-_][A-Za-z0-9_-]{1,80}")
+
+
+class Store:
+    """A folder of files and batches; one server at a time has it.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        SetupError: it cannot be written, or another server has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files, self._batches = folder / "files", folder / "batches"
+        try:
+            for each in (self._files, self._batches):
+                each.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise SetupError(f"--batch-dir {folder}: {error.strerror}") from None
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SetupError(f"--batch-dir {folder}: another server has it") from None
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        self._lock.close()
+
+    # Files
+
+    def add_file(self, source: BinaryIO, name: str, purpose: str, id_: str = "") -> JsonDict:
+        """Keep a file; returns what it is, in OpenAI's form. The same id replaces it."""
+        id_ = id_ or f"file-{secrets.token_hex(12)}"
+        with replacing(self._files / f"{id_}.data") as partial, partial.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        entry = {
+            "id": id_,
+            "object": "file",
+            "bytes": self.content(id_).stat().st_size,
+            "created_at": int(time.time()),
+            "filename": name[:255],
+            "purpose": purpose,
+            "status": "processed",
+        }
+        _write(self._files / f"{id_}.json", entry)
+        return entry
+
+    def file(self, id_: str) -> JsonDict:
+        """What a file is. Raises ApiError 404."""
+        return _read(self._files, id_, "file")
+
+    def content(self, id_: str) -> Path:
+        """Where its content lies."""
+        return self._files / f"{id_}.data"
+
+    def files(self) -> list[JsonDict]:
+        """All files, the newest first."""
+        return _all(self._files)
+
+    def delete_file(self, id_: str) -> None:
+        """Raises ApiError 404."""
+        self.file(id_)
+        (self._files / f"{id_}.json").unlink(missing_ok=True)
+        self.content(id_).unlink(missing_ok=True)
+
+    # Batches
+
+    def batch(self, id_: str) -> JsonDict:
+        """A batch's state, in OpenAI's form. Raises ApiError 404."""
+        return _read(self._batches, id_, "batch")
+
+    def write_batch(self, batch: JsonDict) -> None:
+        _write(self._batches / f"{batch['id']}.json", batch)
+
+    def journal(self, id_: str) -> Path:
+        """Where a batch's answers are kept until it is done."""
+        return self._batches / f"{id_}.journal"
+
+    def batches(self) -> list[JsonDict]:
+        """All batches, the newest first."""
+        return _all(self._batches)
+
+
+def page(entries: list[JsonDict], after: str | None, limit: int) -> JsonDict:
+    """A part of a list, as OpenAI's clients ask for it."""
+    if after is not None:
+        places = [place for place, entry in enumerate(entries) if entry["id"] == after]
+        entries = entries[places[0] + 1 :] if places else []
+    shown = entries[:limit]
+    return {
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+        "has_more": len(entries) > len(shown),
+    }
+
+
+def _write(path: Path, entry: JsonDict) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(entry), "utf-8")
+
+
+def _read(folder: Path, id_: str, kind: str) -> JsonDict:
+    try:
+        if not _ID.fullmatch(id_):
+            raise FileNotFoundError(id_)
+        return dict(json.loads((folder / f"{id_}.json").read_text("utf-8")))
+    except FileNotFoundError:
+        raise ApiError(404, f"there is no {kind} {id_[:100]!r}", code="not_found") from None
+
+
+def _all(folder: Path) -> list[JsonDict]:
+    entries = [json.loads(path.read_text("utf-8")) for path in folder.glob("[!.]*.json")]
+    return sorted(entries, key=lambda entry: (-entry["created_at"], entry["id"]))

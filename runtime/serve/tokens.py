@@ -1,0 +1,132 @@
+"""Tokens and their log-probabilities as OpenAI's clients read them, and /tokenize and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.engine import Choice, Model
+from runtime.serve.asking import with_bos
+from runtime.serve.catalog import Served
+from runtime.serve.schema import DetokenizeBody, TokenizeBody
+
+# JSON has no infinity; OpenAI writes this for a token that cannot be.
+_NEVER = -9999.0
+
+
+def token_text(model: Model, token: int) -> str:
+    """A token's text; bytes that are no character alone look like "bytes:\\xe4"."""
+    piece = model.piece(token, special=True)
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def text_of(model: Model, tokens: Sequence[int]) -> str:
+    """The text of tokens, special ones with their names."""
+    return b"".join(model.piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+
+
+def _finite(logprob: float) -> float:
+    return max(_NEVER, logprob)
+
+
+def chat_logprobs(model: Model, scores: Sequence[Choice]) -> dict[str, Any]:
+    """A chat choice's `logprobs`."""
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        piece = list(model.piece(token, special=True))
+        return {"token": token_text(model, token), "logprob": _finite(logprob), "bytes": piece}
+
+    return {
+        "content": [
+            {
+                **entry(choice.token, choice.logprob),
+                "top_logprobs": [entry(token, logprob) for token, logprob in choice.top],
+            }
+            for choice in scores
+        ],
+        "refusal": None,
+    }
+
+
+def legacy_logprobs(
+    model: Model, scores: Sequence[Choice | None], first: int | None = None, offset: int = 0
+) -> dict[str, Any]:
+    """A completion choice's `logprobs`.
+
+    `top_logprobs` has the token itself too, with the very same number, so that the likeliest
+    token is known by being equal to the largest.
+
+    Args:
+        scores: of each token; None for a prompt's first, which has no log-probability.
+        first: that first token.
+        offset: of the first character.
+    """
+    texts: list[str] = []
+    logprobs: list[float | None] = []
+    tops: list[dict[str, float] | None] = []
+    offsets: list[int] = []
+    for choice in scores:
+        token = choice.token if choice is not None else first
+        text = token_text(model, token) if token is not None else ""
+        texts.append(text)
+        offsets.append(offset)
+        offset += len(text)
+        if choice is None:
+            logprobs.append(None)
+            tops.append(None)
+            continue
+        logprobs.append(_finite(choice.logprob))
+        top: dict[str, float] = {}
+        # The likeliest last: were two texts the same, it would be the one that is kept.
+        for other, logprob in [(choice.token, choice.logprob), *reversed(choice.top)]:
+            top[token_text(model, other)] = _finite(logprob)
+        tops.append(dict(sorted(top.items(), key=lambda item: -item[1])))
+    return {
+        "tokens": texts,
+        "token_logprobs": logprobs,
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    }
+
+
+def tokenize(served: Served, body: TokenizeBody) -> dict[str, Any]:
+    """The response of /tokenize. Raises ApiError."""
+    model = served.engine.model
+    if body.messages is not None:
+        turns = [(m.role.replace("developer", "system"), m.text) for m in body.messages]
+        tokens = served.conversations.prompt(turns, served.subject).tokens
+    else:
+        tokens = model.tokenize(body.prompt or "", special=True)
+        tokens = with_bos(model, tokens) if body.add_special_tokens else tokens
+    texts = [token_text(model, token) for token in tokens] if body.return_token_strs else None
+    return {
+        "tokens": tokens,
+        "count": len(tokens),
+        "max_model_len": served.context,
+        "token_strs": texts,
+    }
+
+
+def detokenize(served: Served, body: DetokenizeBody) -> dict[str, Any]:
+    """The response of /detokenize."""
+    model = served.engine.model
+    return {"prompt": text_of(model, [t for t in body.tokens if t < model.n_vocab])}
+
+
+def tokenizer_info(served: Served) -> dict[str, Any]:
+    """The response of /tokenizer_info, with what lm-evaluation-harness asks for."""
+    model = served.engine.model
+    eos = model.special_text("eos") or None
+    return {
+        "tokenizer_class": "llama.cpp",
+        "model_max_length": served.context,
+        "vocab_size": model.n_vocab,
+        "bos_token": model.special_text("bos") or None,
+        "eos_token": eos,
+        "pad_token": eos,
+        "add_bos_token": model.bos_to_add is not None,
+        "chat_template": model.chat_template,
+    }

@@ -1,0 +1,104 @@
+"""A real headless Chromium, driven over its debugging pipe; no driver, no package, no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+
+
+class Tab:
+    """A page in the browser, the size of a phone."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self._reader, self._writer = reader, writer
+        self._rest = b""
+        self._number = 0
+        self._session = ""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        self.call("Page.enable")
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            **{"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True},
+        )
+
+    def call(self, method: str, **params: Any) -> Any:
+        """A command of the DevTools protocol."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._writer, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self._rest:
+                data = os.read(self._reader, 1 << 16)
+                assert data, "the browser has gone"
+                self._rest += data
+            raw, _, self._rest = self._rest.partition(b"\0")
+            answer = json.loads(raw)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 30) -> Any:
+        """Wait for an expression to be true."""
+        end = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < end, expression
+            time.sleep(0.05)
+        return value
+
+    def press(self, key: str, code: int, modifiers: int = 0) -> None:
+        """Press a key that writes nothing; modifiers: 2 is Ctrl, 8 Shift."""
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        self.call("Input.dispatchKeyEvent", type="rawKeyDown", **event)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def write(self, text: str) -> None:
+        """Type a text into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+
+@contextmanager
+def browsing(folder: Path) -> Iterator[Tab]:
+    """A new browser with a profile in `folder`."""
+    assert CHROMIUM
+    to_browser, writer = os.pipe()
+    reader, from_browser = os.pipe()
+    command = [
+        *(CHROMIUM, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
+        *("--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"),
+        f"--user-data-dir={folder / 'profile'}",
+    ]
+    # Chromium reads commands from descriptor 3 and answers on 4.
+    wrapper = ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", *command]
+    process = subprocess.Popen(
+        wrapper, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL
+    )
+    os.close(to_browser)
+    os.close(from_browser)
+    try:
+        yield Tab(reader, writer)
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(reader)
+        os.close(writer)
