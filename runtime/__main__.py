@@ -30,6 +30,8 @@ from runtime.settings import Settings, knobs, show
 
 # Settings that do not change what an answer says: a stopped run may go on with others.
 _IRRELEVANT = {
+    "answer_cache",
+    "answer_cache_mb",
     "batch_size",
     "device_map",
     "flash_attention",

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from runtime.answers import clean
 from runtime.common.errors import SetupError
 from runtime.common.offline import guard
 from runtime.engine import Engine, Model, Request, SamplingParams, Stats
+from runtime.files.kept import KeptCompletions, Keys
 from runtime.files.routes import Route, describe, plan_routes
 from runtime.loading import adapter_name, load_engines, load_retrieval, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
@@ -48,6 +49,14 @@ class Answer:
         return {"questionID": self.question_id, "answer": self.answer}
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request, and the places of the questions that it is for."""
+
+    request: Request
+    places: list[int] = field(default_factory=list)
+
+
 def loadPipeline(  # noqa: N802  (the evaluator's spelling)
     settings: Settings | None = None, progress: Callable[[float], None] | None = None
 ) -> Pipeline:
@@ -70,10 +79,15 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         solver = load_solver(settings)
         if solver is not None:
             stack.callback(solver.close)
+        kept = None
+        if settings.answer_cache:
+            most_bytes = int(settings.answer_cache_mb * 2**20)
+            kept = KeptCompletions(settings.answer_cache, most_bytes)
+            stack.callback(kept.close)
         engines = load_engines(settings, routes, progress)
         for engine in engines.values():
             stack.callback(engine.close)
-        pipeline = Pipeline(settings, routes, engines, solver, retrieval)
+        pipeline = Pipeline(settings, routes, engines, solver, retrieval, kept)
         pipeline.closing(stack.pop_all().close)
         return pipeline
 
@@ -97,6 +111,7 @@ class Pipeline:
         engines: dict[Path, Engine],
         solver: Solver | None = None,
         retrieval: Retrieval | None = None,
+        kept: KeptCompletions | None = None,
     ) -> None:
         self.settings = settings
         self.routes = routes
@@ -104,6 +119,9 @@ class Pipeline:
         self.answer_seconds: list[float] = []
         self._solver = solver
         self._retrieval = retrieval
+        self._kept = kept
+        options = {path: engine.options for path, engine in engines.items()}
+        self._keys = Keys(routes.values(), options)
         self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
@@ -204,7 +222,7 @@ class Pipeline:
             computed = self._computed(parsed)
             shown = self._passages(parsed, computed) if passages is None else passages
             params = replace(self._params, logprobs=0) if logprobs else self._params
-            requests: dict[Path, list[tuple[int, Request]]] = {}
+            asked: dict[Path, dict[bytes, _Asked]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
                     yield _failed(index, question, question.problem)
@@ -223,19 +241,32 @@ class Pipeline:
                     log.debug("question %s", _name(index, question), exc_info=True)
                     yield _failed(index, question, f"no prompt could be made of it ({error})")
                     continue
-                requests.setdefault(self.routes[subject].model, []).append((index, request))
-            for model, numbered in requests.items():
-                for completion in self.engines[model].generate([r for _, r in numbered]):
-                    index = numbered[completion.index][0]
-                    question = parsed[index]
-                    if completion.finish_reason == "error":
-                        yield _failed(index, question, completion.error)
-                    else:
-                        cut = completion.finish_reason == "length"
-                        thinking = self._frames[self._subject(question).name].opens_thinking
-                        text = clean(completion.text, question.text, cut, thinking)
-                        scores = tuple(choice.logprob for choice in completion.scores)
-                        yield Answer(index, question.id, text, logprobs=scores)
+                route = self.routes[subject]
+                key = self._keys.of(route, request)
+                if self._kept and not logprobs and (kept := self._kept.find(key)):
+                    yield self._answer(index, question, *kept)
+                    continue
+                # What is the same question in all that matters is completed once.
+                same = asked.setdefault(route.model, {}).setdefault(key, _Asked(request))
+                same.places.append(index)
+            for model, by_key in asked.items():
+                keys, waiting = list(by_key), list(by_key.values())
+                for completion in self.engines[model].generate([each.request for each in waiting]):
+                    text, reason = completion.text, completion.finish_reason
+                    if self._kept and reason != "error":
+                        self._kept.keep(keys[completion.index], text, reason)
+                    scores = tuple(choice.logprob for choice in completion.scores)
+                    for index in waiting[completion.index].places:
+                        if reason == "error":
+                            yield _failed(index, parsed[index], completion.error)
+                        else:
+                            answer = self._answer(index, parsed[index], text, reason)
+                            yield replace(answer, logprobs=scores)
+
+    def _answer(self, index: int, question: Question, text: str, reason: str) -> Answer:
+        """What the model wrote, cleaned."""
+        thinking = self._frames[self._subject(question).name].opens_thinking
+        return Answer(index, question.id, clean(text, question.text, reason == "length", thinking))
 
     def computed_answer(self, subject: str, question: str) -> str | None:
         """The answer to a question that needs no model, else None; for any thread."""

@@ -256,6 +256,17 @@ class Settings(_SubjectsFile):
         " leaves all others to the model.",
     )
 
+    # Answers of before
+    answer_cache: _Path | None = _knob(
+        None,
+        "a file",
+        "Keep completions in this file (SQLite) and give them again where the same is asked of the"
+        " same files with the same settings.",
+    )
+    answer_cache_mb: float = _knob(
+        256.0, "1 to 65536", "How large it may grow; the least used go first.", ge=1, le=65536
+    )
+
     # The rest
     offline_guard: Literal["on", "process", "off"] = _knob(
         "on",

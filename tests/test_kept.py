@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from runtime.common.errors import SetupError
-from runtime.engine import Request, SamplingParams
+from runtime.engine import EngineOptions, Request, SamplingParams
 from runtime.files.kept import KeptCompletions, Keys
 from runtime.files.routes import Route
-from runtime.settings import PROJECT_DIR, Settings
+from runtime.settings import PROJECT_DIR
 
 MB = 2**20
 
@@ -92,7 +92,8 @@ def test_requests_share_a_key_only_if_their_completions_must_be_equal(tmp_path: 
     for path in files:
         path.write_bytes(path.name.encode())
     bare, other, tuned = Route(files[0]), Route(files[1]), Route(files[0], files[2])
-    keys = Keys(Settings(), {"x": bare, "y": other, "z": tuned})
+    runs = dict.fromkeys(files, EngineOptions())
+    keys = Keys([bare, other, tuned], runs)
     greedy = Request([1, 2], SamplingParams())
     drawn = replace(greedy, params=SamplingParams(temperature=1.0))
     different = [
@@ -103,10 +104,10 @@ def test_requests_share_a_key_only_if_their_completions_must_be_equal(tmp_path: 
         keys.of(bare, replace(greedy, params=SamplingParams(max_new_tokens=3))),
         keys.of(bare, drawn),
         keys.of(bare, replace(drawn, seed=5)),
-        Keys(Settings(kv_cache_type="q8_0"), {"x": bare}).of(bare, greedy),
+        Keys([bare], {files[0]: EngineOptions(cache_type="q8_0")}).of(bare, greedy),
     ]
     assert len(set(different)) == len(different)
     assert keys.of(bare, replace(greedy, seed=5)) == keys.of(bare, greedy)
 
     files[0].write_bytes(b"another model")
-    assert Keys(Settings(), {"x": bare}).of(bare, greedy) != keys.of(bare, greedy)
+    assert Keys([bare], runs).of(bare, greedy) != keys.of(bare, greedy)

@@ -254,3 +254,32 @@ def test_exact_algebra_can_be_switched_off() -> None:
     with loadPipeline(small_settings(algebra_tool="off")) as pipeline:
         pipeline([{"questionID": 1, "subject": "algebra", "question": "Solve 2x + 6 = 14."}])
         assert pipeline.stats.new_tokens > 0
+
+
+def test_the_same_question_is_completed_once_and_answered_each_time(pipeline: Pipeline) -> None:
+    def ask(n: int) -> tuple[list[str], int]:
+        before = pipeline.stats.new_tokens
+        questions = [
+            {"questionID": i, "subject": "history", "question": "Who was Caesar?"} for i in range(n)
+        ]
+        answers = pipeline(questions)
+        assert [answer["questionID"] for answer in answers] == list(range(n))
+        return [answer["answer"] for answer in answers], pipeline.stats.new_tokens - before
+
+    (once,), tokens = ask(1)
+    assert ask(7) == ([once] * 7, tokens)
+
+
+def test_a_kept_answer_needs_no_model(demo_model: Path, tmp_path: Path) -> None:
+    questions = [
+        {"questionID": 1, "subject": "history", "question": "Who was Caesar?"},
+        {"questionID": 2, "subject": "geography", "question": "What is an island?"},
+    ]
+    settings = {"answer_cache": tmp_path / "answers.db", "temperature": 0.7}
+    with loadPipeline(small_settings(**settings)) as pipeline:
+        answers = pipeline(questions)
+    with loadPipeline(small_settings(**settings)) as pipeline:
+        assert pipeline(questions) == answers
+        assert pipeline.stats.new_tokens == 0
+        pipeline([{**questions[0], "questionID": "another seed"}])
+        assert pipeline.stats.new_tokens > 0

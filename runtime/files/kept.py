@@ -11,15 +11,15 @@ import hashlib
 import logging
 import sqlite3
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import llama_cpp
 
 from runtime.common.errors import SetupError
-from runtime.engine import Request
+from runtime.engine import EngineOptions, Request
 from runtime.files.manifest import file_identity
 from runtime.files.routes import Route
-from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _PATIENCE = 5.0
 
 
 class KeptCompletions:
-    """Completions by what was asked. Not for several threads at a time.
+    """Completions by what was asked. Not for several threads at once.
 
     A file that fails later costs nothing but its use: it is logged, and nothing is found.
 
@@ -48,7 +48,10 @@ class KeptCompletions:
         self._path = path
         self._most_bytes = most_bytes
         try:
-            self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            # Whoever uses it from several threads does so in turns.
+            self._database = sqlite3.connect(
+                path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
             self._prepare()
         except sqlite3.Error as error:
             raise SetupError(
@@ -122,23 +125,25 @@ class Keys:
     """Hashes of all that the text of a completion depends on.
 
     Args:
-        settings: of the pipeline.
         routes: all of them; their files are identified once.
+        options: how each model's engine runs.
     """
 
-    def __init__(self, settings: Settings, routes: dict[str, Route]) -> None:
-        about = f"{llama_cpp.__version__} {settings.kv_cache_type} {settings.flash_attention}"
-        self._files = {
-            route: "\n".join(
-                [about, file_identity(route.model)]
-                + ([file_identity(route.adapter)] if route.adapter else [])
+    def __init__(self, routes: Iterable[Route], options: Mapping[Path, EngineOptions]) -> None:
+        self._about = {}
+        for route in set(routes):
+            runs = options[route.model]
+            files = [route.model, *([route.adapter] if route.adapter else [])]
+            self._about[route] = (
+                llama_cpp.__version__,
+                runs.cache_type,
+                runs.flash_attention,
+                *map(file_identity, files),
             )
-            for route in routes.values()
-        }
 
     def of(self, route: Route, request: Request) -> bytes:
         """The hash of a request; requests with the same one get the same completion."""
         # At temperature 0 nothing is drawn.
         seed = request.seed if request.params.temperature > 0 else None
-        parts = (self._files[route], list(request.prompt), request.params, seed)
+        parts = (self._about[route], list(request.prompt), request.params, seed)
         return hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()
