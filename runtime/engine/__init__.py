@@ -19,7 +19,8 @@ Requests may come and go while it runs:
 The rooms, from the bottom up: `llama` (handles, the log), `model`, `adapters`, `context`,
 `batch`; `sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
 `scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
-`runner` (carries steps out), `prefixes`; `engine`.
+`runner` (carries steps out), `prefixes` and `sharing`; `engine`. Beside them `speeds` times single
+calls, and `probe` tries files in a process of its own.
 """
 
 # First of all, as it sets what llama.cpp's libraries read when they are loaded.

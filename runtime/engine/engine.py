@@ -21,23 +21,20 @@ from runtime.engine.generation import (
     Generation,
     Request,
     Update,
-    common_prefix,
 )
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
-from runtime.engine.runner import Prefix, Runner
+from runtime.engine.runner import Runner
 from runtime.engine.sampling import SamplingParams, choose
 from runtime.engine.scheduler import Decode, Prefill, Scheduler, padded
+from runtime.engine.sharing import MIN_SHARED, Sharing
 from runtime.engine.sizing import Layout
 from runtime.engine.stats import Stats
 from runtime.engine.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
-
-# A prefix shorter than this is not worth a copy of its cache.
-MIN_SHARED = 8
 
 
 class Engine:
@@ -82,6 +79,9 @@ class Engine:
             self._waiting,
             self.options.call_cost,
             fits=lambda generation: self._cells(generation) <= self.layout.cells,
+        )
+        self._sharing = Sharing(
+            self._prefixes, self._cache, self._runner, self._scheduler, self._resize
         )
 
     @classmethod
@@ -204,7 +204,11 @@ class Engine:
             EngineError: the engine is closed.
         """
         self._refuse_if_closed()
-        self._receive()
+        arrivals, self._arrivals = self._arrivals, []
+        if arrivals:
+            self._sharing.prepare(arrivals)
+        for generation in arrivals:
+            self._waiting.add(generation)
         failed = self._make_room()
         step = self._scheduler.next_step()
         if step is None:
@@ -311,7 +315,7 @@ class Engine:
         for adapter, tokens in wanted:
             if problem := self._problem(Request(tokens, adapter=adapter)):
                 raise EngineError(problem)
-        self._save_prefixes(wanted)
+        self._sharing.save(wanted)
         for adapter, tokens in wanted:
             self._prefixes.pin(adapter, tokens)
 
@@ -410,63 +414,6 @@ class Engine:
             self.context.clear(slot)
         return updates
 
-    # Prefixes
-
-    def _receive(self) -> None:
-        """Let arrivals wait, with the prefixes that they share decoded first."""
-        if not self._arrivals:
-            return
-        arrivals, self._arrivals = self._arrivals, []
-        groups: dict[tuple[str | None, str], list[Generation]] = {}
-        for generation in arrivals:
-            request = generation.request
-            groups.setdefault((request.adapter, request.group), []).append(generation)
-        wanted = []
-        for (adapter, _), members in groups.items():
-            shared = common_prefix([g.request.prompt for g in members])
-            shared = shared[: min(g.n_shareable for g in members)]
-            # Worth decoding if at least two have enough more in common than is saved already.
-            if (
-                len(members) > 1
-                and len(shared) - self._prefixes.find(adapter, shared)[0] >= MIN_SHARED
-            ):
-                wanted.append((adapter, shared))
-        try:
-            self._save_prefixes(wanted)
-        except EngineError as error:
-            if self.context.closed:
-                raise
-            log.debug("prefixes are not shared: %s", error)
-        for generation in arrivals:
-            request = generation.request
-            sharable = request.prompt[: generation.n_shareable]
-            n_saved, state = self._prefixes.find(request.adapter, sharable)
-            if n_saved >= MIN_SHARED:
-                generation.n_cached, generation.prefix = n_saved, state
-            self._waiting.add(generation)
-
-    def _save_prefixes(self, wanted: Sequence[tuple[str | None, tuple[int, ...]]]) -> None:
-        """Decode prefixes in free slots, as many at once as there are, and keep their caches."""
-        by_adapter: dict[str | None, list[tuple[int, ...]]] = {}
-        for adapter, tokens in dict.fromkeys(wanted):
-            if self._prefixes.find(adapter, tokens)[0] < len(tokens):
-                by_adapter.setdefault(adapter, []).append(tokens)
-        for adapter, prefixes in by_adapter.items():
-            prefixes.sort(key=len, reverse=True)
-            longest = self._cache.layout_for(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
-            too_short = longest.cells > self.layout.cells and self._cache.can_resize
-            if too_short and not self._scheduler.held:
-                self._resize(longest)
-            slots = _longest_run(self._scheduler.free_slots())
-            fit = [p for p in prefixes if len(p) + PADDING_CELLS <= self.layout.cells]
-            for first in range(0, len(fit) if slots else 0, len(slots)):
-                together = fit[first : first + len(slots)]
-                begun = [Prefix(p, adapter, *self._prefixes.find(adapter, p)) for p in together]
-                self._runner.use({adapter})
-                caches = self._runner.prefixes(begun, slots[: len(together)])
-                for tokens, cache in zip(together, caches, strict=True):
-                    self._prefixes.put(adapter, tokens, cache, pinned=False)
-
     # The cache's layout
 
     @property
@@ -513,13 +460,3 @@ class Engine:
             self._cache.resize(layout, moves)
             self._scheduler.resize(layout.slots, layout.staging)
             self.stats.resizes += 1
-
-
-def _longest_run(slots: Sequence[int]) -> list[int]:
-    """The longest run of consecutive numbers in an ascending list."""
-    best: list[int] = []
-    run: list[int] = []
-    for slot in slots:
-        run = [*run, slot] if run and slot == run[-1] + 1 else [slot]
-        best = max(best, run, key=len)
-    return best

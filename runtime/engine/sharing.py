@@ -1,0 +1,117 @@
+"""Prefixes that requests share: decoded once, found again by those that come later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from runtime.engine.cache import Cache
+from runtime.engine.generation import PADDING_CELLS, Generation, common_prefix
+from runtime.engine.llama import EngineError
+from runtime.engine.prefixes import PrefixCache
+from runtime.engine.runner import Prefix, Runner
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sizing import Layout
+
+log = logging.getLogger(__name__)
+
+# A prefix shorter than this is not worth a copy of its cache.
+MIN_SHARED = 8
+
+# An adapter, or None, and the tokens of a prefix for it.
+Wanted = tuple[str | None, tuple[int, ...]]
+
+
+class Sharing:
+    """Decodes what arrivals have in common, and gives each what is saved of its prompt.
+
+    Args:
+        saved: where prefixes are kept.
+        cache, runner, scheduler: the engine's; not owned.
+        resize: lays the cache out anew.
+    """
+
+    def __init__(
+        self,
+        saved: PrefixCache,
+        cache: Cache,
+        runner: Runner,
+        scheduler: Scheduler,
+        resize: Callable[[Layout], None],
+    ) -> None:
+        self._saved = saved
+        self._cache = cache
+        self._runner = runner
+        self._scheduler = scheduler
+        self._resize = resize
+
+    def prepare(self, arrivals: Sequence[Generation]) -> None:
+        """Decode the prefixes that arrivals share, and note for each what is saved of its prompt.
+
+        Raises:
+            EngineError: the cache could not be laid out anew, and what was in it is lost.
+        """
+        try:
+            self.save(self._common(arrivals))
+        except EngineError as error:
+            if self._cache.context.closed:
+                raise
+            log.debug("prefixes are not shared: %s", error)
+        for generation in arrivals:
+            request = generation.request
+            sharable = request.prompt[: generation.n_shareable]
+            n_saved, state = self._saved.find(request.adapter, sharable)
+            if n_saved >= MIN_SHARED:
+                generation.n_cached, generation.prefix = n_saved, state
+
+    def save(self, wanted: Sequence[Wanted]) -> None:
+        """Decode prefixes in free slots, as many at once as there are, and keep their caches.
+
+        Raises:
+            EngineError: llama.cpp refused a call.
+        """
+        by_adapter: dict[str | None, list[tuple[int, ...]]] = {}
+        for adapter, tokens in dict.fromkeys(wanted):
+            if self._saved.find(adapter, tokens)[0] < len(tokens):
+                by_adapter.setdefault(adapter, []).append(tokens)
+        for adapter, prefixes in by_adapter.items():
+            prefixes.sort(key=len, reverse=True)
+            longest = self._cache.layout_for(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
+            too_short = longest.cells > self._cache.layout.cells and self._cache.can_resize
+            if too_short and not self._scheduler.held:
+                self._resize(longest)
+            slots = _longest_run(self._scheduler.free_slots())
+            cells = self._cache.layout.cells
+            fit = [prefix for prefix in prefixes if len(prefix) + PADDING_CELLS <= cells]
+            for first in range(0, len(fit) if slots else 0, len(slots)):
+                together = fit[first : first + len(slots)]
+                begun = [Prefix(p, adapter, *self._saved.find(adapter, p)) for p in together]
+                self._runner.use({adapter})
+                states = self._runner.prefixes(begun, slots[: len(together)])
+                for tokens, state in zip(together, states, strict=True):
+                    self._saved.put(adapter, tokens, state, pinned=False)
+
+    def _common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
+        """What at least two of a group have in common, and enough more than is saved already."""
+        groups: dict[tuple[str | None, str], list[Generation]] = {}
+        for generation in arrivals:
+            request = generation.request
+            groups.setdefault((request.adapter, request.group), []).append(generation)
+        wanted = []
+        for (adapter, _), members in groups.items():
+            shared = common_prefix([g.request.prompt for g in members])
+            shared = shared[: min(g.n_shareable for g in members)]
+            n_new = len(shared) - self._saved.find(adapter, shared)[0]
+            if len(members) > 1 and n_new >= MIN_SHARED:
+                wanted.append((adapter, shared))
+        return wanted
+
+
+def _longest_run(slots: Sequence[int]) -> list[int]:
+    """The longest run of consecutive numbers in an ascending list."""
+    best: list[int] = []
+    run: list[int] = []
+    for slot in slots:
+        run = [*run, slot] if run and slot == run[-1] + 1 else [slot]
+        best = max(best, run, key=len)
+    return best
