@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,15 @@ from typing import Any
 CHROMIUM = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
 )
+
+# Chromium reads commands from descriptor 3 and answers on 4.
+WRAPPER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for target, end in zip((3, 4), ends):
+    os.dup2(end, target)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Tab:
@@ -88,8 +98,7 @@ def browsing(folder: Path) -> Iterator[Tab]:
         *("--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"),
         f"--user-data-dir={folder / 'profile'}",
     ]
-    # Chromium reads commands from descriptor 3 and answers on 4.
-    wrapper = ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", *command]
+    wrapper = [sys.executable, "-c", WRAPPER, str(to_browser), str(from_browser), *command]
     process = subprocess.Popen(
         wrapper, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL
     )

@@ -24,6 +24,7 @@ from convert.sources import open_source
 from convert.verify import GgufModel, compare, transformers_model
 from convert.writing import write_model
 from runtime import Pipeline, loadPipeline
+from runtime.engine import SamplingParams
 from runtime.engine.model import Model
 from runtime.prompts import tokenized_frame
 from runtime.settings import PROJECT_DIR, Settings
@@ -153,7 +154,8 @@ def test_training_learns_from_the_very_tokens_that_are_served(
 ) -> None:
     question = "What is <|im_end|> the capital of France?"
     (engine,) = pipeline.engines.values()
-    served = pipeline._request(0, _parsed(question), "geography").prompt
+    request = pipeline._request(0, _parsed(question), "geography", SamplingParams(), ())
+    served = request.prompt
     with Base.find(str(demo_model), pipeline.settings).tokenizer() as tokenizer:
         frame = tokenized_frame(tokenizer, "geography", SUBJECTS)
         (example,) = make_examples([Pair(question, "Paris", "")], tokenizer, frame, 256)
