@@ -25,7 +25,7 @@ from runtime.files.quantize import quantize
 
 UNIFORM = "IQ4_NL, uniform"
 TYPES = ["Q4_0", "IQ4_NL", UNIFORM, "Q4_K_M", "Q8_0"]
-SLOTS, CELLS, PREFIX, DEPTH = 16, 768, 24, 100
+SLOTS, PREFIX, DEPTH = 16, 24, 100
 
 
 def main() -> int:
@@ -45,10 +45,10 @@ def main() -> int:
 def report(paths: dict[str, Path], rounds: int) -> str:
     """A Markdown table with a row per file; the first is what the others are compared with."""
     models = {name: Model(path) for name, path in paths.items()}
-    ceilings = {name: Ceiling(model, SLOTS, CELLS) for name, model in models.items()}
+    ceilings = {name: Ceiling(model, SLOTS, PREFIX, DEPTH) for name, model in models.items()}
     ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
     for _ in tqdm(range(rounds), unit="round", disable=None):
-        speeds = {name: c.speeds(PREFIX, DEPTH) for name, c in ceilings.items()}
+        speeds = {name: c.speeds() for name, c in ceilings.items()}
         prefill_1, decode_1 = next(iter(speeds.values()))
         for name, (prefill, decode) in speeds.items():
             ratios[name].append((prefill / prefill_1, decode / decode_1))

@@ -11,7 +11,6 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from convert.export_gguf import Exporter, Options
 from convert.safetensors import Type, from_f32
-from runtime.common.atomic import replacing
+from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.command import run
 from runtime.common.errors import SetupError
 from runtime.settings import PROJECT_DIR, declared_subjects
@@ -140,10 +139,10 @@ def make_model(target: Path, tokenizer: Path) -> Path:
     if not (tokenizer / "tokenizer.json").is_file():
         raise SetupError(f"{tokenizer}/tokenizer.json: no such file; give --tokenizer FOLDER")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".shape-") as scratch:
-        checkpoint = Path(scratch, "Qwen3-1.7B")
+    with scratch_folder(target) as scratch:
+        checkpoint = scratch / "Qwen3-1.7B"
         write_checkpoint(checkpoint, tokenizer)
-        options = Options(Path(scratch, "gguf"), declared_subjects().fallback, "Q4_K_M")
+        options = Options(scratch / "gguf", declared_subjects().fallback, "Q4_K_M")
         made = Exporter(checkpoint, "Qwen3-1.7B", options).export_base()
         made.replace(target)
     return target

@@ -33,6 +33,8 @@ SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 # Prefill calls tried for the ceiling: (sequences, tokens each).
 PREFILL_SHAPES = [(1, 128), (1, 256), (1, 512), (8, 32), (8, 64)]
 MAX_INPUT_TOKENS = 512
+# Decode steps timed for the ceiling.
+_STEPS = 14
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,17 @@ def measure(options: Options) -> list[Round]:
     with loadPipeline(settings) as pipeline:
         path, engine = next(iter(pipeline.engines.items()))
         one_by_one = OneByOne(path, options.new_tokens)
-        ceiling = Ceiling(engine.model, options.slots, engine.context.cells_per_slot)
         rounds = []
         stats = _answer(pipeline, questions)
         prefix = round(stats["shared_tokens"] / len(questions))
         prompt = (stats["shared_tokens"] + stats["prefill_tokens"]) / len(questions)
         depth = round(prompt + stats["decode_tokens"] / len(questions) / 2)
+        ceiling = Ceiling(engine.model, options.slots, prefix, depth)
         for _ in tqdm(range(options.rounds), unit="round", disable=None):
             single, single_tokens = _timed(lambda: one_by_one.answer(questions))
-            before = ceiling.speeds(prefix, depth)
+            before = ceiling.speeds()
             pipeline_seconds, stats = _timed(lambda: _answer(pipeline, questions))
-            after = ceiling.speeds(prefix, depth)
+            after = ceiling.speeds()
             prefill, decode = (statistics.mean(pair) for pair in zip(before, after, strict=True))
             rounds.append(
                 Round(
@@ -166,17 +168,25 @@ class OneByOne:
 
 
 class Ceiling:
-    """llama.cpp's own speed, in tokens per second, on calls of the best shape."""
+    """llama.cpp's own speed, in tokens per second, on calls of the best shape.
 
-    def __init__(self, model: Model, slots: int, cells: int) -> None:
-        self._slots = slots
-        streams = max(slots, max(n for n, _ in PREFILL_SHAPES))
+    Args:
+        model: not owned.
+        slots: sequences of a decode step.
+        prefix: tokens in the cache before a prefill call.
+        depth: tokens in the cache at a decode step.
+    """
+
+    def __init__(self, model: Model, slots: int, prefix: int, depth: int) -> None:
+        self._slots, self._prefix, self._depth = slots, prefix, depth
+        streams = max(slots, *(n for n, _ in PREFILL_SHAPES))
+        cells = max(prefix + max(length for _, length in PREFILL_SHAPES), depth + _STEPS)
         self._calls = SingleCalls(model, streams, cells, physical_cores())
 
-    def speeds(self, prefix: int, depth: int) -> tuple[float, float]:
-        """(prefill after `prefix` cached tokens, decode at `depth`): medians, best shape."""
-        prefill = max(self._calls.prefill(n, length, prefix, 7) for n, length in PREFILL_SHAPES)
-        return prefill, self._calls.decode(self._slots, depth, 14)
+    def speeds(self) -> tuple[float, float]:
+        """(prefill, decode): medians, the best shape."""
+        prefill = max(self._calls.prefill(*shape, self._prefix, 7) for shape in PREFILL_SHAPES)
+        return prefill, self._calls.decode(self._slots, self._depth, _STEPS)
 
     def close(self) -> None:
         self._calls.close()

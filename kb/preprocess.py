@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import sys
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from kb.duplicates import SIGNATURE, duplicates, signature
 from kb.indexing import TokenIds, write_index
 from kb.passages import LENGTH, Draft, drafts
 from kb.reading import Bad, Entry, entries
-from runtime.common.atomic import replacing
+from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.command import run
 from runtime.common.errors import UserError
 from runtime.retrieval.files import FORMAT, base_path, index_path, sha256
@@ -85,8 +84,8 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
     """
     summary = Summary()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{subject}_knowledge.", dir=folder) as scratch:
-        spool = Path(scratch) / "passages"
+    with scratch_folder(folder / f"{subject}_knowledge") as scratch:
+        spool = scratch / "passages"
         signatures = _spool(raw, spool, length, summary)
         dropped = duplicates(signatures)
         summary.dropped["near-duplicates of a passage before"] += int(dropped.sum())
@@ -97,7 +96,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
             replacing(base_path(folder, subject)) as base,
             replacing(index_path(folder, subject)) as index,
         ):
-            ids = Path(scratch) / "ids"
+            ids = scratch / "ids"
             words, ends, offsets = _write_base(base, ids, subject, spool, dropped)
             write_index(index, subject, sha256(base), words, TokenIds(ids, ends), offsets)
     summary.dropped = +summary.dropped

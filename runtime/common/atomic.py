@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,28 @@ def scratch(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder of `target` cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    path = Path(name)
+    # Named before it is made: a signal that ends the block at any moment finds it to remove.
+    path = _hidden(target)
     try:
+        path.touch(0o600, exist_ok=False)
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """A new empty folder beside `target`, removed with all that is in it after the block.
+
+    Raises:
+        OSError: the folder of `target` cannot be written.
+    """
+    path = _hidden(target)
+    try:
+        path.mkdir(0o700)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -41,22 +57,30 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(target: Path, scratch_folder: Path) -> Iterator[Path]:
+def replacing_folder(target: Path, parent: Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes `target` if the block ends well, else it is removed.
 
     A folder that was there before gives way only when the new one is whole.
 
     Args:
         target: the folder to be.
-        scratch_folder: on the same disk; what a kill leaves half filled lies there.
+        parent: on the same disk; what a kill leaves half filled lies there.
 
     Raises:
         OSError: a folder cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=scratch_folder) as scratch_name:
-        partial = Path(scratch_name) / "new"
+    with scratch_folder(parent / target.name) as scratch_path:
+        partial, old = scratch_path / "new", scratch_path / "old"
         partial.mkdir()
         yield partial
-        if target.exists():
-            target.rename(Path(scratch_name) / "old")
-        partial.rename(target)
+        try:
+            if target.exists():
+                target.rename(old)
+            partial.rename(target)
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+
+
+def _hidden(target: Path) -> Path:
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}"
