@@ -165,16 +165,17 @@ def test_late_comers_find_the_prefix_of_those_before(engine: Engine) -> None:
     assert engine.stats.shared_tokens - before >= len(head) - 1
 
 
-def test_prefixes_are_decoded_together(demo_model: Path) -> None:
+def test_what_prefixes_have_in_common_is_decoded_once(demo_model: Path) -> None:
     with Engine.load(demo_model, EngineOptions(slots=4, cells_per_slot=256)) as engine:
-        heads = [words(engine, f"{n}. A short beginning that many have.") for n in range(5)]
+        common = words(engine, "A short beginning that many have:")
+        heads = [[*common, *words(engine, f" {n}, and so on.")] for n in "ABCDE"]
         engine.share_prefixes([(None, head) for head in heads])
-        assert engine.stats.prefill_calls == 1
-        together = list(engine.generate([Request([*h, 5], FOUR) for h in heads]))
+        assert engine.stats.prefill_tokens == sum(map(len, heads)) - 4 * len(common)
+        shared = list(engine.generate([Request([*h, 5], FOUR) for h in heads]))
         assert engine.stats.shared_tokens == sum(map(len, heads))
     with Engine.load(demo_model, EngineOptions(slots=1, cells_per_slot=256)) as engine:
         alone = list(engine.generate([Request([*h, 5], FOUR) for h in heads]))
-    assert sorted(c.tokens for c in together) == sorted(c.tokens for c in alone)
+    assert sorted(c.tokens for c in shared) == sorted(c.tokens for c in alone)
 
 
 def test_the_cache_follows_what_requests_need(demo_model: Path) -> None:

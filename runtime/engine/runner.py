@@ -141,50 +141,23 @@ class Runner:
             self._stats.padding_tokens += len(step.idle_slots)
             return logits
 
-    def prefixes(self, wanted: Sequence[Prefix], slots: Sequence[int]) -> list[np.ndarray]:
-        """The caches of prefixes, computed together.
-
-        Args:
-            wanted: the longest first.
-            slots: as many, consecutive and free; they are free again after.
+    def prefix(self, prefix: Prefix, slot: int) -> np.ndarray:
+        """The cache of a prefix, computed in a free slot, which is free again after.
 
         Raises:
             EngineError: llama.cpp refused a call.
         """
         with self._stats.timed("prefill_seconds"):
             try:
-                for slot, prefix in zip(slots, wanted, strict=True):
-                    if prefix.cache is not None:
-                        self._restore(slot, prefix.cache, prefix.n_cached)
-                done = [prefix.n_cached for prefix in wanted]
-                room = self.context.max_tokens
-                while left := max(
-                    len(prefix.tokens) - n for prefix, n in zip(wanted, done, strict=True)
-                ):
-                    # Those that are not complete lie side by side, as many as fit a call.
-                    rows = [i for i, prefix in enumerate(wanted) if len(prefix.tokens) > done[i]]
-                    together = rows[:1]
-                    length = min(left, room)
-                    for i in rows[1:]:
-                        if i == together[-1] + 1 and (len(together) + 1) * length <= room:
-                            together.append(i)
-                    pieces = [
-                        _Piece(
-                            slots[i],
-                            done[i],
-                            wanted[i].tokens[done[i] : done[i] + length],
-                            wanted[i].adapter,
-                        )
-                        for i in together
-                    ]
-                    self._call(pieces, max(len(piece.tokens) for piece in pieces))
-                    for i, piece in zip(together, pieces, strict=True):
-                        done[i] += len(piece.tokens)
-                return [self.context.save(slot) for slot in slots]
+                if prefix.cache is not None:
+                    self._restore(slot, prefix.cache, prefix.n_cached)
+                for start in range(prefix.n_cached, len(prefix.tokens), self.context.max_tokens):
+                    tokens = prefix.tokens[start : start + self.context.max_tokens]
+                    self._call([_Piece(slot, start, tokens, prefix.adapter)], len(tokens))
+                return self.context.save(slot)
             finally:
                 if not self.context.closed:
-                    for slot in slots:
-                        self.context.clear(slot)
+                    self.context.clear(slot)
 
     def _decode(self, n_outputs: int, adapters: Sequence[str | None]) -> np.ndarray:
         """Run the batch, each of its tokens with its adapter."""

@@ -65,31 +65,27 @@ class Sharing:
                 generation.n_cached, generation.prefix = n_saved, state
 
     def save(self, wanted: Sequence[Wanted]) -> None:
-        """Decode prefixes in free slots, as many at once as there are, and keep their caches.
+        """Decode prefixes and keep their caches; each goes on from what another has computed.
+
+        One after another: side by side they would be padded to the longest, and none could
+        begin with what is the same in another, which costs more than the calls that it saves.
 
         Raises:
             EngineError: llama.cpp refused a call.
         """
-        by_adapter: dict[str | None, list[tuple[int, ...]]] = {}
-        for adapter, tokens in dict.fromkeys(wanted):
-            if self._saved.find(adapter, tokens)[0] < len(tokens):
-                by_adapter.setdefault(adapter, []).append(tokens)
-        for adapter, prefixes in by_adapter.items():
-            prefixes.sort(key=len, reverse=True)
-            longest = self._cache.layout_for(len(prefixes[0]) + PADDING_CELLS, len(prefixes))
-            too_short = longest.cells > self._cache.layout.cells and self._cache.can_resize
-            if too_short and not self._scheduler.held:
-                self._resize(longest)
-            slots = _longest_run(self._scheduler.free_slots())
-            cells = self._cache.layout.cells
-            fit = [prefix for prefix in prefixes if len(prefix) + PADDING_CELLS <= cells]
-            for first in range(0, len(fit) if slots else 0, len(slots)):
-                together = fit[first : first + len(slots)]
-                begun = [Prefix(p, adapter, *self._saved.find(adapter, p)) for p in together]
+        new = [(a, p) for a, p in dict.fromkeys(wanted) if self._saved.find(a, p)[0] < len(p)]
+        if not new:
+            return
+        needed = max(len(tokens) for _, tokens in new) + PADDING_CELLS
+        too_short = needed > self._cache.layout.cells and self._cache.can_resize
+        if too_short and not self._scheduler.held:
+            self._resize(self._cache.layout_for(needed, self._cache.layout.slots))
+        free = self._scheduler.free_slots()
+        for adapter, tokens in new:
+            if free and len(tokens) + PADDING_CELLS <= self._cache.layout.cells:
                 self._runner.use({adapter})
-                states = self._runner.prefixes(begun, slots[: len(together)])
-                for tokens, state in zip(together, states, strict=True):
-                    self._saved.put(adapter, tokens, state, pinned=False)
+                begun = Prefix(tokens, adapter, *self._saved.find(adapter, tokens))
+                self._saved.put(adapter, tokens, self._runner.prefix(begun, free[0]), pinned=False)
 
     def _common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
         """What at least two of a group have in common, and enough more than is saved already."""
@@ -105,13 +101,3 @@ class Sharing:
             if len(members) > 1 and n_new >= MIN_SHARED:
                 wanted.append((adapter, shared))
         return wanted
-
-
-def _longest_run(slots: Sequence[int]) -> list[int]:
-    """The longest run of consecutive numbers in an ascending list."""
-    best: list[int] = []
-    run: list[int] = []
-    for slot in slots:
-        run = [*run, slot] if run and slot == run[-1] + 1 else [slot]
-        best = max(best, run, key=len)
-    return best
