@@ -271,11 +271,8 @@ def _export(arguments: argparse.Namespace) -> int:
         raise ConvertError("--lora needs --subject")
     if arguments.subject and not arguments.lora:
         raise ConvertError("--subject needs --lora")
-    if arguments.subject and arguments.subject not in settings.subjects:
-        raise ConvertError(
-            f"--subject {arguments.subject}: no such subject in {settings.subjects.file}, which"
-            f" declares {', '.join(settings.subjects)}"
-        )
+    if arguments.subject:
+        settings.subjects.check(arguments.subject, "--subject")
     if arguments.no_base and arguments.mode != "adapter":
         raise ConvertError("--no-base needs --mode adapter")
     options = Options(

@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         description=f"{__doc__.partition(': ')[2]}Model, adapters and RAG_TOP_K are those of the"
         " environment, as in serving; answers are greedy.",
     )
-    parser.add_argument("--subject", required=True, choices=list(declared_subjects()))
+    parser.add_argument("--subject", required=True, help="whose base it is")
     parser.add_argument(
         "--questions", required=True, nargs="+", type=Path, help="files with right answers"
     )
@@ -199,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    declared_subjects().check(arguments.subject, "--subject")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share {arguments.share}: must be between 0 and 1")
     subject = arguments.subject

@@ -196,7 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kb.preprocess", description=__doc__.partition(": ")[2]
     )
-    parser.add_argument("--subject", required=True, choices=list(declared_subjects()))
+    parser.add_argument("--subject", required=True, help="whose base it is")
     parser.add_argument("--input", required=True, nargs="+", type=Path, metavar="RAW")
     parser.add_argument("--out", type=Path, default=Path("kb"), help="folder (default: kb)")
     parser.add_argument(
@@ -206,6 +206,7 @@ def main() -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    declared_subjects().check(arguments.subject, "--subject")
     if arguments.length < 1:
         raise UserError(f"--length {arguments.length}: must be at least 1")
     print(make(arguments.subject, arguments.input, arguments.out, arguments.length))

@@ -101,6 +101,21 @@ class Subjects(Mapping[str, Subject]):
         """Whether a name stands for a declared subject."""
         return _normalize(name) in self._by_spelling
 
+    def check(self, name: str, source: str) -> None:
+        """Refuse a name that is not exactly that of a subject.
+
+        Args:
+            name: to be looked for.
+            source: where it was given, for the message: an option, say.
+
+        Raises:
+            SetupError: there is no such subject.
+        """
+        if name not in self._by_name:
+            raise SetupError(
+                f"{source} {name}: no such subject in {self.file}, which declares {', '.join(self)}"
+            )
+
     def of(self, name: str) -> Subject:
         """The subject that a question's name for it stands for; the fallback if it is unknown."""
         return self._by_spelling.get(_normalize(name), self[self.fallback])

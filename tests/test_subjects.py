@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from evaluation.records import Item
 from runtime import Settings, SetupError, loadPipeline
 from runtime.__main__ import main as answer
 from runtime.files.routes import describe, plan_routes
-from runtime.settings import declared_subjects, knobs
+from runtime.settings import PROJECT_DIR, declared_subjects, knobs
 from runtime.subjects import DEFAULT_FILE, Subjects
 from tests.checkpoints import save_checkpoint, save_lora, tiny_tokenizer
 from tests.conftest import small_settings
@@ -263,6 +266,36 @@ def test_exporting_for_a_subject_that_is_not_declared_names_those_that_are(
     assert f"--subject physics: no such subject in {DEFAULT_FILE}, which declares algebra, geo" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runtime --input questions.jsonl",
+        "runtime.tune",
+        "evaluation --questions questions.jsonl",
+        "convert.export_gguf --base demo",
+        "training.finetune --model demo --out loras",
+        "kb.preprocess --subject history --input raw.jsonl",
+        "kb.calibrate --subject history --questions questions.jsonl",
+    ],
+)
+def test_every_command_names_a_file_of_subjects_that_is_broken(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "subjects.toml").write_text("[history")
+    (tmp_path / "questions.jsonl").write_text('{"questionID": 1, "question": "When?"}\n')
+    run = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "SUBJECTS_FILE": "subjects.toml", "PYTHONPATH": str(PROJECT_DIR)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "SUBJECTS_FILE=" in run.stderr
+    assert "subjects.toml: not valid TOML" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_it_is_evaluated_apart_and_by_its_own_judge(
