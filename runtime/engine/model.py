@@ -61,6 +61,10 @@ class Model:
         start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if gpu_layers == 0:
+            # llama.cpp keeps quantized weights in an order of its own; a mapped file would stay in
+            # memory beside that copy.
+            params.load_mode = llama.LLAMA_LOAD_MODE_NONE
         if main_gpu is not None:
             params.main_gpu = main_gpu
             params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
