@@ -177,11 +177,7 @@ def estimate(layers: int, sizes: ModelSizes, need: Need) -> int:
 
 def layers_that_fit(wanted: int, room: int, sizes: ModelSizes, need: Need) -> int:
     """The most layers up to `wanted` whose estimate is within `room` bytes."""
-    return (
-        max(n for n in range(wanted + 1) if n == 0 or estimate(n, sizes, need) <= room)
-        if (room > 0)
-        else 0
-    )
+    return max(n for n in range(wanted + 1) if n == 0 or estimate(n, sizes, need) <= room)
 
 
 def layers_on_several(wanted: int, free: Sequence[int], sizes: ModelSizes, need: Need) -> int:
