@@ -169,6 +169,10 @@ class GGUF:
         """Rows and columns of each tensor."""
         return {t.name.decode(): (t.ne[1], t.ne[0]) for t in self._tensors()}
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each tensor."""
+        return {t.name.decode(): t.nb[3] * t.ne[3] for t in self._tensors()}
+
     def matrices(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and float32 copy [rows, columns] of each tensor.
 
