@@ -127,11 +127,14 @@ def plan(
 def choose_cards(device_map: str, with_cuda: bool, cards: Sequence[Card]) -> list[int]:
     """Indices of the cards that may be used; none if DEVICE_MAP leaves it open and there is none.
 
+    Args:
+        device_map: auto, cuda or cuda:N.
+        with_cuda: the build of llama.cpp has CUDA.
+        cards: what it finds.
+
     Raises:
         SetupError: a card that was asked for is not there.
     """
-    if device_map == "cpu":
-        return []
     if device_map != "auto" and not cards:
         raise SetupError(
             f"DEVICE_MAP={device_map}: {why_no_card(with_cuda).removeprefix('on the CPU: ')};"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -106,10 +107,11 @@ def load_engines(
     with ExitStack() as stack:
         engines: dict[Path, Engine] = {}
         for path, its_adapters in adapters.items():
-            made = placement.place(tuned(settings, path), path, list(its_adapters.values()))
+            own = tuned(settings, path)
+            made = placement.place(own, path, list(its_adapters.values()))
             engine = Engine.load(
                 path,
-                lambda model: _options(settings, model, None if model.gpu_layers else free),
+                partial(_options, own, free=None if made.gpu_layers else free),
                 its_adapters,
                 progress,
                 made.gpu_layers,
@@ -131,8 +133,8 @@ def load_engines(
 
 
 def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
-    """How a model's engine runs; `free` bytes are there for its cache, None if llama.cpp knows."""
-    settings = tuned(settings, model.path)
+    """How a model's engine runs, by the settings tuned for it; `free` bytes are there for its
+    cache, None if llama.cpp knows."""
     cells = longest(settings)
     if cells > model.n_ctx_train:
         raise SetupError(

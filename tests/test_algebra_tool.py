@@ -157,7 +157,7 @@ HOSTILE = [
 def test_hostile_questions_are_refused_in_no_time(exact: Solver) -> None:
     started = time.monotonic()
     answers = exact.answers(HOSTILE)
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 20
     told = [q for q, answer in zip(HOSTILE, answers, strict=True) if answer is not None]
     # The one is a prime; the other may stay as the root that it is.
     assert all("prime" in question or "sqrt(9999" in question for question in told)
@@ -185,7 +185,7 @@ def test_no_text_makes_it_raise_or_hang(exact: Solver, form: str, text: str) -> 
     started = time.monotonic()
     answer = exact.answer(form.format(text) if text.count("{") == 0 else text)
     assert answer is None or (0 < len(answer) <= 500)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 10
 
 
 def test_a_process_that_dies_is_started_again() -> None:

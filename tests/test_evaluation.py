@@ -267,7 +267,7 @@ def test_the_log_has_the_traceback(tmp_path: Path) -> None:
 def test_a_hang_is_ended(tmp_path: Path, call: str, load: str, failure: str) -> None:
     started = time.monotonic()
     run = run_of(tmp_path, call, load, timeout=0.5, setup_timeout=0.5)
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 10
     assert run.failure == failure
     assert "entry.py" in (tmp_path / "log").read_text()  # where it hung
 

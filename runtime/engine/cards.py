@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from runtime.engine.ggml import declared
 from runtime.engine.llama import start_backend
 
 _GPU = 1  # GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h; integrated ones are another type
@@ -53,13 +55,11 @@ def find_cards() -> list[Card]:
     return cards
 
 
+@cache
 def _library() -> Any:
-    from llama_cpp import _ggml  # llama-cpp-python keeps it private, and is pinned
-
-    lib = _ggml.libggml
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     a_size = ctypes.POINTER(ctypes.c_size_t)
-    for name, result, *arguments in (
+    return declared(
         ("ggml_backend_reg_by_name", pointer, text),
         ("ggml_backend_dev_count", ctypes.c_size_t),
         ("ggml_backend_dev_get", pointer, ctypes.c_size_t),
@@ -67,7 +67,4 @@ def _library() -> Any:
         ("ggml_backend_dev_name", text, pointer),
         ("ggml_backend_dev_description", text, pointer),
         ("ggml_backend_dev_memory", None, pointer, a_size, a_size),
-    ):
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
-    return lib
+    )
