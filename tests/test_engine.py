@@ -210,14 +210,14 @@ def test_a_step_that_fails_costs_only_its_own_requests(
     params = SamplingParams(min_new_tokens=6, max_new_tokens=6)
     requests = [Request(prompt(engine, f"Count to {n}."), params) for n in range(12)]
     expected = complete(engine, requests)
-    decode, calls = engine.context.decode, iter(range(100))
+    compute, calls = engine.context.compute, iter(range(100))
 
     def failing(*args: Any) -> Any:
         if next(calls) == 5:
             raise EngineError("no room")
-        return decode(*args)
+        return compute(*args)
 
-    monkeypatch.setattr(engine.context, "decode", failing)
+    monkeypatch.setattr(engine.context, "compute", failing)
     completions = complete(engine, requests)
     failed = [c.index for c in completions if c.finish_reason == "error"]
     assert 0 < len(failed) < len(requests)

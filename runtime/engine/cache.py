@@ -112,6 +112,7 @@ class Cache:
 
     def _new_context(self, layout: Layout) -> Context:
         options = self._options
+        shortlist = options.shortlist
         return Context(
             self._model,
             layout.slots,
@@ -122,4 +123,5 @@ class Cache:
             max(options.call_tokens, options.slots),
             options.cache_type,
             mix=self._model.stack is not None,
+            shortlist=self._model.profile.shortlist if shortlist is None else shortlist,
         )

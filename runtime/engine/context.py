@@ -13,6 +13,8 @@ from runtime.engine.batch import Batch
 from runtime.engine.llama import EngineError, Handle, captured_log, with_log
 from runtime.engine.mixing import Mixer
 from runtime.engine.model import STACK, Model
+from runtime.engine.rows import Rows
+from runtime.engine.shortlist import Shortlist
 
 FlashAttention = Literal["auto", "on", "off"]
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -47,6 +49,7 @@ class Context:
             of a computation; kept alive by the context.
         mix: let the tokens of one call use different adapters of the model's stack (see
             `Model.load_stack`); on a CPU only.
+        shortlist: tokens of a row that `use_shortlist` reports at least; 0 is without.
 
     Raises:
         EngineError: llama.cpp could not allocate it, or there is no stack to mix.
@@ -64,6 +67,7 @@ class Context:
         cache_type: CacheType = "f16",
         eval_callback: Any = None,
         mix: bool = False,
+        shortlist: int = 0,
     ) -> None:
         if slots < 1 or staging < 0 or cells_per_slot < 1 or threads < 1:
             raise ValueError(
@@ -102,6 +106,9 @@ class Context:
         self._handle = Handle(pointer, llama.llama_free, model._handle)
         model._contexts.add(self)
         self._n_streams = slots + staging
+        self._shortlist = (
+            Shortlist(pointer, model.n_vocab, self._n_streams, shortlist) if shortlist else None
+        )
         self._adapter: str | None = None
 
     @property
@@ -121,6 +128,18 @@ class Context:
     def close(self) -> None:
         """Free the context. A second call does nothing."""
         self._handle.close()
+        if self._shortlist is not None:
+            self._shortlist.close()
+
+    def use_shortlist(self, n_best: int | None) -> None:
+        """Have the calls that follow report the likeliest tokens of their rows, at least so many,
+        where this context can do so; None has them report all. A change costs a new plan."""
+        shortlist = self._shortlist
+        if shortlist is None:
+            return
+        wanted = n_best is not None and n_best <= shortlist.n_best
+        if wanted != shortlist.attached:
+            (shortlist.attach if wanted else shortlist.detach)()
 
     def use_adapter(self, name: str | None) -> None:
         """Apply a loaded adapter to the calls that follow, or none. Costs no reload."""
@@ -139,9 +158,16 @@ class Context:
     def decode(self, batch: Batch, n_outputs: int, adapters: ArrayLike | None = None) -> np.ndarray:
         """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
 
+        As `compute` and `rows`, for a context without a shortlist.
+        """
+        self.compute(batch, adapters)
+        return self.rows(n_outputs).logits
+
+    def compute(self, batch: Batch, adapters: ArrayLike | None = None) -> None:
+        """Run a batch; on a GPU it may go on after this has returned.
+
         Args:
             batch: the tokens.
-            n_outputs: how many of them want logits.
             adapters: the adapter of each token, int [n_tokens], as indices of the model's stack
                 or -1 for none, in a context with `mix`. The batch must be one that llama.cpp
                 computes in one pass. Without it, all tokens use that of `use_adapter`.
@@ -158,11 +184,16 @@ class Context:
         if code != 0:
             reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
             raise EngineError(f"llama_decode failed with code {code} ({reason})")
+
+    def rows(self, n_outputs: int) -> Rows:
+        """The logits that the last batch wanted, so many rows, valid until the next."""
         n_vocab = self.model.n_vocab
         if n_outputs == 0:
-            return np.empty((0, n_vocab), np.float32)
+            return Rows(np.empty((0, n_vocab), np.float32))
+        if self._shortlist is not None and self._shortlist.attached:
+            return self._shortlist.read(n_outputs)
         logits = llama.llama_get_logits(self.pointer)
-        return np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab))
+        return Rows(np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab)))
 
     def _assign(self, batch: Batch, adapters: ArrayLike) -> None:
         if self._mixer is None:

@@ -19,6 +19,10 @@ class DeviceProfile:
         mixes_adapters: tokens with different adapters may share a call; else they take turns.
         rows_at_once: a call of more than two rows is padded to a multiple of it.
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        shortlist: of how many of a row's likeliest tokens a call reports the logits (see
+            `shortlist`); 0 is all.
+        runs_ahead: a call goes on while Python does, so that the next decode step is started
+            before this one's tokens are made text.
         most_threads: CPU threads that are of use; None is as many as there are cores.
     """
 
@@ -26,6 +30,8 @@ class DeviceProfile:
     mixes_adapters: bool
     rows_at_once: int
     call_cost: int
+    shortlist: int = 0
+    runs_ahead: bool = False
     most_threads: int | None = None
 
 
@@ -36,9 +42,13 @@ CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8)
 # while closing a gap copies a slot's cache to this machine and back, and each new number of rows
 # makes llama.cpp plan (and capture, as a CUDA graph) anew: multiples of eight, then.
 # The CPU looks up embeddings and waits.
-GPU = DeviceProfile("GPU", mixes_adapters=False, rows_at_once=8, call_cost=8, most_threads=4)
+GPU = DeviceProfile(
+    "GPU", mixes_adapters=False, rows_at_once=8, call_cost=8, shortlist=32, most_threads=4
+)
 # Some layers on each: the CPU's are the slow ones, so its threads are all wanted.
-SPLIT = DeviceProfile("GPU and CPU", mixes_adapters=False, rows_at_once=8, call_cost=8)
+SPLIT = DeviceProfile(
+    "GPU and CPU", mixes_adapters=False, rows_at_once=8, call_cost=8, shortlist=32
+)
 
 
 def profile_for(gpu_layers: int, n_layers: int) -> DeviceProfile:

@@ -11,6 +11,7 @@ from runtime.engine.batch import Batch
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation
+from runtime.engine.rows import Rows
 from runtime.engine.sampling import score
 from runtime.engine.scheduler import Decode, Prefill
 from runtime.engine.stats import Stats
@@ -55,12 +56,12 @@ class Runner:
     def context(self) -> Context:
         return self._cache.context
 
-    def prefill(self, step: Prefill) -> tuple[list[Generation], np.ndarray]:
+    def prefill(self, step: Prefill) -> tuple[list[Generation], Rows]:
         """Decode a piece of each prompt; scores of prompt tokens are noted where asked for.
 
         Returns:
-            the generations whose prompt is complete and the logits after it, float32
-            [len(generations), vocab]; one that wants no new token has no row.
+            the generations whose prompt is complete and a row of logits after it for each;
+            one that wants no new token has no row.
 
         Raises:
             EngineError: llama.cpp refused the call; the slots in it must be cleared.
@@ -68,20 +69,22 @@ class Runner:
         with self._stats.timed("prefill_seconds"):
             pieces = [self._piece(generation, step.length) for generation in step.generations]
             rows = self._call(pieces, step.length)
-            ready, last = [], []
-            for generation, piece, logits in zip(step.generations, pieces, rows, strict=True):
+            ready, last, end = [], [], 0
+            for generation, piece in zip(step.generations, pieces, strict=True):
+                start, end = end, end + len(piece.wanted)
                 complete = piece.start + len(piece.tokens) == generation.n_prompt
                 goes_on = complete and generation.request.params.max_new_tokens > 0
-                n_scored = len(logits) - goes_on
+                n_scored = len(piece.wanted) - goes_on
                 if n_scored:
                     first = piece.start + piece.wanted[0] + 1
                     scored = generation.request.prompt[first : first + n_scored]
                     n_top = generation.request.params.logprobs or 0
-                    generation.prompt_scores += score(logits[:n_scored], scored, n_top)
+                    logits = rows.logits[start : start + n_scored]
+                    generation.prompt_scores += score(logits, scored, n_top)
                 if goes_on:
                     ready.append(generation)
-                    last.append(logits[-1])
-            return ready, np.stack(last) if last else np.empty((0, 0), np.float32)
+                    last.append(end - 1)
+            return ready, rows[last]
 
     def _piece(self, generation: Generation, length: int) -> _Piece:
         if generation.prefix is not None:
@@ -100,8 +103,17 @@ class Runner:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, request.adapter, wanted)
 
-    def use(self, adapters: set[str | None]) -> None:
-        """Say which adapters the next calls are for; several are mixed. Raises EngineError."""
+    def use(self, adapters: set[str | None], n_best: int | None = None) -> None:
+        """Say what the next calls are for.
+
+        Args:
+            adapters: of their tokens; several are mixed.
+            n_best: of how many of a row's likeliest tokens the logits are wanted; None is all.
+
+        Raises:
+            EngineError: llama.cpp refused it.
+        """
+        self.context.use_shortlist(n_best)
         self._mixed = len(adapters) > 1
         if not self._mixed:
             self.context.use_adapter(next(iter(adapters)))
@@ -111,8 +123,8 @@ class Runner:
         self.context.restore(slot, cache)
         self.context.clear(slot, n_tokens)
 
-    def decode(self, step: Decode) -> np.ndarray:
-        """Decode the newest token of each; logits float32 [len(step.generations), vocab].
+    def decode(self, step: Decode) -> None:
+        """Start to decode the newest token of each; `decoded` has what comes of it.
 
         Raises:
             EngineError: llama.cpp refused the call; the slots in it must be cleared.
@@ -124,22 +136,31 @@ class Runner:
             # A row per slot, from slot 0 on; logits of idle slots are dropped.
             n_rows = len(step.generations) + len(step.idle_slots)
             token, position = np.zeros((2, n_rows), np.int32)
-            for generation in step.generations:
-                token[generation.slot] = generation.tokens[-1]
-                position[generation.slot] = generation.n_prompt + len(generation.tokens) - 1
-            self._batch.fill(token, position, np.arange(n_rows), 1)
             adapters: list[str | None] = [None] * n_rows
             for generation in step.generations:
-                adapters[generation.slot] = generation.request.adapter
-            logits = self._decode(n_rows, adapters)
-            if step.idle_slots:
-                logits = logits[[generation.slot for generation in step.generations]]
+                slot = generation.slot
+                token[slot] = generation.tokens[-1]
+                position[slot] = generation.n_prompt + len(generation.tokens) - 1
+                adapters[slot] = generation.request.adapter
+            self._batch.fill(token, position, np.arange(n_rows), 1)
+            self._compute(adapters)
             for idle in step.idle_slots:
                 self.context.clear(idle)
             self._stats.decode_calls += 1
             self._stats.decode_tokens += len(step.generations)
             self._stats.padding_tokens += len(step.idle_slots)
-            return logits
+
+    def decoded(self, step: Decode) -> Rows:
+        """A row of logits for each of step.generations, of the step that was started last.
+
+        Raises:
+            EngineError: llama.cpp reported something else.
+        """
+        with self._stats.timed("decode_seconds"):
+            rows = self.context.rows(len(step.generations) + len(step.idle_slots))
+            if step.idle_slots:
+                rows = rows[[generation.slot for generation in step.generations]]
+            return rows
 
     def prefix(self, prefix: Prefix, slot: int) -> np.ndarray:
         """The cache of a prefix, computed in a free slot, which is free again after.
@@ -159,18 +180,19 @@ class Runner:
                 if not self.context.closed:
                     self.context.clear(slot)
 
-    def _decode(self, n_outputs: int, adapters: Sequence[str | None]) -> np.ndarray:
+    def _compute(self, adapters: Sequence[str | None]) -> None:
         """Run the batch, each of its tokens with its adapter."""
-        if not self._mixed:
-            return self.context.decode(self._batch, n_outputs)
-        stack = self._cache.stack
-        return self.context.decode(self._batch, n_outputs, [stack.index(a) for a in adapters])
+        if self._mixed:
+            stack = self._cache.stack
+            self.context.compute(self._batch, [stack.index(name) for name in adapters])
+        else:
+            self.context.compute(self._batch)
 
-    def _call(self, pieces: Sequence[_Piece], length: int) -> list[np.ndarray]:
+    def _call(self, pieces: Sequence[_Piece], length: int) -> Rows:
         """Decode pieces of at most `length` tokens in consecutive slots, padded to that length.
 
-        Returns for each piece the logits at its wanted places, views that the next call
-        overwrites.
+        Returns the logits at their wanted places, one piece after another, valid until the
+        next call.
         """
         n = len(pieces)
         tokens = np.zeros((n, length), np.int32)
@@ -182,9 +204,9 @@ class Runner:
         positions = starts[:, None] + np.arange(length)
         slots = np.repeat([piece.slot for piece in pieces], length)
         self._batch.fill(tokens.ravel(), positions.ravel(), slots, outputs.ravel())
-        counts = [len(piece.wanted) for piece in pieces]
         adapters = [piece.adapter for piece in pieces for _ in range(length)]
-        logits = self._decode(sum(counts), adapters)
+        self._compute(adapters)
+        rows = self.context.rows(sum(len(piece.wanted) for piece in pieces))
         for piece in pieces:
             if len(piece.tokens) < length:  # padding must not be seen by what follows
                 self.context.clear(piece.slot, piece.start + len(piece.tokens))
@@ -192,5 +214,4 @@ class Runner:
         self._stats.prefill_calls += 1
         self._stats.prefill_tokens += n_real
         self._stats.padding_tokens += n * length - n_real
-        ends = np.cumsum(counts)
-        return [logits[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        return rows

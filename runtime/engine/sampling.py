@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.engine.rows import Rows
+
 # Columns per block when looking for the top k: the maxima of the blocks are found in
 # one vectorized pass, and the k largest logits can only lie in the k blocks with the
 # largest maxima.
@@ -76,28 +78,37 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def choose(logits: np.ndarray, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice]:
+def n_likeliest(params: SamplingParams) -> int | None:
+    """Of how many of a row's likeliest tokens one is drawn; None if it takes the whole row."""
+    if params.logprobs is not None or params.repetition_penalty != 1.0:
+        return None
+    return 1 if params.temperature <= 0 else params.top_k or None
+
+
+def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice]:
     """One token for each row of logits; the only place where tokens are masked and picked.
 
     Args:
-        logits: float32 [len(draws), vocab]; changed in place.
+        rows: [len(draws)]; changed in place. Those of parts of the vocabulary have at least
+            `n_likeliest` tokens beside the end tokens.
         draws: how each is to be drawn.
         end_tokens: ids of the end-of-generation tokens, int [n].
     """
+    logits = rows.logits
     reported = [row for row, draw in enumerate(draws) if draw.params.logprobs is not None]
     raw = logits[reported]  # before masks and penalties; a copy
     alike: dict[SamplingParams, list[int]] = {}
     for row, draw in enumerate(draws):
         if draw.params.repetition_penalty != 1.0:
             penalize(logits[row], np.array(draw.seen, np.int64), draw.params.repetition_penalty)
-        if not draw.may_end:
-            logits[row, end_tokens] = -np.inf
         alike.setdefault(draw.params, []).append(row)
-    tokens = np.zeros(len(draws), np.int64)
-    for params, rows in alike.items():
-        part = logits if len(rows) == len(draws) else logits[rows]
-        tokens[rows] = sample(part, params, np.array([draws[row].uniform for row in rows]))
-    choices = [Choice(int(token)) for token in tokens]
+    rows.forbid([row for row, draw in enumerate(draws) if not draw.may_end], end_tokens)
+    columns = np.zeros(len(draws), np.int64)
+    for params, those in alike.items():
+        part = logits if len(those) == len(draws) else logits[those]
+        columns[those] = sample(part, params, np.array([draws[row].uniform for row in those]))
+    tokens = rows.tokens(columns)
+    choices = [Choice(token) for token in tokens.tolist()]
     if reported:
         most = max(draws[row].params.logprobs or 0 for row in reported)
         for row, scored in zip(reported, score(raw, tokens[reported], most), strict=True):
@@ -110,8 +121,9 @@ def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0
     """The log-probabilities of given tokens, one for each row: logits [len(tokens), vocab]."""
     found: list[Choice] = []
     for first in range(0, len(tokens), _ROWS_SCORED):
-        rows = log_softmax(logits[first : first + _ROWS_SCORED])
-        tops = top_k_ids(rows, n_top) if n_top else np.empty((len(rows), 0), np.int64)
+        raw = logits[first : first + _ROWS_SCORED]
+        rows = log_softmax(raw)
+        tops = top_k_ids(raw, n_top) if n_top else np.empty((len(rows), 0), np.int64)
         for row, token, top in zip(rows, tokens[first:], tops, strict=False):
             likeliest = tuple((int(i), float(row[i])) for i in top)
             found.append(Choice(int(token), float(row[token]), likeliest))
@@ -126,7 +138,7 @@ def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:
 
 
 def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
-    """Ids of the k largest logits of each row, best first: [rows, vocab] -> [rows, k].
+    """Columns of the k largest of each row: float32 [rows, vocab] -> int64 [rows, k], best first.
 
     Equal logits among them are ordered by id.
     """
@@ -143,8 +155,22 @@ def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
         rest = np.broadcast_to(np.arange(n_blocks * _BLOCK, vocab), (rows, vocab % _BLOCK))
         ids = np.sort(np.concatenate([ids, rest], axis=1), axis=1)
     candidates = np.take_along_axis(logits, ids, axis=1)
-    order = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(ids, order, axis=1)
+    return np.take_along_axis(ids, _best_columns(candidates, k), axis=1)
+
+
+def _best_columns(values: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k largest of each row, best first, the earlier first where two are equal.
+
+    A float's bits, those below the sign turned around where it is set, order as its value does:
+    with the column behind them they are keys of which no two are equal, so that the k largest
+    can be split off before they are sorted. float32 [rows, n] -> int64 [rows, k].
+    """
+    n = values.shape[1]
+    bits = np.ascontiguousarray(values).view(np.int32)
+    bits = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    keys = (bits.astype(np.int64) << 32) | np.arange(n - 1, -1, -1)
+    best = np.sort(np.partition(keys, n - k, axis=1)[:, n - k :], axis=1)[:, ::-1]
+    return np.asarray(n - 1 - (best & 0xFFFFFFFF))
 
 
 def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +186,7 @@ def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarra
 
 
 def sample(logits: np.ndarray, params: SamplingParams, uniforms: np.ndarray) -> np.ndarray:
-    """One token per row: logits [rows, vocab], uniforms [rows] in [0, 1) -> ids [rows]."""
+    """A column per row: logits [rows, columns], uniforms [rows] in [0, 1) -> columns [rows]."""
     if params.temperature <= 0:
         return np.asarray(logits.argmax(axis=1))
     ids, p = probabilities(logits, params)
