@@ -1,7 +1,7 @@
 """`python -m benchmarks.gpu`: this engine on a GPU, beside llama.cpp's own programs.
 
-For each number of slots: llama.cpp's bare calls (`llama-batched-bench`, where its path is given),
-this engine's generation with as many prompts as slots, this engine with many more prompts than
+For each number of slots: bare calls of `llama_decode`, and of `llama-batched-bench` where its path
+is given, this engine's generation with as many prompts as slots, this engine with many more prompts than
 slots, and `llama-server` (where its path is given) with the same prompts over HTTP. All greedy,
 no answer ends early. Memory is what the card has less while the engine is there.
 
@@ -28,9 +28,10 @@ import numpy as np
 from benchmarks.shapes import make_adapters
 from runtime.common.atomic import replacing
 from runtime.common.command import run
-from runtime.engine import Engine, EngineOptions, Request, SamplingParams
+from runtime.engine import Engine, EngineOptions, Model, Request, SamplingParams
 from runtime.engine.cards import find_cards
 from runtime.engine.library import describe_build
+from runtime.engine.speeds import SingleCalls
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,16 @@ def ours(
         figures["gpu_bytes"] = before - free_bytes()
         figures["stats"] = str(engine.stats)  # type: ignore[assignment]
     return figures
+
+
+def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
+    """Steps of `llama_decode` alone, a token of each slot, all logits copied out."""
+    loaded = Model(model, -1 if find_cards() else 0, 0 if find_cards() else None)
+    try:
+        with SingleCalls(loaded, slots, depth + 64, threads=4) as calls:
+            return {"generation_tokens_per_second": calls.decode(slots, depth, repeats=100)}
+    finally:
+        loaded.close()
 
 
 def batched_bench(
@@ -211,7 +222,9 @@ def _command(arguments: argparse.Namespace) -> int:
         prompts = make_prompts(max(count, slots), length, 100_000)
         extra = json.loads(arguments.options)
         for label in arguments.what:
-            if label == "bench" and arguments.batched_bench:
+            if label == "bare":
+                note("llama_decode alone", slots, bare(arguments.model, slots, length + new // 2))
+            elif label == "bench" and arguments.batched_bench:
                 for unified in (False, True):
                     bench = batched_bench(
                         arguments.batched_bench, arguments.model, slots, length, new, unified
@@ -244,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--adapters", type=int, default=5, help="how many (default: 5)")
     add("--batched-bench", type=Path, help="llama.cpp's program llama-batched-bench")
     add("--llama-server", type=Path, help="llama.cpp's program llama-server")
-    add("--what", nargs="+", default=["bench", "ours", "adapters", "server"])
+    add("--what", nargs="+", default=["bare", "bench", "ours", "adapters", "server"])
     add("--options", default="{}", help="of the engine, as JSON, for comparisons")
     return run(_command, parser.parse_args(argv))
 
