@@ -1,9 +1,9 @@
 """`python -m benchmarks.gpu`: this engine on a GPU, beside llama.cpp's own programs.
 
 For each number of slots: bare calls of `llama_decode`, and of `llama-batched-bench` where its path
-is given, this engine's generation with as many prompts as slots, this engine with many more prompts than
-slots, and `llama-server` (where its path is given) with the same prompts over HTTP. All greedy,
-no answer ends early. Memory is what the card has less while the engine is there.
+is given, this engine's generation with as many prompts as slots, this engine with many more prompts
+than slots, and `llama-server` (where its path is given) with the same prompts over HTTP. All
+greedy, no answer ends early. Memory is what the card has less while the engine is there.
 
 What was measured is in `<out>/gpu.json` after each figure, and a table of it is printed.
 """
