@@ -1,6 +1,6 @@
-"""What a GPU is for: calls that report the likeliest tokens only, and steps that run ahead.
+"""What a GPU is for: calls that report the likeliest tokens only.
 
-Both give the same answers as without; that they do so is tested here on the CPU.
+They give the same answers as all logits do; that they do so is tested here on the CPU.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def options(**changed: Any) -> EngineOptions:
 
 @pytest.fixture(scope="module")
 def plain(demo_model: Path) -> Iterator[Engine]:
-    with Engine.load(demo_model, options(shortlist=0, run_ahead=False)) as engine:
+    with Engine.load(demo_model, options(shortlist=0)) as engine:
         yield engine
 
 
 @pytest.fixture
 def gpu_like(demo_model: Path) -> Iterator[Engine]:
-    with Engine.load(demo_model, options(shortlist=N_BEST, run_ahead=True)) as engine:
+    with Engine.load(demo_model, options(shortlist=N_BEST)) as engine:
         yield engine
 
 
@@ -160,9 +160,7 @@ def test_likelihoods_are_the_same(plain: Engine, gpu_like: Engine) -> None:
     assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(found, expected, strict=True))
 
 
-def test_a_stop_string_ends_an_answer_whose_next_step_has_begun(
-    plain: Engine, gpu_like: Engine
-) -> None:
+def test_a_stop_string_ends_an_answer(plain: Engine, gpu_like: Engine) -> None:
     long = SamplingParams(max_new_tokens=40, ignore_end=True)
     text = complete(plain, requests(plain, 1, long))[0].text
     stopped = SamplingParams(max_new_tokens=40, ignore_end=True, stop=(text[20:26],))
@@ -171,7 +169,7 @@ def test_a_stop_string_ends_an_answer_whose_next_step_has_begun(
         assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
 
 
-def test_requests_come_and_go_while_a_step_is_ahead(plain: Engine, gpu_like: Engine) -> None:
+def test_requests_come_and_go(plain: Engine, gpu_like: Engine) -> None:
     long = SamplingParams(max_new_tokens=30, ignore_end=True)
     asked = requests(plain, 6, long)
     expected = complete(plain, asked)
@@ -189,9 +187,7 @@ def test_requests_come_and_go_while_a_step_is_ahead(plain: Engine, gpu_like: Eng
     assert [done[n].text for n in (second, 2, 3)] == [expected[n].text for n in (1, 3, 5)]
 
 
-def test_all_aborted_while_a_step_is_ahead_leaves_an_engine_that_answers(
-    plain: Engine, gpu_like: Engine
-) -> None:
+def test_an_engine_answers_after_all_were_aborted(plain: Engine, gpu_like: Engine) -> None:
     asked = requests(plain, 2, SamplingParams(max_new_tokens=30, ignore_end=True))
     numbers = [gpu_like.add(request) for request in asked]
     for _ in range(6):
@@ -203,7 +199,7 @@ def test_all_aborted_while_a_step_is_ahead_leaves_an_engine_that_answers(
     assert complete(gpu_like, asked)[1].text == complete(plain, asked)[1].text
 
 
-def test_a_step_that_cannot_start_ahead_costs_only_its_own_requests(
+def test_a_step_that_fails_costs_only_its_own_requests(
     plain: Engine, gpu_like: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(plain, 8, SamplingParams(max_new_tokens=10, ignore_end=True))

@@ -68,13 +68,9 @@ class Engine:
             shared=model.stack is not None,
         )
         self._arrivals: list[Generation] = []
-        self._ahead: Decode | None = None  # what has been started, and not looked at yet
-        self._ahead_failed: EngineError | None = None
         self._numbers = count()
         self._adapters: dict[str, Path] = {}
         self._may_mix = False
-        run_ahead = self.options.run_ahead
-        self._may_run_ahead = model.profile.runs_ahead if run_ahead is None else run_ahead
         self._cache = Cache(model, self.options)
         self._runner = Runner(self._cache, self.stats)
         self._scheduler = Scheduler(
@@ -210,23 +206,24 @@ class Engine:
             EngineError: the engine is closed.
         """
         self._refuse_if_closed()
-        failed: list[Update] = []
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and all(generation.ended for generation in ahead.generations):
-            ahead = self._ahead_failed = None
-        if ahead is None:
-            failed = self._take_in()
-        step = ahead or self._scheduler.next_step()
+        arrivals, self._arrivals = self._arrivals, []
+        if arrivals:
+            self._sharing.prepare(arrivals)
+        for generation in arrivals:
+            self._waiting.add(generation)
+        failed = self._make_room()
+        step = self._scheduler.next_step()
         if step is None:
             self._prefixes.trim()
             return failed
         try:
-            if ahead is None:
-                self._start(step)
+            # Those that wait for their next step count, too: switching costs llama.cpp's plans.
+            held = self._scheduler.held
+            self._runner.use({g.request.adapter for g in held}, self._n_best(held))
             if isinstance(step, Prefill):
                 ready, rows = self._prefill(step)
             else:
-                ready, rows = self._decoded(step)
+                ready, rows = step.generations, self._runner.decode(step)
         except EngineError as error:
             if self.context.closed:
                 raise
@@ -234,8 +231,8 @@ class Engine:
         ended = [g for g in step.generations if not g.n_to_prefill and g not in ready]
         return [
             *failed,
-            *(self._end(generation, "length") for generation in ended if not generation.ended),
-            *self._sample(step, ready, rows),
+            *(self._end(generation, "length") for generation in ended),
+            *self._sample(ready, rows),
         ]
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
@@ -317,7 +314,6 @@ class Engine:
         self._refuse_if_closed()
         if self.has_work:
             raise EngineError("the engine is busy")
-        self._ahead = self._ahead_failed = None
         wanted = [(adapter, tuple(p)) for adapter, p in prefixes if len(p) >= MIN_SHARED]
         for adapter, tokens in wanted:
             if problem := self._problem(Request(tokens, adapter=adapter)):
@@ -350,7 +346,6 @@ class Engine:
         self._refuse_if_closed()
         if self.has_work:
             raise EngineError("the engine is busy")
-        self._ahead = self._ahead_failed = None
         self.context.close()
         try:
             have_adapters(self.model, wanted, self._may_mix)
@@ -386,48 +381,6 @@ class Engine:
             return f"no adapter named {request.adapter!r} is loaded"
         return ""
 
-    def _take_in(self) -> list[Update]:
-        """Let what has arrived wait for slots, and lay the cache out for it."""
-        arrivals, self._arrivals = self._arrivals, []
-        if arrivals:
-            self._sharing.prepare(arrivals)
-        for generation in arrivals:
-            self._waiting.add(generation)
-        return self._make_room()
-
-    def _start(self, step: Prefill | Decode) -> None:
-        # Those that wait for their next step count, too: switching costs llama.cpp's plans.
-        held = self._scheduler.held
-        self._runner.use({g.request.adapter for g in held}, self._n_best(held))
-        if isinstance(step, Decode):
-            self._runner.decode(step)
-
-    def _prefill(self, step: Prefill) -> tuple[list[Generation], Rows]:
-        ready, rows = self._runner.prefill(step)
-        for generation in step.generations:
-            self._scheduler.prefilled(generation, min(step.length, generation.n_to_prefill))
-        return ready, rows
-
-    def _decoded(self, step: Decode) -> tuple[list[Generation], Rows]:
-        """What has been decoded for those that have not ended meanwhile."""
-        if self._ahead_failed is not None:
-            error, self._ahead_failed = self._ahead_failed, None
-            raise error
-        rows = self._runner.decoded(step)
-        going = [row for row, generation in enumerate(step.generations) if not generation.ended]
-        if len(going) < len(step.generations):
-            rows = rows[going]
-        return [step.generations[row] for row in going], rows
-
-    def _run_ahead(self, step: Decode) -> None:
-        """Start the next decode step while this one's tokens are yet to be made text: on a GPU
-        the two go on side by side. Should a text end with one, its row was computed in vain."""
-        self._ahead = Decode(step.generations, step.idle_slots, [])
-        try:
-            self._runner.decode(self._ahead)
-        except EngineError as error:
-            self._ahead_failed = error
-
     def _n_best(self, generations: Sequence[Generation]) -> int | None:
         """Of how many of a row's likeliest tokens all of them know what to draw; None is all."""
         wanted = [generation.n_likeliest for generation in generations]
@@ -435,9 +388,13 @@ class Engine:
             return None
         return max(n for n in wanted if n is not None) + len(self.model.end_tokens)
 
-    def _sample(
-        self, step: Prefill | Decode, generations: list[Generation], rows: Rows
-    ) -> list[Update]:
+    def _prefill(self, step: Prefill) -> tuple[list[Generation], Rows]:
+        ready, rows = self._runner.prefill(step)
+        for generation in step.generations:
+            self._scheduler.prefilled(generation, min(step.length, generation.n_to_prefill))
+        return ready, rows
+
+    def _sample(self, generations: list[Generation], rows: Rows) -> list[Update]:
         """A token for each row of logits, and what came of it."""
         if not generations:
             return []
@@ -445,42 +402,23 @@ class Engine:
             draws = [generation.draw() for generation in generations]
             choices = choose(rows, draws, self.model.end_tokens)
             self.stats.new_tokens += len(choices)
-            cells, is_end = self.options.cells_per_slot, self.model.is_end
-            reasons = [
-                generation.take(choice, is_end(choice.token), cells)
-                for generation, choice in zip(generations, choices, strict=True)
-            ]
-        if (
-            self._may_run_ahead
-            and isinstance(step, Decode)
-            and len(generations) == len(step.generations)
-            and not any(reasons)
-            and not self._arrivals
-            and self._scheduler.repeats(step)
-        ):
-            self._run_ahead(step)
-        with self.stats.timed("sampling_seconds"):
             updates = []
-            for generation, choice, reason in zip(generations, choices, reasons, strict=True):
-                piece = None if reason == "stop" else self.model.piece(choice.token)
-                ends = generation.write(piece) or reason
-                updates.append(self._end(generation, ends) if ends else generation.update())
+            for generation, choice in zip(generations, choices, strict=True):
+                token = choice.token
+                is_end, piece = self.model.is_end(token), self.model.piece(token)
+                reason = generation.accept(choice, is_end, piece, self.options.cells_per_slot)
+                updates.append(self._end(generation, reason) if reason else generation.update())
             return updates
 
     def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
         """Take out one that holds a slot."""
-        generation.ended = True
         self._scheduler.finish(generation)
         if not self.context.closed:
             self.context.clear(generation.slot)
         return generation.update(generation.complete(reason, error))
 
     def _fail(self, step: Prefill | Decode, error: str) -> list[Update]:
-        updates = [
-            self._end(generation, "error", error)
-            for generation in step.generations
-            if not generation.ended
-        ]
+        updates = [self._end(generation, "error", error) for generation in step.generations]
         # The step may have stopped half way: keep only what is known to be whole.
         for slot in self._scheduler.free_slots():
             self.context.clear(slot)

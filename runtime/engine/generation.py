@@ -96,7 +96,6 @@ class Generation:
         prefix: a saved cache that begins with the prompt's first `n_cached` tokens, until it
             has been restored into the slot.
         slot: where it is held, -1 while it waits.
-        ended: it has left the engine.
         n_likeliest: of how many of a row's likeliest tokens it draws; None is all of them.
         tokens: generated so far.
     """
@@ -106,7 +105,6 @@ class Generation:
     n_cached: int = 0
     prefix: np.ndarray | None = None
     slot: int = -1
-    ended: bool = False
     tokens: list[int] = field(default_factory=list)
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
@@ -150,43 +148,34 @@ class Generation:
             seen=[*self.request.prompt, *self.tokens] if penalized else (),
         )
 
-    def take(self, choice: Choice, is_end: bool, cells: int) -> FinishReason | None:
+    def accept(self, choice: Choice, is_end: bool, piece: bytes, cells: int) -> FinishReason | None:
         """Append a token; returns why the generation ends with it, or None if it goes on.
 
         Args:
             choice: the token, and its log-probability if that was asked for.
             is_end: it is an end-of-generation token.
+            piece: the bytes it stands for.
             cells: how many tokens fit a slot.
         """
         params = self.request.params
         if is_end and not params.ignore_end:
+            self._text += self._decoder.decode(b"", final=True)
             return "stop"
         self.tokens.append(choice.token)
         if params.logprobs is not None:
             self.scores.append(choice)
-        full = self.n_prompt + len(self.tokens) >= cells
-        return "length" if full or len(self.tokens) >= params.max_new_tokens else None
-
-    def write(self, piece: bytes | None) -> FinishReason | None:
-        """Go on with the text; returns "stop" if a stop string ends it.
-
-        Args:
-            piece: the bytes that the token taken last stands for; None for one that ends all.
-        """
-        if piece is None:
-            self._text += self._decoder.decode(b"", final=True)
-            return None
         before = len(self._text)
         self._text += self._decoder.decode(piece)
         found = [
             at
-            for stop in self.request.params.stop
+            for stop in params.stop
             if (at := self._text.find(stop, max(0, before - len(stop)))) >= 0
         ]
-        if not found:
-            return None
-        self._text = self._text[: min(found)]
-        return "stop"
+        if found:
+            self._text = self._text[: min(found)]
+            return "stop"
+        full = self.n_prompt + len(self.tokens) >= cells
+        return "length" if full or len(self.tokens) >= params.max_new_tokens else None
 
     def update(self, completion: Completion | None = None) -> Update:
         """What is new since the last update."""

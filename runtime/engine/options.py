@@ -29,8 +29,6 @@ class EngineOptions:
             the profile of the device says.
         shortlist: of how many of a row's likeliest tokens a call reports the logits at least,
             where no request wants more (see `shortlist`); 0 is all, None what the profile says.
-        run_ahead: the next decode step starts before this one's tokens are made text; None is
-            what the profile says.
         mix_adapters: requests with different adapters share calls (see `mixing`) where that
             pays; else they take turns.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`);
@@ -47,7 +45,6 @@ class EngineOptions:
     call_tokens: int = 512
     call_cost: int | None = None
     shortlist: int | None = None
-    run_ahead: bool | None = None
     mix_adapters: bool = True
     patience: int | None = None
 

@@ -21,8 +21,6 @@ class DeviceProfile:
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
         shortlist: of how many of a row's likeliest tokens a call reports the logits (see
             `shortlist`); 0 is all.
-        runs_ahead: a call goes on while Python does, so that the next decode step is started
-            before this one's tokens are made text.
         most_threads: CPU threads that are of use; None is as many as there are cores.
     """
 
@@ -31,7 +29,6 @@ class DeviceProfile:
     rows_at_once: int
     call_cost: int
     shortlist: int = 0
-    runs_ahead: bool = False
     most_threads: int | None = None
 
 

@@ -123,8 +123,8 @@ class Runner:
         self.context.restore(slot, cache)
         self.context.clear(slot, n_tokens)
 
-    def decode(self, step: Decode) -> None:
-        """Start to decode the newest token of each; `decoded` has what comes of it.
+    def decode(self, step: Decode) -> Rows:
+        """Decode the newest token of each; a row of logits for each of step.generations.
 
         Raises:
             EngineError: llama.cpp refused the call; the slots in it must be cleared.
@@ -144,22 +144,14 @@ class Runner:
                 adapters[slot] = generation.request.adapter
             self._batch.fill(token, position, np.arange(n_rows), 1)
             self._compute(adapters)
+            rows = self.context.rows(n_rows)
+            if step.idle_slots:
+                rows = rows[[generation.slot for generation in step.generations]]
             for idle in step.idle_slots:
                 self.context.clear(idle)
             self._stats.decode_calls += 1
             self._stats.decode_tokens += len(step.generations)
             self._stats.padding_tokens += len(step.idle_slots)
-
-    def decoded(self, step: Decode) -> Rows:
-        """A row of logits for each of step.generations, of the step that was started last.
-
-        Raises:
-            EngineError: llama.cpp reported something else.
-        """
-        with self._stats.timed("decode_seconds"):
-            rows = self.context.rows(len(step.generations) + len(step.idle_slots))
-            if step.idle_slots:
-                rows = rows[[generation.slot for generation in step.generations]]
             return rows
 
     def prefix(self, prefix: Prefix, slot: int) -> np.ndarray:

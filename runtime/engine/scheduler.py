@@ -114,13 +114,6 @@ class Scheduler:
             return self._decode()
         return None
 
-    def repeats(self, step: Decode) -> bool:
-        """Whether the next step would decode the very same, one token on, if none of them ends."""
-        running = self._running.values()
-        full = len(running) + len(self._staged) >= self.n_slots
-        same = len(running) == len(step.generations) and not self._prefilling
-        return same and (full or not len(self.waiting))
-
     def prefilled(self, generation: Generation, n_tokens: int) -> None:
         """Note that `n_tokens` more of a prompt are cached; with the last it is ready."""
         generation.n_cached += n_tokens
