@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 _COLUMNS = ("questionID", "subject", "question")
-# A batch that ends its worker so often (a crash in llama.cpp, memory) ends the run: by itself Ray
-# would try it for ever.
-_RETRIES = 5
 # Batches that wait at an actor: one, so that it need not wait, and the others are free to be
 # answered by whoever has time.
 _IN_FLIGHT = 2
+# Ray gives an error of a worker as the text of its traceback, which ends with the message.
+_OURS = re.compile(r"\n(?:[\w.]+\.)?(?:SetupError|EngineError): (.+)\Z", re.DOTALL)
 
 
 class AnswerQuestions:
@@ -50,6 +51,7 @@ class AnswerQuestions:
 
         dataset.repartition(target_num_rows_per_block=256).map_batches(
             AnswerQuestions,
+            batch_format="pyarrow",
             fn_constructor_kwargs={"model_name": "demo"},
             compute=ray.data.ActorPoolStrategy(size=2),
             num_cpus=1,
@@ -79,37 +81,44 @@ class AnswerQuestions:
         """What the pipeline was loaded with."""
         return self._pipeline.settings
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, batch: Any) -> Any:
         """The batch and its answers.
 
         Args:
-            batch: columns of n rows; of them `question`, and if they are there `questionID` and
-                `subject`, are looked at.
+            batch: n rows, as columns in NumPy (Ray's usual form) or as a table of pyarrow, which
+                leaves columns of lists and empty numbers as they are. `question`, and if they
+                are there `questionID` and `subject`, are looked at.
 
         Returns:
-            the same columns and `answer` (n texts). A row that cannot be answered has one that
-            begins with "ERROR: not answered: " and says why.
+            the same columns and `answer` (n texts), in the form that came. A row that cannot be
+            answered has one that begins with "ERROR: not answered: " and says why.
 
         Raises:
             SetupError: there is no column `question`, or one called `answer` already.
         """
-        if "question" not in batch:
+        names = list(batch) if isinstance(batch, dict) else batch.column_names
+        if "question" not in names:
             raise SetupError(
                 'there is no column "question" in the data set, it has'
-                f" {', '.join(map(repr, batch)) or 'none'}: rename_columns() gives one its name"
+                f" {', '.join(map(repr, names)) or 'none'}: rename_columns() gives one its name"
             )
-        if "answer" in batch:
+        if "answer" in names:
             raise SetupError(
                 'there is a column "answer" in the data set, where answers go:'
                 ' rename it first, as by rename_columns({"answer": "reference"})'
             )
-        columns = {name: batch[name].tolist() for name in _COLUMNS if name in batch}
-        rows = [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        ]
+        looked_at = [name for name in _COLUMNS if name in names]
+        if isinstance(batch, dict):
+            columns = [batch[name].tolist() for name in looked_at]
+        else:
+            columns = [batch[name].to_pylist() for name in looked_at]
+        rows = [dict(zip(looked_at, row, strict=True)) for row in zip(*columns, strict=True)]
         answers = [answer["answer"] for answer in self._pipeline(rows)]
-        return {**batch, "answer": np.array(answers, dtype=object)}
+        if isinstance(batch, dict):
+            return {**batch, "answer": np.array(answers, dtype=object)}
+        import pyarrow
+
+        return batch.append_column("answer", pyarrow.array(answers, pyarrow.string()))
 
     def close(self) -> None:
         """Free the model."""
@@ -119,15 +128,19 @@ class AnswerQuestions:
 class _AnswerPlaces(AnswerQuestions):
     """For files: questions that are parsed already, and their places in the file."""
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`place` and `question` (JSON of a `Question`) to `place`, `answer` and `problem`."""
-        questions = [Question(**json.loads(text)) for text in batch["question"].tolist()]
+    def __call__(self, batch: Any) -> Any:
+        """Tables of `place` and `question` (JSON of a `Question`) to `place`, `answer`, `problem`."""
+        import pyarrow
+
+        questions = [Question(**json.loads(text)) for text in batch["question"].to_pylist()]
         answers = sorted(self._pipeline.stream(questions), key=lambda answer: answer.index)
-        return {
-            "place": batch["place"],
-            "answer": np.array([answer.answer for answer in answers], dtype=object),
-            "problem": np.array([answer.problem for answer in answers], dtype=object),
-        }
+        return pyarrow.table(
+            {
+                "place": batch["place"],
+                "answer": [answer.answer for answer in answers],
+                "problem": [answer.problem for answer in answers],
+            }
+        )
 
 
 def _lent() -> dict[str, Any]:
@@ -278,8 +291,8 @@ def _answers(
         ]
     )
     answered = _mapped(dataset, _AnswerPlaces, settings, options)
-    for batch in answered.iter_batches(batch_size=None, batch_format="numpy"):
-        columns = (batch[name].tolist() for name in ("place", "answer", "problem"))
+    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+        columns = (batch[name].to_pylist() for name in ("place", "answer", "problem"))
         for place, answer, problem in zip(*columns, strict=True):
             yield Answer(place, questions[place].id, answer, problem)
 
@@ -295,13 +308,13 @@ def _mapped(
     return dataset.map_batches(
         kind,
         batch_size=None,  # blocks have the right size
+        batch_format="pyarrow",
         fn_constructor_kwargs=_shipped(settings),
         compute=ray.data.ActorPoolStrategy(
             size=options.actors, max_tasks_in_flight_per_actor=_IN_FLIGHT
         ),
         num_cpus=options.cpus,
         num_gpus=options.gpus,
-        max_task_retries=_RETRIES,
     )
 
 
@@ -327,15 +340,20 @@ def _start(options: argparse.Namespace) -> None:
         cpus = math.ceil(options.actors * options.cpus) + 1
         ray.init(num_cpus=cpus, include_dashboard=False, logging_level="warning")
     ray.data.DataContext.get_current().enable_progress_bars = False
+    # Its log tells of every step, and of an error by a traceback; it is in Ray's own files too.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def _told(error: BaseException) -> str:
-    """What went wrong on a worker, in a line."""
-    cause = getattr(error, "cause", None) or error.__cause__
+    """What went wrong on a worker, without the way it came."""
+    told = ""
+    cause: BaseException | None = error
     while cause is not None:
-        error, cause = cause, getattr(cause, "cause", None) or cause.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+        told = str(cause).strip() or told
+        if found := _OURS.search(told):
+            return found[1].strip()
+        cause = cause.__cause__ or cause.__context__
+    return told or type(error).__name__
 
 
 if __name__ == "__main__":
