@@ -129,7 +129,7 @@ class _AnswerPlaces(AnswerQuestions):
     """For files: questions that are parsed already, and their places in the file."""
 
     def __call__(self, batch: Any) -> Any:
-        """Tables of `place` and `question` (JSON of a `Question`) to `place`, `answer`, `problem`."""
+        """A table of `place` and `question` (JSON of a `Question`): `place`, `answer`, `problem`."""
         import pyarrow
 
         questions = [Question(**json.loads(text)) for text in batch["question"].to_pylist()]
