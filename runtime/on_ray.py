@@ -129,7 +129,7 @@ class _AnswerPlaces(AnswerQuestions):
     """For files: questions that are parsed already, and their places in the file."""
 
     def __call__(self, batch: Any) -> Any:
-        """A table of `place` and `question` (JSON of a `Question`): `place`, `answer`, `problem`."""
+        """`place`, `answer` and `problem` for a table of `place` and `question` (as JSON)."""
         import pyarrow
 
         questions = [Question(**json.loads(text)) for text in batch["question"].to_pylist()]
@@ -336,9 +336,10 @@ def _start(options: argparse.Namespace) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level="warning")
     else:
-        # Ray's own tasks, which read and write, need a CPU beside those that actors hold.
+        # Ray's own tasks, which read and write, need a CPU beside those that actors hold. "local":
+        # without it ray.init() would join whatever `ray start` left on this machine.
         cpus = math.ceil(options.actors * options.cpus) + 1
-        ray.init(num_cpus=cpus, include_dashboard=False, logging_level="warning")
+        ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level="warning")
     ray.data.DataContext.get_current().enable_progress_bars = False
     # Its log tells of every step, and of an error by a traceback; it is in Ray's own files too.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
