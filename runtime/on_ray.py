@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -333,6 +334,7 @@ def _start(options: argparse.Namespace) -> None:
 
     # Nothing is sent to Ray's makers; it must be said before Ray starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    asked_to_end = signal.getsignal(signal.SIGTERM)
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level="warning")
     else:
@@ -340,6 +342,7 @@ def _start(options: argparse.Namespace) -> None:
         # without it ray.init() would join whatever `ray start` left on this machine.
         cpus = math.ceil(options.actors * options.cpus) + 1
         ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level="warning")
+    signal.signal(signal.SIGTERM, asked_to_end)  # Ray's way leaves without a word
     ray.data.DataContext.get_current().enable_progress_bars = False
     # Its log tells of every step, and of an error by a traceback; it is in Ray's own files too.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
