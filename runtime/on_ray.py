@@ -1,0 +1,364 @@
+"""Many machines: a pipeline in each actor of Ray Data (extra `[ray]`).
+
+python -m runtime.on_ray --input questions.jsonl --output answers.jsonl --actors 2
+python -m runtime.on_ray --input questions.parquet --output answers --actors 2
+
+`AnswerQuestions` is what `ray.data.Dataset.map_batches` takes; the command is a thin layer on it.
+Ray decides where actors run, what they are lent, and what is done again when one is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from runtime.__main__ import Journal
+from runtime.common import command
+from runtime.common.errors import SetupError
+from runtime.engine import physical_cores
+from runtime.pipeline import Answer, loadPipeline
+from runtime.questions import Question, read_file
+from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+_COLUMNS = ("questionID", "subject", "question")
+# Batches that wait at an actor: one, so that it need not wait, and the others are free to be
+# answered by whoever has time.
+_IN_FLIGHT = 2
+# Ray gives an error of a worker as the text of its traceback, which ends with the message.
+_OURS = re.compile(r"\n(?:[\w.]+\.)?(?:SetupError|EngineError): (.+)\Z", re.DOTALL)
+
+
+class AnswerQuestions:
+    """Adds the column `answer` to batches of questions, for `Dataset.map_batches`.
+
+    An actor that is made of it loads one pipeline, once:
+
+        dataset.repartition(target_num_rows_per_block=256).map_batches(
+            AnswerQuestions,
+            batch_format="pyarrow",
+            fn_constructor_kwargs={"model_name": "demo"},
+            compute=ray.data.ActorPoolStrategy(size=2),
+            num_cpus=1,
+        )
+
+    Unless they are set, `NUM_THREADS` follows the CPUs that Ray lent the actor, and `DEVICE_MAP`
+    the GPUs. Outside of Ray it is a plain callable, and both are as for `loadPipeline()`.
+    """
+
+    def __init__(self, **knobs: Any) -> None:
+        """Load the pipeline.
+
+        Args:
+            knobs: as for `Settings.load`: settings in lower case, over those of the environment
+                that the actor runs in.
+
+        Raises:
+            SetupError: a wrong knob, a missing file, too little memory.
+            EngineError: a file that llama.cpp cannot load.
+        """
+        set_already = Settings.load(**knobs).model_fields_set
+        lent = {name: value for name, value in _lent().items() if name not in set_already}
+        self._pipeline = loadPipeline(Settings.load(**knobs, **lent))
+
+    @property
+    def settings(self) -> Settings:
+        """What the pipeline was loaded with."""
+        return self._pipeline.settings
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch and its answers.
+
+        Args:
+            batch: n rows, as columns in NumPy (Ray's usual form) or as a table of pyarrow, which
+                leaves columns of lists and empty numbers as they are. `question`, and if they
+                are there `questionID` and `subject`, are looked at.
+
+        Returns:
+            the same columns and `answer` (n texts), in the form that came. A row that cannot be
+            answered has one that begins with "ERROR: not answered: " and says why.
+
+        Raises:
+            SetupError: there is no column `question`, or one called `answer` already.
+        """
+        names = list(batch) if isinstance(batch, dict) else batch.column_names
+        if "question" not in names:
+            raise SetupError(
+                'there is no column "question" in the data set, it has'
+                f" {', '.join(map(repr, names)) or 'none'}: rename_columns() gives one its name"
+            )
+        if "answer" in names:
+            raise SetupError(
+                'there is a column "answer" in the data set, where answers go:'
+                ' rename it first, as by rename_columns({"answer": "reference"})'
+            )
+        looked_at = [name for name in _COLUMNS if name in names]
+        if isinstance(batch, dict):
+            columns = [batch[name].tolist() for name in looked_at]
+        else:
+            columns = [batch[name].to_pylist() for name in looked_at]
+        rows = [dict(zip(looked_at, row, strict=True)) for row in zip(*columns, strict=True)]
+        answers = [answer["answer"] for answer in self._pipeline(rows)]
+        if isinstance(batch, dict):
+            return {**batch, "answer": np.array(answers, dtype=object)}
+        import pyarrow
+
+        return batch.append_column("answer", pyarrow.array(answers, pyarrow.string()))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._pipeline.close()
+
+
+class _AnswerPlaces(AnswerQuestions):
+    """For files: questions that are parsed already, and their places in the file."""
+
+    def __call__(self, batch: Any) -> Any:
+        """`place`, `answer` and `problem` for a table of `place` and `question` (as JSON)."""
+        import pyarrow
+
+        questions = [Question(**json.loads(text)) for text in batch["question"].to_pylist()]
+        answers = sorted(self._pipeline.stream(questions), key=lambda answer: answer.index)
+        return pyarrow.table(
+            {
+                "place": batch["place"],
+                "answer": [answer.answer for answer in answers],
+                "problem": [answer.problem for answer in answers],
+            }
+        )
+
+
+def _lent() -> dict[str, Any]:
+    """The knobs that follow from what Ray lent this actor; none outside of one."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return {}
+    context = ray.get_runtime_context()
+    if context.get_actor_id() is None:
+        return {}
+    lent = context.get_assigned_resources()
+    cpus, gpus = lent.get("CPU", 0.0), lent.get("GPU", 0.0)
+    # Ray shows an actor only the GPUs that it lent it, so that "cuda" is those. Without any, one
+    # that llama.cpp still could see is somebody else's.
+    knobs: dict[str, Any] = {"device_map": "cuda" if gpus else "cpu"}
+    if cpus or gpus:  # an actor of num_cpus=0 is not counted, so that nothing follows from it
+        knobs["num_threads"] = min(max(1, int(cpus)), physical_cores())
+    return knobs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    return command.run(_answer, options, stopped="stopped; --resume goes on from there")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.on_ray",
+        description="Answer questions on the machines of Ray, or on a Ray of this machine's own.",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        help="questions: JSON Lines, or a .parquet file or a folder of such",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="file for the answers, JSON Lines; of Parquet a new folder, on all machines the same",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what a stopped run left beside OUTPUT (JSON Lines only)",
+    )
+    parser.add_argument("--actors", type=_positive, default=1, help="pipelines; default 1")
+    parser.add_argument("--cpus", type=float, default=1, help="CPUs of each; default 1")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs of each; default 0")
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        default=256,
+        help="questions that an actor is given at once; default 256",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _answer(options: argparse.Namespace) -> int:
+    source, target = options.input, options.output
+    if not source.exists():
+        raise SetupError(f"{source}: no such file")
+    try:
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"many machines need {error.name}: pip install 'subject-lora-serve[ray]'"
+        ) from None
+    settings = Settings.load()  # wrong knobs are told here, before anything starts
+    is_parquet = source.is_dir() or source.suffix == ".parquet"
+    if is_parquet and options.resume:
+        raise SetupError("--resume is for JSON Lines: docs/ray.md shows Ray's own way for Parquet")
+    if is_parquet and target.exists():
+        raise SetupError(f"{target} is there already; --output of Parquet is a new folder")
+    _start(options)
+    try:
+        if is_parquet:
+            questions = ray.data.read_parquet(str(source.absolute()))
+            questions = questions.repartition(target_num_rows_per_block=options.batch)
+            answers = _mapped(questions, AnswerQuestions, settings, options)
+            answers.write_parquet(str(target.absolute()))
+        else:
+            _answer_lines(source, target, settings, options)
+    except ray.exceptions.RayError as error:
+        raise SetupError(_told(error)) from None
+    finally:
+        ray.shutdown()
+    print(f"answers are in {target}", file=sys.stderr)
+    return 0
+
+
+def _answer_lines(
+    source: Path, target: Path, settings: Settings, options: argparse.Namespace
+) -> None:
+    """As `python -m runtime` does, with the same files, so that either may go on for the other."""
+    if target.exists() and source.samefile(target):
+        raise SetupError(f"--output {target} is the file of the questions; choose another")
+    questions = read_file(source)
+    if not questions:
+        raise SetupError(f"{source}: no questions in it")
+    with Journal(target, questions, settings, options.resume) as journal:
+        todo = [index for index in range(len(questions)) if index not in journal.answers]
+        if journal.answers:
+            print(f"{len(journal.answers)} answers kept from {journal.path}", file=sys.stderr)
+        started, failed = time.perf_counter(), 0
+        answers = _answers(questions, todo, settings, options)
+        for answer in tqdm(answers, total=len(todo), unit="q", disable=None, file=sys.stderr):
+            journal.write(answer.index, answer)
+            failed += bool(answer.problem)
+        journal.finish()
+    seconds = time.perf_counter() - started
+    print(
+        f"{len(todo)} questions in {seconds:.1f} s: {len(todo) / seconds:.1f} questions/s,"
+        f" starting included; {options.actors} actors",
+        file=sys.stderr,
+    )
+    if failed:
+        print(f'{failed} could not be answered: their answers begin with "ERROR"', file=sys.stderr)
+
+
+def _answers(
+    questions: list[Question], todo: list[int], settings: Settings, options: argparse.Namespace
+) -> Iterator[Answer]:
+    """The answers to `questions[i]` for i in `todo`, each once, as batches of them are done."""
+    import pyarrow
+    import ray.data
+
+    if not todo:
+        return
+    # Nobody waits while another has more than a batch.
+    rows = min(options.batch, math.ceil(len(todo) / options.actors))
+    blocks = [todo[start : start + rows] for start in range(0, len(todo), rows)]
+    dataset = ray.data.from_arrow(
+        [
+            pyarrow.table(
+                {"place": block, "question": [json.dumps(asdict(questions[i])) for i in block]}
+            )
+            for block in blocks
+        ]
+    )
+    answered = _mapped(dataset, _AnswerPlaces, settings, options)
+    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+        columns = (batch[name].to_pylist() for name in ("place", "answer", "problem"))
+        for place, answer, problem in zip(*columns, strict=True):
+            yield Answer(place, questions[place].id, answer, problem)
+
+
+def _mapped(
+    dataset: Dataset,
+    kind: type[AnswerQuestions],
+    settings: Settings,
+    options: argparse.Namespace,
+) -> Dataset:
+    import ray.data
+
+    return dataset.map_batches(
+        kind,
+        batch_size=None,  # blocks have the right size
+        batch_format="pyarrow",
+        fn_constructor_kwargs=_shipped(settings),
+        compute=ray.data.ActorPoolStrategy(
+            size=options.actors, max_tasks_in_flight_per_actor=_IN_FLIGHT
+        ),
+        num_cpus=options.cpus,
+        num_gpus=options.gpus,
+    )
+
+
+def _shipped(settings: Settings) -> dict[str, Any]:
+    """The knobs that are set here, for actors whose environment and folder are others."""
+    knobs = settings.model_dump(include=settings.model_fields_set)
+    for name, value in knobs.items():
+        if isinstance(value, Path) or (name == "model_name" and Path(value).is_file()):
+            knobs[name] = str(Path(value).absolute())
+    return knobs
+
+
+def _start(options: argparse.Namespace) -> None:
+    """Join the Ray that `RAY_ADDRESS` names, or start one on this machine."""
+    import ray.data
+
+    # Nothing is sent to Ray's makers; it must be said before Ray starts.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    asked_to_end = signal.getsignal(signal.SIGTERM)
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level="warning")
+    else:
+        # Ray's own tasks, which read and write, need a CPU beside those that actors hold. "local":
+        # without it ray.init() would join whatever `ray start` left on this machine.
+        cpus = math.ceil(options.actors * options.cpus) + 1
+        ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level="warning")
+    signal.signal(signal.SIGTERM, asked_to_end)  # Ray's way leaves without a word
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # Its log tells of every step, and of an error by a traceback; it is in Ray's own files too.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong on a worker, without the way it came."""
+    told = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        told = str(cause).strip() or told
+        if found := _OURS.search(told):
+            return found[1].strip()
+        cause = cause.__cause__ or cause.__context__
+    return told or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
