@@ -246,7 +246,7 @@ def picture(standings: Standings, path: Path) -> None:
     colour = ["#2f6fde" if name.startswith(OURS) else "#b0b7c3" for name in names]
     bars = axes.barh(labels, speeds, color=colour)
     axes.bar_label(bars, labels=texts, padding=3)
-    axes.set_xlim(right=1.25 * max(speeds))
+    axes.set_xlim(right=1.35 * max(speeds))
     axes.invert_yaxis()
     axes.set_xlabel("questions per second (times one by one)")
     figure.savefig(path, dpi=150)

@@ -25,7 +25,6 @@ from runtime.common.command import run
 from runtime.common.errors import UserError
 from runtime.retrieval import Gate, Index
 from runtime.retrieval.search import FEATURES, Found, find
-from runtime.settings import declared_subjects
 
 log = logging.getLogger(__name__)
 
@@ -199,14 +198,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    declared_subjects().check(arguments.subject, "--subject")
+    settings = Settings.load(temperature=0.0, rag_enabled_subjects={})
+    settings.subjects.check(arguments.subject, "--subject")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share {arguments.share}: must be between 0 and 1")
     subject = arguments.subject
     questions = read(*arguments.questions)
     if arguments.limit:
         questions.items[arguments.limit :] = []
-    settings = Settings.load(temperature=0.0, rag_enabled_subjects={})
     folder = arguments.kb or settings.rag_knowledge_base_dir
     index = Index.load(folder, subject)
     with loadPipeline(settings) as pipeline:

@@ -34,6 +34,7 @@ _IRRELEVANT = {
     "answer_cache_mb",
     "batch_size",
     "device_map",
+    "n_gpu_layers",
     "flash_attention",
     "num_threads",
     "offline_guard",

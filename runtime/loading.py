@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-import llama_cpp
 import psutil
 
 from runtime.common.errors import SetupError
@@ -20,11 +20,11 @@ from runtime.engine import (
     describe_build,
     physical_cores,
 )
-from runtime.engine.context import CACHE_BYTES, round_up_cells
 from runtime.engine.generation import PADDING_CELLS
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
 from runtime.files.tuning import tuned
+from runtime.placement import Placement, longest, wanted_cache
 from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
 from runtime.tools import Solver, available
@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 
 # The share of free memory that KV caches may take at most.
 _MEMORY_SHARE = 0.8
-# What the KV cache of a model takes at most unless KV_CACHE_GB says so, in bytes: enough for
-# 32 slots of 256 tokens of Qwen3-1.7B. Longer questions are served in fewer slots.
-_USUAL_CACHE = 1200 * 2**20
 # Question and template of most questions, in tokens.
 _USUAL_PROMPT = 100
 
@@ -95,14 +92,14 @@ def load_engines(
         SetupError: no such device, or too little memory.
         EngineError: a file that llama.cpp cannot load.
     """
-    gpu_layers, main_gpu = choose_device(settings.device_map)
+    placement = Placement(settings)
     log.info("llama.cpp: %s", describe_build())
     adapters: dict[Path, dict[str, Path]] = {}
     for route in routes.values():
         names = adapters.setdefault(route.model, {})
         if route.adapter is not None:
             names[str(route.adapter)] = route.adapter
-    _refuse_too_large(list(adapters), on_gpu=gpu_layers != 0)
+    _refuse_too_large(list(adapters), placement.on_gpu)
     trials = Trials(settings.models_dir)
     for path, its_adapters in adapters.items():
         _refuse_crashing(trials, path, list(its_adapters.values()))
@@ -110,14 +107,17 @@ def load_engines(
     with ExitStack() as stack:
         engines: dict[Path, Engine] = {}
         for path, its_adapters in adapters.items():
+            own = tuned(settings, path)
+            made = placement.place(own, path, list(its_adapters.values()))
             engine = Engine.load(
                 path,
-                lambda model: _options(settings, model, None if gpu_layers else free),
+                partial(_options, own, free=None if made.gpu_layers else free),
                 its_adapters,
                 progress,
-                gpu_layers,
-                main_gpu,
+                made.gpu_layers,
+                made.main_gpu,
             )
+            placement.check(path, made)
             engines[path] = stack.enter_context(engine)
             log.info(
                 "%s: %s, %d slots of %d tokens, %d threads, %s",
@@ -126,30 +126,16 @@ def load_engines(
                 engine.layout.slots,
                 engine.layout.cells,
                 engine.options.threads,
-                "GPU" if gpu_layers else "CPU",
+                engine.model.profile.name,
             )
         stack.pop_all()
         return engines
 
 
-def choose_device(device_map: str) -> tuple[int, int | None]:
-    """DEVICE_MAP as (layers to offload, GPU index or None). Raises SetupError."""
-    has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
-    if device_map == "cpu" or (device_map == "auto" and not has_gpu):
-        return 0, None
-    if not has_gpu:
-        raise SetupError(
-            f"DEVICE_MAP={device_map}: this llama.cpp was built without GPU support; use cpu or"
-            " auto, or reinstall llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on"
-        )
-    _, _, number = device_map.partition(":")
-    return -1, int(number) if number else None
-
-
 def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
-    """How a model's engine runs; `free` bytes are there for its cache, None if llama.cpp knows."""
-    settings = tuned(settings, model.path)
-    cells = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
+    """How a model's engine runs, by the settings tuned for it; `free` bytes are there for its
+    cache, None if llama.cpp knows."""
+    cells = longest(settings)
     if cells > model.n_ctx_train:
         raise SetupError(
             f"MAX_INPUT_TOKENS={settings.max_input_tokens} and"
@@ -157,11 +143,7 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
             f" MAX_TOKENS_MULTIPLIER) are too many: {model.path.name} was trained for"
             f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
         )
-    cell_bytes = model.cell_values * CACHE_BYTES[settings.kv_cache_type]
-    # Two slots and a staging slot for the longest questions are there in any case.
-    wanted = settings.kv_cache_gb * 2**30 or max(
-        _USUAL_CACHE, 3 * round_up_cells(cells) * cell_bytes
-    )
+    wanted = wanted_cache(settings, model.cell_values)
     if free is not None and free < wanted:
         log.warning(
             "%.1f GiB of memory are free for the KV cache of %s, %.1f GiB are wanted: fewer"
@@ -175,7 +157,7 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
     return EngineOptions(
         slots=settings.batch_size,
         cells_per_slot=cells,
-        threads=settings.num_threads or physical_cores(),
+        threads=settings.num_threads or min(physical_cores(), model.profile.most_threads or 512),
         flash_attention=settings.flash_attention,
         cache_type=settings.kv_cache_type,
         cache_bytes=int(wanted),

@@ -139,8 +139,17 @@ class Settings(_SubjectsFile):
     device_map: str = _knob(
         "auto",
         "auto, cpu, cuda or cuda:N",
-        "`auto` uses the GPU if llama.cpp was built for one, `cpu` never; `cuda:N` picks one.",
+        "`auto` uses the GPU if there is one and llama.cpp was built for it, `cpu` never; `cuda:N`"
+        " wants that one, `cuda` any.",
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+    )
+    n_gpu_layers: int = _knob(
+        -1,
+        "-1 to 1000",
+        "Most layers of a model that lie on a GPU, the output counted as one; -1 is as many as"
+        " fit, 0 none.",
+        ge=-1,
+        le=1000,
     )
     num_threads: int = _knob(
         0,

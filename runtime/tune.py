@@ -25,7 +25,7 @@ from runtime.engine.context import CACHE_BYTES
 from runtime.engine.speeds import SingleCalls
 from runtime.files.routes import plan_routes
 from runtime.files.tuning import keep, tuned
-from runtime.loading import choose_device
+from runtime.placement import Placement
 from runtime.settings import Settings
 
 CALL_TOKENS = (64, 128, 256, 512)
@@ -79,8 +79,8 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
     Raises:
         EngineError: llama.cpp cannot load the file, or a call failed.
     """
-    gpu_layers, main_gpu = choose_device(settings.device_map)
-    model = Model(path, gpu_layers, main_gpu)
+    made = Placement(settings).place(settings, path)
+    model = Model(path, made.gpu_layers, made.main_gpu)
     bar = tqdm(total=2 + len(CALL_TOKENS) + len(SLOTS), desc=path.name, disable=None)
     try:
 

@@ -69,9 +69,10 @@ class Tab:
         return result["result"].get("value")
 
     def until(self, expression: str, seconds: float = 30) -> Any:
-        """Wait for an expression to be true."""
+        """Wait for an expression to be true; one that fails is not: the page may yet load."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)):
+        patient = f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"
+        while not (value := self.evaluate(patient)):
             assert time.monotonic() < end, expression
             time.sleep(0.05)
         return value

@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine, EngineOptions
+from runtime.engine.cards import find_cards
 from runtime.files import demo
 from runtime.settings import PROJECT_DIR, knobs
 
@@ -28,6 +29,14 @@ def _plain_environment() -> Iterator[None]:
         for knob in knobs():
             monkeypatch.delenv(knob.name, raising=False)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where llama.cpp finds no GPU."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not find_cards():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="llama.cpp finds no GPU here"))
 
 
 @pytest.fixture(scope="session")

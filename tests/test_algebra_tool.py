@@ -168,9 +168,9 @@ def test_hostile_questions_are_refused_in_no_time(exact: Solver) -> None:
     "text", ["(" * 10_000, "x^" * 500_000, "1+" * 500_000, "\\frac{" * 100_000]
 )
 def test_long_texts_do_not_reach_the_process(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert not may_be_exercise(f"What is {text}1?")
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 _MATH = st.text("0123456789xyzabe+-*/^()=<>≤.,!|√²½%$ \\{}解求计算fracsqrtlog_ln", max_size=60)

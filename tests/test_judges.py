@@ -374,16 +374,18 @@ def test_not_the_right_result(reference: str, answer: str) -> None:
 )
 def test_evil_answers_are_wrong_at_once(answer: str) -> None:
     verdicts: list[Verdict] = []
-    started = time.perf_counter()
+    seconds: list[float] = []
+
+    def judge_all() -> None:
+        verdicts.extend(verdict(item.subject, "7", answer) for item in ITEMS)
+        seconds.append(time.thread_time())
+
     # Not in the main thread, where a signal could not have stopped it.
-    thread = threading.Thread(
-        target=lambda: verdicts.extend(verdict(item.subject, "7", answer) for item in ITEMS),
-        daemon=True,
-    )
+    thread = threading.Thread(target=judge_all, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert [found.correct for found in verdicts] == [False] * len(ITEMS)
-    assert time.perf_counter() - started < 3
+    assert seconds[0] < 3
 
 
 # --- facts ----------------------------------------------------------------------------

@@ -5,40 +5,35 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 
-@contextmanager
-def scratch(target: Path) -> Iterator[Path]:
+def scratch(target: Path) -> AbstractContextManager[Path]:
     """A new empty file beside `target`, removed after the block.
 
     Raises:
         OSError: the folder of `target` cannot be written.
     """
-    # Named before it is made: a signal that ends the block at any moment finds it to remove.
-    path = _hidden(target)
-    try:
-        path.touch(0o600, exist_ok=False)
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    return _beside(
+        target,
+        make=lambda path: path.touch(0o600, exist_ok=False),
+        remove=lambda path: path.unlink(missing_ok=True),
+    )
 
 
-@contextmanager
-def scratch_folder(target: Path) -> Iterator[Path]:
+def scratch_folder(target: Path) -> AbstractContextManager[Path]:
     """A new empty folder beside `target`, removed with all that is in it after the block.
 
     Raises:
         OSError: the folder of `target` cannot be written.
     """
-    path = _hidden(target)
-    try:
-        path.mkdir(0o700)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    return _beside(
+        target,
+        make=lambda path: path.mkdir(0o700),
+        remove=lambda path: shutil.rmtree(path, ignore_errors=True),
+    )
 
 
 @contextmanager
@@ -82,5 +77,15 @@ def replacing_folder(target: Path, parent: Path) -> Iterator[Path]:
                 old.rename(target)
 
 
-def _hidden(target: Path) -> Path:
-    return target.parent / f".{target.name}.{secrets.token_hex(4)}"
+@contextmanager
+def _beside(
+    target: Path, make: Callable[[Path], None], remove: Callable[[Path], None]
+) -> Iterator[Path]:
+    """Something of a hidden name beside `target` for the length of the block."""
+    # Named before it is made: a signal that ends the block at any moment finds it to remove.
+    path = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    try:
+        make(path)
+        yield path
+    finally:
+        remove(path)

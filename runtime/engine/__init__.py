@@ -19,8 +19,9 @@ Requests may come and go while it runs:
 The rooms, from the bottom up: `llama` (handles, the log), `model`, `adapters`, `context`,
 `batch`; `sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
 `scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
-`runner` (carries steps out), `prefixes` and `sharing`; `engine`. Beside them `speeds` times single
-calls, and `probe` tries files in a process of its own.
+`runner` (carries steps out), `profiles` (what differs on a GPU), `prefixes` and `sharing`;
+`engine`. Beside them `speeds` times single calls, `probe` tries files in a process of its own,
+`cards` lists GPUs, and `weights` says what a file needs of one.
 """
 
 # First of all, as it sets what llama.cpp's libraries read when they are loaded.

@@ -28,7 +28,7 @@ from runtime.engine.options import EngineOptions
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Runner
 from runtime.engine.sampling import SamplingParams, choose
-from runtime.engine.scheduler import Decode, Prefill, Scheduler, padded
+from runtime.engine.scheduler import Decode, Prefill, Scheduler
 from runtime.engine.sharing import MIN_SHARED, Sharing
 from runtime.engine.sizing import Layout
 from runtime.engine.stats import Stats
@@ -77,8 +77,9 @@ class Engine:
             self.layout.staging,
             self.context.max_tokens,
             self._waiting,
-            self.options.call_cost,
+            model.profile.call_cost if self.options.call_cost is None else self.options.call_cost,
             fits=lambda generation: self._cells(generation) <= self.layout.cells,
+            rows_at_once=model.profile.rows_at_once,
         )
         self._sharing = Sharing(
             self._prefixes, self._cache, self._runner, self._scheduler, self._resize
@@ -112,7 +113,7 @@ class Engine:
             if callable(options):
                 options = options(model)
             options = options or EngineOptions()
-            may_mix = options.mix_adapters and not gpu_layers
+            may_mix = options.mix_adapters and model.profile.mixes_adapters
             have_adapters(model, adapters or {}, may_mix)
             engine = cls(model, options)
             engine._adapters, engine._may_mix = dict(adapters or {}), may_mix
@@ -436,7 +437,9 @@ class Engine:
         if waiting is None or self._scheduler.is_prefilling or not self._cache.can_resize:
             return []
         cells = max(map(self._cells, [waiting, *held]))
-        wanted = self._cache.layout_for(cells, padded(len(held) + len(self._waiting)))
+        wanted = self._cache.layout_for(
+            cells, self._scheduler.padded(len(held) + len(self._waiting))
+        )
         too_short = self._cells(waiting) > self.layout.cells
         # A few more slots are not worth it while there is work to do.
         too_few = wanted.slots > self.layout.slots and (

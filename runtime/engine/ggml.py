@@ -68,11 +68,8 @@ def library() -> Any:
     Raises:
         EngineError: its tensors are laid out in another way than this module knows.
     """
-    from llama_cpp import _ggml  # llama-cpp-python keeps it private, and is pinned
-
-    lib = _ggml.libggml
     pointer, text, long, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_size_t
-    for name, result, *arguments in (
+    lib = declared(
         ("ggml_init", pointer, _Params),
         ("ggml_free", None, pointer),
         ("ggml_tensor_overhead", size),
@@ -92,11 +89,19 @@ def library() -> Any:
         ("gguf_set_val_f32", None, pointer, text, ctypes.c_float),
         ("gguf_add_tensor", None, pointer, pointer),
         ("gguf_write_to_file", ctypes.c_bool, pointer, text, ctypes.c_bool),
-    ):
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
+    )
     _check_layout(lib)
     return lib
+
+
+def declared(*functions: tuple[Any, ...]) -> Any:
+    """ggml's library with functions declared, each as its name, result and arguments."""
+    from llama_cpp import _ggml  # llama-cpp-python keeps it private, and is pinned
+
+    for name, result, *arguments in functions:
+        function = getattr(_ggml.libggml, name)
+        function.restype, function.argtypes = result, arguments
+    return _ggml.libggml
 
 
 def _check_layout(lib: Any) -> None:
@@ -168,6 +173,10 @@ class GGUF:
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of each tensor."""
         return {t.name.decode(): (t.ne[1], t.ne[0]) for t in self._tensors()}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each tensor."""
+        return {t.name.decode(): t.nb[3] * t.ne[3] for t in self._tensors()}
 
     def matrices(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and float32 copy [rows, columns] of each tensor.

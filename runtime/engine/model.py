@@ -26,6 +26,7 @@ from runtime.engine.llama import (
     with_log,
 )
 from runtime.engine.mixing import Stack, write_stack
+from runtime.engine.profiles import DeviceProfile, profile_for
 
 if TYPE_CHECKING:
     from runtime.engine.context import Context
@@ -55,10 +56,15 @@ class Model:
         progress: Callable[[float], None] | None = None,
     ) -> None:
         self.path = Path(path)
+        self.gpu_layers = gpu_layers
         check_gguf(self.path)
         start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if gpu_layers == 0:
+            # llama.cpp keeps quantized weights in an order of its own; a mapped file would stay in
+            # memory beside that copy.
+            params.load_mode = llama.LLAMA_LOAD_MODE_NONE
         if main_gpu is not None:
             params.main_gpu = main_gpu
             params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
@@ -159,6 +165,16 @@ class Model:
         value = int(self.metadata(f"{arch}.attention.value_length") or width)
         kv_heads = llama.llama_model_n_head_kv(self.pointer)
         return int(llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
+
+    @cached_property
+    def n_layers(self) -> int:
+        """What can be offloaded: the repeating layers, and the output as one more."""
+        return int(llama.llama_model_n_layer(self.pointer)) + 1
+
+    @cached_property
+    def profile(self) -> DeviceProfile:
+        """What is right for the device that its layers lie on."""
+        return profile_for(self.gpu_layers, self.n_layers)
 
     @cached_property
     def can_resize(self) -> bool:

@@ -25,7 +25,8 @@ class EngineOptions:
         usual_cells: what most requests are expected to need; a cache with a limit is first
             laid out for that.
         call_tokens: most tokens of a prefill call.
-        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`); None is what
+            the profile of the device says.
         mix_adapters: requests with different adapters share calls (see `mixing`) where that
             pays; else they take turns.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`);
@@ -40,12 +41,13 @@ class EngineOptions:
     cache_bytes: int | None = None
     usual_cells: int = 256
     call_tokens: int = 512
-    call_cost: int = 8
+    call_cost: int | None = None
     mix_adapters: bool = True
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.call_cost <= PADDING_CELLS - ROWS_AT_ONCE:  # or slots could overrun
-            raise ValueError(f"call_cost must be 0 to {PADDING_CELLS - ROWS_AT_ONCE}")
+        most = PADDING_CELLS - ROWS_AT_ONCE
+        if self.call_cost is not None and not 0 <= self.call_cost <= most:  # or slots could overrun
+            raise ValueError(f"call_cost must be 0 to {most}")
         if self.slots < 1 or self.cells_per_slot <= PADDING_CELLS:
             raise ValueError(f"at least 1 slot of {PADDING_CELLS + 1} cells is needed")

@@ -8,7 +8,8 @@ benchmarks/README.md):
   nearly equal length in neighbouring slots are prefilled together, the shorter ones
   padded; and decode steps keep the running sequences in the lowest slots.
 - The CPU's matrix kernels take four rows at a time, and each row left over costs nearly
-  as much as four. So a pass is padded to a multiple of four.
+  as much as four. So a pass is padded to a multiple of four; what it is padded to on a
+  GPU is in `profiles`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runtime.engine.generation import Generation
+from runtime.engine.generation import PADDING_CELLS, Generation
+from runtime.engine.profiles import CPU
 from runtime.engine.waiting import WaitingRoom
 
-ROWS_AT_ONCE = 4
+ROWS_AT_ONCE = CPU.rows_at_once
 
 
-def padded(n_rows: int) -> int:
+def padded(n_rows: int, at_once: int = ROWS_AT_ONCE) -> int:
     """How many rows to compute for `n_rows`; one or two are cheaper alone."""
-    return n_rows if n_rows <= 2 else -(-n_rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
+    return n_rows if n_rows <= 2 else -(-n_rows // at_once) * at_once
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Scheduler:
         call_cost: what one more call costs, in tokens: a prompt joins the prefill of a
             longer one if padding wastes no more than that.
         fits: whether a slot has room for a generation.
+        rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`).
     """
 
     def __init__(
@@ -78,13 +81,16 @@ class Scheduler:
         waiting: WaitingRoom,
         call_cost: int = 8,
         fits: Callable[[Generation], bool] = lambda _: True,
+        rows_at_once: int = ROWS_AT_ONCE,
     ) -> None:
         self.n_slots = n_slots
         self.n_staging = n_staging
         self.max_tokens = max_tokens
         self.waiting = waiting
-        self.call_cost = call_cost
+        # Padding to a row more may follow, and a slot has room for so much.
+        self.call_cost = min(call_cost, PADDING_CELLS - rows_at_once)
         self._fits = fits
+        self._rows_at_once = rows_at_once
         self._prefilling: deque[Generation] = deque()
         self._staged: deque[Generation] = deque()
         self._running: dict[int, Generation] = {}  # slot -> generation
@@ -147,6 +153,10 @@ class Scheduler:
         self._staged.clear()
         self._running = dict(enumerate(held))
 
+    def padded(self, n_rows: int) -> int:
+        """How many rows to compute for `n_rows` on this device."""
+        return padded(n_rows, self._rows_at_once)
+
     def _admit(self) -> None:
         """Give slots to those that wait: all slots if none runs, else the staging ones."""
         free = self.free_slots()
@@ -174,7 +184,7 @@ class Scheduler:
                 break
             together.append(generation)
         n = len(together)
-        while padded(n * length) != n * length and n * (length + 1) <= self.max_tokens:
+        while self.padded(n * length) != n * length and n * (length + 1) <= self.max_tokens:
             length += 1
         return Prefill(together, length)
 
@@ -190,8 +200,8 @@ class Scheduler:
         for slot, generation in zip(free, list(self._staged), strict=False):
             self._staged.remove(generation)
             move(generation, slot)
-        rows = padded(len(self._running))
-        while padded(max(self._running) + 1) > rows:
+        rows = self.padded(len(self._running))
+        while self.padded(max(self._running) + 1) > rows:
             hole = next(slot for slot in range(self.n_slots) if slot not in self._running)
             move(self._running.pop(max(self._running)), hole)
         slots = sorted(self._running)

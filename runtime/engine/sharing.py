@@ -81,7 +81,8 @@ class Sharing:
         if too_short and not self._scheduler.held:
             self._resize(self._cache.layout_for(needed, self._cache.layout.slots))
         free = self._scheduler.free_slots()
-        for adapter, tokens in new:
+        # By adapter: to switch makes llama.cpp plan its calls anew.
+        for adapter, tokens in sorted(new, key=lambda each: each[0] or ""):
             if free and len(tokens) + PADDING_CELLS <= self._cache.layout.cells:
                 self._runner.use({adapter})
                 begun = Prefix(tokens, adapter, *self._saved.find(adapter, tokens))

@@ -1,0 +1,49 @@
+"""What is right for a device, as a table: the scheduler and the engine read it and do not ask
+where the layers lie.
+
+The CPU's figures are measured (benchmarks/README.md). Those for GPUs are reasoned from how
+llama.cpp's CUDA backend works and have been measured on no card yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """How calls are made up for a device.
+
+    Attributes:
+        name: in a word.
+        mixes_adapters: tokens with different adapters may share a call; else they take turns.
+        rows_at_once: a call of more than two rows is padded to a multiple of it.
+        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
+        most_threads: CPU threads that are of use; None is as many as there are cores.
+    """
+
+    name: str
+    mixes_adapters: bool
+    rows_at_once: int
+    call_cost: int
+    most_threads: int | None = None
+
+
+# Its matrix kernels take four rows at a time, and each row left over costs nearly as much.
+CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8)
+# Adapters take turns: which rows of A x count is masked in this machine's memory, where a GPU's
+# results do not lie. A step is bound by reading the weights, so a few idle rows cost little,
+# while closing a gap copies a slot's cache to this machine and back, and each new number of rows
+# makes llama.cpp plan (and capture, as a CUDA graph) anew: multiples of eight, then.
+# The CPU looks up embeddings and waits.
+GPU = DeviceProfile("GPU", mixes_adapters=False, rows_at_once=8, call_cost=8, most_threads=4)
+# Some layers on each: the CPU's are the slow ones, so its threads are all wanted.
+SPLIT = DeviceProfile("GPU and CPU", mixes_adapters=False, rows_at_once=8, call_cost=8)
+
+
+def profile_for(gpu_layers: int, n_layers: int) -> DeviceProfile:
+    """The profile for a model of `n_layers`, the output among them, of which so many (-1 is all)
+    lie on GPUs."""
+    if gpu_layers == 0:
+        return CPU
+    return GPU if gpu_layers < 0 or gpu_layers >= n_layers else SPLIT

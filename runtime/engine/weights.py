@@ -1,0 +1,66 @@
+"""What a GGUF file's tensors need where, read from its header before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.engine.ggml import read_gguf
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Sizes of a model.
+
+    Attributes:
+        layers: bytes of each repeating layer's weights, in order.
+        output: bytes of what comes after them; with tied embeddings their copy.
+        cell_values: numbers that one token takes in the KV cache, for each layer.
+        row_values: numbers of the widest intermediate results of one token: the logits, and
+            those of a feed-forward block and its surroundings.
+    """
+
+    layers: tuple[int, ...]
+    output: int
+    cell_values: tuple[int, ...]
+    row_values: int
+
+    @property
+    def n_layers(self) -> int:
+        """How llama.cpp counts what can be offloaded: the layers, and the output."""
+        return len(self.layers) + 1
+
+
+def read_sizes(path: Path) -> ModelSizes:
+    """The sizes of a GGUF model, by its tensors' names (llama.cpp's, `src/llama-arch.cpp`).
+
+    Raises:
+        EngineError: ggml cannot read the file.
+    """
+    with read_gguf(path, data=False) as file:
+        sizes, shapes = file.sizes(), file.shapes()
+    layers: dict[int, int] = {}
+    output = 0
+    for name, size in sizes.items():
+        if match := re.match(r"blk\.(\d+)\.", name):
+            layers[int(match[1])] = layers.get(int(match[1]), 0) + size
+        elif name != "token_embd.weight":
+            output += size
+    if "output.weight" not in sizes:
+        output += sizes.get("token_embd.weight", 0)
+    vocabulary, width = shapes.get("token_embd.weight", (0, 0))
+
+    def keys_and_values(layer: int) -> int:
+        # Where they are fused with the queries, as many as those is the most there can be.
+        parts = (shapes.get(f"blk.{layer}.attn_{part}.weight", (width, 0))[0] for part in "kv")
+        return sum(parts)
+
+    feed_forward = max((s[0] for n, s in shapes.items() if ".ffn_up." in n), default=4 * width)
+    order = sorted(layers)
+    return ModelSizes(
+        tuple(layers[layer] for layer in order),
+        output,
+        tuple(keys_and_values(layer) for layer in order),
+        vocabulary + 3 * feed_forward + 8 * width,
+    )
