@@ -1,6 +1,7 @@
-"""Other people's clients, unchanged, against the server (`make clients` has them all).
+"""Other people's clients, unchanged, against the server: `make test-clients` has them all.
 
-OpenAI's own is in test_serve.py. Each of these is skipped where its package is not installed.
+OpenAI's own is in test_serve.py and test_serve_batches.py. Each of these is skipped where its
+package is not installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from runtime import Pipeline, loadPipeline
+from runtime.loading import adapter_name
 from tests.conftest import small_settings
 from tests.serving import LORAS, Server, serving
 
@@ -65,7 +67,7 @@ def expected(in_process: Pipeline) -> list[str]:
 def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
         importlib.util.find_spec(package) is None,
-        reason=f"{package} is not installed: make clients",
+        reason=f"{package} is not installed: make test-clients",
     )
 
 
@@ -137,7 +139,7 @@ def test_lm_evaluation_harness_finds_the_engines_own_likelihoods(
         tmp_path, task, lines, "--model", "local-completions", "--model_args", joined
     )
     (engine,) = in_process.engines.values()
-    adapter = model if model != "demo" else None
+    adapter = None if model == "demo" else adapter_name(in_process.routes[model])
     right = 0
     for (context, choices, answer), record in zip(CHOICES, records, strict=True):
         prompt = engine.model.tokenize(context)
@@ -148,6 +150,7 @@ def test_lm_evaluation_harness_finds_the_engines_own_likelihoods(
             (found,) = engine.log_likelihoods(prompt, [tokens[len(prompt) :]], adapter)
             sums.append(float(found.sum()))
         given = [float(response[0]) for response in record["filtered_resps"]]
+        # The same but for the rounding of other batches.
         assert given == pytest.approx(sums, abs=0.15)
         right += max(range(len(sums)), key=sums.__getitem__) == answer
     assert scores["acc,none"] == pytest.approx(right / len(CHOICES))
