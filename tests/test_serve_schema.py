@@ -1,6 +1,7 @@
 """Requests made of the server's own schema: whatever comes, no failure of ours, errors in form.
 
-`SCHEMA_EXAMPLES=1000 python -m pytest tests/test_serve_schema.py` tries more of each address.
+`SCHEMA_EXAMPLES=1000 python -m pytest tests/test_serve_schema.py` tries more of each address;
+`-m "not slow"` leaves out the 10,000 requests.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.serving import LORAS, Server, serving
+from tests.serving import Server, serving
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -44,7 +48,7 @@ WRONG = st.recursive(
 @pytest.fixture(scope="module")
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    arguments = ("--batch-dir", folder / "batches", "--runtime-adapters", "--deadline", "5")
+    arguments = ("--batch-dir", folder / "batches", "--runtime-adapters")
     with serving(folder, *arguments, MAX_NEW_TOKENS="2") as server:
         yield server
         # Nothing that was sent has hurt it.
@@ -54,7 +58,7 @@ def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def http(server: Server) -> Iterator[Any]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=120) as http:
         yield http
 
 
@@ -62,8 +66,8 @@ def described() -> Json:
     """The schema of a server, without a model behind it."""
     from fastapi import FastAPI
 
-    from runtime.serve import app as routes
     from runtime.serve import adapters, batch_routes
+    from runtime.serve import app as routes
 
     class Nothing:
         """Stands where a service would; routes ask it only when they are called."""
@@ -169,9 +173,8 @@ def test_whatever_comes_is_answered_or_refused_in_form(http: Any, method: str, p
             value = data.draw(right(parameter["schema"]) | st.text(max_size=6))
             text = str(value).encode("utf-8", "replace").decode()
             if parameter["in"] == "path":
-                from urllib.parse import quote
-
-                address = re.sub(r"\{" + parameter["name"] + r"(:\w+)?\}", quote(text, ""), address)
+                name = r"\{" + parameter["name"] + r"(:\w+)?\}"
+                address = re.sub(name, quote(text, ""), address)
             else:
                 query[parameter["name"]] = text
         if schema is None:
@@ -182,3 +185,77 @@ def test_whatever_comes_is_answered_or_refused_in_form(http: Any, method: str, p
         check(http.request(method, address, params=query, content=sent, headers=headers))
 
     send()
+
+
+STRANGE = [None, True, 0.5, -7, 10**40, "", "x", "\x00", [], [None], [[]], {}, {"a": [{}]}]
+
+
+def wrong_bodies() -> Iterator[tuple[str, Json]]:
+    """Every field of both ways to ask, with values of every type."""
+    asked = {"model": "demo", "max_tokens": 1}
+    ways = [
+        ("/v1/completions", "CompletionBody", {**asked, "prompt": "A"}),
+        ("/v1/chat/completions", "ChatBody", {**asked, "messages": [{"role": "user"}]}),
+    ]
+    for path, name, base in ways:
+        for field in SCHEMA["components"]["schemas"][name]["properties"]:
+            yield from ((path, {**base, field: value}) for value in STRANGE)
+
+
+def finished(response: Any) -> list[tuple[str, int]]:
+    """The answers that a response brings to their end: the response's id, and which choice."""
+    if response.status_code != 200:
+        return []
+    if response.headers["content-type"].startswith("text/event-stream"):
+        lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
+        parts = [json.loads(line) for line in lines[:-1]]
+    else:
+        parts = [response.json()]
+    return [(p["id"], c["index"]) for p in parts for c in p["choices"] if c["finish_reason"]]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_of_thousands_of_requests_none_is_lost_among_wrong_ones(http: Any, count: int) -> None:
+    """Every second is right, asks in words of its own, and gets its own answer, once."""
+
+    def right_body(number: int) -> Json:
+        text = f"Number {number}:"
+        subject = ("demo", "history", "geography")[number % 3]
+        return {"model": subject, "prompt": text, "echo": True, "max_tokens": 1}
+
+    wrong = islice(cycle(wrong_bodies()), count // 2)
+    asked = [
+        one
+        for number, bad in enumerate(wrong)
+        for one in (("/v1/completions", right_body(number)), bad)
+    ]
+
+    def send(request: tuple[str, Json]) -> list[tuple[str, int]]:
+        path, body = request
+        response = http.post(path, json=body)
+        check(response)
+        found = finished(response)
+        if body.get("echo") is True and str(body["prompt"]).startswith("Number"):
+            (choice,) = response.json()["choices"]
+            assert choice["text"].startswith(body["prompt"])
+            assert response.json()["model"] == body["model"]
+        return found
+
+    def counted() -> float:
+        """The answers that the server says it has finished."""
+        lines = http.get("/metrics").text.splitlines()
+        ends = ('finished_reason="stop"', 'finished_reason="length"')
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith("vllm:request_success_total{") and any(end in line for end in ends)
+        )
+
+    before = counted()
+    with ThreadPoolExecutor(16) as pool:
+        answers = [answer for found in pool.map(send, asked) for answer in found]
+    assert len(answers) >= count // 2
+    assert len(set(answers)) == len(answers)
+    assert counted() - before == len(answers)
+    health = http.get("/health").json()
+    assert (health["status"], health["running"], health["waiting"]) == ("ok", 0, 0)
