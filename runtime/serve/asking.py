@@ -173,8 +173,10 @@ def _params(
     if room < 1:
         raise ApiError(
             400,
-            f"the prompt has {n_prompt} tokens; prompt and answer together may have"
-            f" {served.context} (MAX_INPUT_TOKENS and MAX_NEW_TOKENS of the server)",
+            # OpenAI's words first: litellm knows the case by them alone.
+            f"This model's maximum context length is {served.context} tokens, prompt and answer"
+            f" together, but the prompt has {n_prompt} (MAX_INPUT_TOKENS and MAX_NEW_TOKENS of"
+            " the server)",
             "messages" if "messages" in type(body).model_fields else "prompt",
             "context_length_exceeded",
         )

@@ -1,0 +1,41 @@
+"""llama-server's engine behind its own HTTP server, with adapters chosen by each request.
+
+    python -m benchmarks.contenders.llama_server_http work.json
+
+Says `serving on http://...` and serves until its input ends. Options of the work: `parallel`, its
+slots; `adapters`, GGUF files that requests choose by number: `"lora": [{"id": 0, "scale": 1.0}]`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.contenders.work import Work
+
+
+def main() -> None:
+    import xllamacpp
+
+    work = Work.read(Path(sys.argv[1]))
+    parallel = work.options["parallel"]
+    params = xllamacpp.CommonParams()
+    params.model.path = work.model
+    params.n_parallel = parallel
+    params.n_ctx = parallel * work.cells
+    params.cpuparams.n_threads = work.threads
+    params.cpuparams_batch.n_threads = work.threads
+    params.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in work.options["adapters"]
+    ]
+    params.lora_init_without_apply = True
+    params.n_threads_http = 256  # else clients beyond its few threads are not even heard
+    params.port = 0
+    params.verbosity = 0
+    server = xllamacpp.Server(params)
+    print(f"serving on {server.listening_address}", file=sys.stderr, flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

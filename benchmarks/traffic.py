@@ -1,0 +1,202 @@
+"""Clients of a server with `/v1/completions`, many at once: what each got, and when.
+
+Times are of `time.perf_counter`, in seconds. Answers are streamed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+# The body of the request with a number.
+Body = Callable[[int], dict[str, Any]]
+
+
+@dataclass
+class Reply:
+    """What came of a request.
+
+    Attributes:
+        number: of the request.
+        sent: when it was to be sent.
+        first: when its first text came; 0.0 without any.
+        done: when it ended.
+        id: the server's, of the response.
+        ends: how many of its events say that the answer is complete; more than one is a fault.
+        text: all of it.
+        problem: why there is no whole answer, or "".
+    """
+
+    number: int
+    sent: float
+    first: float = 0.0
+    done: float = 0.0
+    id: str = ""
+    ends: int = 0
+    text: str = ""
+    problem: str = ""
+
+    @property
+    def wait(self) -> float:
+        """Seconds to the first text."""
+        return self.first - self.sent
+
+
+@dataclass
+class Traffic:
+    """Replies of many requests, and how long they took together.
+
+    Attributes:
+        sent: how many requests there were.
+        seconds: from the first sent to the last done.
+        replies: in the order they ended.
+    """
+
+    sent: int = 0
+    seconds: float = 0.0
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[Reply]:
+        """Those without a whole answer."""
+        return [reply for reply in self.replies if reply.problem]
+
+    @property
+    def missing(self) -> int:
+        """How many requests have no whole answer, those included that nothing is known of."""
+        return self.sent - len(self.replies) + len(self.lost)
+
+    @property
+    def doubled(self) -> int:
+        """How many answers ended twice or have an id that another has."""
+        whole = [reply for reply in self.replies if not reply.problem]
+        return sum(reply.ends > 1 for reply in whole) + len(whole) - len({r.id for r in whole})
+
+    @property
+    def rate(self) -> float:
+        """Whole answers per second."""
+        return (self.sent - self.missing) / self.seconds if self.seconds else 0.0
+
+    def waits(self) -> list[float]:
+        """Seconds to the first text of each whole answer, the shortest first."""
+        return sorted(reply.wait for reply in self.replies if not reply.problem)
+
+
+def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Reply:
+    """Send a request and read its stream, into `reply`, which is returned.
+
+    Args:
+        address: host and port.
+        timeout: seconds without a word from the server until the answer counts as lost.
+    """
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps({**body, "stream": True}), headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            reply.problem = f"{response.status}: {response.read(300).decode('utf-8', 'replace')}"
+            return reply
+        complete = False
+        for line in response:
+            if not line.startswith(b"data: "):
+                continue
+            if line.strip() == b"data: [DONE]":
+                complete = True
+                continue
+            event = json.loads(line.removeprefix(b"data: "))
+            if "error" in event:
+                reply.problem = str(event["error"])
+                return reply
+            reply.id = event["id"]
+            for choice in event["choices"]:
+                if choice["text"] and not reply.first:
+                    reply.first = time.perf_counter()
+                reply.text += choice["text"]
+                reply.ends += choice["finish_reason"] is not None
+        if not (complete and reply.ends and reply.first):
+            reply.problem = "the answer broke off"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reply.problem = f"{type(error).__name__}: {error}"
+    finally:
+        reply.done = time.perf_counter()
+        connection.close()
+    return reply
+
+
+def together(
+    address: str, body: Body, clients: int, seconds: float, timeout: float = 120
+) -> Traffic:
+    """So many clients, each of which asks again as soon as it has its answer.
+
+    Args:
+        address, timeout: as for `ask`.
+        seconds: how long new requests are sent.
+    """
+    traffic, numbers, lock = Traffic(), itertools.count(), threading.Lock()
+    start = time.perf_counter()
+
+    def client() -> None:
+        while time.perf_counter() < start + seconds:
+            with lock:
+                number = next(numbers)
+                traffic.sent += 1
+            reply = ask(address, body(number), Reply(number, time.perf_counter()), timeout)
+            with lock:
+                traffic.replies.append(reply)
+            if reply.problem:
+                time.sleep(0.1)  # a server that is gone is not asked a million times
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    traffic.seconds = time.perf_counter() - start
+    return traffic
+
+
+def arriving(
+    address: str, body: Body, rate: float, seconds: float, seed: int = 0, timeout: float = 120
+) -> Traffic:
+    """Requests that arrive at random, whatever has become of those before (a Poisson process).
+
+    Waits count from the time a request was due, so that a slow client hides nothing.
+
+    Args:
+        address, timeout: as for `ask`.
+        rate: requests per second.
+        seconds: how long they arrive.
+        seed: of the times.
+    """
+    traffic, lock, draw = Traffic(), threading.Lock(), random.Random(seed)
+    threads = []
+    start = due = time.perf_counter()
+
+    def client(reply: Reply) -> None:
+        ask(address, body(reply.number), reply, timeout)
+        with lock:
+            traffic.replies.append(reply)
+
+    while (due := due + draw.expovariate(rate)) < start + seconds:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        thread = threading.Thread(target=client, args=[Reply(traffic.sent, due)])
+        traffic.sent += 1
+        threads.append(thread)
+        thread.start()
+    for thread in threads:
+        thread.join()
+    traffic.seconds = time.perf_counter() - start
+    return traffic
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """The value that a share of ordered values does not exceed; NaN without any."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
