@@ -1,8 +1,8 @@
 """What is right for a device, as a table: the scheduler and the engine read it and do not ask
 where the layers lie.
 
-The CPU's figures are measured (benchmarks/README.md). Those for GPUs are reasoned from how
-llama.cpp's CUDA backend works and have been measured on no card yet.
+The CPU's figures are measured (benchmarks/README.md), and so is a GPU's shortlist, on an H200; a
+GPU's other figures are reasoned from how llama.cpp's CUDA backend works.
 """
 
 from __future__ import annotations
