@@ -45,6 +45,7 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     # What is not installed here: the interpreter that it names.
     python = shlex.split(value("ExecStart"))[0]
     copy.write_text(UNIT.read_text("utf-8").replace(python, sys.executable), "utf-8")
+    copy.chmod(0o644)  # whatever the umask: systemd warns of a unit that anyone may write
     command = ["systemd-analyze", "verify", "--man=no", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

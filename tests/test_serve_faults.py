@@ -232,8 +232,9 @@ def test_too_many_are_told_when_to_come_again(http: Any, server: Server) -> None
     connections = [raw_request(server, body) for _ in range(16)]
     try:
         # Of 16 some are refused at once; but then the first get slots, and there is room again.
+        # The server may also read the short question before the endless ones, and answer it.
         refused = None
-        while refused is None:
+        while refused is None or refused.status_code == 200:
             connections.append(raw_request(server, body))
             with contextlib.suppress(httpx.ReadTimeout):  # let in, where it waits for ever
                 refused = http.post("/v1/completions", json=TINY, timeout=1)
