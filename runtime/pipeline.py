@@ -272,6 +272,10 @@ class Pipeline:
         """The answer to a question that needs no model, else None; for any thread."""
         return self._computed([Question(None, subject, question)]).get(0)
 
+    def passages(self, subject: str, question: str) -> Sequence[str]:
+        """The texts that would be shown with a question, best first; for any thread."""
+        return self._passages([Question(None, subject, question)], {})[0]
+
     def _computed(self, questions: list[Question]) -> dict[int, str]:
         """Answers that need no model, by the question's index."""
         if self._solver is None:

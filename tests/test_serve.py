@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kb.preprocess import make
 from runtime import Pipeline, loadPipeline
 from tests.conftest import SAMPLES, small_settings
 from tests.serving import LORAS, Server, serving
@@ -90,10 +91,38 @@ def test_auto_computes_exercises_and_says_who_answered(client: Any) -> None:
         "model": "algebra",
         "adapter": "SmolLM2-135M-Instruct-lora-algebra.gguf",
         "computed": True,
+        "passages": 0,
     }
     assert answer.usage.completion_tokens == 0
     other = chat(client, model="auto", extra_body={"subject": "astrology"})
     assert other.route["model"] == "general"
+
+
+def test_auto_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text(json.dumps({"title": "Lutz", "text": "The capital of Lutz is Ambrona."}))
+    make("geography", [raw], tmp_path)
+    question = "What is the capital of Lutz?"
+    asked = {"questionID": "1", "subject": "geography", "question": question}
+    use = {"geography": "always"}
+    with loadPipeline(
+        small_settings(
+            adapters_base_dir=LORAS,
+            num_threads=1,
+            rag_knowledge_base_dir=tmp_path,
+            rag_enabled_subjects=use,
+        )
+    ) as pipeline:
+        (expected,) = pipeline([asked])
+    knobs = {"RAG_KNOWLEDGE_BASE_DIR": str(tmp_path), "RAG_ENABLED_SUBJECTS": json.dumps(use)}
+    with serving(tmp_path, **knobs) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+        shown = chat(client, question, "auto", extra_body={"subject": "geography"})
+        assert shown.choices[0].message.content == expected["answer"]
+        assert shown.route["passages"] == 1
+        bare = chat(client, question, "geography")  # the model as it is
+        assert bare.route["passages"] == 0
+        assert bare.usage.prompt_tokens < shown.usage.prompt_tokens
 
 
 def test_a_stream_says_the_same_as_a_whole_answer(client: Any) -> None:

@@ -179,6 +179,7 @@ def _head(task: Task, kind: str) -> JsonDict:
             "model": served.id,
             "adapter": served.root.name if served.adapter else None,
             "computed": task.computed is not None,
+            "passages": task.passages,
         },
     }
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runtime.engine import Model, Request, SamplingParams
+from runtime.pipeline import Pipeline
 from runtime.questions import clean_text
 from runtime.serve.catalog import Served
 from runtime.serve.errors import ApiError
@@ -33,6 +34,7 @@ class Task:
         requests: `n` for each prompt, one prompt's after the other's.
         question: with `clean`, what the answers are to.
         opens_thinking: the prompts end inside a think block.
+        passages: how many texts of a knowledge base there were for the question.
         computed: the answer, where no model was needed.
     """
 
@@ -47,6 +49,7 @@ class Task:
     clean: bool = False
     question: str = ""
     opens_thinking: bool = False
+    passages: int = 0
     computed: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -93,14 +96,16 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
     """What a body of /v1/chat/completions asks for. Raises ApiError. `key` as above."""
     served = service.catalog.find(body.model, body.subject)
     turns = [(_role(message), message.text) for message in body.messages]
-    prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject)
-    question = clean_text(turns[-1][1])
-    computed = None
+    settings, question = service.settings, clean_text(turns[-1][1])
+    computed, passages = None, ()
     if served.auto and served.subject and len(turns) == 1 and not body.logprobs:
-        compute = service.pipeline.computed_answer
-        computed = await asyncio.to_thread(compute, served.subject, question)
+        computed, passages = await asyncio.to_thread(
+            _beside_the_model, service.pipeline, served.subject, question
+        )
+    prompt = await asyncio.to_thread(
+        served.conversations.prompt, turns, served.subject, passages, settings.max_input_tokens
+    )
     max_new = body.max_completion_tokens or body.max_tokens
-    settings = service.settings
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     least = settings.min_new_tokens if served.subject else 0
     params = _params(body, settings, served, len(prompt.tokens), max_new, least, logprobs)
@@ -111,7 +116,7 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
             params,
             _seed(settings, body.seed, key, choice),
             served.adapter,
-            served.subject or "",
+            "\n".join([served.subject or "", *passages]),
         )
         for choice in range(n)
     ]
@@ -126,8 +131,17 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         clean=served.auto if body.clean is None else body.clean,
         question=question,
         opens_thinking=prompt.opens_thinking,
+        passages=len(passages),
         computed=computed,
     )
+
+
+def _beside_the_model(
+    pipeline: Pipeline, subject: str, question: str
+) -> tuple[str | None, Sequence[str]]:
+    """What the pipeline has for a question: an answer that was computed, or texts to show."""
+    computed = pipeline.computed_answer(subject, question)
+    return computed, () if computed else pipeline.passages(subject, question)
 
 
 def _role(message: Message) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.engine import Model
-from runtime.prompts import TokenFrame, tokenized_frame
+from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import clean_text
 from runtime.serve.errors import ApiError
 from runtime.subjects import Subjects
@@ -58,21 +58,28 @@ class Conversations:
         self._skeletons: OrderedDict[tuple[str, ...], _Skeleton] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prompt(self, turns: Sequence[Turn], subject: str | None = None) -> Prompt:
+    def prompt(
+        self,
+        turns: Sequence[Turn],
+        subject: str | None = None,
+        passages: Sequence[str] = (),
+        limit: int = 0,
+    ) -> Prompt:
         """The prompt after which the assistant answers.
 
         Args:
             turns: roles ("system", "user", "assistant") and texts.
             subject: whose instruction is the system message where the turns have none.
+            passages: go before a single question to a subject, as far as they fit beside it
+                in `limit` tokens.
 
         Raises:
             ApiError: the template takes no such conversation, or the question is empty.
             SetupError: the template cannot be used at all.
         """
         if subject is not None and [role for role, _ in turns] == ["user"]:
-            return self._question(
-                tokenized_frame(self._model, subject, self._subjects), turns[0][1]
-            )
+            frame = tokenized_frame(self._model, subject, self._subjects)
+            return self._question(frame, turns[0][1], passages, limit)
         if subject is not None and turns[0][0] != "system":
             turns = [("system", self._subjects[subject].instruction), *turns]
         try:
@@ -84,12 +91,17 @@ class Conversations:
         (_, instruction), (role, text), *rest = turns
         return self._filled([(role, f"{instruction}\n\n{text}"), *rest])
 
-    def _question(self, frame: TokenFrame, text: str) -> Prompt:
+    def _question(
+        self, frame: TokenFrame, text: str, passages: Sequence[str], limit: int
+    ) -> Prompt:
         question = clean_text(text)
         if not question:
             raise ApiError(400, "messages: the question is empty", "messages", "invalid_value")
         tokens = self._model.tokenize(question, follows=True)
-        return Prompt([*frame.head, *tokens, *frame.tail], frame.opens_thinking)
+        prompt = [*frame.head, *tokens, *frame.tail]
+        if passages and len(prompt) < limit:
+            prompt, _ = prompt_tokens(self._model, frame, question, limit, passages)
+        return Prompt(prompt, frame.opens_thinking)
 
     def _filled(self, turns: Sequence[Turn]) -> Prompt:
         skeleton = self._skeleton(tuple(role for role, _ in turns))
