@@ -41,7 +41,7 @@ from training.card import Card
 from training.corpus import Pair, read_corpus, split
 from training.errors import TrainingError
 from training.examples import IGNORED, Example, collate, make_examples
-from training.finetune import main
+from training.finetune import _choose_device, main
 from training.options import Options
 from training.tokenizer import CheckpointTokenizer
 from training.trainer import AnswerTrainer, ByLength
@@ -578,9 +578,35 @@ def test_the_manifest_tells_how_an_adapter_was_trained(
     assert entry["training"]["options"]["rank"] == 4
 
 
-def test_settings_name_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.finetune import _use_cpu
-
+@pytest.mark.parametrize(
+    ("device_map", "visible", "shown"),
+    [
+        ("auto", None, "0"),
+        ("cuda", None, "0"),
+        ("cuda:2", None, "2"),
+        ("cuda:1", "3,GPU-5a", "GPU-5a"),
+        ("auto", "3,GPU-5a", "3"),
+    ],
+)
+def test_training_sees_the_one_gpu_of_device_map(
+    monkeypatch: pytest.MonkeyPatch, device_map: str, visible: str | None, shown: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert _use_cpu(Settings.load(device_map="cpu"))
-    assert not _use_cpu(Settings.load(device_map="auto"))
+    assert _choose_device(Settings.load(device_map="cpu").device_map)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    assert not _choose_device(Settings.load(device_map=device_map).device_map)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: bool(os.environ["CUDA_VISIBLE_DEVICES"])
+    )
+    assert not _choose_device("cuda:0")
+    with pytest.raises(TrainingError, match="DEVICE_MAP=cuda:1: torch finds no such GPU"):
+        _choose_device("cuda:1")
+    assert _choose_device("auto")  # nothing is visible now

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import sys
@@ -297,7 +298,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
     failed = 0
     with guard(settings.offline_guard):
         base = Base.find(arguments.model, settings)
-        use_cpu = _use_cpu(settings)
+        use_cpu = _choose_device(settings.device_map)
         in_four_bits(options, use_cpu, base.path.is_file())  # refuses what cannot be
         for subject, data in corpora.items():
             # One corpus that cannot be learned costs the others nothing.
@@ -324,10 +325,31 @@ def _train(job: Job, use_cpu: bool, resume: bool) -> None:
     print(f"{job.folder}: {card.steps} steps, loss {card.loss:.3f}, {held_out}")
 
 
-def _use_cpu(settings: Settings) -> bool:
+def _choose_device(device_map: str) -> bool:
+    """Whether training is on the CPU; else it is on one GPU, that of DEVICE_MAP or the first.
+
+    The Trainer takes every GPU that it sees, so it is shown one.
+
+    Raises:
+        TrainingError: DEVICE_MAP names a GPU that is not there.
+    """
     import torch
 
-    return settings.device_map == "cpu" or not torch.cuda.is_available()
+    if device_map == "cpu":
+        return True
+    number = int(device_map.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = visible.split(",") if visible is not None else [str(n) for n in range(number + 1)]
+    # Before torch asks the driver, which reads it once.
+    os.environ["CUDA_VISIBLE_DEVICES"] = shown[number].strip() if number < len(shown) else ""
+    if torch.cuda.is_available():
+        return False
+    if device_map == "auto":
+        return True
+    raise TrainingError(
+        f"DEVICE_MAP={device_map}: torch finds no such GPU (nvidia-smi -L lists what there is;"
+        " CUDA_VISIBLE_DEVICES may hide some); DEVICE_MAP=cpu or auto trains on the CPU"
+    )
 
 
 if __name__ == "__main__":
