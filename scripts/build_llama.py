@@ -2,6 +2,7 @@
 
     python scripts/build_llama.py             # make does this once
     python scripts/build_llama.py --rebuild   # again, with the compilers that are here now
+    python scripts/build_llama.py --cuda      # for this machine's GPU; make cuda does this
 
 Run by the Python that it is to be installed for; needs nothing but the standard library and
 pip. What is installed already is used as it is. docs/building.md tells what is chosen when.
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from cuda_toolchain import find_cuda
 from toolchains import Machine, Toolchain, UnavailableError, candidates, find, look
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -37,6 +39,10 @@ class BuildError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rebuild", action="store_true", help="even if it is installed already")
+    parser.add_argument("--cuda", action="store_true", help="for NVIDIA GPUs, with nvcc")
+    parser.add_argument(
+        "--architectures", default="", help="of the GPUs (default: of those that are here)"
+    )
     options = parser.parse_args(arguments)
     version = pinned_version(PROJECT / "setup.cfg")
     if installed_version() == version and not options.rebuild:
@@ -55,7 +61,24 @@ def main(arguments: list[str] | None = None) -> int:
         install_wheel(wheel)
         say(f"llama.cpp is ready: {description()}")
 
-    return first_that_works(machine, install)
+    if options.cuda:
+        return install_with_cuda(machine, options.architectures, install)
+    status = first_that_works(machine, install)
+    if status == 0 and machine.nvidia:
+        say("a GPU is here: make cuda builds llama.cpp for it, in .venv-cuda beside this one")
+    return status
+
+
+def install_with_cuda(
+    machine: Machine, architectures: str, install: Callable[[Toolchain], None]
+) -> int:
+    """Install what nvcc makes, or nothing; the exit status."""
+    try:
+        install(find_cuda(machine, FOLDER, architectures))
+    except (UnavailableError, BuildError) as error:
+        say(f"error: llama.cpp could not be compiled with CUDA: {error}")
+        return 1
+    return 0
 
 
 def first_that_works(

@@ -20,7 +20,6 @@ from pathlib import Path
 
 # What can be tried; `find` makes a toolchain of it.
 YOURS = "your own"  # CMAKE_ARGS, CC or CXX are set
-CUDA = "cuda"
 ZIG = "zig"  # the clang in the ziglang wheel, LLVM's OpenMP out of the intel-openmp wheel
 CLANG = "clang"
 GCC = "gcc"
@@ -98,17 +97,16 @@ def look() -> Machine:
 
 
 def candidates(machine: Machine) -> list[str]:
-    """What to try on this machine, the best first."""
+    """What to try on this machine for the CPU, the best first (for GPUs: cuda_toolchain.py)."""
     if any(machine.environment.get(name) for name in ("CMAKE_ARGS", "CC", "CXX")):
         return [YOURS]
     if machine.system != "Linux":
         return [PLAIN]  # on macOS Apple's clang, with Metal
-    on_cpu = {
+    return {
         "x86_64": [ZIG, CLANG, GCC],
         # No wheel has LLVM's OpenMP runtime for ARM.
         "aarch64": [CLANG, GCC, ZIG_POOL],
     }.get(machine.processor, [CLANG, GCC])
-    return [CUDA, *on_cpu] if machine.nvidia else on_cpu
 
 
 def find(kind: str, machine: Machine, folder: Path) -> Toolchain:
@@ -122,28 +120,11 @@ def find(kind: str, machine: Machine, folder: Path) -> Toolchain:
             "the compiler that CMAKE_ARGS, CC or CXX name" if kind == YOURS else kind + " compiler"
         )
         return Toolchain(name, keep=False)
-    if kind == CUDA:
-        return cuda(machine)
     if kind in (ZIG, ZIG_POOL):
         return zig(folder, openmp=kind == ZIG)
     if kind == CLANG:
         return clang(machine, folder)
     return gcc(machine, folder)
-
-
-def cuda(machine: Machine) -> Toolchain:
-    """CUDA's nvcc, with the gcc that it expects as the compiler for the CPU's part."""
-    if not machine.which("nvcc"):
-        raise UnavailableError(
-            "nvcc is not on PATH (the CUDA toolkit has it), so only the CPU is used"
-        )
-    compilers = {"CC": machine.which("gcc"), "CXX": machine.which("g++")}
-    if not all(compilers.values()):
-        raise UnavailableError("nvcc needs gcc and g++ beside it")
-    environment = {name: path for name, path in compilers.items() if path}
-    return Toolchain(
-        "nvcc and gcc", {**environment, "CMAKE_ARGS": f"-DGGML_CUDA=on {LEAN}"}, keep=False
-    )
 
 
 def clang(machine: Machine, folder: Path) -> Toolchain:

@@ -10,7 +10,7 @@ import pytest
 
 from runtime import SetupError, loadPipeline
 from runtime.devices import RESERVE, Need, Plan, compare, estimate, less, plan
-from runtime.engine import Engine, EngineOptions, Model, cards, profiles
+from runtime.engine import Engine, EngineOptions, Model, cards, library, profiles
 from runtime.engine.cards import Card
 from runtime.engine.generation import PADDING_CELLS
 from runtime.engine.weights import ModelSizes, read_sizes
@@ -186,7 +186,7 @@ def test_no_card_is_looked_for_where_the_cpu_is_asked_for(
 
 def test_this_builds_cards_can_be_asked_for() -> None:
     found = cards.find_cards()
-    assert cards.has_cuda() or not found
+    assert library.has_cuda() or not found
     assert all(0 <= c.free <= c.total for c in found)
 
 

@@ -29,11 +29,6 @@ class Card:
     total: int
 
 
-def has_cuda() -> bool:
-    """Whether llama.cpp was built with CUDA, whatever hardware there is."""
-    return bool(_library().ggml_backend_reg_by_name(b"CUDA"))
-
-
 def find_cards() -> list[Card]:
     """The GPUs, in llama.cpp's order, with what is free now; none without a driver."""
     start_backend()
@@ -60,7 +55,6 @@ def _library() -> Any:
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     a_size = ctypes.POINTER(ctypes.c_size_t)
     return declared(
-        ("ggml_backend_reg_by_name", pointer, text),
         ("ggml_backend_dev_count", ctypes.c_size_t),
         ("ggml_backend_dev_get", pointer, ctypes.c_size_t),
         ("ggml_backend_dev_type", ctypes.c_int, pointer),

@@ -64,10 +64,12 @@ class Build:
     openmp: str
     # What llama.cpp was compiled to use of this CPU, in llama.cpp's words: AVX2, FMA, ...
     features: tuple[str, ...]
+    cuda: bool = False  # whatever hardware there is
 
     def __str__(self) -> str:
         features = " ".join(self.features) or "no CPU features"
-        return f"{self.compiler}, {self.openmp}, {features} ({self.folder})"
+        cuda = "CUDA, " if self.cuda else ""
+        return f"{cuda}{self.compiler}, {self.openmp}, {features} ({self.folder})"
 
 
 def describe_build() -> Build:
@@ -94,7 +96,16 @@ def describe_build() -> Build:
         compiler=compiler,
         openmp=openmp,
         features=tuple(f for f in features if f not in ("OPENMP", "REPACK", "LLAMAFILE")),
+        cuda=has_cuda(),
     )
+
+
+def has_cuda() -> bool:
+    """Whether the build of llama.cpp has CUDA; does not load it.
+
+    ggml's own list of backends leaves CUDA out where there is no driver.
+    """
+    return any(_folder().glob("*ggml-cuda.*"))
 
 
 def openmp_runtime(needed: list[str]) -> str:
