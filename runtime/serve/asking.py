@@ -97,7 +97,8 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
     served = service.catalog.find(body.model, body.subject)
     turns = [(_role(message), message.text) for message in body.messages]
     settings, question = service.settings, clean_text(turns[-1][1])
-    computed, passages = None, ()
+    computed: str | None = None
+    passages: Sequence[str] = ()
     if served.auto and served.subject and len(turns) == 1 and not body.logprobs:
         computed, passages = await asyncio.to_thread(
             _beside_the_model, service.pipeline, served.subject, question
