@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 # With a worker for each core (pytest -n), threads in each would only wait for one another. Must
-# be set before an OpenMP runtime is loaded; processes that tests start inherit it.
+# be set before an OpenMP runtime is loaded; processes that tests start inherit it. The limit is
+# for llama.cpp; torch must be told apart, as its products in bfloat16 are wrong where it gets fewer
+# threads than it counts on.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine, EngineOptions
