@@ -131,7 +131,9 @@ def read_questions(files: Sequence[Path], count: int | None, usual: int) -> list
     if count and len(found) < count:
         raise SetupError(f"{count} questions are wanted, but there are {len(found)}: --count")
     names = ("questionID", "subject", "question")
-    return [{name: q[name] for name in names} for q in list(found.values())[: count or usual]]
+    return [
+        {name: q.get(name, "") for name in names} for q in list(found.values())[: count or usual]
+    ]
 
 
 def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -> list[Prompt]:

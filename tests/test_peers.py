@@ -17,6 +17,7 @@ from benchmarks.peers import Contender, compete, contenders, failure, read_quest
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import Run, Standings, picture, same, summary, table
 from runtime.common.errors import SetupError
+from tests.conftest import SAMPLES
 
 SETTING = {
     "model": "m.gguf",
@@ -149,6 +150,8 @@ def test_questions_come_from_the_files_in_turn_without_answers(tmp_path: Path) -
         read_questions(files, 5, usual=2)
     assert len(read_questions(files, None, usual=2)) == 2
     assert len(read_questions(files, None, usual=9)) == 4
+    samples = read_questions([SAMPLES], None, usual=128)  # of which one names no subject
+    assert "" in {question["subject"] for question in samples}
 
 
 def test_work_reaches_a_contender_whole(tmp_path: Path) -> None:
