@@ -22,7 +22,7 @@ from convert.locate import find_base
 from convert.torch_model import load_torch_model
 from runtime.common.command import run
 from runtime.engine.batch import Batch
-from runtime.engine.context import Context
+from runtime.engine.context import CacheType, Context, FlashAttention
 from runtime.engine.llama import physical_cores
 from runtime.engine.model import Model
 from runtime.engine.sampling import log_softmax
@@ -93,12 +93,20 @@ def compare(
 
 
 class GgufModel:
-    """A GGUF file, with a GGUF adapter or without, as a function from ids to logits."""
+    """A GGUF file, with a GGUF adapter or without, as a function from ids to logits.
 
-    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+    Args:
+        cache_type: of the KV cache. f32 shows the file alone; others also what serving adds,
+            with flash attention, as there.
+    """
+
+    def __init__(
+        self, path: Path, adapter: Path | None = None, cache_type: CacheType = "f32"
+    ) -> None:
         self.model = Model(path)
+        flash: FlashAttention = "off" if cache_type == "f32" else "on"
         self._context = Context(
-            self.model, 1, 0, _LONGEST, physical_cores(), "off", cache_type="f32"
+            self.model, 1, 0, _LONGEST, physical_cores(), flash, cache_type=cache_type
         )
         if adapter is not None:
             self.model.load_adapter("adapter", adapter)
@@ -188,6 +196,12 @@ def main(argv: list[str] | None = None) -> int:
         help="JSON Lines of questions (default: the sample questions)",
     )
     parser.add_argument("--prompts", type=int, default=32, help="how many (default: 32)")
+    parser.add_argument(
+        "--cache-type",
+        choices=("f32", "f16", "q8_0"),
+        default="f32",
+        help="of the KV cache; f32 (default) shows the file alone",
+    )
     parser.add_argument("--plot", type=Path, help="write a picture to this PNG file")
     return run(_verify, parser.parse_args(argv))
 
@@ -201,9 +215,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise ConvertError(f"{arguments.file} is an adapter: give its GGUF base with --model")
     reference = transformers_model(base, lora)
     if is_adapter:
-        candidate = GgufModel(arguments.model, arguments.file)
+        candidate = GgufModel(arguments.model, arguments.file, arguments.cache_type)
     else:
-        candidate = GgufModel(arguments.file)
+        candidate = GgufModel(arguments.file, cache_type=arguments.cache_type)
     try:
         prompts = prompts_for(
             candidate.model, arguments.questions, arguments.prompts, settings.subjects

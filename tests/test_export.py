@@ -538,6 +538,9 @@ def test_inspect_and_verify_say_what_a_file_is(
     said = said_by(verify.main, work / "tiny-chat", history, file, "--plot", picture)
     assert float(said.split("same likeliest token  ")[1].split("%")[0]) > 90
     assert picture.read_bytes().startswith(b"\x89PNG")
+    said = said_by(verify.main, work / "tiny-chat", history, file, "--cache-type", "q8_0")
+    divergence = float(said.split("mean ")[1].split()[0])
+    assert 0 < divergence < 0.05, "eight bits of the cache are seen, and change little"
     said = said_by(verify.main, work / "tiny-chat", "none", file)
     assert "same likeliest token  100" not in said, "the bare base is another model"
 
