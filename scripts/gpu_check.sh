@@ -73,7 +73,12 @@ measured() { # name, arguments of benchmarks.gpu
         2>&1 | tee "$OUT/$1.txt"
 }
 
-mkdir -p "$OUT"
+usage() {
+    sed -n '2,15s/^# \{0,1\}//p' "$0"
+    exit 2
+}
+
+case "${1:-}" in install | test | measure | merged | train) mkdir -p "$OUT" ;; esac
 case "${1:-}" in
     pack) pack "${2:-90}" ;;
     install) install 2>&1 | tee "$OUT/install.txt" ;;
@@ -98,8 +103,5 @@ case "${1:-}" in
         fi
         $PYTHON -m benchmarks.training_memory --model "$PACK/checkpoint" 2>&1 | tee "$OUT/train.md"
         ;;
-    *)
-        sed -n '2,15s/^# \{0,1\}//p' "$0"
-        exit 2
-        ;;
+    *) usage ;;
 esac
