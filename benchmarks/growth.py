@@ -192,11 +192,15 @@ def picture(points: Sequence[Point], what: str, path: Path) -> None:
     axes.plot(values, [point.per_question for point in points], "o-", color="#2f6fde")
     for point in points:
         where = (point.value, point.per_question)
-        axes.annotate(f"{point.per_question:.1f}", where, (0, 6), textcoords="offset points")
+        text = f"{point.per_question:,.0f}"
+        axes.annotate(text, where, (0, 7), textcoords="offset points", ha="center")
+    axes.margins(0.08, 0.2)
     axes.set_xscale("log", base=10 if values[-1] > 2000 else 2)
     axes.set_yscale("log")
     axes.set_xticks(values, [f"{value:,}" for value in values])
     axes.minorticks_off()
+    axes.set_yticks([])  # the points say their values
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(what)
     axes.set_ylabel("ms a question")
     figure.savefig(path, dpi=150)
