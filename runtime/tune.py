@@ -110,7 +110,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
             with calls(n, threads, cache) as these:
                 return these.decode(n, DEPTH)
 
-        slots, by_slots = _choose(_affordable(model), speed_of_slots, stop_when_worse=True)
+        slots, by_slots = _choose(_affordable(model), speed_of_slots)
         eight_bits = speed_of_slots(slots, "q8_0")
     finally:
         bar.close()
@@ -138,16 +138,12 @@ def _affordable(model: Model) -> list[int]:
     return [n for n in SLOTS if n <= most] or [SLOTS[0]]
 
 
-def _choose(
-    values: Iterable[int], speed: Callable[[int], float], stop_when_worse: bool = False
-) -> tuple[int, dict[int, float]]:
-    """The smallest value that is near the fastest, and all speeds that were measured."""
-    speeds: dict[int, float] = {}
-    for value in values:
-        best = max(speeds.values(), default=0.0)
-        speeds[value] = round(speed(value), 1)
-        if stop_when_worse and speeds[value] < NEAR * best:
-            break
+def _choose(values: Iterable[int], speed: Callable[[int], float]) -> tuple[int, dict[int, float]]:
+    """The smallest value that is near the fastest, and the speeds of all.
+
+    All are tried: one that is slower than the one before may be so by noise alone.
+    """
+    speeds = {value: round(speed(value), 1) for value in values}
     best = max(speeds.values())
     return min(value for value in speeds if speeds[value] >= NEAR * best), speeds
 
