@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from runtime import Pipeline, Settings, loadPipeline
 from runtime.answers import clean
 from runtime.common.atomic import replacing
 from runtime.common.command import run
+from runtime.common.errors import UserError
 from runtime.common.records import read_records
 from runtime.prompts import prompt_tokens, tokenized_frame
 from training.tokenizer import CheckpointTokenizer
@@ -39,6 +40,7 @@ from training.tokenizer import CheckpointTokenizer
 SUBJECTS = ("algebra", "chinese", "geography", "history")
 NAME = "circle"  # of the base, which all files are called after
 BATCH = 16
+MAX_INPUT_TOKENS = 384  # the longest dev question is 250 with its frame
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Result:
     right: list[bool]
     likelihood: list[float]
     seconds: float
+
+
+Answered = Callable[[Sequence[Item]], Result]
+"""Answers a subject's questions in some way."""
 
 
 def make_checkpoint(model: Path, folder: Path) -> None:
@@ -101,7 +107,7 @@ def served(pipeline: Pipeline, items: Sequence[Item]) -> Result:
 
 
 @contextmanager
-def gguf_way(folder: Path, name: str, new_tokens: int, adapters: bool) -> Iterator[Any]:
+def gguf_way(folder: Path, name: str, new_tokens: int, adapters: bool) -> Iterator[Answered]:
     """What answers a subject's questions from the GGUF files of a folder."""
     settings = Settings.load(
         models_dir=folder,
@@ -110,6 +116,7 @@ def gguf_way(folder: Path, name: str, new_tokens: int, adapters: bool) -> Iterat
         temperature=0.0,
         min_new_tokens=1,
         max_new_tokens=new_tokens,
+        max_input_tokens=MAX_INPUT_TOKENS,
         batch_size=BATCH,
         algebra_tool="off",
     )
@@ -118,7 +125,7 @@ def gguf_way(folder: Path, name: str, new_tokens: int, adapters: bool) -> Iterat
 
 
 @contextmanager
-def peft_way(checkpoint: Path, loras: Path, new_tokens: int) -> Iterator[Any]:
+def peft_way(checkpoint: Path, loras: Path, new_tokens: int) -> Iterator[Answered]:
     """The same from the PEFT adapters in transformers, with the pipeline's own prompts."""
     import torch
     from peft import PeftModel
@@ -139,8 +146,9 @@ def peft_way(checkpoint: Path, loras: Path, new_tokens: int) -> Iterator[Any]:
 
     def prompts(items: Sequence[Item]) -> list[list[int]]:
         frame = tokenized_frame(tokenizer, items[0].subject, settings.subjects)
-        limit = settings.max_input_tokens
-        return [prompt_tokens(tokenizer, frame, item.question, limit)[0] for item in items]
+        return [
+            prompt_tokens(tokenizer, frame, item.question, MAX_INPUT_TOKENS)[0] for item in items
+        ]
 
     def answers(rows: list[list[int]], ends: list[int]) -> list[str]:
         longest = max(map(len, rows))
@@ -208,61 +216,91 @@ def table(results: dict[str, dict[str, Result]]) -> str:
     return "\n".join(lines)
 
 
-def _circle(arguments: argparse.Namespace) -> int:
-    out: Path = arguments.out
-    (out / "data").mkdir(parents=True, exist_ok=True)
-    checkpoint, loras = out / NAME, out / "loras"
-    make_checkpoint(arguments.model, checkpoint)
-    corpora = []
-    for subject in SUBJECTS:
-        corpus = out / "data" / f"train_{subject}.jsonl"
-        if not corpus.exists():
-            make_corpus(arguments.questions / f"{subject}.train.jsonl", corpus, arguments.train)
-        corpora += [f"--data_{subject}", corpus]
-    every = "".join((out / "data" / f"train_{subject}.jsonl").read_text() for subject in SUBJECTS)
-    (out / "data" / "train_general.jsonl").write_text(every)  # the bare base's importance matrix
+def train(arguments: argparse.Namespace, checkpoint: Path, loras: Path) -> None:
+    """A corpus and an adapter for each subject."""
+    data: Path = arguments.out / "data"
+    data.mkdir(exist_ok=True)
+    corpora = {subject: data / f"train_{subject}.jsonl" for subject in SUBJECTS}
+    for subject, corpus in corpora.items():
+        make_corpus(arguments.questions / f"{subject}.train.jsonl", corpus, arguments.train)
+    every = "".join(corpus.read_text() for corpus in corpora.values())
+    (data / "train_general.jsonl").write_text(every)  # the bare base's importance matrix
     command(
         *("training.finetune", "--model", checkpoint, "--out", loras, "--resume"),
         *("--epochs", str(arguments.epochs), "--rank", str(arguments.rank)),
-        *("--precision", arguments.precision, *corpora),
+        # Four examples of 300 tokens keep 6 GiB of activations of half a billion parameters.
+        *("--batch_size", "4", "--accumulation", "2"),
+        *("--precision", arguments.precision),
+        *(part for subject in SUBJECTS for part in (f"--data_{subject}", corpora[subject])),
     )
-    exported = ["--base", checkpoint]
-    matrix = ["--calibration", out / "data" / "train_{subject}.jsonl"]
-    files = {
-        "base F16": ("base", [*exported, "--type", "F16"]),
-        "merged Q4_K_M": ("merged", [*exported, "--loras", loras]),
-        "merged Q4_K_M, importance matrix": (
-            "merged-matrix",
-            [*exported, "--loras", loras, *matrix],
-        ),
-        "adapter on Q4_K_M": ("adapter", [*exported, "--loras", loras, "--mode", "adapter"]),
-        "adapter on Q4_K_M, importance matrix": (
-            "adapter-matrix",
-            [*exported, "--loras", loras, "--mode", "adapter", *matrix],
-        ),
-    }
-    for folder, options in files.values():
-        command("convert.export_gguf", *options, "--output", out / folder)
-        if folder.startswith("merged"):  # the bare base is for the subjects without a file
-            command("convert.export_gguf", *exported, "--output", out / folder)
 
-    new = arguments.new_tokens
-    ways: dict[str, Callable[[], Any]] = {
-        way: lambda file=out / folder / f"{NAME}-{kind}.gguf": gguf_way(
-            file.parent, str(file), new, False
-        )
-        for way, folder, kind in (
-            ("base F16", "base", "F16"),
-            ("base Q4_K_M", "adapter", "Q4_K_M"),
-        )
-    }
-    ways |= {
+
+def export(out: Path, checkpoint: Path, loras: Path) -> None:
+    """The GGUF files of all ways, each in a folder of its own."""
+    base = ("convert.export_gguf", "--base", checkpoint)
+    matrix = ("--calibration", out / "data" / "train_{subject}.jsonl")
+    command(*base, "--type", "F16", "--output", out / "base")
+    for folder, options in {
+        "merged": ("--mode", "merge"),
+        "merged-matrix": ("--mode", "merge", *matrix),
+        "adapter": ("--mode", "adapter"),
+        "adapter-matrix": ("--mode", "adapter", *matrix),
+    }.items():
+        command(*base, "--loras", loras, *options, "--output", out / folder)
+        if folder.startswith("merged"):  # the bare base is for the subjects without a file
+            command(*base, "--output", out / folder)
+
+
+def ways_to_serve(
+    arguments: argparse.Namespace, checkpoint: Path, loras: Path
+) -> dict[str, Callable[[], AbstractContextManager[Answered]]]:
+    """What opens each way, by its name in the table."""
+    out, new = arguments.out, arguments.new_tokens
+
+    def gguf(folder: str, name: str = NAME) -> Callable[[], AbstractContextManager[Answered]]:
+        adapters = folder.startswith("adapter") and name == NAME
+        return lambda: gguf_way(out / folder, name, new, adapters)
+
+    return {
+        "base F16": gguf("base", str(out / "base" / f"{NAME}-F16.gguf")),
+        "base Q4_K_M": gguf("adapter", str(out / "adapter" / f"{NAME}-Q4_K_M.gguf")),
         "PEFT in transformers": lambda: peft_way(checkpoint, loras, new),
+        "merged Q4_K_M": gguf("merged"),
+        "merged Q4_K_M, importance matrix": gguf("merged-matrix"),
+        "adapter on Q4_K_M": gguf("adapter"),
+        "adapter on Q4_K_M, importance matrix": gguf("adapter-matrix"),
     }
-    for way, (folder, _) in list(files.items())[1:]:
-        ways[way] = lambda folder=folder: gguf_way(out / folder, NAME, new, "adapter" in folder)
+
+
+def same_arguments(arguments: argparse.Namespace) -> None:
+    """Note what a folder was made with.
+
+    Raises:
+        UserError: it was made with other arguments, so that its results are not of these.
+    """
+    noted = arguments.out / "arguments.json"
+    given = {name: str(value) for name, value in vars(arguments).items() if name != "out"}
+    if noted.exists():
+        before = json.loads(noted.read_text())
+        if other := [name for name in given if given[name] != before.get(name)]:
+            was = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in other)
+            raise UserError(f"{arguments.out}: made with {was}; name another --out, or delete it")
+    with replacing(noted) as partial:
+        partial.write_text(json.dumps(given, indent=1) + "\n")
+
+
+def _circle(arguments: argparse.Namespace) -> int:
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    same_arguments(arguments)
+    checkpoint, loras = out / NAME, out / "loras"
+    make_checkpoint(arguments.model, checkpoint)
+    train(arguments, checkpoint, loras)
+    export(out, checkpoint, loras)
+
     kept = out / "results.json"
     found: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    ways = ways_to_serve(arguments, checkpoint, loras)
     for way, opened in ways.items():
         if len(found.get(way, {})) == len(SUBJECTS):
             continue

@@ -55,3 +55,6 @@ def test_the_circle_closes_and_is_not_gone_twice(
     assert main(arguments) == 0
     assert "up to date" in capfd.readouterr().out
     assert (out / "table.md").read_text() == table
+
+    assert main([*arguments, "--dev", "3"]) == 1
+    assert "made with --dev 2; name another --out" in capfd.readouterr().err
