@@ -112,6 +112,27 @@ PAIRS: list[tuple[str, str, str, str, bool]] = [
     (FACT, "How high is it?", "6,961 m", "6.961 km", R),
     (FACT, "How high is it?", "8,849 m", "29,032 feet", R),
     (FACT, "How high is it?", "8,849 m", "8,849 feet", W),
+    # shares
+    (FACT, "What share of them is found there?", "25%", "About one quarter.", R),
+    (FACT, "What share of them is found there?", "25%", "a third", W),
+    (FACT, "What share of them is found there?", "half", "50 percent", R),
+    (FACT, "What share of them is found there?", "half", "Half of them.", R),
+    (FACT, "What share of them is found there?", "two thirds", "Two-thirds of it.", R),
+    (FACT, "What share of them is found there?", "90%", "72%", W),
+    (HAN, "占多少？", "三分之一", "1/3", R),
+    (HAN, "占多少？", "25%", "百分之二十五", R),
+    (HAN, "占多少？", "三分之一", "三分之二", W),
+    # lists
+    (FACT, "Which colors has the flag?", "red, white and blue", "blue, white, red", R),
+    (FACT, "Which colors has the flag?", "red, white and blue", "red and white", W),
+    (FACT, "Who explored it?", "Meriwether Lewis and William Clark", "Lewis and Clark", R),
+    (FACT, "Which islands are one state?", "Trinidad and Tobago", "Tobago", W),
+    # two names of one place
+    (FACT, "Which country is it?", "USA", "The United States of America.", R),
+    (FACT, "Which country is it?", "United States", "the U.S.", R),
+    (FACT, "Which country is it?", "UK", "England", W),
+    (FACT, "Which country is it?", "the Netherlands", "Holland", R),
+    (FACT, "Which city is it?", "St. Petersburg", "Saint Petersburg", R),
     # sets of numbers
     (SUM, "Solve x - 2 > 0.", "x > 2", "(2, ∞)", R),
     (SUM, "Solve x - 2 > 0.", "x > 2", "[2, ∞)", W),

@@ -24,6 +24,7 @@ _UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _NUMERAL = re.compile(
     rf"(?<![\d.])(\d{{1,15}}(?:\.\d{{1,15}})?)?([{''.join([*_DIGITS, *_UNITS])}]+)"
 )
+_SHARE = re.compile(r"(\d+)分之(\d+(?:\.\d+)?)")
 _PART_END = re.compile(r"[:,;、。，；：和及与\s()（）]+")
 # What an answer may put around a fact without changing it.
 _PARTICLES = frozenset("的了是在呢吗啊")
@@ -64,9 +65,11 @@ def _against(reference: str, answer: str) -> Verdict:
 def with_arabic_digits(text: str) -> str:
     """A text in its one spelling with 1949 for 一九四九, 365 for 三百六十五, 1400000000 for 14亿.
 
+    A share is 1/3 for 三分之一 and 25% for 百分之二十五.
     Numerals within words change too (三国 is 3国), in answers and references alike.
     """
-    return _NUMERAL.sub(_arabic, spelled(without_separators(text)))
+    text = _NUMERAL.sub(_arabic, spelled(without_separators(text)))
+    return _SHARE.sub(lambda m: f"{m[2]}%" if m[1] == "100" else f"{m[2]}/{m[1]}", text)
 
 
 def _characters(text: str) -> list[str]:

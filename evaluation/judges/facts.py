@@ -29,6 +29,8 @@ _WORDS = (
 )
 _FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
 _NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+){1,2}")
+_LIST = re.compile(r"[^,]+(?:, [^,]+)*,? (?:and|&) [^,]+", re.IGNORECASE)
+_LIST_COMMA = re.compile(r",? (?:and|&) |, ", re.IGNORECASE)
 _PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s$")
 _UNITS = {
     **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
@@ -87,11 +89,22 @@ def _against(reference: str, answer: str) -> Verdict:
         return verdict(False, f"lacks the number {missing[0]}")
     if places(wanted, given):
         return verdict(False, f'denies "{reference}" or has others beside it')
+    lacking = [part for part in _listed(reference) if not set(part) & set(words)]
+    if lacking:
+        return verdict(False, f"lacks {' '.join(lacking[0])} of what is listed")
     if score >= THRESHOLD:
         return verdict(True, f"token F1 {score:.2f}")
     if len(set(needed)) > 1 and set(needed) <= set(words) and not _is_name(reference):
         return verdict(True, f'has every word of "{reference}"')
     return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
+
+
+def _listed(reference: str) -> list[list[str]]:
+    """What "red, white and blue" lists, each in the tokens that carry meaning."""
+    if not _LIST.fullmatch(reference):
+        return []
+    parts = [without(_FUNCTION_WORDS, _folded(part)) for part in _LIST_COMMA.split(reference)]
+    return [part for part in parts if part]
 
 
 def _is_name(reference: str) -> bool:

@@ -1,4 +1,4 @@
-"""Quantities with units, so that 1000 m is 1 km and 212 °F is 100 °C."""
+"""Quantities with units, so that 1000 m is 1 km, 212 °F is 100 °C and a quarter is 25 %."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ _UNITS = (
     ("mph miles@per@hour", "speed", "0.44704"),
     ("dollar dollars usd", "dollars", "1"),
     ("cent cents", "dollars", "0.01"),
+    ("% percent per@cent", "share", "1/100"),
+    ("half halves", "share", "1/2"),
+    ("third thirds", "share", "1/3"),
+    ("quarter quarters", "share", "1/4"),
+    ("fifth fifths", "share", "1/5"),
+    ("tenth tenths", "share", "1/10"),
     ("°c degrees@celsius degrees@centigrade celsius", "temperature", "1"),
     ("°f degrees@fahrenheit fahrenheit", "temperature", "5/9"),
 )
@@ -58,6 +64,10 @@ _QUANTITY = re.compile(
 # The unit of what is given in two: neither.
 _PARTS = ("", Fraction(0))
 _BETWEEN_PARTS = re.compile(r"\s*(?:,|and)?\s*")
+# "Half" and "a quarter" are one of them.
+_ONE = re.compile(
+    r"(?<![\d-] )(?<![\d-])\b(?:(?:an? )?(?=half\b)|an? (?=(?:third|quarter|fifth|tenth)\b))"
+)
 # Of a value in another unit: references are rounded.
 _NEAR = Fraction(1, 1000)
 _FAHRENHEIT_ZERO = Fraction(-160, 9)  # in degrees Celsius
@@ -101,7 +111,7 @@ def converted(wanted: Quantity, answer: str) -> bool | None:
 
 def _plain(text: str) -> str:
     text = with_digits(without_separators(spelled(without_separators(text))))
-    return re.sub(r"°\s+(?=[cf]\b)", "°", text)
+    return _ONE.sub("1 ", re.sub(r"°\s+(?=[cf]\b)", "°", text))
 
 
 def _found(text: str) -> list[tuple[Quantity, int, int]]:
