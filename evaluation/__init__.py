@@ -3,3 +3,7 @@
 `questions` → `protocol` (`worker`, `check`) → `judges` → `score` → `report`; `evaluate.py` is the
 page that sees them all.
 """
+
+from runtime.common.extras import require
+
+require("evaluating", "evaluation", "opencc", "matplotlib")

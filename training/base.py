@@ -12,7 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
+from runtime.common.extras import missing
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise missing(error, "training", "train") from None
 
 from convert.locate import find_base
 from convert.torch_model import load_torch_model

@@ -1,0 +1,63 @@
+"""Where an extra is not installed, commands and imports say which it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A path in front of all others, on which a library's module cannot be found.
+WITHOUT = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+sys.meta_path.insert(0, Without())
+"""
+
+
+def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with some libraries not installed."""
+    (folder / "sitecustomize.py").write_text(WITHOUT.format(missing=missing))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={"PYTHONPATH": f"{folder}:{Path.cwd()}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "what", "extra"),
+    [
+        ("convert.export_gguf", "gguf", "converting", "convert"),
+        ("convert.verify", "gguf", "converting", "convert"),
+        ("evaluation", "opencc", "evaluating", "evaluation"),
+        ("evaluation", "matplotlib", "evaluating", "evaluation"),
+        ("kb.calibrate", "opencc", "evaluating", "evaluation"),
+        ("training.finetune", "torch", "training", "train"),
+        ("runtime.serve", "uvicorn", "the server", "server"),
+        ("benchmarks.circle", "opencc", "evaluating", "evaluation"),
+    ],
+)
+def test_a_command_says_which_extra_it_needs(
+    tmp_path: Path, module: str, library: str, what: str, extra: str
+) -> None:
+    ran = python(tmp_path, {library}, "-m", module, "--help")
+    assert ran.stderr == (
+        f"error: {what} needs {library}: pip install 'subject-lora-serve[{extra}]'\n"
+    )
+    assert ran.returncode == 1
+
+
+def test_an_import_says_it_as_an_error_that_can_be_caught(tmp_path: Path) -> None:
+    code = "try: import convert\nexcept ModuleNotFoundError as e: print(e, e.name)"
+    ran = python(tmp_path, {"gguf"}, "-c", code)
+    assert ran.stdout == "converting needs gguf: pip install 'subject-lora-serve[convert]' gguf\n"
