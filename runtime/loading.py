@@ -49,8 +49,8 @@ def load_solver(settings: Settings) -> Solver | None:
         return None
     if not available():
         log.warning(
-            "ALGEBRA_TOOL=exact needs sympy, which is not installed, so the model answers all of"
-            " algebra: pip install 'subject-lora-serve[algebra]'"
+            f"ALGEBRA_TOOL={settings.algebra_tool} needs sympy, which is not installed, so the"
+            " model answers all of algebra: pip install 'subject-lora-serve[algebra]'"
         )
         return None
     try:

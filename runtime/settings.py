@@ -258,11 +258,12 @@ class Settings(_SubjectsFile):
     )
 
     # Tools
-    algebra_tool: Literal["off", "exact"] = _knob(
+    algebra_tool: Literal["off", "exact", "program"] = _knob(
         "exact",
-        "off or exact",
+        "off, exact or program",
         "`exact` computes exercises in algebra that it surely understands (with sympy), and"
-        " leaves all others to the model.",
+        " leaves all others to the model; `program` asks the model for a calculation there first"
+        " and computes it.",
     )
 
     # Answers of before
