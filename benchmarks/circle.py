@@ -40,6 +40,7 @@ from training.tokenizer import CheckpointTokenizer
 SUBJECTS = ("algebra", "chinese", "geography", "history")
 NAME = "circle"  # of the base, which all files are called after
 BATCH = 16
+CALIBRATION_CHARS = 40_000  # some 20 chunks of 512 tokens
 MAX_INPUT_TOKENS = 384  # the longest dev question is 250 with its frame
 
 
@@ -223,8 +224,6 @@ def train(arguments: argparse.Namespace, checkpoint: Path, loras: Path) -> None:
     corpora = {subject: data / f"train_{subject}.jsonl" for subject in SUBJECTS}
     for subject, corpus in corpora.items():
         make_corpus(arguments.questions / f"{subject}.train.jsonl", corpus, arguments.train)
-    every = "".join(corpus.read_text() for corpus in corpora.values())
-    (data / "train_general.jsonl").write_text(every)  # the bare base's importance matrix
     command(
         *("training.finetune", "--model", checkpoint, "--out", loras, "--resume"),
         *("--epochs", str(arguments.epochs), "--rank", str(arguments.rank)),
@@ -235,10 +234,21 @@ def train(arguments: argparse.Namespace, checkpoint: Path, loras: Path) -> None:
     )
 
 
+def make_calibration(data: Path) -> None:
+    """The text that importance matrices are made on: the beginning of each corpus, and of all."""
+    lines = {s: (data / f"train_{s}.jsonl").read_text().splitlines() for s in SUBJECTS}
+    lines["general"] = [line for group in zip(*lines.values(), strict=False) for line in group]
+    for subject, all_of_them in lines.items():
+        ends = np.cumsum([len(line) for line in all_of_them])
+        chosen = all_of_them[: 1 + int((ends < CALIBRATION_CHARS).sum())]
+        (data / f"calibration_{subject}.jsonl").write_text("\n".join(chosen) + "\n")
+
+
 def export(out: Path, checkpoint: Path, loras: Path) -> None:
     """The GGUF files of all ways, each in a folder of its own."""
     base = ("convert.export_gguf", "--base", checkpoint)
-    matrix = ("--calibration", out / "data" / "train_{subject}.jsonl")
+    make_calibration(out / "data")
+    matrix = ("--calibration", out / "data" / "calibration_{subject}.jsonl")
     command(*base, "--type", "F16", "--output", out / "base")
     for folder, options in {
         "merged": ("--mode", "merge"),

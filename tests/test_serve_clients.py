@@ -252,3 +252,26 @@ def test_llm_of_the_command_line(server: Server, expected: list[str], tmp_path: 
         assert said.removesuffix("\n") == expected[0]
     log = run(["-m", "llm", "logs", "--json"], tmp_path, LLM_USER_PATH=str(tmp_path))
     assert {entry["output_tokens"] for entry in json.loads(log)} != {None}
+
+
+@needs("guidellm")
+def test_guidellms_benchmark(server: Server, tmp_path: Path) -> None:
+    lines = [{"prompt": question, "output_tokens_count": 8} for question in QUESTIONS * 2]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    run(
+        ["-m", "guidellm", "run", "--disable-console-interactive"]
+        + ["--backend", f"kind=openai_http,target={server.url},model=geography"]
+        + ["--profile", "kind=concurrent,streams=3"]
+        + ["--constraint", f"kind=max_requests,count={len(lines)}"]
+        + ["--data", "kind=json_file,path=asked.jsonl"]
+        + ["--output", "kind=json,path=measured.json"],
+        tmp_path,
+    )
+    (measured,) = json.loads((tmp_path / "measured.json").read_text())["benchmarks"]
+    requests = measured["requests"]
+    assert (requests["errored"], requests["incomplete"]) == ([], [])
+    assert len(requests["successful"]) == len(lines)
+    for request in requests["successful"]:
+        assert request["output_tokens"] == 8
+        assert request["prompt_tokens"] > 8
+        assert 0 < request["time_to_first_token_ms"] <= 1000 * request["request_latency"]
