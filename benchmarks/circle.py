@@ -249,7 +249,8 @@ def export(out: Path, checkpoint: Path, loras: Path) -> None:
     base = ("convert.export_gguf", "--base", checkpoint)
     make_calibration(out / "data")
     matrix = ("--calibration", out / "data" / "calibration_{subject}.jsonl")
-    command(*base, "--type", "F16", "--output", out / "base")
+    for kind in ("F16", "Q4_K_M"):
+        command(*base, "--type", kind, "--output", out / "base")
     for folder, options in {
         "merged": ("--mode", "merge"),
         "merged-matrix": ("--mode", "merge", *matrix),
@@ -268,12 +269,12 @@ def ways_to_serve(
     out, new = arguments.out, arguments.new_tokens
 
     def gguf(folder: str, name: str = NAME) -> Callable[[], AbstractContextManager[Answered]]:
-        adapters = folder.startswith("adapter") and name == NAME
-        return lambda: gguf_way(out / folder, name, new, adapters)
+        return lambda: gguf_way(out / folder, name, new, folder.startswith("adapter"))
 
     return {
         "base F16": gguf("base", str(out / "base" / f"{NAME}-F16.gguf")),
-        "base Q4_K_M": gguf("adapter", str(out / "adapter" / f"{NAME}-Q4_K_M.gguf")),
+        # Beside adapters a base is served with them: their manifest says so.
+        "base Q4_K_M": gguf("base", str(out / "base" / f"{NAME}-Q4_K_M.gguf")),
         "PEFT in transformers": lambda: peft_way(checkpoint, loras, new),
         "merged Q4_K_M": gguf("merged"),
         "merged Q4_K_M, importance matrix": gguf("merged-matrix"),
