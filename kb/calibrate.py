@@ -12,6 +12,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
 from runtime.common.errors import UserError
 from runtime.retrieval import Gate, Index
-from runtime.retrieval.search import FEATURES, Found, find
+from runtime.retrieval.search import FEATURES, LONG, SHORT, Found, find
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,12 @@ def calibrate(
     ordered = sorted(items, key=lambda item: hashlib.blake2b(item.question.encode()).digest())
     n = max(1, round(share * len(ordered)))
     choosing, proving = ordered[:n], ordered[n:]
-    trials = _trials(asker, choosing, [find(index, item.question, top_k) for item in choosing])
-    candidates = best_gates([*FEATURES, *SECOND_PASS], trials)
+    candidates, right_always = [], {}
+    for words in (SHORT, LONG):  # the first of those of one merit is taken: it costs less
+        found = [find(index, item.question, top_k, words) for item in choosing]
+        trials = _trials(asker, choosing, found)
+        candidates += best_gates([*FEATURES, *SECOND_PASS], words, trials)
+        right_always[str(words)] = sum(trial.shown for trial in trials)
     usable = [each for each in candidates if each.feature not in SECOND_PASS]
     best = max(usable, key=lambda each: each.merit)
     proof = None
@@ -86,7 +91,7 @@ def calibrate(
         "chosen_on": {
             "questions": n,
             "right_without": sum(trial.without for trial in trials),
-            "right_always": sum(trial.shown for trial in trials),
+            "right_always": right_always,
             "candidates": [each.record() for each in candidates],
             "best": best.record() if best.merit > 0 else None,
         },
@@ -99,6 +104,7 @@ def calibrate(
         mode=mode,
         feature=best.feature if mode == "threshold" else "",
         at_least=best.at_least if mode == "threshold" else 0.0,
+        most_words=SHORT if mode == "off" else best.most_words,
         model=route.model.name,
         top_k=top_k,
         evidence=evidence,
@@ -129,7 +135,7 @@ def _prove(
 ) -> Candidate:
     """What a gate does on questions that it was not chosen on; only those it lets through
     need to be answered."""
-    found = [find(index, item.question, top_k) for item in items]
+    found = [find(index, item.question, top_k, gate.most_words) for item in items]
     every = gate.feature == "always"
     through = [
         n for n, each in enumerate(found) if every or each.features[gate.feature] >= gate.at_least
@@ -137,27 +143,26 @@ def _prove(
     trials = _trials(asker, [items[n] for n in through], [found[n] for n in through])
     if every:
         trials = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
-    tried = try_gate(gate.feature, gate.at_least, trials)
-    return Candidate(
-        gate.feature, gate.at_least, len(items), len(through), tried.gained, tried.lost
-    )
+    tried = try_gate(gate.feature, gate.at_least, gate.most_words, trials)
+    return replace(tried, questions=len(items))
 
 
 def describe(gate: Gate) -> str:
     """What was found, as a table and a sentence."""
     evidence = gate.evidence
     chosen, proof = evidence["chosen_on"], evidence["proved_on"]
+    always = " or ".join(f"{n} with {words} words" for words, n in chosen["right_always"].items())
     lines = [
         f"chosen on {chosen['questions']} questions: {chosen['right_without']} right without"
-        f" passages, {chosen['right_always']} with passages for all",
-        "| shown where | is at least | questions | gained | lost |",
-        "| --- | --- | --- | --- | --- |",
+        f" passages, {always} of passages for all",
+        "| shown where | is at least | words | questions | gained | lost |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for each in chosen["candidates"]:
         at_least = "" if each["at_least"] is None else f"{each['at_least']:.3g}"
         lines.append(
-            f"| {each['feature']} | {at_least} | {each['shown']} | {each['gained']} |"
-            f" {each['lost']} |"
+            f"| {each['feature']} | {at_least} | {each['most_words']} | {each['shown']} |"
+            f" {each['gained']} | {each['lost']} |"
         )
     if proof is None:
         lines.append("no gate gains more answers than it loses beyond chance")

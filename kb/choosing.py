@@ -31,12 +31,14 @@ class Candidate:
 
     Attributes:
         feature, at_least: passages are shown where the feature is at least that.
+        most_words: of them.
         questions: how many there were, and `shown` how many of them it let through.
         gained: answers that were wrong without passages and right with them; `lost` the reverse.
     """
 
     feature: str
     at_least: float
+    most_words: int
     questions: int
     shown: int
     gained: int
@@ -57,6 +59,7 @@ class Candidate:
         return {
             "feature": self.feature,
             "at_least": None if self.at_least == -inf else round(self.at_least, 4),
+            "most_words": self.most_words,
             "questions": self.questions,
             "shown": self.shown,
             "gained": self.gained,
@@ -71,15 +74,17 @@ def sign_test(gained: int, lost: int) -> float:
     return float(sum(comb(n, k) for k in range(gained, n + 1)) / 2**n)
 
 
-def try_gate(feature: str, at_least: float, trials: Sequence[Trial]) -> Candidate:
+def try_gate(feature: str, at_least: float, most_words: int, trials: Sequence[Trial]) -> Candidate:
     """What a gate does on questions."""
     through = [trial for trial in trials if trial.features[feature] >= at_least]
     gained = sum(trial.shown and not trial.without for trial in through)
     lost = sum(trial.without and not trial.shown for trial in through)
-    return Candidate(feature, at_least, len(trials), len(through), gained, lost)
+    return Candidate(feature, at_least, most_words, len(trials), len(through), gained, lost)
 
 
-def best_gates(features: Sequence[str], trials: Sequence[Trial]) -> list[Candidate]:
+def best_gates(
+    features: Sequence[str], most_words: int, trials: Sequence[Trial]
+) -> list[Candidate]:
     """For each feature the threshold of most merit, and at last passages for every question.
 
     Among thresholds of one merit it is the one that lets through fewest, for passages cost time.
@@ -88,9 +93,9 @@ def best_gates(features: Sequence[str], trials: Sequence[Trial]) -> list[Candida
     fewest = max(1, round(_FEWEST_SHOWN * len(trials)))
     for feature in features:
         values = sorted({trial.features[feature] for trial in trials}, reverse=True)
-        tried = [try_gate(feature, value, trials) for value in values]
+        tried = [try_gate(feature, value, most_words, trials) for value in values]
         allowed = [each for each in tried if each.shown >= fewest] or tried[-1:]
         if allowed:
             found.append(max(allowed, key=lambda each: each.merit))
     always = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
-    return [*found, try_gate("always", -inf, always)]
+    return [*found, try_gate("always", -inf, most_words, always)]

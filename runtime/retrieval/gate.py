@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from runtime.common.atomic import replacing
 from runtime.retrieval.errors import KnowledgeError
 from runtime.retrieval.files import gate_path
-from runtime.retrieval.search import FEATURES
+from runtime.retrieval.search import FEATURES, SHORT
 
 
 class Gate(BaseModel):
@@ -26,6 +26,7 @@ class Gate(BaseModel):
             is at least `at_least`.
         feature: one of `runtime.retrieval.search.FEATURES`.
         at_least: the threshold.
+        most_words: how much is shown.
         model: the file of the model that it was calibrated with, and `top_k` its RAG_TOP_K.
         evidence: what was measured, for people to read.
     """
@@ -38,6 +39,7 @@ class Gate(BaseModel):
     mode: Literal["off", "always", "threshold"]
     feature: str = ""
     at_least: float = 0.0
+    most_words: PositiveInt = SHORT
     model: str = ""
     top_k: int = 0
     evidence: dict[str, Any] = {}
@@ -56,7 +58,9 @@ class Gate(BaseModel):
 
     def __str__(self) -> str:
         where = f" with {self.feature} of at least {self.at_least:.3g}"
-        return f"{self.mode}{where if self.mode == 'threshold' else ''}"
+        if self.mode == "off":
+            return "off"
+        return f"{self.mode}{where if self.mode == 'threshold' else ''}, {self.most_words} words"
 
     @classmethod
     def load(cls, folder: Path, subject: str, base_sha256: str) -> Gate | None:

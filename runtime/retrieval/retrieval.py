@@ -102,7 +102,7 @@ class Retrieval:
             return []
         index, gate = self._bases[subject]
         try:
-            found = find(index, question, self._top_k)
+            found = find(index, question, self._top_k, gate.most_words)
             return found.passages if gate.lets_through(found.features) else []
         except Exception as error:  # a question without context is better than none
             log.warning("%s: no context, the search failed (%r)", subject, error)

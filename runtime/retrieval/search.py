@@ -13,8 +13,10 @@ from runtime.retrieval.tokens import tokens
 _CANDIDATES = 8
 # What each of these adds to a BM25 score, as a share of it (docs/knowledge.md).
 _TAG_BOOST, _TITLE_BOOST, _YEAR_BOOST = 0.1, 0.15, 0.1
-# The longest context: words, and sentences for each passage asked for.
-_MOST_WORDS, _SENTENCES = 60, 3
+# How many words are shown at most: what a gate may choose from, the shorter by default.
+SHORT, LONG = 60, 160
+# For so many of them one sentence is taken.
+_WORDS_OF_A_SENTENCE = 20
 # How much less a sentence counts the lower its passage scored.
 _TRUST = 4
 # Everything that is shown of a sentence; a longer one has no end.
@@ -43,19 +45,20 @@ class Found:
 FEATURES = ("score", "margin", "coverage", "rarest", "density", "brevity")
 
 
-def find(index: Index, question: str, top_k: int) -> Found:
+def find(index: Index, question: str, top_k: int, most_words: int = SHORT) -> Found:
     """Search a base for a question.
 
     Args:
         index: the base.
         question: any text.
         top_k: from at most this many passages are sentences shown.
+        most_words: of all that is shown, but that one sentence is never cut for it.
     """
     words = list(dict.fromkeys(tokens(question)))
     ranked = _ranked(index, question, words)[:top_k]
     if not ranked:
         return Found([], dict.fromkeys(FEATURES, 0.0))
-    shown = _trimmed(index, words, ranked)
+    shown = _trimmed(index, words, ranked, most_words)
     best = ranked[0][1]
     second = ranked[1][1] if len(ranked) > 1 else 0.0
     weights = {word: index.weight(word) or index.weight_of_unknown for word in words}
@@ -87,7 +90,9 @@ def _ranked(index: Index, question: str, words: list[str]) -> list[tuple[Passage
     return sorted(found, key=lambda pair: (-pair[1], pair[0].id))
 
 
-def _trimmed(index: Index, words: list[str], found: list[tuple[Passage, float]]) -> list[str]:
+def _trimmed(
+    index: Index, words: list[str], found: list[tuple[Passage, float]], room: int
+) -> list[str]:
     """The sentences that share most with the question, under their passage's heading."""
     asked = set(words)
     ranked = []
@@ -105,8 +110,8 @@ def _trimmed(index: Index, words: list[str], found: list[tuple[Passage, float]])
             ranked.append((0.02 * length - trust * value, rank, place, length, sentence))
     ranked.sort()
     taken: dict[int, list[tuple[int, str]]] = {}
-    room = _MOST_WORDS
-    for _, rank, place, length, sentence in ranked[:_SENTENCES]:
+    sentences = max(1, room // _WORDS_OF_A_SENTENCE)
+    for _, rank, place, length, sentence in ranked[:sentences]:
         if length <= room or not taken:
             taken.setdefault(rank, []).append((place, sentence))
             room -= length
