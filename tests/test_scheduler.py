@@ -170,6 +170,7 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
     left = {generation.index: random_.randrange(6) for generation in added}
     cached: dict[int, Generation] = {}  # slot → whose cache lies there
     finished: list[int] = []
+    admitted: list[int] = []
     add(s, added)
 
     def sampled(generation: Generation) -> None:
@@ -186,6 +187,8 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
             assert len(slots) * step.length <= 64
             for generation in step.generations:
                 assert cached.setdefault(generation.slot, generation) is generation
+                if generation.index not in admitted:
+                    admitted.append(generation.index)
             prefill(s, step)
             ready = [q for q in step.generations if q.n_to_prefill == 0]
         else:
@@ -200,11 +203,36 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
             assert all(cached[q.slot] is q for q in step.generations)
             # Nobody waits while a slot is free.
             assert len(slots) == n_slots or sum(n >= 0 for n in left.values()) == len(slots)
+            # Nobody who was prefilled is overtaken by one who was let in later.
+            staged = [admitted.index(q.index) for q in s.held if q not in step.generations]
+            assert all(admitted.index(q.index) < min(staged, default=99) for q in step.generations)
             ready = step.generations
         for generation in list(ready):
             sampled(generation)
     assert sorted(finished) == list(range(len(lengths)))
     assert not cached
+
+
+def test_a_prompt_that_is_prefilled_is_not_overtaken_when_all_that_run_end_at_once() -> None:
+    """Clients that ask again and again for answers of one length: all slots end in one step."""
+    s = scheduler(n_slots=4, n_staging=2)
+    add(s, generations(*[8] * 10))
+    asked, left, finished = 10, {}, []
+    for _ in range(100):
+        step = s.next_step()
+        if isinstance(step, Prefill):
+            prefill(s, step)
+            continue
+        assert step is not None
+        for generation in step.generations:
+            left[generation.index] = left.get(generation.index, 5) - 1
+            if not left[generation.index]:
+                s.finish(generation)
+                finished.append(generation.index)
+                s.waiting.add(Generation(asked, Request(list(range(8)))))
+                asked += 1
+    assert len(finished) > 20
+    assert finished == list(range(len(finished)))
 
 
 @pytest.mark.parametrize("n_slots", [1, 3, 16])

@@ -158,11 +158,15 @@ class Scheduler:
         return padded(n_rows, self._rows_at_once)
 
     def _admit(self) -> None:
-        """Give slots to those that wait: all slots if none runs, else the staging ones."""
+        """Give slots to those that wait: all slots if none runs, else the staging ones.
+
+        As many slots as there are staged stay free for them: where all that run end in one
+        step, newcomers would else take their slots, again and again.
+        """
         free = self.free_slots()
-        if self._running and free[-1] >= self.n_slots:
-            free = [slot for slot in free if slot >= self.n_slots]
-        for slot in free:
+        staging = [slot for slot in free if slot >= self.n_slots]
+        spare = free[len(self._staged) : len(free) - len(staging)]
+        for slot in staging or spare if self._running else spare + staging:
             generation = self.waiting.take(self.held, self._fits)
             if generation is None:
                 break
