@@ -5,7 +5,8 @@ HTTP, each again as soon as it has its answer: how many answers were lost, doubl
 what the server's memory did, and its throughput beside the list's. Then requests arrive at random,
 at shares of the list's throughput: how long the first token takes. llama-server's engine, behind
 its own HTTP server and with its adapters chosen by each request, goes through the same where a
-peers' Python is given (`make bench-peers` makes one).
+peers' Python is given (`make bench-peers` makes one), and then both have the clients in turn, a
+minute each, as a machine's speed changes within the time that all this takes.
 
 All get the same prompts as token ids, the same GGUF adapters, slots and threads, and write the
 same number of tokens, greedy. The questions come round again: llama-server keeps the prompts of
@@ -22,6 +23,7 @@ import statistics
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +51,7 @@ OURS, THEIRS = "this server", "llama-server's engine"
 THEIR_MINUTES = 3
 # Memory is compared from here on, as a share of the time: by then every buffer has been used.
 _WARM = 0.1
+_TURN_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Result:
         memory: bytes when it was loaded, after a tenth of the time, and at the end.
         arrivals: one for each rate.
         problems: what was said of those that are missing, the first few.
+        turns: whole answers per second when the servers had the clients in turn.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Result:
     memory: tuple[int, int, int]
     arrivals: list[Arrival] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
 
 
 def asked(files: Sequence[Path]) -> list[dict[str, str]]:
@@ -206,6 +211,14 @@ def report(results: Sequence[Result], listed: Sequence[float], options: argparse
             f"| {r.name} | {r.sent - r.missing} | {r.missing} | {r.doubled} | {r.others}"
             f" | {r.equal:.0%} | {r.rate:.2f} | {r.rate / speed:.2f} | {memory} |"
         )
+    if len(results) == 2 and results[0].turns:
+        ours, theirs = results
+        ratio = statistics.median(a / b for a, b in zip(ours.turns, theirs.turns, strict=True))
+        speeds = "; ".join(f"{r.name} {', '.join(f'{t:.2f}' for t in r.turns)}" for r in results)
+        lines += [
+            "",
+            f"In turn, a minute each, answers/s: {speeds}. The median ratio is {ratio:.2f}.",
+        ]
     lines += ["", "Seconds to the first token, requests arriving at random:", ""]
     lines += ["| server | arrivals/s | requests | missing | p50 | p95 |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
@@ -266,18 +279,26 @@ def _measure(options: argparse.Namespace) -> int:
     rates = [share * listed[0] for share in options.rates]
     results = []
     command = [sys.executable, "-m", "runtime.serve", "--port", "0"]
-    with started(command, environment_for(work, routes)) as server:
+    with ExitStack() as running:
+        ours = running.enter_context(started(command, environment_for(work, routes)))
         body = bodies(prompts, work.new_tokens, None)
-        results.append(under_load(OURS, server, body, work, expected, rates, options))
-    list_again()
-    if options.peers_python:
-        given = options.out / "llama-server.json"
-        replace(work, options={**work.options, "parallel": work.slots}).save(given)
-        page = "benchmarks.contenders.llama_server_http"
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
-        with started([options.peers_python, "-m", page, given], environment) as server:
-            body = bodies(prompts, work.new_tokens, list(routes))
-            results.append(under_load(THEIRS, server, body, work, expected, rates, options))
+        results.append(under_load(OURS, ours, body, work, expected, rates, options))
+        list_again()
+        if options.peers_python:
+            given = options.out / "llama-server.json"
+            replace(work, options={**work.options, "parallel": work.slots}).save(given)
+            page = [options.peers_python, "-m", "benchmarks.contenders.llama_server_http", given]
+            environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
+            theirs = running.enter_context(started(page, environment))
+            their_body = bodies(prompts, work.new_tokens, list(routes))
+            results.append(under_load(THEIRS, theirs, their_body, work, expected, rates, options))
+            for _ in range(options.turns):
+                for result, server, asks in zip(
+                    results, (ours, theirs), (body, their_body), strict=True
+                ):
+                    traffic = together(server.address, asks, options.clients, _TURN_SECONDS)
+                    result.turns.append(traffic.rate)
+                    print(f"{result.name}, in turn: {traffic.rate:.2f} answers/s", file=sys.stderr)
     kept = {
         "machine": machine(),
         "listed": listed,
@@ -325,6 +346,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--new-tokens", type=int, default=32, help="of each answer (default: 32)")
     add("--max-input-tokens", type=int, default=512, help="longest prompt (default: 512)")
     add("--threads", type=int, help="(default: one per core)")
+    add("--turns", type=int, default=3, help="a minute for each server (default: 3)")
     add("--peers-python", type=Path, help="Python with xllamacpp, for llama-server's engine")
     add("--out", type=Path, required=True, help="folder for results.json, table.md, load.png")
     return run_command(_measure, parser.parse_args(argv), stopped="stopped")

@@ -138,12 +138,16 @@ def test_the_report_and_the_picture_show_every_server(tmp_path: Path) -> None:
     arrivals = [Arrival(2.0, 20, 0, 0.1, 0.3), Arrival(4.0, 40, 1, 0.2, 0.9)]
     memory = (2**30, 2**30, 2**30)
     results = [
-        Result("this server", 100, 0, 0, 0, 0.9, 8.0, memory, arrivals),
-        Result("the other", 50, 1, 0, 0, 0.5, 4.0, memory, arrivals, ["504: late"]),
+        Result("this server", 100, 0, 0, 0, 0.9, 8.0, memory, arrivals, turns=[6.0, 8.0, 9.0]),
+        Result(
+            "the other", 50, 1, 0, 0, 0.5, 4.0, memory, arrivals, ["504: late"], [3.0, 2.0, 3.0]
+        ),
     ]
     text = report(results, [9.0, 11.0], Namespace(clients=64, minutes=10))
     assert "| this server | 100 | 0 | 0 | 0 | 90% | 8.00 | 0.80 | 1024 / 1024 / 1024 |" in text
     assert "| the other | 4.00 | 40 | 1 | 0.20 | 0.90 |" in text
     assert "504: late" in text
+    assert "this server 6.00, 8.00, 9.00; the other 3.00, 2.00, 3.00" in text
+    assert "The median ratio is 3.00." in text
     picture(results, tmp_path / "load.png")
     assert (tmp_path / "load.png").stat().st_size > 1000
