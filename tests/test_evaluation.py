@@ -41,6 +41,7 @@ from evaluation.records import Result, Run, Summary, Verdict
 from runtime.common.errors import UserError
 from runtime.questions import read_file
 from runtime.settings import PROJECT_DIR
+from tests.browser import CHROMIUM, browsing
 from tests.conftest import SAMPLES
 
 WORDS = ["apple", "banana", "cherry", "damson", "elder", "fig", "grape", "hazel", "iris", "kiwi"]
@@ -757,6 +758,32 @@ def test_runs_are_numbered_in_the_plot_and_named_in_the_table(tmp_path: Path) ->
         assert re.search(rf">{rank}</td><td[^>]*>{name}<", table)
         assert f"{name}</text>" not in plot
         assert f">{rank}</text>" in plot
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_and_numbers_have_room_on_a_screen(tmp_path: Path, width: int) -> None:
+    """Five runs that are as good and as fast as each other, under long names, in a browser."""
+    name = "qwen3-1.7b-merged-q4_k_m-with-all-that-was-tried-{}"
+    folders = [stored(tmp_path, name.format(n), 8, 4 + n / 50)[0] for n in range(5)]
+    page = tmp_path / "page.html"
+    compare.write(page, compare.read(folders))
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    with browsing(tmp_path) as tab:
+        tab.call("Emulation.setDeviceMetricsOverride", **size)
+        tab.call("Page.navigate", url=page.as_uri())
+        tab.until("document.readyState === 'complete' && !!document.querySelector('svg')")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        table = "document.querySelector('table').getBoundingClientRect()"
+        assert tab.evaluate(f"{table}.right") <= width
+        boxes = tab.evaluate(
+            "[...document.querySelector('svg').querySelectorAll('text')].map(text => {"
+            " const box = text.getBoundingClientRect();"
+            " return [box.left, box.top, box.right, box.bottom]; })"
+        )
+    assert len(boxes) > 10
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
 
 
 def test_numbers_of_runs_that_lie_on_each_other_do_not() -> None:
