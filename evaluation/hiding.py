@@ -1,10 +1,12 @@
 """Hides the right answers from a pipeline under test, where the system allows it.
 
 On Linux the worker moves into a mount namespace of its own, in which files with right answers are
-empty, and gives up the right to undo that: as a namespace of a user's own (user_namespaces(7)), or
-with root's CAP_SYS_ADMIN. What other processes have open, their memory and their view of the disk
-(/proc/PID/fd, mem, root) are closed to it by the same step, since ptrace(2)'s rules ask for rights
-that it no longer has. Their command lines stay readable, but name files that are empty here.
+empty, and gives up the right to undo that: in a namespace of users of its own
+(user_namespaces(7)), or with root's CAP_SYS_ADMIN where there is none to be had. What other
+processes have open, their memory and their view of the disk (/proc/PID/fd, mem, root) are closed to
+it by the same step, since ptrace(2)'s rules ask for rights over their namespace of users that it
+does not have; without one of its own root may still look into processes that have no more
+capabilities than it has left. Command lines stay readable, but name files that are empty here.
 
 Where that is not allowed (macOS, Docker's default, some Linux distributions) nothing is hidden, and
 the caller is told. docs/evaluation.md tells what is not defended.
@@ -40,23 +42,57 @@ def hide(paths: Sequence[str]) -> bool:
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.geteuid(), os.getegid()
+    root = os.geteuid() == 0
     try:
-        own_user = False
-        if libc.unshare(_CLONE_NEWNS) != 0:  # which root may; others need a namespace of users
-            own_user = True
-            _check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER))
-            Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="utf-8")
-            Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
+        if not _enter_own_users(libc):
+            _check(libc.unshare(_CLONE_NEWNS))  # which root may
         _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
         for path in paths:
             if Path(path).exists():
                 _check(libc.mount(_NOTHING, os.fsencode(path), None, _MS_BIND, None))
-        _give_up(libc, range(_N_CAPABILITIES) if own_user else _UNDOING)
+        _give_up(libc, _UNDOING if root else range(_N_CAPABILITIES))
     except OSError:
         return False
     return True
+
+
+def _enter_own_users(libc: ctypes.CDLL) -> bool:
+    """Move into new namespaces of users and mounts, where everybody is who they were.
+
+    Root's processes see all users there. Their map can be written only by a process that stays
+    outside; others may map themselves alone.
+    """
+    user, group = os.geteuid(), os.getegid()
+    if user != 0:
+        if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) != 0:
+            return False
+        Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="utf-8")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
+        return True
+    reader, writer = os.pipe()
+    worker, outside = os.getpid(), os.fork()
+    if outside == 0:
+        try:
+            os.close(writer)
+            if os.read(reader, 1):
+                for name in ("uid_map", "gid_map"):
+                    known = Path("/proc/self", name).read_text(encoding="utf-8").splitlines()
+                    ranges = [(first, count) for first, _, count in map(str.split, known)]
+                    same = "".join(f"{first} {first} {count}\n" for first, count in ranges)
+                    Path(f"/proc/{worker}", name).write_text(same, encoding="utf-8")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(reader)
+    entered = libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) == 0
+    if entered:
+        os.write(writer, b".")
+    os.close(writer)
+    _, status = os.waitpid(outside, 0)
+    if entered and status != 0:
+        raise OSError("the map of users could not be written")
+    return entered
 
 
 # What root could undo it with. The rest stays: a pipeline may live from reading all files.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -241,12 +244,25 @@ def loadPipeline():
 """
 
 
+@contextmanager
+def another_hidden() -> Iterator[None]:
+    """A process that hides other files, as the worker of another evaluation does."""
+    program = "from evaluation.hiding import hide; hide([]); print(); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.communicate(b"\n")
+
+
 def test_the_right_answers_are_hidden_where_the_system_allows_it(tmp_path: Path) -> None:
     with (tmp_path / "open").open("w") as held:  # and this process has them open
         held.write("\n".join(map(json.dumps, QUESTIONS)))
         held.flush()
         (tmp_path / "open").unlink()
-        found, accuracy = run(tmp_path, SNOOP)
+        with another_hidden():
+            found, accuracy = run(tmp_path, SNOOP)
     if not found.hidden:
         pytest.skip("this system lets no file be hidden")
     assert (accuracy, found.failure) == (0, "")

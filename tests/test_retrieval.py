@@ -474,8 +474,8 @@ def test_the_threshold_of_most_merit_is_taken() -> None:
         *[Trial({"score": 2.0}, without=False, shown=False)] * 4,
         *[Trial({"score": 1.0}, without=True, shown=False)] * 4,
     ]
-    score, always = best_gates(["score"], trials)
+    score, always = best_gates(["score"], SHORT, trials)
     assert (score.at_least, score.shown, score.gained, score.lost) == (3.0, 4, 4, 0)
     assert (always.at_least, always.shown, always.gained, always.lost) == (-inf, 12, 4, 4)
     assert score.merit == 2.0 > always.merit
-    assert try_gate("score", 2.0, trials).shown == 8
+    assert try_gate("score", 2.0, SHORT, trials).shown == 8
