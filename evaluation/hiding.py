@@ -85,7 +85,7 @@ def _enter_own_users(libc: ctypes.CDLL) -> bool:
         finally:
             os._exit(1)
     os.close(reader)
-    entered = libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) == 0
+    entered: bool = libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER) == 0
     if entered:
         os.write(writer, b".")
     os.close(writer)

@@ -165,7 +165,9 @@ class Settings(_SubjectsFile):
         "auto", "auto, on or off", "llama.cpp's flash attention."
     )
     kv_cache_type: Literal["f16", "q8_0"] = _knob(
-        "f16", "f16 or q8_0", "Type of the KV cache; `q8_0` takes half the memory."
+        "f16",
+        "f16 or q8_0",
+        "Type of the KV cache; `q8_0` takes half the memory and changes answers.",
     )
     kv_cache_gb: float = _knob(
         0.0,

@@ -3,9 +3,10 @@
 MODEL_NAME=demo python -m runtime.tune           # a minute or two
 MODEL_NAME=demo python -m runtime.tune --show    # only what was found before
 
-Times single llama.cpp calls: threads, tokens of a prefill call, slots, type of the KV cache.
-What is found goes into MODELS_DIR/tuning.json, which loading a pipeline reads; a knob that is
-set in the environment stays as it is. Nothing else should run meanwhile.
+Times single llama.cpp calls: threads, tokens of a prefill call, slots, and what an 8-bit KV cache
+would bring, which is not chosen, as it changes answers. What is found goes into
+MODELS_DIR/tuning.json, which loading a pipeline reads; a knob that is set in the environment stays
+as it is. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ CALL_TOKENS = (64, 128, 256, 512)
 SLOTS = (4, 8, 16, 24, 32, 48, 64, 96, 128)
 # What is this near to the fastest is taken if it needs less.
 NEAR = 0.97
-# A KV cache of less precision must be at least so much faster.
-WORTH = 1.05
 # The share of free memory that a KV cache on trial may take.
 MEMORY = 0.5
 # A usual question: where in the context its answer is decoded.
@@ -115,13 +114,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
     finally:
         bar.close()
         model.close()
-    cache = "q8_0" if eight_bits >= WORTH * by_slots[slots] else "f16"
-    knobs = {
-        "num_threads": threads,
-        "prefill_tokens": call_tokens,
-        "batch_size": slots,
-        "kv_cache_type": cache,
-    }
+    knobs = {"num_threads": threads, "prefill_tokens": call_tokens, "batch_size": slots}
     measured = {
         "num_threads": by_threads,
         "prefill_tokens": by_call,

@@ -13,7 +13,7 @@ from runtime.files import tuning
 from runtime.settings import Settings
 from tests.conftest import small_settings
 
-FOUND = {"batch_size": 5, "num_threads": 1, "prefill_tokens": 64, "kv_cache_type": "q8_0"}
+FOUND = {"batch_size": 5, "num_threads": 1, "prefill_tokens": 64}
 
 
 @pytest.fixture
@@ -31,6 +31,12 @@ def served(folder: Path, model: Path, **knobs: object) -> dict[str, object]:
 def test_what_was_found_for_a_file_is_used_for_it(model: Path) -> None:
     tuning.keep(model.parent, model, FOUND, {})
     assert served(model.parent, model) == FOUND
+
+
+def test_what_changes_answers_is_not_chosen_for_its_speed(model: Path) -> None:
+    """Not even where an older note has it."""
+    tuning.keep(model.parent, model, {**FOUND, "kv_cache_type": "q8_0"}, {})
+    assert tuning.tuned(Settings.load(models_dir=model.parent), model).kv_cache_type == "f16"
 
 
 def test_a_knob_that_the_user_set_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +109,7 @@ def test_the_demo_is_tuned_and_then_served_so(
     assert tune.main([]) == 0
     shown = capsys.readouterr().out
     assert "PREFILL_TOKENS  16: " in shown
+    assert "KV_CACHE_TYPE   f16: " in shown
     (entry,) = json.loads((tmp_path / tuning.FILE_NAME).read_text()).values()
     assert set(entry["knobs"]) == set(tuning.TUNED)
     assert entry["knobs"]["batch_size"] in (2, 4)
