@@ -81,8 +81,8 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
         EngineError: llama.cpp cannot load the file, or a call failed.
     """
     made = Placement(settings).place(settings, path)
-    model = Model(path, made.gpu_layers, made.main_gpu)
     cores = sorted({physical_cores(), psutil.cpu_count() or 1})
+    model = Model(path, made.gpu_layers, made.main_gpu)
     slots_to_try = _affordable(model)
     tried = len(cores) + len(CALL_TOKENS) + len(slots_to_try)
     bar = tqdm(total=_ROUNDS * tried + 1, desc=path.name, disable=None)
