@@ -76,11 +76,7 @@ def _enter_own_users(libc: ctypes.CDLL) -> bool:
         try:
             os.close(writer)
             if os.read(reader, 1):
-                for name in ("uid_map", "gid_map"):
-                    known = Path("/proc/self", name).read_text(encoding="utf-8").splitlines()
-                    ranges = [(first, count) for first, _, count in map(str.split, known)]
-                    same = "".join(f"{first} {first} {count}\n" for first, count in ranges)
-                    Path(f"/proc/{worker}", name).write_text(same, encoding="utf-8")
+                _map_everybody(worker)
             os._exit(0)
         finally:
             os._exit(1)
@@ -93,6 +89,14 @@ def _enter_own_users(libc: ctypes.CDLL) -> bool:
     if entered and status != 0:
         raise OSError("the map of users could not be written")
     return entered
+
+
+def _map_everybody(process: int) -> None:
+    """Let all users and groups of this namespace be themselves in that of a process."""
+    for name in ("uid_map", "gid_map"):
+        ranges = map(str.split, Path("/proc/self", name).read_text(encoding="utf-8").splitlines())
+        same = "".join(f"{first} {first} {count}\n" for first, _, count in ranges)
+        Path(f"/proc/{process}", name).write_text(same, encoding="utf-8")
 
 
 # What root could undo it with. The rest stays: a pipeline may live from reading all files.

@@ -39,10 +39,7 @@ class Tab:
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         self.call("Page.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            **{"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True},
-        )
+        self.resize(360, 640)
 
     def call(self, method: str, **params: Any) -> Any:
         """A command of the DevTools protocol."""
@@ -61,6 +58,11 @@ class Tab:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page a screen of so many pixels; a narrow one is a phone's."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""

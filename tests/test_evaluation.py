@@ -768,9 +768,8 @@ def test_names_and_numbers_have_room_on_a_screen(tmp_path: Path, width: int) -> 
     folders = [stored(tmp_path, name.format(n), 8, 4 + n / 50)[0] for n in range(5)]
     page = tmp_path / "page.html"
     compare.write(page, compare.read(folders))
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     with browsing(tmp_path) as tab:
-        tab.call("Emulation.setDeviceMetricsOverride", **size)
+        tab.resize(width, 900)
         tab.call("Page.navigate", url=page.as_uri())
         tab.until("document.readyState === 'complete' && !!document.querySelector('svg')")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width

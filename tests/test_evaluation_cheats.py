@@ -248,8 +248,8 @@ def loadPipeline():
 def another_hidden() -> Iterator[None]:
     """A process that hides other files, as the worker of another evaluation does."""
     program = "from evaluation.hiding import hide; hide([]); print(); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         process.stdout.readline()
         yield
