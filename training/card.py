@@ -23,9 +23,11 @@ class Card(BaseModel):
         subject: whom it answers for.
         base, base_sha256: the model it was trained on, and the fingerprint of its files.
         data, data_sha256: the corpus, likewise.
+        knowledge_sha256: the base whose passages stood before questions, if there was one.
         options: how it was trained.
         inputs: fingerprint of all these; the same inputs need no second training.
         examples, held_out: how many pairs were learned from and how many evaluated on.
+        informed: how many of the former stood behind passages.
         steps: how many steps were made; best_step is the one that was kept.
         loss: on the training examples, mean of the last tenth of the steps.
         held_out_loss: on the held-out ones, of what was kept; before training first.
@@ -40,9 +42,11 @@ class Card(BaseModel):
     base_sha256: str
     data: str
     data_sha256: str
+    knowledge_sha256: str | None = None
     options: Options
     inputs: str
     examples: int
+    informed: int = 0
     held_out: int
     steps: int
     best_step: int
@@ -75,6 +79,9 @@ def _readme(card: Card) -> str:
     if card.held_out_loss:
         before, after = card.held_out_loss
         losses += f"; held-out loss {before:.3f} before, {after:.3f} after (step {card.best_step})"
+    examples = f"{card.examples} pairs"
+    if card.informed:
+        examples += f" ({card.informed} of them behind passages)"
     return f"""---
 base_model: {card.base}
 library_name: peft
@@ -82,7 +89,7 @@ tags: [lora]
 ---
 # {card.name}
 
-A LoRA adapter on {card.base} for questions about {card.subject}, trained on {card.examples} pairs
+A LoRA adapter on {card.base} for questions about {card.subject}, trained on {examples}
 of {card.data} and evaluated on {card.held_out} held-out ones; {card.steps} steps, {losses}.
 
 ![loss curve](loss.png)

@@ -20,11 +20,18 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answer, not empty, and where they stand, such as "line 3"."""
+    """A question and its answer, not empty.
+
+    Attributes:
+        question, answer: texts.
+        where: where they stand in their file, such as "line 3".
+        passages: what is shown before the question (see `informed`).
+    """
 
     question: str
     answer: str
     where: str
+    passages: tuple[str, ...] = ()
 
 
 def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:

@@ -43,7 +43,7 @@ def make_examples(
             log.warning("%s: an answer of %d tokens is too long: left out", pair.where, len(answer))
             left_out += 1
             continue
-        prompt, was_cut = prompt_tokens(tokenizer, frame, pair.question, room)
+        prompt, was_cut = prompt_tokens(tokenizer, frame, pair.question, room, pair.passages)
         cut += was_cut
         examples.append(Example(prompt[len(frame.head) :], answer))
     if cut:

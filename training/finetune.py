@@ -25,6 +25,8 @@ from runtime.common.errors import SetupError, UserError
 from runtime.common.offline import guard
 from runtime.files.manifest import sha256
 from runtime.prompts import frame, tokenized_frame
+from runtime.retrieval import Index
+from runtime.retrieval.files import base_path
 from runtime.settings import PROJECT_DIR, Settings, declared_subjects
 from runtime.subjects import Subjects
 from training.base import Base, in_four_bits
@@ -32,6 +34,7 @@ from training.card import CARD, Card, versions, write_card
 from training.corpus import read_corpus, split
 from training.errors import TrainingError
 from training.examples import Example, make_examples
+from training.informed import with_passages
 from training.options import Options
 
 if TYPE_CHECKING:
@@ -64,12 +67,19 @@ class Job:
         out: Path,
         options: Options,
         skip_bad: bool,
+        knowledge: Index | None = None,
+        top_k: int = 3,
     ) -> None:
         self.base, self.subject, self.data, self.options = base, subject, data, options
         self.folder = out / f"{base.name}-lora-{subject}"
         self.work = out / f".{self.folder.name}.training"
         pairs = read_corpus(data, skip_bad)
         train, held_out = split(pairs, options.holdout, options.seed)
+        if knowledge:
+            train = with_passages(train, knowledge, top_k)
+            held_out = with_passages(held_out, knowledge, top_k)
+        self.informed = sum(bool(pair.passages) for pair in train)
+        self.knowledge_sha256 = knowledge.base_sha256 if knowledge else None
         with base.tokenizer() as tokenizer:
             self.frame = tokenized_frame(tokenizer, subject, subjects)
             limit = options.max_tokens
@@ -81,6 +91,7 @@ class Job:
         self.data_sha256, self.base_sha256 = sha256(data), base.fingerprint
         parts = [_FORMAT, self.base_sha256, self.data_sha256, skip_bad, options.model_dump()]
         parts += [subject, template.head, template.tail, template.end]
+        parts += [self.knowledge_sha256, top_k] if knowledge else []
         self.inputs = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:
@@ -237,9 +248,11 @@ class Job:
             base_sha256=self.base_sha256,
             data=self.data.name,
             data_sha256=self.data_sha256,
+            knowledge_sha256=self.knowledge_sha256,
             options=self.options,
             inputs=self.inputs,
             examples=len(self.train),
+            informed=self.informed,
             held_out=len(self.held_out),
             steps=steps,
             best_step=best,
@@ -282,6 +295,12 @@ def _parser(subjects: Subjects) -> argparse.ArgumentParser:
         default="skip",
         help="leave bad records out, named and counted, or stop (default: skip)",
     )
+    parser.add_argument(
+        "--knowledge",
+        type=Path,
+        metavar="FOLDER",
+        help="knowledge bases: questions are learned once more behind what is found for them",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with runs that were stopped")
     Options.add_to(parser)
     return parser
@@ -294,6 +313,13 @@ def _finetune(arguments: argparse.Namespace) -> int:
     if not corpora:
         names = ", ".join(f"--data_{subject}" for subject in subjects)
         raise TrainingError(f"no corpus was given; give one or more of {names}")
+    folder: Path | None = arguments.knowledge
+    known = [s for s in corpora if folder and base_path(folder, s).exists()]
+    if folder and not known:
+        raise TrainingError(
+            f"--knowledge {folder}: no base for {' or '.join(corpora)} in it; python -m"
+            " kb.preprocess makes one"
+        )
     options = Options.parse({name: getattr(arguments, name) for name in Options.model_fields})
     failed = 0
     with guard(settings.offline_guard):
@@ -304,7 +330,10 @@ def _finetune(arguments: argparse.Namespace) -> int:
             # One corpus that cannot be learned costs the others nothing.
             try:
                 skip_bad = arguments.bad_records == "skip"
-                job = Job(base, subject, subjects, data, arguments.out, options, skip_bad)
+                knowledge = Index.load(folder, subject) if folder and subject in known else None
+                top_k = settings.rag_top_k
+                out = arguments.out
+                job = Job(base, subject, subjects, data, out, options, skip_bad, knowledge, top_k)
                 _train(job, use_cpu, arguments.resume)
             except (UserError, OSError) as error:
                 print(f"error: {subject}: {explain(error)}", file=sys.stderr)
@@ -318,6 +347,8 @@ def _train(job: Job, use_cpu: bool, resume: bool) -> None:
         return
     job.begin(resume)
     log.info("%s: %d examples, %d held out", job.subject, len(job.train), len(job.held_out))
+    if job.informed:
+        log.info("%d of the examples stand behind passages", job.informed)
     card = job.train_adapter(use_cpu)
     held_out = "none held out"
     if card.held_out_loss:
