@@ -59,6 +59,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         options: Options,
         use_cpu: bool,
     ) -> None:
+        # Of the hidden states only the answers' are given to the output head, a slice with gaps,
+        # and with those torch multiplies by copying the whole head once for each example.
+        model.get_output_embeddings().register_forward_pre_hook(_without_gaps)
         self._head = torch.tensor([list(head)])
         self._order = ByLength(train, options.batch_size * options.accumulation, options.seed)
         callbacks: list[TrainerCallback] = [KeepWhole(), ProgressBar()]
@@ -97,7 +100,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         keywords: dict[str, Any] = {"logits_to_keep": n_logits, "attention_mask": mask}
         if n_head and not self.args.gradient_checkpointing:  # which goes without a cache
             cache = DynamicCache(config=model.config)
-            model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            # Without the output head, which would make logits that nobody reads.
+            decoder = model.get_base_model().base_model
+            decoder(input_ids=head, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(n)
             keywords |= {"past_key_values": cache, "use_cache": True}
             positions = positions[:, n_head:]
@@ -112,6 +117,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         )
         return (loss, outputs) if return_outputs else loss
+
+
+def _without_gaps(head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (inputs[0].contiguous(),)
 
 
 class ByLength(Sampler[int]):  # type: ignore[misc]
