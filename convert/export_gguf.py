@@ -24,6 +24,7 @@ from convert.importance import Importance, compute
 from convert.locate import find_adapters, find_base
 from convert.lora import Adapter
 from convert.sources import open_source
+from convert.survival import share_kept
 from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.common.atomic import replacing, scratch
 from runtime.common.command import explain, run
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 # Raised when what a file is made of or how changes, so that old files are made anew.
 _FORMAT = 4
+# A merged file that keeps less of what its adapter changes answers like the bare base.
+_LEAST_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,20 @@ class Exporter:
                 means = self._importance(whole, target, finetune).means()
             log.info("quantizing to %s", type_name)
             quantize(whole, quantized, type_name, importance=means)
+            if adapter:
+                self._warn_of_loss(adapter, quantized)
+
+    def _warn_of_loss(self, adapter: Adapter, quantized: Path) -> None:
+        kept = share_kept(adapter, quantized)
+        if kept < _LEAST_KEPT:
+            log.warning(
+                "%s: %s keeps only %.0f %% of what it changes: the base comes out of a quantized"
+                " file, on whose grid small changes are rounded away. Serve it as an adapter"
+                " (--mode adapter), or export with --type F16",
+                adapter.folder,
+                self.options.type_name,
+                100 * max(0.0, kept),
+            )
 
     def _importance(self, whole: Path, target: Path, subject: str | None) -> Importance:
         if self.options.importance:

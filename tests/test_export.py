@@ -22,7 +22,9 @@ from safetensors.torch import load_file, save_file
 from convert import inspect, verify
 from convert.export_gguf import main
 from convert.importance import CHUNK, Importance, compute
+from convert.lora import Adapter
 from convert.sources import open_source
+from convert.survival import share_kept
 from convert.writing import write_model
 from runtime import Settings, SetupError, loadPipeline
 from runtime.files.bases import base_name
@@ -516,6 +518,28 @@ def test_an_adapter_of_a_base_of_another_name_is_remarked_on(
     rewrite_config(lora, base_model_name_or_path="Qwen/Qwen3-0.6B")
     export(work, "--lora", lora, "--subject", "history")
     assert "was trained on Qwen/Qwen3-0.6B; it is applied to tiny-chat" in caplog.text
+
+
+def test_an_adapter_that_quantizing_would_round_away_is_named(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A small change survives in the file of a float base, and not in that of a quantized one."""
+    lora = tmp_path / "tiny-chat-lora-history"
+    save_lora(lora, work / "tiny-chat", spread=0.002)
+    export(work, "--type", "Q4_0")
+
+    def kept(base: Path) -> float:
+        folder = tmp_path / "merged" / base.name
+        merge = ["--lora", lora, "--subject", "history", "--type", "Q4_0"]
+        assert main([str(a) for a in ("--base", base, "--output", folder, *merge)]) == 0
+        (merged,) = folder.glob("*-history-Q4_0.gguf")
+        return share_kept(Adapter(lora, open_source(base)), merged)
+
+    assert kept(work / "tiny-chat") > 0.8
+    assert "keeps only" not in caplog.text
+    assert kept(work / "models" / "tiny-chat-Q4_0.gguf") < 0.3
+    assert f"{lora}: Q4_0 keeps only" in caplog.text
+    assert "--mode adapter" in caplog.text
 
 
 def test_inspect_and_verify_say_what_a_file_is(

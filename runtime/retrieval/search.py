@@ -55,12 +55,12 @@ def find(index: Index, question: str, top_k: int, most_words: int = SHORT) -> Fo
         most_words: of all that is shown, but that one sentence is never cut for it.
     """
     words = list(dict.fromkeys(tokens(question)))
-    ranked = _ranked(index, question, words)[:top_k]
-    if not ranked:
+    best_first = candidates(index, question, words)[:top_k]
+    if not best_first:
         return Found([], dict.fromkeys(FEATURES, 0.0))
-    shown = _trimmed(index, words, ranked, most_words)
-    best = ranked[0][1]
-    second = ranked[1][1] if len(ranked) > 1 else 0.0
+    shown = _trimmed(index, words, best_first, most_words)
+    best = best_first[0][1]
+    second = best_first[1][1] if len(best_first) > 1 else 0.0
     weights = {word: index.weight(word) or index.weight_of_unknown for word in words}
     covered = set(tokens(" ".join(shown)))
     rarest = max(words, key=lambda word: weights[word])
@@ -76,11 +76,13 @@ def find(index: Index, question: str, top_k: int, most_words: int = SHORT) -> Fo
     return Found(shown, features)
 
 
-def _ranked(index: Index, question: str, words: list[str]) -> list[tuple[Passage, float]]:
+def candidates(
+    index: Index, question: str, words: list[str], count: int = _CANDIDATES
+) -> list[tuple[Passage, float]]:
     """BM25's best, put in order by score, tags, titles and years."""
     asked, years, said = asked_for(question), years_in(question), set(words)
     found = []
-    for number, score in index.search(words, _CANDIDATES):
+    for number, score in index.search(words, count):
         passage = index.passage(number)
         title = set(tokens(passage.title))
         boost = _TAG_BOOST * len(asked.intersection(passage.tags))
