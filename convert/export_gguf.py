@@ -169,18 +169,18 @@ class Exporter:
             log.info("quantizing to %s", type_name)
             quantize(whole, quantized, type_name, importance=means)
             if adapter:
-                self._warn_of_loss(adapter, quantized)
+                self._tell_what_is_kept(adapter, quantized)
 
-    def _warn_of_loss(self, adapter: Adapter, quantized: Path) -> None:
+    def _tell_what_is_kept(self, adapter: Adapter, quantized: Path) -> None:
         kept = share_kept(adapter, quantized)
-        if kept < _LEAST_KEPT:
+        what = f"{adapter.folder}: {self.options.type_name} keeps {kept:.0%} of what it changes"
+        if kept >= _LEAST_KEPT:
+            log.info("%s", what)
+        else:
             log.warning(
-                "%s: %s keeps only %.0f %% of what it changes: the base comes out of a quantized"
-                " file, on whose grid small changes are rounded away. Serve it as an adapter"
-                " (--mode adapter), or export with --type F16",
-                adapter.folder,
-                self.options.type_name,
-                100 * max(0.0, kept),
+                "%s; the base comes out of a quantized file, on whose grid small changes are"
+                " rounded away: serve it as an adapter (--mode adapter), or take another --type",
+                what,
             )
 
     def _importance(self, whole: Path, target: Path, subject: str | None) -> Importance:

@@ -536,10 +536,10 @@ def test_an_adapter_that_quantizing_would_round_away_is_named(
         return share_kept(Adapter(lora, open_source(base)), merged)
 
     assert kept(work / "tiny-chat") > 0.8
-    assert "keeps only" not in caplog.text
+    assert "rounded away" not in caplog.text
     assert kept(work / "models" / "tiny-chat-Q4_0.gguf") < 0.3
-    assert f"{lora}: Q4_0 keeps only" in caplog.text
-    assert "--mode adapter" in caplog.text
+    assert f"{lora}: Q4_0 keeps " in caplog.text
+    assert "rounded away: serve it as an adapter (--mode adapter)" in caplog.text
 
 
 def test_inspect_and_verify_say_what_a_file_is(
