@@ -1,9 +1,10 @@
 """`python -m benchmarks.algebra`: the ways of ALGEBRA_TOOL against the plain answer.
 
-Asks the same questions plainly and for a calculation (`runtime.tools.programs`), with a vote over
-several drafts if wanted, and gives for each way the right answers by the judges of `evaluation`,
-with a 95 % interval, and the seconds that it took. Exercises that the exact tool answers are
-counted too; it needs the extra `algebra`.
+Asks the same questions plainly, with room for answers of several lengths, and for a calculation
+(`runtime.tools.programs`), with a vote over several drafts if wanted, and gives for each way the
+right answers by the judges of `evaluation`, with a 95 % interval, the seconds that it took and the
+contest's score, in which the best accuracy and the shortest time here are 1. Exercises that the
+exact tool answers are counted too; it needs the extra `algebra`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lengths import of_one_length
 from evaluation.judges import judge
+from evaluation.judges.math import results
 from evaluation.questions import read
 from evaluation.records import Item
+from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
 from runtime.tools import Solver, programs
@@ -35,22 +40,35 @@ class Outcome:
     seconds: float
 
 
-def plain(pipeline: Pipeline, items: Sequence[Item]) -> tuple[Outcome, list[str]]:
-    """The model's own answers."""
+def plain(
+    pipeline: Pipeline, items: Sequence[Item], longest: int, drafts: int = 1
+) -> tuple[Outcome, list[str]]:
+    """The model's own answers; of several drafts one with the result that most of them have."""
+    asked = [(f"{item.id} draft {n}", item.question) for item in items for n in range(drafts)]
     started = time.perf_counter()
-    answers = _ask(pipeline, [(str(item.id), item.question) for item in items])
+    texts = _ask(pipeline, asked)
     seconds = time.perf_counter() - started
-    return Outcome("plain", _judged(items, answers), len(items), seconds), answers
+    answers = [_most_said(texts[n : n + drafts]) for n in range(0, len(texts), drafts)]
+    name = f"plain, {longest} tokens" + (f", {drafts} drafts" if drafts > 1 else "")
+    return Outcome(name, _judged(items, answers), len(items), seconds), answers
 
 
-def exact(items: Sequence[Item], otherwise: Sequence[str]) -> Outcome:
-    """The exact tool's answers, and the model's for the rest."""
+def _most_said(drafts: Sequence[str]) -> str:
+    """The first of the drafts whose result most have."""
+    found = [str([(claim.name, claim.values) for claim in results(text)]) for text in drafts]
+    counts = Counter(found)
+    return max(zip(drafts, found, strict=True), key=lambda pair: counts[pair[1]])[0]
+
+
+def exact(items: Sequence[Item], model: Outcome, otherwise: Sequence[str]) -> Outcome:
+    """The exact tool's answers, and the model's for the rest, all of which are in the time."""
     with Solver() as solver:
         solver.answer("What is 1 + 1?")  # sympy is imported when a pipeline is loaded
         started = time.perf_counter()
         found = solver.answers([item.question for item in items])
         seconds = time.perf_counter() - started
     answers = [mine or theirs for mine, theirs in zip(found, otherwise, strict=True)]
+    seconds += model.seconds
     return Outcome("exact", _judged(items, answers), sum(map(bool, found)), seconds)
 
 
@@ -78,15 +96,18 @@ def program(
 def table(outcomes: Sequence[Outcome]) -> str:
     """A row for each way. A program's time is without the plain answers that it falls back on."""
     rows = [
-        "| way | answered by it | right | 95 % interval | seconds |",
-        "| --- | --- | --- | --- | --- |",
+        "| way | answered by it | right | 95 % interval | seconds | score |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    most = max(1, *(sum(outcome.right) for outcome in outcomes))
+    shortest = min(outcome.seconds for outcome in outcomes)
     for outcome in outcomes:
         n, right = len(outcome.right), sum(outcome.right)
         low, high = _interval(right, n)
+        score = ACCURACY_WEIGHT * right / most + LATENCY_WEIGHT * shortest / outcome.seconds
         rows.append(
             f"| {outcome.way} | {outcome.given} of {n} | {right} ({right / n:.1%}) |"
-            f" {low:.0%} to {high:.0%} | {outcome.seconds:.1f} |"
+            f" {low:.0%} to {high:.0%} | {outcome.seconds:.1f} | {score:.2f} |"
         )
     return "\n".join(rows)
 
@@ -115,31 +136,59 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.algebra", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
+    parser.add_argument("--adapters", type=Path, help="ADAPTERS_BASE_DIR")
     parser.add_argument("--questions", type=Path, required=True, help="file with right answers")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many at the beginning")
     parser.add_argument("--limit", type=int, help="only so many of them")
-    parser.add_argument("--drafts", type=int, nargs="+", default=[1], help="votes (default: 1)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of drafts (default: 0)")
-    parser.add_argument("--new-tokens", type=int, default=160, help="longest text (default: 160)")
+    parser.add_argument(
+        "--drafts", type=int, nargs="*", default=[1], help="of calculations, voting (default: 1)"
+    )
+    parser.add_argument(
+        "--plain-drafts", type=int, nargs="*", default=[], help="of plain answers, voting"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.7, help="where there are several (default: 0.7)"
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, nargs="+", default=[128, 384], help="longest (default: 128 384)"
+    )
     parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
     return run(_compare, parser.parse_args(argv))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     items = [item for item in read(arguments.questions).items if item is not None]
-    items = items[: arguments.limit]
-    settings = Settings.load(
-        model_name=arguments.model,
-        max_new_tokens=arguments.new_tokens,
-        min_new_tokens=1,
-        temperature=arguments.temperature,
-        batch_size=arguments.slots,
-    )
-    with loadPipeline(settings) as pipeline:
-        bare, answers = plain(pipeline, items)
-        found = [bare, exact(items, answers)]
-        found += [program(pipeline, items, answers, drafts) for drafts in arguments.drafts]
+    items = items[arguments.skip :][: arguments.limit]
+    found: list[Outcome] = []
+    for longest in arguments.new_tokens:
+        with _pipeline(arguments, longest, 0.0) as pipeline:
+            bare, answers = plain(pipeline, items, longest)
+            found.append(bare)
+    found.append(exact(items, bare, answers))
+    for drafts in arguments.drafts:
+        with _pipeline(
+            arguments, longest, arguments.temperature if drafts > 1 else 0.0
+        ) as pipeline:
+            found.append(program(pipeline, items, answers, drafts))
+    for drafts in arguments.plain_drafts:
+        with _pipeline(arguments, longest, arguments.temperature) as pipeline:
+            found.append(plain(pipeline, items, longest, drafts)[0])
     print(table(found))
     return 0
+
+
+def _pipeline(arguments: argparse.Namespace, longest: int, temperature: float) -> Pipeline:
+    """A pipeline whose answers to algebra have so many tokens at most."""
+    settings = Settings.load(
+        model_name=arguments.model,
+        adapters_base_dir=arguments.adapters,
+        max_new_tokens=longest,
+        min_new_tokens=1,
+        temperature=temperature,
+        batch_size=arguments.slots,
+        algebra_tool="off",
+    )
+    return loadPipeline(of_one_length(settings))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.lengths import of_one_length
 from convert.torch_model import load_torch_model
 from evaluation.judges import judge
 from evaluation.questions import read
@@ -121,7 +122,7 @@ def gguf_way(folder: Path, name: str, new_tokens: int, adapters: bool) -> Iterat
         batch_size=BATCH,
         algebra_tool="off",
     )
-    with loadPipeline(settings) as pipeline:
+    with loadPipeline(of_one_length(settings)) as pipeline:
         yield lambda items: served(pipeline, items)
 
 

@@ -104,7 +104,10 @@ def _inside(options: argparse.Namespace) -> dict[str, Any]:
         if options.only == "load":
             return {"seconds": seconds, "prefixes": _decode_prefixes(pipeline)}
         # Shorter answers take less time, but no less memory: the cache has its size by now.
-        pipeline._params = replace(pipeline._params, max_new_tokens=options.new_tokens)
+        pipeline._params = {
+            subject: replace(params, max_new_tokens=options.new_tokens)
+            for subject, params in pipeline._params.items()
+        }
         asked = _long(options) if options.only == "long" else _short(options)
         started = time.perf_counter()
         answers = pipeline(asked)

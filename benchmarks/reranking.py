@@ -55,9 +55,11 @@ def by_score(index: Index) -> Order:
 
 def by_embedding() -> Order:
     """By the cosine of question and passage in WordLlama's 256 dimensions."""
-    from wordllama import WordLlama  # type: ignore[import-not-found]
+    import wordllama  # type: ignore[import-not-found]
 
-    model = WordLlama.load(disable_download=True)
+    # Its tokenizer is in the package, where its own search looks for a cache alone.
+    package = Path(wordllama.__file__).parent
+    model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
 
     def order(item: Item, passages: Sequence[Passage]) -> Sequence[int]:
         vectors = model.embed([item.question, *map(text, passages)], norm=True)

@@ -23,6 +23,7 @@ from typing import Any
 import llama_cpp
 from tqdm import tqdm
 
+from benchmarks.lengths import of_one_length
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Model
 from runtime.engine.llama import physical_cores
@@ -88,7 +89,7 @@ def measure(options: Options) -> list[Round]:
         device_map="cpu",
         algebra_tool="off",  # every question is the model's
     )
-    with loadPipeline(settings) as pipeline:
+    with loadPipeline(of_one_length(settings)) as pipeline:
         path, engine = next(iter(pipeline.engines.items()))
         one_by_one = OneByOne(path, options.new_tokens)
         rounds = []

@@ -99,7 +99,7 @@ class Asker:
         asked = [
             route.model.name,
             route.adapter.name if route.adapter else None,
-            settings.longest_answer,
+            settings.longest_answer_of(item.subject),
             settings.min_new_tokens,
             settings.max_input_tokens,
             settings.temperature,

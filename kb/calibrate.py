@@ -87,7 +87,7 @@ def calibrate(
         "questions": questions.name,
         "questions_sha256": questions.sha256,
         "adapter": route.adapter.name if route.adapter else None,
-        "longest_answer": pipeline.settings.longest_answer,
+        "longest_answer": pipeline.settings.longest_answer_of(subject),
         "chosen_on": {
             "questions": n,
             "right_without": sum(trial.without for trial in trials),

@@ -135,8 +135,8 @@ def load_engines(
 def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
     """How a model's engine runs, by the settings tuned for it; `free` bytes are there for its
     cache, None if llama.cpp knows."""
-    cells = longest(settings)
-    if cells > model.n_ctx_train:
+    least = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
+    if least > model.n_ctx_train:
         raise SetupError(
             f"MAX_INPUT_TOKENS={settings.max_input_tokens} and"
             f" {settings.longest_answer} new tokens (MAX_NEW_TOKENS times"
@@ -156,7 +156,8 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
         wanted = free
     return EngineOptions(
         slots=settings.batch_size,
-        cells_per_slot=cells,
+        # Where a subject's longer answers do not fit after the longest question they end earlier.
+        cells_per_slot=min(longest(settings), model.n_ctx_train),
         threads=settings.num_threads or min(physical_cores(), model.profile.most_threads or 512),
         flash_attention=settings.flash_attention,
         cache_type=settings.kv_cache_type,

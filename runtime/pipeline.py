@@ -129,15 +129,18 @@ class Pipeline:
             subject: _checked_frame(settings, engines[route.model].model, subject)
             for subject, route in routes.items()
         }
-        self._params = SamplingParams(
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=min(settings.top_p, settings.top_p_cap),
-            repetition_penalty=settings.repetition_penalty,
-            min_new_tokens=settings.min_new_tokens,
-            max_new_tokens=settings.longest_answer,
-            stop=settings.stop,
-        )
+        self._params = {
+            subject: SamplingParams(
+                temperature=settings.temperature,
+                top_k=settings.top_k,
+                top_p=min(settings.top_p, settings.top_p_cap),
+                repetition_penalty=settings.repetition_penalty,
+                min_new_tokens=settings.min_new_tokens,
+                max_new_tokens=settings.longest_answer_of(subject),
+                stop=settings.stop,
+            )
+            for subject in routes
+        }
         for path, engine in engines.items():
             served = [(s, route) for s, route in routes.items() if route.model == path]
             engine.share_prefixes(
@@ -185,7 +188,7 @@ class Pipeline:
         with self._exclusive():
             (shown,) = self._passages([parsed], {})
             subject = self._subject(parsed).name
-            request = self._request(0, parsed, subject, self._params, shown)
+            request = self._request(0, parsed, subject, self._params[subject], shown)
             engine = self.engines[self.routes[subject].model]
             texts = [engine.model.tokenize(answer, follows=True) for answer in answers]
             asked = [tokens for tokens in texts if tokens]
@@ -223,7 +226,6 @@ class Pipeline:
             if self.settings.algebra_tool == "program":
                 computed |= self._calculated(parsed, computed)
             shown = self._passages(parsed, computed) if passages is None else passages
-            params = replace(self._params, logprobs=0) if logprobs else self._params
             asked: dict[Path, dict[bytes, _Asked]] = {}
             for index, question in enumerate(parsed):
                 if question.problem:
@@ -237,6 +239,9 @@ class Pipeline:
                 if not self.engines:  # closed between two answers of this stream
                     raise SetupError("this pipeline has been closed")
                 subject = self._subject(question).name
+                params = self._params[subject]
+                if logprobs:
+                    params = replace(params, logprobs=0)
                 try:
                     request = self._request(index, question, subject, params, shown[index])
                 except Exception as error:  # one bad question never costs the others
@@ -299,12 +304,12 @@ class Pipeline:
         Where what it writes is none, the question is left to be asked as it is.
         """
         asked: dict[Path, list[tuple[int, Request]]] = {}
-        params = replace(self._params, min_new_tokens=1)
         for index in self._exercises(questions):
             if index in computed:
                 continue
             question = questions[index]
             subject = self._subject(question).name
+            params = replace(self._params[subject], min_new_tokens=1)
             task = replace(question, text=programs.prompt(question.text))
             try:
                 request = self._request(index, task, subject, params, ())

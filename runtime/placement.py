@@ -24,7 +24,8 @@ _USUAL_CACHE = 1200 * 2**20
 
 def longest(settings: Settings) -> int:
     """Cells that the longest question with its answer may need."""
-    return settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
+    answer = max([settings.longest_answer, *map(settings.longest_answer_of, settings.subjects)])
+    return settings.max_input_tokens + answer + PADDING_CELLS
 
 
 def wanted_cache(settings: Settings, cell_values: int) -> float:

@@ -189,7 +189,14 @@ class Settings(_SubjectsFile):
         ge=16,
         le=131072,
     )
-    max_new_tokens: int = _knob(128, "1 to 32768", "Longest answer.", ge=1, le=32768)
+    max_new_tokens: int = _knob(
+        128,
+        "1 to 32768",
+        "Longest answer; of subjects that need more (algebra) times their `length`"
+        " ([subjects](subjects.md)).",
+        ge=1,
+        le=32768,
+    )
     min_new_tokens: int = _knob(
         20,
         "0 to 32768",
@@ -316,6 +323,10 @@ class Settings(_SubjectsFile):
         # The class is none that pickle could import: it is made where the settings arrive.
         return _restored, (self.subjects, self.model_dump())
 
+    def with_subjects(self, subjects: Subjects) -> Settings:
+        """The same settings for subjects that are declared otherwise, with the same adapters."""
+        return _restored(subjects, self.model_dump())
+
     def adapter_of(self, subject: str) -> Path | None:
         """What the knob of a subject's adapter says."""
         path: Path | None = getattr(self, self.subjects[subject].knob.lower())
@@ -323,8 +334,13 @@ class Settings(_SubjectsFile):
 
     @property
     def longest_answer(self) -> int:
-        """Most new tokens, with the multiplier applied."""
+        """Most new tokens of a usual answer, with the multiplier applied."""
         return ceil(self.max_new_tokens * self.max_tokens_multiplier)
+
+    def longest_answer_of(self, subject: str) -> int:
+        """Most new tokens of an answer to a subject's question."""
+        length = self.subjects[subject].length
+        return ceil(self.max_new_tokens * self.max_tokens_multiplier * length)
 
 
 @lru_cache(maxsize=16)

@@ -33,7 +33,9 @@ JUDGES = ("facts", "math", "chinese")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _KNOB = re.compile(r"[A-Z][A-Z0-9_]*")
 _FALLBACK = "fallback"
-_KEYS = ("instruction", "names", "knob", "tool", "judge")
+_KEYS = ("instruction", "names", "knob", "length", "tool", "judge")
+# The longest answers that a subject may have, as multiples of MAX_NEW_TOKENS.
+_MOST_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Subject:
         instruction: what the model is told before each question.
         names: other names of it, as people write them.
         knob: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
+        length: how many times as long as MAX_NEW_TOKENS says its answers may be.
         tool: which of `TOOLS` is tried before the model, or None.
         judge: which of `JUDGES` its answers are judged by.
     """
@@ -53,6 +56,7 @@ class Subject:
     instruction: str
     names: tuple[str, ...]
     knob: str
+    length: float = 1.0
     tool: str | None = None
     judge: str = JUDGES[0]
 
@@ -166,11 +170,18 @@ def _subject(name: str, table: Any) -> Subject:
     knob = table.get("knob", f"PEFT_ADAPTER_{name.upper()}")
     if not isinstance(knob, str) or not _KNOB.fullmatch(knob):
         raise _WrongError(f"{where} knob: must be made of A-Z, 0-9 and _, as PEFT_ADAPTER_PHYSICS")
+    length = table.get("length", 1.0)
+    if (
+        isinstance(length, bool)
+        or not isinstance(length, int | float)
+        or not (0 < length <= _MOST_LENGTH)
+    ):
+        raise _WrongError(f"{where} length: must be a number over 0, at most {_MOST_LENGTH}")
     tool, judge = table.get("tool"), table.get("judge", JUDGES[0])
     for key, value, allowed in (("tool", tool, TOOLS), ("judge", judge, JUDGES)):
         if value is not None and value not in allowed:
             raise _WrongError(f"{where} {key}: must be one of {', '.join(allowed)}")
-    return Subject(name, instruction, tuple(names), knob, tool, judge)
+    return Subject(name, instruction, tuple(names), knob, length, tool, judge)
 
 
 def _refuse_shared(subjects: tuple[Subject, ...]) -> None:

@@ -259,6 +259,26 @@ def test_exact_algebra_can_be_switched_off() -> None:
         assert pipeline.stats.new_tokens > 0
 
 
+def test_a_subject_may_have_longer_answers_than_others() -> None:
+    question = "Tell me of the sea, of all its ships and of all who sailed in them."
+    spent = {}
+    with loadPipeline(small_settings(min_new_tokens=500)) as pipeline:
+        for subject in ("history", "algebra"):
+            before = pipeline.stats.new_tokens
+            pipeline([{"questionID": 1, "subject": subject, "question": question}])
+            spent[subject] = pipeline.stats.new_tokens - before
+    assert spent == {"history": 24, "algebra": 72}
+
+
+def test_a_model_without_room_for_a_subjects_longer_answers_gives_what_it_can() -> None:
+    question = "Tell me of the sea, of all its ships and of all who sailed in them."
+    with loadPipeline(
+        small_settings(max_input_tokens=7800, max_new_tokens=300, min_new_tokens=300)
+    ) as pipeline:
+        (answer,) = pipeline([{"questionID": 1, "subject": "algebra", "question": question}])
+        assert not answer["answer"].startswith("ERROR")
+
+
 def test_a_word_problem_is_computed_from_the_models_calculation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -187,5 +187,11 @@ def test_the_multiplier_stretches_the_longest_answer() -> None:
     assert Settings.load(max_new_tokens=10, max_tokens_multiplier=1.25).longest_answer == 13
 
 
+def test_a_subject_may_need_longer_answers() -> None:
+    settings = Settings.load(max_new_tokens=100, max_tokens_multiplier=0.5)
+    assert settings.longest_answer_of("history") == settings.longest_answer == 50
+    assert settings.longest_answer_of("algebra") == 150
+
+
 def test_the_docs_have_the_table_of_knobs() -> None:
     assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")

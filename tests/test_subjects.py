@@ -112,6 +112,11 @@ LAW = '[law]\ninstruction = "x"\n'
         (f'{LAW}knob = "peft adapter"', r"\[law\] knob: must be made of A-Z, 0-9 and _"),
         (f'{LAW}tool = "sympy"', r"\[law\] tool: must be one of algebra"),
         (f'{LAW}tool = ["algebra"]', r"\[law\] tool: must be one of algebra"),
+        (f"{LAW}length = 0", r"\[law\] length: must be a number over 0, at most 16"),
+        (f"{LAW}length = 17", r"\[law\] length: must be a number over 0, at most 16"),
+        (f"{LAW}length = nan", r"\[law\] length: must be a number over 0, at most 16"),
+        (f"{LAW}length = true", r"\[law\] length: must be a number over 0, at most 16"),
+        (f'{LAW}length = "long"', r"\[law\] length: must be a number over 0, at most 16"),
         (f'{LAW}judge = "strict"', r"\[law\] judge: must be one of facts, math, chinese"),
         (
             f'{LAW}names = ["Rights"]\n[rights]\ninstruction = "y"',

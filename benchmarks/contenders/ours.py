@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks.contenders.work import Answer, Work, serve
+from benchmarks.lengths import of_one_length
 
 
 def load(work: Work) -> tuple[Answer, dict[str, str]]:
@@ -32,7 +33,7 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
         algebra_tool="off",
         **routes,
     )
-    pipeline = loadPipeline(settings)
+    pipeline = loadPipeline(of_one_length(settings))
 
     def answer() -> tuple[list[str], int]:
         texts = [str(answer["answer"]) for answer in pipeline(asked)]
