@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -156,6 +157,7 @@ def answer_all(
     """Answer `questions[i]` for i in `todo`, with a progress bar on a terminal."""
     started = time.perf_counter()
     failed = 0
+    cut: Counter[str] = Counter()
     with tqdm(total=len(todo), unit="q", disable=None, file=sys.stderr) as bar:
         for answer in pipeline.stream([questions[index] for index in todo]):
             index = todo[answer.index]
@@ -163,6 +165,7 @@ def answer_all(
                 journal.write(index, answer)
             failed += bool(answer.problem)
             subject = questions[index].subject or pipeline.settings.subjects.fallback
+            cut[pipeline.settings.subjects.of(subject).name] += answer.cut
             tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
             tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{tokens:.0f} tokens/s", refresh=False)
@@ -177,6 +180,14 @@ def answer_all(
     )
     if failed:
         print(f"{failed} could not be answered: see the lines with ERROR above", file=sys.stderr)
+    if +cut:
+        subjects = ", ".join(f"{subject} {n}" for subject, n in (+cut).items())
+        limit = f"MAX_NEW_TOKENS={pipeline.settings.max_new_tokens}"
+        print(
+            f"{cut.total()} were cut off and may lack their result ({subjects}): {limit} is the"
+            " limit, times what a subject has as its length",
+            file=sys.stderr,
+        )
 
 
 class Journal:

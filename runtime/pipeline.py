@@ -35,6 +35,7 @@ class Answer:
 
     Attributes:
         problem: why there is none, or "".
+        cut: whether it ended because it was as long as it may be, and may lack its result.
         logprobs: the log-probability of each token that the model wrote, in nats, if wanted.
     """
 
@@ -42,6 +43,7 @@ class Answer:
     question_id: Any
     answer: str
     problem: str = ""
+    cut: bool = False
     logprobs: tuple[float, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -273,7 +275,8 @@ class Pipeline:
     def _answer(self, index: int, question: Question, text: str, reason: str) -> Answer:
         """What the model wrote, cleaned."""
         thinking = self._frames[self._subject(question).name].opens_thinking
-        return Answer(index, question.id, clean(text, question.text, reason == "length", thinking))
+        cut = reason == "length"
+        return Answer(index, question.id, clean(text, question.text, cut, thinking), cut=cut)
 
     def computed_answer(self, subject: str, question: str) -> str | None:
         """The answer to a question that needs no model, else None; for any thread."""

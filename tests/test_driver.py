@@ -70,6 +70,14 @@ def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "q.jsonl"]
 
 
+def test_it_says_how_many_answers_were_cut_off() -> None:
+    assert "cut off" not in run(MAX_NEW_TOKENS="128").stderr
+    result = run(MAX_NEW_TOKENS="2", ALGEBRA_TOOL="off")
+    assert "5 were cut off and may lack their result (" in result.stderr
+    assert "geography 1" in result.stderr
+    assert "MAX_NEW_TOKENS=2 is the limit" in result.stderr
+
+
 def test_it_draws_no_progress_bar_in_a_pipe() -> None:
     assert "%|" not in run().stderr
 
