@@ -44,11 +44,8 @@ def plain(
     pipeline: Pipeline, items: Sequence[Item], longest: int, drafts: int = 1
 ) -> tuple[Outcome, list[str]]:
     """The model's own answers; of several drafts one with the result that most of them have."""
-    asked = [(f"{item.id} draft {n}", item.question) for item in items for n in range(drafts)]
-    started = time.perf_counter()
-    texts = _ask(pipeline, asked)
-    seconds = time.perf_counter() - started
-    answers = [_most_said(texts[n : n + drafts]) for n in range(0, len(texts), drafts)]
+    texts, seconds = _drafted(pipeline, items, [item.question for item in items], drafts)
+    answers = [_most_said(some) for some in texts]
     name = f"plain, {longest} tokens" + (f", {drafts} drafts" if drafts > 1 else "")
     return Outcome(name, _judged(items, answers), len(items), seconds), answers
 
@@ -76,15 +73,9 @@ def program(
     pipeline: Pipeline, items: Sequence[Item], otherwise: Sequence[str], drafts: int
 ) -> Outcome:
     """Answers computed from the model's drafts, and its own where no draft makes sense."""
-    asked = [
-        (f"{item.id} draft {n}", programs.prompt(item.question))
-        for item in items
-        for n in range(drafts)
-    ]
-    started = time.perf_counter()
-    found = [programs.calculate(text) for text in _ask(pipeline, asked)]
-    seconds = time.perf_counter() - started
-    chosen = [programs.vote(found[n : n + drafts]) for n in range(0, len(found), drafts)]
+    prompts = [programs.prompt(item.question) for item in items]
+    texts, seconds = _drafted(pipeline, items, prompts, drafts)
+    chosen = [programs.vote([programs.calculate(text) for text in some]) for some in texts]
     answers = [
         programs.answer(mine) if mine else theirs
         for mine, theirs in zip(chosen, otherwise, strict=True)
@@ -112,11 +103,19 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def _ask(pipeline: Pipeline, questions: Sequence[tuple[str, str]]) -> list[str]:
+def _drafted(
+    pipeline: Pipeline, items: Sequence[Item], prompts: Sequence[str], drafts: int
+) -> tuple[list[list[str]], float]:
+    """For each question what the model writes for its prompt, so many times; and the seconds."""
     records: list[dict[str, Any]] = [
-        {"questionID": id_, "subject": "algebra", "question": text} for id_, text in questions
+        {"questionID": f"{item.id} draft {n}", "subject": "algebra", "question": prompt}
+        for item, prompt in zip(items, prompts, strict=True)
+        for n in range(drafts)
     ]
-    return [record["answer"] for record in pipeline(records)]
+    started = time.perf_counter()
+    texts = [record["answer"] for record in pipeline(records)]
+    seconds = time.perf_counter() - started
+    return [texts[n : n + drafts] for n in range(0, len(texts), drafts)], seconds
 
 
 def _judged(items: Sequence[Item], answers: Sequence[str]) -> list[bool]:
@@ -161,30 +160,28 @@ def _compare(arguments: argparse.Namespace) -> int:
     items = items[arguments.skip :][: arguments.limit]
     found: list[Outcome] = []
     for longest in arguments.new_tokens:
-        with _pipeline(arguments, longest, 0.0) as pipeline:
+        with _pipeline(arguments, longest, 1) as pipeline:
             bare, answers = plain(pipeline, items, longest)
             found.append(bare)
     found.append(exact(items, bare, answers))
     for drafts in arguments.drafts:
-        with _pipeline(
-            arguments, longest, arguments.temperature if drafts > 1 else 0.0
-        ) as pipeline:
+        with _pipeline(arguments, longest, drafts) as pipeline:
             found.append(program(pipeline, items, answers, drafts))
     for drafts in arguments.plain_drafts:
-        with _pipeline(arguments, longest, arguments.temperature) as pipeline:
+        with _pipeline(arguments, longest, drafts) as pipeline:
             found.append(plain(pipeline, items, longest, drafts)[0])
     print(table(found))
     return 0
 
 
-def _pipeline(arguments: argparse.Namespace, longest: int, temperature: float) -> Pipeline:
-    """A pipeline whose answers to algebra have so many tokens at most."""
+def _pipeline(arguments: argparse.Namespace, longest: int, drafts: int) -> Pipeline:
+    """A pipeline whose answers have so many tokens at most; greedy but for several drafts."""
     settings = Settings.load(
         model_name=arguments.model,
         adapters_base_dir=arguments.adapters,
         max_new_tokens=longest,
         min_new_tokens=1,
-        temperature=temperature,
+        temperature=arguments.temperature if drafts > 1 else 0.0,
         batch_size=arguments.slots,
         algebra_tool="off",
     )

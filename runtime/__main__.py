@@ -165,7 +165,8 @@ def answer_all(
                 journal.write(index, answer)
             failed += bool(answer.problem)
             subject = questions[index].subject or pipeline.settings.subjects.fallback
-            cut[pipeline.settings.subjects.of(subject).name] += answer.cut
+            if answer.cut:
+                cut[pipeline.settings.subjects.of(subject).name] += 1
             tqdm.write(f"[{answer.question_id}] {subject}: {answer.answer}\n", file=sys.stdout)
             tokens = pipeline.stats.new_tokens / (time.perf_counter() - started)
             bar.set_postfix_str(f"{tokens:.0f} tokens/s", refresh=False)
@@ -180,8 +181,8 @@ def answer_all(
     )
     if failed:
         print(f"{failed} could not be answered: see the lines with ERROR above", file=sys.stderr)
-    if +cut:
-        subjects = ", ".join(f"{subject} {n}" for subject, n in (+cut).items())
+    if cut:
+        subjects = ", ".join(f"{subject} {n}" for subject, n in cut.items())
         limit = f"MAX_NEW_TOKENS={pipeline.settings.max_new_tokens}"
         print(
             f"{cut.total()} were cut off and may lack their result ({subjects}): {limit} is the"

@@ -24,7 +24,7 @@ _USUAL_CACHE = 1200 * 2**20
 
 def longest(settings: Settings) -> int:
     """Cells that the longest question with its answer may need."""
-    answer = max([settings.longest_answer, *map(settings.longest_answer_of, settings.subjects)])
+    answer = max(map(settings.longest_answer_of, [None, *settings.subjects]))
     return settings.max_input_tokens + answer + PADDING_CELLS
 
 

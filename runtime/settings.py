@@ -335,11 +335,11 @@ class Settings(_SubjectsFile):
     @property
     def longest_answer(self) -> int:
         """Most new tokens of a usual answer, with the multiplier applied."""
-        return ceil(self.max_new_tokens * self.max_tokens_multiplier)
+        return self.longest_answer_of(None)
 
-    def longest_answer_of(self, subject: str) -> int:
-        """Most new tokens of an answer to a subject's question."""
-        length = self.subjects[subject].length
+    def longest_answer_of(self, subject: str | None) -> int:
+        """Most new tokens of an answer to a subject's question; None is of no subject."""
+        length = self.subjects[subject].length if subject else 1.0
         return ceil(self.max_new_tokens * self.max_tokens_multiplier * length)
 
 

@@ -195,10 +195,7 @@ def _params(
             "messages" if "messages" in type(body).model_fields else "prompt",
             "context_length_exceeded",
         )
-    usual = (
-        settings.longest_answer_of(served.subject) if served.subject else settings.longest_answer
-    )
-    wanted = usual if max_new is None else max_new
+    wanted = settings.longest_answer_of(served.subject) if max_new is None else max_new
     longest = min(wanted, room)
     if body.min_tokens is not None:
         if body.min_tokens > wanted:
