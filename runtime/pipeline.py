@@ -24,7 +24,7 @@ from runtime.questions import Question, parse
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
 from runtime.subjects import Subject
-from runtime.tools import Solver, programs
+from runtime.tools import Solver
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +225,6 @@ class Pipeline:
             raise ValueError(f"passages for {len(passages)} questions, there are {len(parsed)}")
         with self._exclusive():
             computed = self._computed(parsed)
-            if self.settings.algebra_tool == "program":
-                computed |= self._calculated(parsed, computed)
             shown = self._passages(parsed, computed) if passages is None else passages
             asked: dict[Path, dict[bytes, _Asked]] = {}
             for index, question in enumerate(parsed):
@@ -298,35 +296,6 @@ class Pipeline:
             return {}
         found = zip(exercises, answers, strict=True)
         return {index: answer for index, answer in found if answer is not None}
-
-    def _calculated(
-        self, questions: Sequence[Question], computed: Mapping[int, str]
-    ) -> dict[int, str]:
-        """Answers from calculations that the model writes, by the question's index.
-
-        Where what it writes is none, the question is left to be asked as it is.
-        """
-        asked: dict[Path, list[tuple[int, Request]]] = {}
-        for index in self._exercises(questions):
-            if index in computed:
-                continue
-            question = questions[index]
-            subject = self._subject(question).name
-            params = replace(self._params[subject], min_new_tokens=1)
-            task = replace(question, text=programs.prompt(question.text))
-            try:
-                request = self._request(index, task, subject, params, ())
-            except Exception:  # said when it is asked as it is
-                log.debug("question %s", _name(index, question), exc_info=True)
-                continue
-            asked.setdefault(self.routes[subject].model, []).append((index, request))
-        answers = {}
-        for model, requests in asked.items():
-            for completion in self.engines[model].generate([request for _, request in requests]):
-                found = programs.calculate(completion.text)
-                if found is not None and completion.finish_reason != "error":
-                    answers[requests[completion.index][0]] = programs.answer(found)
-        return answers
 
     def _exercises(self, questions: Sequence[Question]) -> list[int]:
         """The places of questions that the tool for algebra is for."""

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 
 from runtime import Pipeline, SetupError, loadPipeline
 from runtime.engine import Request
-from runtime.tools import programs
 from tests.conftest import small_settings
 from tests.ggufs import write_adapter
 
@@ -278,35 +276,6 @@ def test_a_model_without_room_for_a_subjects_longer_answers_gives_what_it_can() 
     ) as pipeline:
         (answer,) = pipeline([{"questionID": 1, "subject": "algebra", "question": question}])
         assert not answer["answer"].startswith("ERROR")
-
-
-def test_a_word_problem_is_computed_from_the_models_calculation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    texts: list[str] = []
-
-    def calculated(draft: str) -> programs.Calculation | None:
-        texts.append(draft)
-        return programs.Calculation(Fraction(8), ("3 + 5 = 8",)) if len(texts) == 1 else None
-
-    monkeypatch.setattr(programs, "calculate", calculated)
-    questions = [
-        {"questionID": 1, "subject": "algebra", "question": "Solve 2x + 6 = 14."},
-        {"questionID": 2, "subject": "algebra", "question": "Tom has 3 pens and buys 5. How many?"},
-        {"questionID": 3, "subject": "algebra", "question": ""},
-        {"questionID": 4, "subject": "history", "question": "Who was Caesar?"},
-    ]
-    with loadPipeline(small_settings(algebra_tool="program")) as pipeline:
-        answers = [answer["answer"] for answer in pipeline(questions)]
-        assert "4" in answers[0]
-        assert answers[1] == "3 + 5 = 8, so the answer is 8."
-        assert answers[2].startswith("ERROR")
-        assert len(texts) == 1  # the exact tool's exercise and history ask for no calculation
-        assert texts[0].strip()
-
-        plain = pipeline(questions[1:2])[0]["answer"]  # this calculation makes no sense
-    with loadPipeline(small_settings()) as pipeline:
-        assert pipeline(questions[1:2])[0]["answer"] == plain
 
 
 def test_the_same_question_is_completed_once_and_answered_each_time(pipeline: Pipeline) -> None:
