@@ -1,10 +1,9 @@
 """`python -m benchmarks.algebra`: the ways of ALGEBRA_TOOL against the plain answer.
 
-Asks the same questions plainly, with room for answers of several lengths, and for a calculation
-(`runtime.tools.programs`), with a vote over several drafts if wanted, and gives for each way the
-right answers by the judges of `evaluation`, with a 95 % interval, the seconds that it took and the
-contest's score, in which the best accuracy and the shortest time here are 1. Exercises that the
-exact tool answers are counted too; it needs the extra `algebra`.
+Asks the same questions with room for answers of several lengths, and counts the exercises that the
+exact tool answers. For each way it gives the right answers by the judges of `evaluation`, with a
+95 % interval, the seconds that it took and the contest's score, in which the best accuracy and the
+shortest time here are 1. Needs the extra `algebra`.
 """
 
 from __future__ import annotations
@@ -12,22 +11,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 from benchmarks.lengths import of_one_length
 from evaluation.judges import judge
-from evaluation.judges.math import results
 from evaluation.questions import read
 from evaluation.records import Item
 from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
-from runtime.tools import Solver, programs
+from runtime.tools import Solver
 
 
 @dataclass(frozen=True)
@@ -40,21 +36,16 @@ class Outcome:
     seconds: float
 
 
-def plain(
-    pipeline: Pipeline, items: Sequence[Item], longest: int, drafts: int = 1
-) -> tuple[Outcome, list[str]]:
-    """The model's own answers; of several drafts one with the result that most of them have."""
-    texts, seconds = _drafted(pipeline, items, [item.question for item in items], drafts)
-    answers = [_most_said(some) for some in texts]
-    name = f"plain, {longest} tokens" + (f", {drafts} drafts" if drafts > 1 else "")
+def plain(pipeline: Pipeline, items: Sequence[Item], longest: int) -> tuple[Outcome, list[str]]:
+    """The model's own answers."""
+    records = [
+        {"questionID": item.id, "subject": "algebra", "question": item.question} for item in items
+    ]
+    started = time.perf_counter()
+    answers = [record["answer"] for record in pipeline(records)]
+    seconds = time.perf_counter() - started
+    name = f"plain, {longest} tokens"
     return Outcome(name, _judged(items, answers), len(items), seconds), answers
-
-
-def _most_said(drafts: Sequence[str]) -> str:
-    """The first of the drafts whose result most have."""
-    found = [str([(claim.name, claim.values) for claim in results(text)]) for text in drafts]
-    counts = Counter(found)
-    return max(zip(drafts, found, strict=True), key=lambda pair: counts[pair[1]])[0]
 
 
 def exact(items: Sequence[Item], model: Outcome, otherwise: Sequence[str]) -> Outcome:
@@ -69,23 +60,8 @@ def exact(items: Sequence[Item], model: Outcome, otherwise: Sequence[str]) -> Ou
     return Outcome("exact", _judged(items, answers), sum(map(bool, found)), seconds)
 
 
-def program(
-    pipeline: Pipeline, items: Sequence[Item], otherwise: Sequence[str], drafts: int
-) -> Outcome:
-    """Answers computed from the model's drafts, and its own where no draft makes sense."""
-    prompts = [programs.prompt(item.question) for item in items]
-    texts, seconds = _drafted(pipeline, items, prompts, drafts)
-    chosen = [programs.vote([programs.calculate(text) for text in some]) for some in texts]
-    answers = [
-        programs.answer(mine) if mine else theirs
-        for mine, theirs in zip(chosen, otherwise, strict=True)
-    ]
-    name = f"program, {drafts} draft{'s' if drafts > 1 else ''}"
-    return Outcome(name, _judged(items, answers), sum(map(bool, chosen)), seconds)
-
-
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each way. A program's time is without the plain answers that it falls back on."""
+    """A row for each way."""
     rows = [
         "| way | answered by it | right | 95 % interval | seconds | score |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -101,21 +77,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f" {low:.0%} to {high:.0%} | {outcome.seconds:.1f} | {score:.2f} |"
         )
     return "\n".join(rows)
-
-
-def _drafted(
-    pipeline: Pipeline, items: Sequence[Item], prompts: Sequence[str], drafts: int
-) -> tuple[list[list[str]], float]:
-    """For each question what the model writes for its prompt, so many times; and the seconds."""
-    records: list[dict[str, Any]] = [
-        {"questionID": f"{item.id} draft {n}", "subject": "algebra", "question": prompt}
-        for item, prompt in zip(items, prompts, strict=True)
-        for n in range(drafts)
-    ]
-    started = time.perf_counter()
-    texts = [record["answer"] for record in pipeline(records)]
-    seconds = time.perf_counter() - started
-    return [texts[n : n + drafts] for n in range(0, len(texts), drafts)], seconds
 
 
 def _judged(items: Sequence[Item], answers: Sequence[str]) -> list[bool]:
@@ -140,15 +101,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, help="leave out so many at the beginning")
     parser.add_argument("--limit", type=int, help="only so many of them")
     parser.add_argument(
-        "--drafts", type=int, nargs="*", default=[1], help="of calculations, voting (default: 1)"
-    )
-    parser.add_argument(
-        "--plain-drafts", type=int, nargs="*", default=[], help="of plain answers, voting"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=0.7, help="where there are several (default: 0.7)"
-    )
-    parser.add_argument(
         "--new-tokens", type=int, nargs="+", default=[128, 384], help="longest (default: 128 384)"
     )
     parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
@@ -160,28 +112,22 @@ def _compare(arguments: argparse.Namespace) -> int:
     items = items[arguments.skip :][: arguments.limit]
     found: list[Outcome] = []
     for longest in arguments.new_tokens:
-        with _pipeline(arguments, longest, 1) as pipeline:
+        with _pipeline(arguments, longest) as pipeline:
             bare, answers = plain(pipeline, items, longest)
             found.append(bare)
     found.append(exact(items, bare, answers))
-    for drafts in arguments.drafts:
-        with _pipeline(arguments, longest, drafts) as pipeline:
-            found.append(program(pipeline, items, answers, drafts))
-    for drafts in arguments.plain_drafts:
-        with _pipeline(arguments, longest, drafts) as pipeline:
-            found.append(plain(pipeline, items, longest, drafts)[0])
     print(table(found))
     return 0
 
 
-def _pipeline(arguments: argparse.Namespace, longest: int, drafts: int) -> Pipeline:
-    """A pipeline whose answers have so many tokens at most; greedy but for several drafts."""
+def _pipeline(arguments: argparse.Namespace, longest: int) -> Pipeline:
+    """A pipeline whose greedy answers have at most `longest` tokens."""
     settings = Settings.load(
         model_name=arguments.model,
         adapters_base_dir=arguments.adapters,
         max_new_tokens=longest,
         min_new_tokens=1,
-        temperature=arguments.temperature if drafts > 1 else 0.0,
+        temperature=0.0,
         batch_size=arguments.slots,
         algebra_tool="off",
     )
