@@ -78,6 +78,29 @@ def test_updates_add_up_to_the_text(engine: Engine) -> None:
     assert "".join(update.text for update in updates) == completion.text
 
 
+def test_a_requests_tag_comes_back_with_all_that_becomes_of_it(engine: Engine) -> None:
+    """Tags are compared by identity here: the engine neither copies nor hashes them."""
+    prompt = words(engine, "Count to ten:")
+    tags = [[], {}, object(), [], None]
+    requests = [Request(prompt, FOUR, tag=tag) for tag in tags]
+    numbers = [engine.add(request) for request in requests]
+    aborted = engine.abort(numbers[2])
+    assert aborted is not None
+    assert aborted.tag is tags[2]
+    for index, updates in run(engine).items():
+        tag = tags[numbers.index(index)]
+        assert len(updates) == 4
+        assert all(update.tag is tag for update in updates)
+        assert updates[-1].completion is not None
+        assert updates[-1].completion.tag is tag
+    refused = Request([], FOUR, tag=tags[0])
+    for completion in engine.generate([requests[0], refused, requests[1]]):
+        assert completion.tag is tags[[0, 0, 1][completion.index]]
+        assert (completion.finish_reason == "error") == (completion.index == 1)
+    assert requests[0] == Request(prompt, FOUR)
+    hash(Request((1, 2), FOUR, tag=[]))
+
+
 def test_what_may_become_a_stop_string_is_held_back(engine: Engine) -> None:
     prompt = words(engine, "The capital of France is")
     (whole,) = engine.generate([Request(prompt, SamplingParams(max_new_tokens=16))])

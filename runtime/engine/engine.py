@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -68,7 +67,7 @@ class Engine:
             shared=model.stack is not None,
         )
         self._arrivals: list[Generation] = []
-        self._numbers = count()
+        self._next_number = 0
         self._adapters: dict[str, Path] = {}
         self._may_mix = False
         self._cache = Cache(model, self.options)
@@ -175,10 +174,12 @@ class Engine:
             EngineError: it cannot be served, and why; or the engine is closed.
         """
         self._refuse_if_closed()
+        number = self._next_number
+        self._next_number += 1  # a refused request has a number, too
         problem = self._problem(request)
         if problem:
             raise EngineError(problem)
-        generation = Generation(next(self._numbers), request)
+        generation = Generation(number, request)
         self._arrivals.append(generation)
         return generation.index
 
@@ -238,8 +239,9 @@ class Engine:
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Complete a list of requests; yields each as it ends, in no particular order.
 
-        A completion's `index` is the request's place in the list. A request that cannot be
-        served gets a completion with finish_reason "error"; the others go on.
+        A completion's `index` is the request's place in the list, and its `tag` the request's.
+        A request that cannot be served gets a completion with finish_reason "error"; the others
+        go on.
 
         Raises:
             EngineError: the engine is closed or busy.
@@ -247,24 +249,26 @@ class Engine:
         self._refuse_if_closed()
         if self.has_work:
             raise EngineError("the engine is busy: finish or close the running generate() first")
-        places: dict[int, int] = {}
+        first = self._next_number
         problems: list[Completion] = []
-        for place, request in enumerate(requests):
+        for request in requests:
+            number = self._next_number
             try:
-                places[self.add(request)] = place
+                self.add(request)
             except EngineError as error:
-                problems.append(Completion(place, [], "", "error", str(error)))
+                problems.append(Completion(number, [], "", "error", str(error), tag=request.tag))
+        last = self._next_number
         try:
-            yield from problems
+            for problem in problems:
+                yield replace(problem, index=problem.index - first)
             while self.has_work:
                 for update in self.step():
                     if update.completion is not None:
-                        place = places.pop(update.index)
-                        yield replace(update.completion, index=place)
+                        yield replace(update.completion, index=update.index - first)
         finally:
             if not self.context.closed:
-                for index in places:
-                    self.abort(index)
+                for number in range(first, last):
+                    self.abort(number)
                 self._prefixes.trim()
 
     def log_likelihoods(
@@ -293,12 +297,14 @@ class Engine:
             )
             for tokens in continuations
         ]
-        found = {}
-        for completion in self.generate(requests):
+        completions = sorted(self.generate(requests), key=lambda completion: completion.index)
+        for completion in completions:
             if completion.finish_reason == "error":
                 raise EngineError(completion.error)
-            found[completion.index] = [choice.logprob for choice in completion.prompt_scores]
-        return [np.array(found[index], np.float64) for index in range(len(requests))]
+        return [
+            np.array([choice.logprob for choice in completion.prompt_scores], np.float64)
+            for completion in completions
+        ]
 
     def share_prefixes(self, prefixes: Sequence[tuple[str | None, Sequence[int]]]) -> None:
         """Decode prefixes now and keep them for good, for requests that begin with them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Request:
         score_from: also report the log-probabilities of the prompt's own tokens from this
             place on (at least 1: nothing comes before the first). With it `max_new_tokens`
             may be 0.
+        tag: any object of the caller's; it comes back on this request's updates and completion.
+            The engine does not look at it, and requests are compared without it.
     """
 
     prompt: Sequence[int]
@@ -40,6 +42,7 @@ class Request:
     adapter: str | None = None
     group: str = ""
     score_from: int | None = None
+    tag: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Completion:
         scores: for each of `tokens` its log-probability and its likeliest rivals, where
             `SamplingParams.logprobs` asked for them.
         prompt_scores: the same for the prompt's tokens from `Request.score_from` on.
+        tag: the request's.
     """
 
     index: int
@@ -66,6 +70,7 @@ class Completion:
     error: str = ""
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
+    tag: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,14 @@ class Update:
             character is held back until it is known.
         scores: of the tokens that are new, where asked for.
         completion: the whole, with the last update.
+        tag: the request's.
     """
 
     index: int
     text: str = ""
     scores: tuple[Choice, ...] = ()
     completion: Completion | None = None
+    tag: Any = field(default=None, compare=False)
 
 
 @dataclass(eq=False)
@@ -184,7 +191,7 @@ class Generation:
         scores = tuple(self.scores[self._n_scores_shown :])
         self._n_shown += len(text)
         self._n_scores_shown = len(self.scores)
-        return Update(self.index, text, scores, completion)
+        return Update(self.index, text, scores, completion, self.request.tag)
 
     def _n_held_back(self) -> int:
         """Characters at the end of the text with which a stop string may begin."""
@@ -200,7 +207,14 @@ class Generation:
 
     def complete(self, reason: FinishReason, error: str = "") -> Completion:
         return Completion(
-            self.index, self.tokens, self._text, reason, error, self.scores, self.prompt_scores
+            self.index,
+            self.tokens,
+            self._text,
+            reason,
+            error,
+            self.scores,
+            self.prompt_scores,
+            self.request.tag,
         )
 
 
