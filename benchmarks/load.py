@@ -112,7 +112,7 @@ def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] |
     """Bodies of requests that ask the prompts in turn.
 
     Args:
-        adapters: the knobs of subjects in the order of llama-server's adapters; None for this
+        adapters: the settings of subjects in the order of llama-server's adapters; None for this
             server, which knows subjects as models.
     """
     declared = declared_subjects()
@@ -128,7 +128,7 @@ def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] |
         if adapters is None:
             made.append({**body, "model": subject.name})
         else:
-            chosen = {"id": adapters.index(subject.knob), "scale": 1.0}
+            chosen = {"id": adapters.index(subject.setting), "scale": 1.0}
             made.append({**body, "lora": [chosen]})
     return lambda number: made[number % len(made)]
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.memory`: loading and memory at the default knobs, against `Llama()`.
+"""`python -m benchmarks.memory`: loading and memory at the default settings, against `Llama()`.
 
     python -m benchmarks.memory --model models/Qwen3-1.7B-Q4_K_M.gguf
 

@@ -40,7 +40,7 @@ from runtime.engine.llama import physical_cores
 from runtime.files import demo
 from runtime.prompts import frame, prompt_tokens, tokenized_frame
 from runtime.questions import parse
-from runtime.settings import PROJECT_DIR, Settings, declared_subjects, knobs
+from runtime.settings import PROJECT_DIR, Settings, all_settings, declared_subjects
 
 SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 ADAPTERS = ("one", "two", "three", "four")
@@ -164,7 +164,7 @@ def compete(contender: Contender, work: Work, python: Path, timeout: float) -> O
     if not python.exists():
         return f"not installed ({python} is not there): make bench-peers"
     # The work alone says what is to be done.
-    own = {knob.name for knob in knobs(declared_subjects())}
+    own = {setting.name for setting in all_settings(declared_subjects())}
     environment = {name: value for name, value in os.environ.items() if name not in own}
     environment |= {"PYTHONPATH": str(PROJECT_DIR), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks.contenders.work import Work
 from runtime.common.errors import SetupError
-from runtime.settings import PROJECT_DIR, declared_subjects, knobs
+from runtime.settings import PROJECT_DIR, all_settings, declared_subjects
 
 _STARTING = 120.0
 
@@ -71,8 +71,8 @@ def started(command: Sequence[str | Path], environment: dict[str, str]) -> Itera
 
 
 def environment_for(work: Work, routes: dict[str, Path]) -> dict[str, str]:
-    """The environment of `runtime.serve` for a work; adapters by their subjects' knobs."""
-    own = {knob.name for knob in knobs(declared_subjects())}
+    """The environment of `runtime.serve` for a work; adapters by their subjects' settings."""
+    own = {setting.name for setting in all_settings(declared_subjects())}
     plain = {name: value for name, value in os.environ.items() if name not in own}
     return {
         **plain,
@@ -85,12 +85,12 @@ def environment_for(work: Work, routes: dict[str, Path]) -> dict[str, str]:
         "TEMPERATURE": "0",
         "DEVICE_MAP": "cpu",
         "ALGEBRA_TOOL": "off",
-        **{knob: str(path) for knob, path in routes.items()},
+        **{setting: str(path) for setting, path in routes.items()},
     }
 
 
 def find_adapters(folder: Path, questions: Sequence[dict[str, Any]]) -> dict[str, Path]:
-    """The adapter of each subject that is asked, by its knob, in the order of knobs.
+    """The adapter of each subject that is asked, by its setting, in the order of settings.
 
     Raises:
         SetupError: a subject has none, or several.
@@ -98,9 +98,9 @@ def find_adapters(folder: Path, questions: Sequence[dict[str, Any]]) -> dict[str
     declared = declared_subjects()
     asked = {declared.of(question["subject"]) for question in questions}
     found = {}
-    for subject in sorted(asked, key=lambda subject: subject.knob):
+    for subject in sorted(asked, key=lambda subject: subject.setting):
         files = list(folder.glob(f"*-lora-{subject.name}.gguf"))
         if len(files) != 1:
             raise SetupError(f"{folder}: {len(files)} files *-lora-{subject.name}.gguf, not one")
-        found[subject.knob] = files[0].resolve()
+        found[subject.setting] = files[0].resolve()
     return found

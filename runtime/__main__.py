@@ -27,7 +27,7 @@ from runtime.common.errors import SetupError
 from runtime.engine import EngineError, describe_build
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.questions import Question, parse, read_file
-from runtime.settings import Settings, knobs, show
+from runtime.settings import Settings, all_settings, show
 
 # Settings that do not change what an answer says: a stopped run may go on with others.
 _IRRELEVANT = {
@@ -109,18 +109,18 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with what a stopped run left beside OUTPUT"
     )
     parser.add_argument(
-        "--show-settings", action="store_true", help="print every knob with its value, and stop"
+        "--show-settings", action="store_true", help="print every setting with its value, and stop"
     )
     parser.add_argument("--verbose", action="store_true", help="log llama.cpp's own messages too")
     return parser
 
 
 def print_settings(settings: Settings) -> None:
-    """The knobs with the values now in force, * where not the default; the build of llama.cpp."""
-    for knob in knobs(settings.subjects):
-        value = show(getattr(settings, knob.name.lower()))
-        mark = " " if value == knob.default else "*"
-        print(f"{mark} {knob.name}={value}\n      {knob.meaning} ({knob.allowed})")
+    """Print the settings and their values, * where not the default, and the build of llama.cpp."""
+    for setting in all_settings(settings.subjects):
+        value = show(getattr(settings, setting.name.lower()))
+        mark = " " if value == setting.default else "*"
+        print(f"{mark} {setting.name}={value}\n      {setting.meaning} ({setting.allowed})")
     print(f"llama.cpp: {describe_build()}")
 
 

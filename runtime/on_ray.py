@@ -62,20 +62,20 @@ class AnswerQuestions:
     the GPUs. Outside of Ray it is a plain callable, and both are as for `loadPipeline()`.
     """
 
-    def __init__(self, **knobs: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         """Load the pipeline.
 
         Args:
-            knobs: as for `Settings.load`: settings in lower case, over those of the environment
+            settings: as for `Settings.load`: settings in lower case, over those of the environment
                 that the actor runs in.
 
         Raises:
-            SetupError: a wrong knob, a missing file, too little memory.
+            SetupError: a wrong setting, a missing file, too little memory.
             EngineError: a file that llama.cpp cannot load.
         """
-        set_already = Settings.load(**knobs).model_fields_set
+        set_already = Settings.load(**settings).model_fields_set
         lent = {name: value for name, value in _lent().items() if name not in set_already}
-        self._pipeline = loadPipeline(Settings.load(**knobs, **lent))
+        self._pipeline = loadPipeline(Settings.load(**settings, **lent))
 
     @property
     def settings(self) -> Settings:
@@ -145,7 +145,7 @@ class _AnswerPlaces(AnswerQuestions):
 
 
 def _lent() -> dict[str, Any]:
-    """The knobs that follow from what Ray lent this actor; none outside of one."""
+    """The settings that follow from what Ray lent this actor; none outside an actor."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return {}
@@ -156,10 +156,10 @@ def _lent() -> dict[str, Any]:
     cpus, gpus = lent.get("CPU", 0.0), lent.get("GPU", 0.0)
     # Ray shows an actor only the GPUs that it lent it, so that "cuda" is those. Without any, one
     # that llama.cpp still could see is somebody else's.
-    knobs: dict[str, Any] = {"device_map": "cuda" if gpus else "cpu"}
+    values: dict[str, Any] = {"device_map": "cuda" if gpus else "cpu"}
     if cpus or gpus:  # an actor of num_cpus=0 is not counted, so that nothing follows from it
-        knobs["num_threads"] = min(max(1, int(cpus)), physical_cores())
-    return knobs
+        values["num_threads"] = min(max(1, int(cpus)), physical_cores())
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,7 +219,7 @@ def _answer(options: argparse.Namespace) -> int:
         raise SetupError(
             f"many machines need {error.name}: pip install 'subject-lora-serve[ray]'"
         ) from None
-    settings = Settings.load()  # wrong knobs are told here, before anything starts
+    settings = Settings.load()  # a wrong setting is reported here, before anything starts
     is_parquet = source.is_dir() or source.suffix == ".parquet"
     if is_parquet and options.resume:
         raise SetupError("--resume is for JSON Lines: docs/ray.md shows Ray's own way for Parquet")
@@ -320,12 +320,12 @@ def _mapped(
 
 
 def _shipped(settings: Settings) -> dict[str, Any]:
-    """The knobs that are set here, for actors whose environment and folder are others."""
-    knobs = settings.model_dump(include=settings.model_fields_set)
-    for name, value in knobs.items():
+    """The settings that are set here, for actors whose environment and folder are others."""
+    values = settings.model_dump(include=settings.model_fields_set)
+    for name, value in values.items():
         if isinstance(value, Path) or (name == "model_name" and Path(value).is_file()):
-            knobs[name] = str(Path(value).absolute())
-    return knobs
+            values[name] = str(Path(value).absolute())
+    return values
 
 
 def _start(options: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         progress: called with the share of the model that is loaded, 0.0 to 1.0.
 
     Raises:
-        SetupError: a wrong knob, a missing file, too little memory.
+        SetupError: a wrong setting, a missing file, too little memory.
         EngineError: a file that llama.cpp cannot load.
     """
     settings = settings or Settings.load()

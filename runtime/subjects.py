@@ -29,11 +29,13 @@ TOOLS = ("algebra",)
 # How answers to a subject's questions are judged (`evaluation.judges`).
 JUDGES = ("facts", "math", "chinese")
 
-# Names become parts of file names, knobs and options of command lines.
+# Names become parts of file names, settings and options of command lines.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_KNOB = re.compile(r"[A-Z][A-Z0-9_]*")
+_SETTING = re.compile(r"[A-Z][A-Z0-9_]*")
 _FALLBACK = "fallback"
-_KEYS = ("instruction", "names", "knob", "length", "tool", "judge")
+_KEYS = ("instruction", "names", "setting", "length", "tool", "judge")
+# What files written before "setting" call it.
+_OLD_SETTING = "knob"
 # The longest answers that a subject may have, as multiples of MAX_NEW_TOKENS.
 _MOST_LENGTH = 16
 
@@ -46,7 +48,7 @@ class Subject:
         name: as in file names, such as "history".
         instruction: what the model is told before each question.
         names: other names of it, as people write them.
-        knob: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
+        setting: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
         length: how many times as long as MAX_NEW_TOKENS says its answers may be.
         tool: which of `TOOLS` is tried before the model, or None.
         judge: which of `JUDGES` its answers are judged by.
@@ -55,7 +57,7 @@ class Subject:
     name: str
     instruction: str
     names: tuple[str, ...]
-    knob: str
+    setting: str
     length: float = 1.0
     tool: str | None = None
     judge: str = JUDGES[0]
@@ -160,16 +162,20 @@ def _subject(name: str, table: Any) -> Subject:
             " (any other spelling can be one of its names = [...])"
         )
     for key in table:
-        if key not in _KEYS:
+        if key not in (*_KEYS, _OLD_SETTING):
             raise _WrongError(f"{where} {key}: no such key; there are {', '.join(_KEYS)}")
     instruction, names = table.get("instruction"), table.get("names", [])
     if not isinstance(instruction, str) or not instruction.strip():
         raise _WrongError(f"{where} instruction: must be a text, what the model is told")
     if not isinstance(names, list) or not all(isinstance(n, str) and _normalize(n) for n in names):
         raise _WrongError(f"{where} names: must be a list of texts with a letter or digit in each")
-    knob = table.get("knob", f"PEFT_ADAPTER_{name.upper()}")
-    if not isinstance(knob, str) or not _KNOB.fullmatch(knob):
-        raise _WrongError(f"{where} knob: must be made of A-Z, 0-9 and _, as PEFT_ADAPTER_PHYSICS")
+    if "setting" in table and _OLD_SETTING in table:
+        raise _WrongError(f"{where} {_OLD_SETTING}: the old name of setting; give one of the two")
+    setting = table.get("setting", table.get(_OLD_SETTING, f"PEFT_ADAPTER_{name.upper()}"))
+    if not isinstance(setting, str) or not _SETTING.fullmatch(setting):
+        raise _WrongError(
+            f"{where} setting: must be made of A-Z, 0-9 and _, as PEFT_ADAPTER_PHYSICS"
+        )
     length = table.get("length", 1.0)
     if (
         isinstance(length, bool)
@@ -181,20 +187,22 @@ def _subject(name: str, table: Any) -> Subject:
     for key, value, allowed in (("tool", tool, TOOLS), ("judge", judge, JUDGES)):
         if value is not None and value not in allowed:
             raise _WrongError(f"{where} {key}: must be one of {', '.join(allowed)}")
-    return Subject(name, instruction, tuple(names), knob, length, tool, judge)
+    return Subject(name, instruction, tuple(names), setting, length, tool, judge)
 
 
 def _refuse_shared(subjects: tuple[Subject, ...]) -> None:
-    """Raises _WrongError for a name or knob that two subjects have."""
+    """Raises _WrongError for a name or setting that two subjects have."""
     owner: dict[str, str] = {}
     for subject in subjects:
         for name in (subject.name, *subject.names):
             other = owner.setdefault(_normalize(name), subject.name)
             if other != subject.name:
                 raise _WrongError(f"[{subject.name}] names: {name!r} is a name of [{other}], too")
-        other = owner.setdefault(subject.knob, subject.name)
+        other = owner.setdefault(subject.setting, subject.name)
         if other != subject.name:
-            raise _WrongError(f"[{subject.name}] knob: {subject.knob} is that of [{other}], too")
+            raise _WrongError(
+                f"[{subject.name}] setting: {subject.setting} is that of [{other}], too"
+            )
 
 
 def _spellings(subject: Subject) -> list[str]:

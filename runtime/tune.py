@@ -5,7 +5,7 @@ MODEL_NAME=demo python -m runtime.tune --show    # only what was found before
 
 Times single llama.cpp calls: threads, tokens of a prefill call, slots, and what an 8-bit KV cache
 would bring, which is not chosen, as it changes answers. What is found goes into
-MODELS_DIR/tuning.json, which loading a pipeline reads; a knob that is set in the environment stays
+MODELS_DIR/tuning.json, which loading a pipeline reads; a setting in the environment stays
 as it is. Nothing else should run meanwhile.
 """
 
@@ -62,9 +62,9 @@ def _tune_all(options: argparse.Namespace) -> int:
     settings = Settings.load()
     for path in sorted({route.model for route in plan_routes(settings).values()}):
         if not options.show:
-            knobs, measured = tune(path, settings)
+            found, measured = tune(path, settings)
             print(report(path, measured))
-            print(f"noted in {keep(settings.models_dir, path, knobs, measured)}")
+            print(f"noted in {keep(settings.models_dir, path, found, measured)}")
         served = tuned(settings, path)
         print(
             f"{path.name} is served with BATCH_SIZE={served.batch_size}"
@@ -75,7 +75,7 @@ def _tune_all(options: argparse.Namespace) -> int:
 
 
 def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure a model; (knobs, what was measured in tokens per second).
+    """Measure a model; (values of the settings, what was measured in tokens per second).
 
     Raises:
         EngineError: llama.cpp cannot load the file, or a call failed.
@@ -118,14 +118,14 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
     finally:
         bar.close()
         model.close()
-    knobs = {"num_threads": threads, "prefill_tokens": call_tokens, "batch_size": slots}
+    found = {"num_threads": threads, "prefill_tokens": call_tokens, "batch_size": slots}
     measured = {
         "num_threads": by_threads,
         "prefill_tokens": by_call,
         "batch_size": by_slots,
         "kv_cache_type": {"f16": by_slots[slots], "q8_0": round(eight_bits, 1)},
     }
-    return knobs, measured
+    return found, measured
 
 
 def _affordable(model: Model) -> list[int]:
@@ -148,7 +148,7 @@ def _choose(values: Iterable[int], speed: Callable[[int], float]) -> tuple[int, 
 
 
 def report(path: Path, measured: dict[str, Any]) -> str:
-    """What was measured, a line for each knob."""
+    """What was measured, a line for each setting."""
     lines = [f"{path.name}, tokens per second:"]
     for name, speeds in measured.items():
         found = ", ".join(f"{value}: {speed:.0f}" for value, speed in speeds.items())

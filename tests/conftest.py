@@ -20,17 +20,17 @@ from runtime import Pipeline, Settings, loadPipeline
 from runtime.engine import Engine, EngineOptions
 from runtime.engine.cards import find_cards
 from runtime.files import demo
-from runtime.settings import PROJECT_DIR, knobs
+from runtime.settings import PROJECT_DIR, all_settings
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _plain_environment() -> Iterator[None]:
-    """Knobs set in the shell do not reach the tests."""
+    """Settings set in the shell do not reach the tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for knob in knobs():
-            monkeypatch.delenv(knob.name, raising=False)
+        for setting in all_settings():
+            monkeypatch.delenv(setting.name, raising=False)
         yield
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.settings import PROJECT_DIR, knobs
+from runtime.settings import PROJECT_DIR, all_settings
 
 LORAS = PROJECT_DIR / "loras"
 _STARTING = 120.0
@@ -53,7 +53,7 @@ def serving(folder: Path, *arguments: str | Path, **environment: str) -> Iterato
         arguments: of the command line.
         environment: further settings.
     """
-    known = {knob.name for knob in knobs()}
+    known = {setting.name for setting in all_settings()}
     plain = {name: value for name, value in os.environ.items() if name not in known}
     settings = {
         "MODEL_NAME": "demo",

@@ -17,13 +17,17 @@ import pytest
 from runtime import Answer
 from runtime.__main__ import Journal
 from runtime.questions import parse, read_file
-from runtime.settings import PROJECT_DIR, knobs
+from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import SAMPLES, small_settings
 
 pytestmark = pytest.mark.usefixtures("demo_model")
 
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name not in {k.name for k in knobs()}},
+    **{
+        name: value
+        for name, value in os.environ.items()
+        if name not in {k.name for k in all_settings()}
+    },
     "MODEL_NAME": "demo",
     "BATCH_SIZE": "4",
     "MIN_NEW_TOKENS": "0",
@@ -183,12 +187,12 @@ def test_an_empty_file_of_questions_is_refused(tmp_path: Path) -> None:
     assert "no questions in it" in run("--input", tmp_path / "q.jsonl", status=1).stderr
 
 
-def test_show_settings_prints_every_knob_with_its_value() -> None:
+def test_show_settings_prints_every_setting_with_its_value() -> None:
     result = run("--show-settings", TOP_K="7")
     lines = result.stdout.splitlines()
     assert "* TOP_K=7" in lines
     assert "  TOP_P=0.9" in lines
-    assert all(any(f" {knob.name}=" in line for line in lines) for knob in knobs())
+    assert all(any(f" {setting.name}=" in line for line in lines) for setting in all_settings())
 
 
 def test_a_screen_that_lacks_characters_is_no_reason_to_stop(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_a_broken_manifest_is_named(work: Path) -> None:
 # --- routes ----------------------------------------------------------------------
 
 
-def test_merged_files_adapters_and_knobs_side_by_side(work: Path) -> None:
+def test_merged_files_and_adapters_and_settings_side_by_side(work: Path) -> None:
     history, general = (work / "loras" / f"tiny-chat-lora-{s}" for s in ("history", "general"))
     export(work, "--lora", history, "--subject", "history")
     export(work, "--lora", general, "--subject", "geography", "--mode", "adapter")
@@ -415,10 +415,10 @@ def test_a_peft_folder_is_converted_once_and_kept(work: Path) -> None:
     assert first is not None
     assert first.parent.parent == work / "models"
     made = first.stat().st_mtime_ns
-    knob = settings(work, peft_adapter_history=work / "loras" / "tiny-chat-lora-history")
-    assert plan_routes(knob)["history"].adapter == first
+    by_setting = settings(work, peft_adapter_history=work / "loras" / "tiny-chat-lora-history")
+    assert plan_routes(by_setting)["history"].adapter == first
     assert first.stat().st_mtime_ns == made
-    with loadPipeline(knob) as pipeline:
+    with loadPipeline(by_setting) as pipeline:
         (answer,) = pipeline([{"questionID": 1, "subject": "history", "question": "Why?"}])
     assert answer["answer"]
 

@@ -123,8 +123,8 @@ def test_an_answer_to_another_question_is_found_out() -> None:
 def test_each_question_goes_to_its_subject_with_its_adapter() -> None:
     ours = bodies(PROMPTS, 8, None)
     assert [ours(n)["model"] for n in range(3)] == ["geography", "history", "geography"]
-    knobs = ["PEFT_ADAPTER_GEOGRAPHY", "PEFT_ADAPTER_HISTORY"]
-    theirs = bodies(PROMPTS, 8, knobs)
+    order = ["PEFT_ADAPTER_GEOGRAPHY", "PEFT_ADAPTER_HISTORY"]
+    theirs = bodies(PROMPTS, 8, order)
     assert theirs(1)["lora"] == [{"id": 1, "scale": 1.0}]
     assert theirs(1)["prompt"] == ours(1)["prompt"] == [3]
 

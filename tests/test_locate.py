@@ -72,7 +72,7 @@ def test_the_demo_in_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) ->
         find_model(settings(tmp_path, model_name="demo", models_dir=tmp_path / "file"))
 
 
-def test_adapters_by_knob_by_folder_and_for_the_rest(tmp_path: Path) -> None:
+def test_adapters_by_setting_by_folder_and_for_the_rest(tmp_path: Path) -> None:
     model = touch(tmp_path / "m.gguf")
     history = touch(tmp_path / "loras" / "qwen3-1.7b-lora-history.gguf")
     algebra = touch(tmp_path / "x.gguf")

@@ -20,7 +20,7 @@ import pytest
 from runtime import Pipeline
 from runtime.common.errors import SetupError
 from runtime.on_ray import AnswerQuestions, main
-from runtime.settings import PROJECT_DIR, knobs
+from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import small_settings
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
@@ -58,7 +58,7 @@ def running(
     folder: Path, *command: str | Path, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Python with these arguments and a Ray of its own; its words go to `said(folder)`."""
-    taken = {knob.name for knob in knobs()} | {"RAY_ADDRESS"}
+    taken = {setting.name for setting in all_settings()} | {"RAY_ADDRESS"}
     plain = {name: value for name, value in os.environ.items() if name not in taken}
     path = os.pathsep.join(filter(None, (str(PROJECT_DIR), plain.get("PYTHONPATH"))))
     with (folder / "stderr").open("wb") as stderr:

@@ -114,8 +114,8 @@ def test_auto_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_p
         )
     ) as pipeline:
         (expected,) = pipeline([asked])
-    knobs = {"RAG_KNOWLEDGE_BASE_DIR": str(tmp_path), "RAG_ENABLED_SUBJECTS": json.dumps(use)}
-    with serving(tmp_path, **knobs) as server:
+    environment = {"RAG_KNOWLEDGE_BASE_DIR": str(tmp_path), "RAG_ENABLED_SUBJECTS": json.dumps(use)}
+    with serving(tmp_path, **environment) as server:
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
         shown = chat(client, question, "auto", extra_body={"subject": "geography"})
         assert shown.choices[0].message.content == expected["answer"]

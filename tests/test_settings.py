@@ -1,4 +1,4 @@
-"""Every knob has its contest name and default, and a wrong value is explained."""
+"""Every setting has its contest name and default, and a wrong value is explained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from runtime import Settings, SetupError
 from runtime.engine import SamplingParams
 from runtime.engine.sampling import penalize, sample
-from runtime.settings import PROJECT_DIR, knobs, markdown_table
+from runtime.settings import PROJECT_DIR, all_settings, markdown_table
 
 CONTEST_DEFAULTS = {
     "MODEL_NAME": "Qwen/Qwen3-1.7B",
@@ -39,11 +39,11 @@ CONTEST_DEFAULTS = {
 }
 
 
-def test_contest_knobs_and_defaults() -> None:
+def test_contest_settings_and_defaults() -> None:
     settings = Settings.load()
     for name, default in CONTEST_DEFAULTS.items():
         assert getattr(settings, name.lower()) == default, name
-    assert {"RAG_KNOWLEDGE_BASE_DIR", "RAG_TOP_K"} <= {knob.name for knob in knobs()}
+    assert {"RAG_KNOWLEDGE_BASE_DIR", "RAG_TOP_K"} <= {setting.name for setting in all_settings()}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_contest_knobs_and_defaults() -> None:
         ("STOP", '["\\n\\n", "END"]', ("\n\n", "END")),
     ],
 )
-def test_knobs_are_read_from_the_environment(
+def test_settings_are_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: object
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -81,7 +81,7 @@ def test_knobs_are_read_from_the_environment(
         ("OFFLINE_GUARD", "yes", "on, process or off"),
     ],
 )
-def test_a_wrong_value_names_the_knob_the_value_and_what_is_allowed(
+def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -115,8 +115,8 @@ def test_an_empty_or_broken_stop_string_is_refused(
         ("TOP_P", "1e-320"),
         ("TOP_P_CAP", "1e-320"),
         *(
-            (knob, value)
-            for knob in ("TOP_P", "TOP_P_CAP", "MAX_TOKENS_MULTIPLIER")
+            (setting, value)
+            for setting in ("TOP_P", "TOP_P_CAP", "MAX_TOKENS_MULTIPLIER")
             for value in ("nan", "inf", "-inf", "1e400")
         ),
         ("REPETITION_PENALTY", "nan"),
@@ -141,7 +141,7 @@ def test_an_empty_or_broken_stop_string_is_refused(
     ],
     ids=lambda value: str(value)[:24] if isinstance(value, str) else type(value).__name__,
 )
-def test_a_value_that_would_fail_later_fails_at_its_knob_in_a_few_words(
+def test_a_value_that_would_fail_later_fails_at_its_setting_in_a_few_words(
     name: str, value: object
 ) -> None:
     with pytest.raises(SetupError, match=rf"^{name}.* is not allowed") as error:
@@ -171,7 +171,7 @@ def test_values_at_the_edges_pick_tokens_without_a_number_getting_lost(
     assert sample(logits, params, np.array([0.5])).tolist() == [0]
 
 
-def test_all_wrong_knobs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOP_K", "x")
     monkeypatch.setenv("SEED", "y")
     with pytest.raises(SetupError, match=r"(?s)TOP_K.*SEED"):
@@ -179,7 +179,7 @@ def test_all_wrong_knobs_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(SetupError, match="BATCHSIZE: there is no such knob"):
+    with pytest.raises(SetupError, match="BATCHSIZE: there is no such setting"):
         Settings.load(batchsize=3)
 
 
@@ -193,5 +193,5 @@ def test_a_subject_may_need_longer_answers() -> None:
     assert settings.longest_answer_of("algebra") == 150
 
 
-def test_the_docs_have_the_table_of_knobs() -> None:
+def test_the_docs_have_the_table_of_settings() -> None:
     assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")

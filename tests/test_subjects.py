@@ -19,7 +19,7 @@ from evaluation.records import Item
 from runtime import Settings, SetupError, loadPipeline
 from runtime.__main__ import main as answer
 from runtime.files.routes import describe, plan_routes
-from runtime.settings import PROJECT_DIR, declared_subjects, knobs
+from runtime.settings import PROJECT_DIR, all_settings, declared_subjects
 from runtime.subjects import DEFAULT_FILE, Subjects
 from tests.checkpoints import save_checkpoint, save_lora, tiny_tokenizer
 from tests.conftest import small_settings
@@ -105,11 +105,15 @@ LAW = '[law]\ninstruction = "x"\n'
         ('fallback = "law"\n[law]\ninstruction = 3', r"\[law\] instruction: must be a text"),
         ('fallback = "Law"\n[Law]\ninstruction = "x"', r"\[Law\]: .* made of a-z, 0-9 and _"),
         ('fallback = "law"\n["la/w"]\ninstruction = "x"', r"\[la/w\]: .* made of a-z, 0-9 and _"),
-        (f'{LAW}alias = ["x"]', r"\[law\] alias: no such key; there are instruction, names, knob"),
+        (
+            f'{LAW}alias = ["x"]',
+            r"\[law\] alias: no such key; there are instruction, names, setting",
+        ),
         (f'{LAW}names = "jus"', r"\[law\] names: must be a list of texts"),
         (f'{LAW}names = ["jus", 3]', r"\[law\] names: must be a list of texts"),
         (f'{LAW}names = ["⚖"]', r"\[law\] names: .* with a letter or digit in each"),
-        (f'{LAW}knob = "peft adapter"', r"\[law\] knob: must be made of A-Z, 0-9 and _"),
+        (f'{LAW}setting = "peft adapter"', r"\[law\] setting: must be made of A-Z, 0-9 and _"),
+        (f'{LAW}setting = "LAW_LORA"\nknob = "LAW"', r"\[law\] knob: the old name of setting"),
         (f'{LAW}tool = "sympy"', r"\[law\] tool: must be one of algebra"),
         (f'{LAW}tool = ["algebra"]', r"\[law\] tool: must be one of algebra"),
         (f"{LAW}length = 0", r"\[law\] length: must be a number over 0, at most 16"),
@@ -123,8 +127,8 @@ LAW = '[law]\ninstruction = "x"\n'
             r"\[rights\] names: 'rights' is a name of \[law\], too",
         ),
         (
-            f'{LAW}[tax]\ninstruction = "y"\nknob = "PEFT_ADAPTER_LAW"',
-            r"\[tax\] knob: PEFT_ADAPTER_LAW is that of \[law\], too",
+            f'{LAW}[tax]\ninstruction = "y"\nsetting = "PEFT_ADAPTER_LAW"',
+            r"\[tax\] setting: PEFT_ADAPTER_LAW is that of \[law\], too",
         ),
     ],
 )
@@ -135,14 +139,15 @@ def test_a_wrong_file_is_named_with_table_and_key(tmp_path: Path, text: str, mes
 
 
 @pytest.mark.parametrize(
-    ("subject", "knob"), [("path", "PEFT_ADAPTER_PATH"), ('law]\nknob = "TOP_K"\n#', "TOP_K")]
+    ("subject", "setting"), [("path", "PEFT_ADAPTER_PATH"), ('law]\nsetting = "TOP_K"\n#', "TOP_K")]
 )
-def test_a_subject_cannot_take_another_settings_knob(
-    tmp_path: Path, subject: str, knob: str
+def test_a_subject_cannot_take_a_setting_that_is_another(
+    tmp_path: Path, subject: str, setting: str
 ) -> None:
     name = subject.partition("]")[0]
     text = f'fallback = "{name}"\n[{subject}]\ninstruction = "x"\n'
-    with pytest.raises(SetupError, match=rf"\[{name}\] knob: {knob} is another setting; give it"):
+    wrong = rf"\[{name}\] setting: {setting} is another setting; give it"
+    with pytest.raises(SetupError, match=wrong):
         Settings.load(subjects_file=declare(tmp_path, text))
 
 
@@ -167,7 +172,7 @@ def test_the_commands_say_so_too(
 # --- a sixth subject, without touching code --------------------------------------------
 
 
-def test_its_adapter_has_a_knob(
+def test_its_adapter_has_a_setting(
     sixth: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SUBJECTS_FILE", str(sixth))
@@ -175,7 +180,7 @@ def test_its_adapter_has_a_knob(
     settings = Settings.load()
     assert settings.adapter_of("physics") == Path("a.gguf")
     assert Settings.load(peft_adapter_physics="b.gguf").adapter_of("physics") == Path("b.gguf")
-    assert {k.name for k in knobs(settings.subjects)} - {k.name for k in knobs()} == {
+    assert {k.name for k in all_settings(settings.subjects)} - {k.name for k in all_settings()} == {
         "PEFT_ADAPTER_PHYSICS"
     }
     assert answer(["--show-settings"]) == 0
@@ -185,15 +190,21 @@ def test_its_adapter_has_a_knob(
         Settings.load()
 
 
-def test_its_knob_may_have_a_name_of_its_own(tmp_path: Path) -> None:
-    text = DEFAULT_FILE.read_text("utf-8") + PHYSICS + 'knob = "PHYSICS_LORA"\n'
+def test_its_setting_may_have_a_name_of_its_own(tmp_path: Path) -> None:
+    text = DEFAULT_FILE.read_text("utf-8") + PHYSICS + 'setting = "PHYSICS_LORA"\n'
     settings = Settings.load(subjects_file=declare(tmp_path, text), physics_lora="a.gguf")
     assert settings.adapter_of("physics") == Path("a.gguf")
-    with pytest.raises(SetupError, match="PEFT_ADAPTER_PHYSICS: there is no such knob"):
+    with pytest.raises(SetupError, match="PEFT_ADAPTER_PHYSICS: there is no such setting"):
         Settings.load(subjects_file=tmp_path / "subjects.toml", peft_adapter_physics="a.gguf")
 
 
-def test_a_knob_of_a_subject_that_is_not_declared_is_noticed(
+def test_the_old_name_of_that_key_still_works(tmp_path: Path) -> None:
+    text = DEFAULT_FILE.read_text("utf-8") + PHYSICS + 'knob = "PHYSICS_LORA"\n'
+    settings = Settings.load(subjects_file=declare(tmp_path, text), physics_lora="a.gguf")
+    assert settings.adapter_of("physics") == Path("a.gguf")
+
+
+def test_a_setting_of_a_subject_that_is_not_declared_is_noticed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PEFT_ADAPTER_PHYSICS", "a.gguf")
@@ -350,5 +361,5 @@ def test_a_team_with_physics_and_law_has_no_others(tmp_path: Path) -> None:
         "physics": "law.gguf",
         "law": "law.gguf",
     }
-    with pytest.raises(SetupError, match="PEFT_ADAPTER_HISTORY: there is no such knob"):
+    with pytest.raises(SetupError, match="PEFT_ADAPTER_HISTORY: there is no such setting"):
         Settings.load(subjects_file=tmp_path / "subjects.toml", peft_adapter_history="a.gguf")

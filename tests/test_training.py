@@ -567,8 +567,8 @@ def test_what_was_trained_is_served_merged_or_as_adapter_with_the_same_logits(
         assert comparison.same_top.all()
 
     assert export(["--base", str(tiny), "--output", str(models), "--type", "F32"]) == 0
-    knobs = {"models_dir": models, "model_name": tiny.name, "max_input_tokens": 128}
-    with loadPipeline(small_settings(**knobs, use_4bit=False)) as pipeline:
+    given = {"models_dir": models, "model_name": tiny.name, "max_input_tokens": 128}
+    with loadPipeline(small_settings(**given, use_4bit=False)) as pipeline:
         asked = {"questionID": 1, "question": RECORDS[0]["question"]}
         right = [RECORDS[0]["answer"], ""]
         trained, nothing = pipeline.log_likelihoods({**asked, "subject": "geography"}, right)

@@ -23,13 +23,19 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def served(folder: Path, model: Path, **knobs: object) -> dict[str, object]:
-    settings = tuning.tuned(Settings.load(models_dir=folder, **knobs), model)
+def served(folder: Path, model: Path, **given: object) -> dict[str, object]:
+    settings = tuning.tuned(Settings.load(models_dir=folder, **given), model)
     return {name: getattr(settings, name) for name in tuning.TUNED}
 
 
 def test_what_was_found_for_a_file_is_used_for_it(model: Path) -> None:
     tuning.keep(model.parent, model, FOUND, {})
+    assert served(model.parent, model) == FOUND
+
+
+def test_a_note_of_an_older_version_is_used(model: Path) -> None:
+    note = tuning.keep(model.parent, model, FOUND, {})
+    note.write_text(note.read_text("utf-8").replace('"settings"', '"knobs"'), "utf-8")
     assert served(model.parent, model) == FOUND
 
 
@@ -39,7 +45,7 @@ def test_what_changes_answers_is_not_chosen_for_its_speed(model: Path) -> None:
     assert tuning.tuned(Settings.load(models_dir=model.parent), model).kv_cache_type == "f16"
 
 
-def test_a_knob_that_the_user_set_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_the_user_set_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuning.keep(model.parent, model, FOUND, {})
     monkeypatch.setenv("NUM_THREADS", "3")
     assert served(model.parent, model, batch_size=48) == FOUND | {
@@ -121,12 +127,12 @@ def test_the_demo_is_tuned_and_then_served_so(
     assert "PREFILL_TOKENS  16: " in shown
     assert "KV_CACHE_TYPE   f16: " in shown
     (entry,) = json.loads((tmp_path / tuning.FILE_NAME).read_text()).values()
-    assert set(entry["knobs"]) == set(tuning.TUNED)
-    assert entry["knobs"]["batch_size"] in (2, 4)
+    assert set(entry["settings"]) == set(tuning.TUNED)
+    assert entry["settings"]["batch_size"] in (2, 4)
 
     settings = small_settings(models_dir=tmp_path, model_name=str(tmp_path / demo_model.name))
     free = Settings.load(**settings.model_dump(exclude=set(tuning.TUNED)))
     with loadPipeline(free) as pipeline:
         (engine,) = pipeline.engines.values()
-        assert engine.options.slots == entry["knobs"]["batch_size"]
-        assert engine.options.call_tokens == entry["knobs"]["prefill_tokens"]
+        assert engine.options.slots == entry["settings"]["batch_size"]
+        assert engine.options.call_tokens == entry["settings"]["prefill_tokens"]

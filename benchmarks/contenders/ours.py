@@ -19,8 +19,8 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
     adapters = [Path(name) for name in work.options.get("adapters", [])]
     asked = [prompt.question for prompt in work.prompts]
     declared = declared_subjects()
-    knobs = sorted({declared.of(question["subject"]).knob for question in asked})
-    routes = {knob.lower(): adapters[n % len(adapters)] for n, knob in enumerate(knobs) if adapters}
+    names = sorted({declared.of(question["subject"]).setting for question in asked})
+    routes = {name.lower(): adapters[n % len(adapters)] for n, name in enumerate(names) if adapters}
     settings = Settings.load(
         model_name=work.model,
         batch_size=work.slots,

@@ -1,4 +1,4 @@
-"""Finds adapters by knob and in folders; has PEFT folders converted to GGUF."""
+"""Finds adapters by setting and in folders; has PEFT folders converted to GGUF."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 _CONVERTED = ".adapters"
 
 
-def usable(path: Path | None, knob: str) -> Path | None:
-    """The GGUF adapter or PEFT folder that a knob names, if it is one. Raises SetupError."""
+def usable(path: Path | None, setting: str) -> Path | None:
+    """The GGUF adapter or PEFT folder that a setting names, if it is one. Raises SetupError."""
     if path is None or _is_peft(path) or path.is_file():
         return path
     what = "no PEFT folder (it has no adapter_config.json)" if path.is_dir() else "no such file"
-    raise SetupError(f"{knob}={path}: {what}")
+    raise SetupError(f"{setting}={path}: {what}")
 
 
 def in_folder(settings: Settings, subject: str) -> Path | None:
@@ -60,7 +60,7 @@ def in_folder(settings: Settings, subject: str) -> Path | None:
         names = ", ".join(path.name for path in found)
         raise SetupError(
             f"ADAPTERS_BASE_DIR={folder}: several adapters for {subject} ({names});"
-            f" choose one with {settings.subjects[subject].knob}"
+            f" choose one with {settings.subjects[subject].setting}"
         )
     manifest.verify(folder, [listed[path.name] for path in found if path.name in listed])
     return found[0] if found else None

@@ -26,7 +26,7 @@ class Route:
 def plan_routes(settings: Settings) -> dict[str, Route]:
     """Subject → the files that answer it. The demo model is made if it is asked for.
 
-    A subject is served by, in this order: its own knob's adapter, its merged file, its
+    A subject is served by, in this order: its own setting's adapter, its merged file, its
     adapter, the adapter of `PEFT_ADAPTER_PATH`, whatever serves the fallback, the bare base.
 
     Raises:
@@ -36,7 +36,7 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
     folder = settings.models_dir
     exported = _exported(settings)
     subjects = settings.subjects
-    own = {s: usable(settings.adapter_of(s), subjects[s].knob) for s in subjects}
+    own = {s: usable(settings.adapter_of(s), subjects[s].setting) for s in subjects}
     found = {s: in_folder(settings, s) for s in subjects}
     common = usable(settings.peft_adapter_path, "PEFT_ADAPTER_PATH")
     used: list[Entry] = []

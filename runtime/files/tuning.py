@@ -24,8 +24,8 @@ from runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 FILE_NAME = "tuning.json"
-# The knobs that tuning may set; those that the user has set stay as they are. KV_CACHE_TYPE is not
-# among them: it changes answers (benchmarks/README.md), and speed is no reason for that.
+# The settings that tuning may change, unless the user has set them. KV_CACHE_TYPE is not among
+# them: it changes answers (benchmarks/README.md), and speed is no reason for that.
 TUNED = ("batch_size", "num_threads", "prefill_tokens")
 
 
@@ -40,8 +40,9 @@ def machine() -> str:
 
 
 def tuned(settings: Settings, model: Path) -> Settings:
-    """The settings with what was found for a model file, in knobs that the user has not set."""
-    values = _read(settings.models_dir).get(_key(model), {}).get("knobs", {})
+    """The settings, tuned for a model file where the user has not set them."""
+    entry = _read(settings.models_dir).get(_key(model), {})
+    values = entry.get("settings", entry.get("knobs", {}))  # "knobs" is what older notes call them
     new = {
         name: values[name]
         for name in TUNED
@@ -65,20 +66,20 @@ def tuned(settings: Settings, model: Path) -> Settings:
     return checked
 
 
-def keep(folder: Path, model: Path, knobs: dict[str, Any], measured: dict[str, Any]) -> Path:
+def keep(folder: Path, model: Path, values: dict[str, Any], measured: dict[str, Any]) -> Path:
     """Note what was found for a model file; where it is noted.
 
     Args:
         folder: `MODELS_DIR`.
         model: the GGUF file.
-        knobs: values by the names in `TUNED`.
+        values: by the names of settings in `TUNED`.
         measured: what the choice rests on, for people to read.
 
     Raises:
         SetupError: the folder cannot be written.
     """
     path = folder / FILE_NAME
-    entry = {"model": model.name, "machine": machine(), "knobs": knobs, "measured": measured}
+    entry = {"model": model.name, "machine": machine(), "settings": values, "measured": measured}
     try:
         with replacing(path) as partial:
             text = json.dumps(_read(folder) | {_key(model): entry}, indent=1)
