@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
+from algebra import Solver
 from benchmarks.lengths import of_one_length
 from evaluation.judges import judge
 from evaluation.questions import read
@@ -23,7 +24,6 @@ from evaluation.records import Item
 from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
-from runtime.tools import Solver
 
 
 @dataclass(frozen=True)

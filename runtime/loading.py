@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from algebra import Solver, available
 from runtime.common.errors import SetupError
 from runtime.engine import (
     Engine,
@@ -27,7 +28,6 @@ from runtime.files.tuning import tuned
 from runtime.placement import Placement, longest, wanted_cache
 from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
-from runtime.tools import Solver, available
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from algebra import Solver
 from runtime.answers import clean
 from runtime.common.errors import SetupError
 from runtime.common.offline import guard
@@ -24,7 +25,6 @@ from runtime.questions import Question, parse
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
 from runtime.subjects import Subject
-from runtime.tools import Solver
 
 log = logging.getLogger(__name__)
 

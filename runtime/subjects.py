@@ -24,7 +24,7 @@ from runtime.common.errors import SetupError
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 
-# What can answer a subject's questions before a model is asked: exact algebra (`runtime.tools`).
+# What can answer a subject's questions before a model is asked: exact algebra (`algebra`).
 TOOLS = ("algebra",)
 # How answers to a subject's questions are judged (`evaluation.judges`).
 JUDGES = ("facts", "math", "chinese")

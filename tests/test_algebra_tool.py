@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.tools import Solver, may_be_exercise, solver
+from algebra import Solver, may_be_exercise, solver
 from tests.exercises import all_exercises
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from runtime.tools.notation import without_separators
-from runtime.tools.syntax import Number, Operation, Relation, UnclearError, parse, parse_relation
+from algebra.notation import without_separators
+from algebra.syntax import Number, Operation, Relation, UnclearError, parse, parse_relation
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+ \d+/\d+|\d+/\d+|\d{1,20}(?:\.\d{1,20})?)"

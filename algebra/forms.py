@@ -6,10 +6,10 @@ words that begin alike comes first.
 
 from __future__ import annotations
 
-from runtime.tools import builders as build
-from runtime.tools import units
-from runtime.tools.builders import Builder
-from runtime.tools.phrases import NUMBER, POINT
+from algebra import builders as build
+from algebra import units
+from algebra.builders import Builder
+from algebra.phrases import NUMBER, POINT
 
 _V = r"(?P<v>[A-Za-z](?:(?:, ?(?:and )?| and )[A-Za-z])*)"
 _V2 = _V.replace("<v>", "<v2>")

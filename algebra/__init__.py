@@ -10,6 +10,6 @@ of the known forms?), with `syntax` reading its expressions → `working` and `n
 `solver` keeps.
 """
 
-from runtime.tools.solver import Solver, available, may_be_exercise
+from algebra.solver import Solver, available, may_be_exercise
 
 __all__ = ["Solver", "available", "may_be_exercise"]

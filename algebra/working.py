@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.tools import numbers, rewriting, solving
-from runtime.tools.exercises import Exercise
-from runtime.tools.meaning import UndefinedError
-from runtime.tools.sentences import Words
-from runtime.tools.syntax import UnclearError
+from algebra import numbers, rewriting, solving
+from algebra.exercises import Exercise
+from algebra.meaning import UndefinedError
+from algebra.sentences import Words
+from algebra.syntax import UnclearError
 
 MAX_CHARS = 500  # of an answer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from runtime.tools.syntax import UnclearError
+from algebra.syntax import UnclearError
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.tools import builders as build
-from runtime.tools import units
-from runtime.tools.builders import Builder
-from runtime.tools.forms import TERMS, A, B
-from runtime.tools.phrases import NUMBER, POINT
+from algebra import builders as build
+from algebra import units
+from algebra.builders import Builder
+from algebra.forms import TERMS, A, B
+from algebra.phrases import NUMBER, POINT
 
 _LIST_ZH = rf"(?P<ns>{NUMBER}(?:(?:, ?| ?[和与及] ?) ?{NUMBER})+)"
 _NAME = r"(?P<v>[A-Za-z](?:(?:, ?| ?[和与] ?)[A-Za-z])*)"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from runtime.tools.meaning import (
+from algebra.meaning import (
     Expression,
     NotRealError,
     UndefinedError,
@@ -18,8 +18,8 @@ from runtime.tools.meaning import (
     show,
     symbol,
 )
-from runtime.tools.sentences import Words
-from runtime.tools.syntax import (
+from algebra.sentences import Words
+from algebra.syntax import (
     Node,
     UnclearError,
     has_decimals,

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from runtime.tools.exercises import MAX_CHARS, vocabulary
+from algebra.exercises import MAX_CHARS, vocabulary
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.tools.forms import ENGLISH
-from runtime.tools.forms_chinese import CHINESE
-from runtime.tools.notation import plain
-from runtime.tools.phrases import (
+from algebra.forms import ENGLISH
+from algebra.forms_chinese import CHINESE
+from algebra.notation import plain
+from algebra.phrases import (
     COURTESIES,
     COURTESIES_ZH,
     HAN,
     SPOKEN,
     without_courtesies,
 )
-from runtime.tools.syntax import FUNCTIONS, PRODUCTS, UnclearError
+from algebra.syntax import FUNCTIONS, PRODUCTS, UnclearError
 
 MAX_CHARS = 400
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import sympy as sp
 
-from runtime.tools import equations
-from runtime.tools.meaning import (
+from algebra import equations
+from algebra.meaning import (
     Expression,
     UndefinedError,
     approximate,
@@ -19,8 +19,8 @@ from runtime.tools.meaning import (
     show,
     symbol,
 )
-from runtime.tools.sentences import Words
-from runtime.tools.syntax import (
+from algebra.sentences import Words
+from algebra.syntax import (
     Call,
     Node,
     Operation,

@@ -10,7 +10,6 @@ import json
 import resource
 import signal
 import sys
-import types
 from pathlib import Path
 
 MEMORY = 1 << 30  # bytes of address space
@@ -28,8 +27,8 @@ def _time_up(*_: object) -> None:
 
 def answer(question: str) -> str | None:
     """The answer to an exercise; None if it is none, or too much."""
-    from runtime.tools.exercises import recognize
-    from runtime.tools.working import work
+    from algebra.exercises import recognize
+    from algebra.working import work
 
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
@@ -59,8 +58,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The package's own __init__ would load llama.cpp, which is not wanted here.
-    package = types.ModuleType("runtime")
-    package.__path__ = [str(Path(__file__).resolve().parents[1])]
-    sys.modules["runtime"] = package
+    # Started by its path with -P: its own package must be found, whatever the folder is called from.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     main()

@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from runtime.tools.syntax import Call, Name, Node, Number, UnclearError
+from algebra.syntax import Call, Name, Node, Number, UnclearError
 
 # Bits of a number, the power of a variable, and terms of a product written out.
 _MAX_BITS = 1000

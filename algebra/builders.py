@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from runtime.tools import units
-from runtime.tools.notation import without_separators
-from runtime.tools.phrases import integers, listed_numbers, number, relations, spoken
-from runtime.tools.syntax import (
+from algebra import units
+from algebra.notation import without_separators
+from algebra.phrases import integers, listed_numbers, number, relations, spoken
+from algebra.syntax import (
     Node,
     Relation,
     UnclearError,

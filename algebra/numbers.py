@@ -7,10 +7,10 @@ from fractions import Fraction
 from itertools import pairwise
 from math import gcd, isqrt, lcm
 
-from runtime.tools.meaning import decimal_text, meaning, show
-from runtime.tools.sentences import Words
-from runtime.tools.syntax import Node, Number, UnclearError, has_decimals, parse
-from runtime.tools.units import Unit, convert
+from algebra.meaning import decimal_text, meaning, show
+from algebra.sentences import Words
+from algebra.syntax import Node, Number, UnclearError, has_decimals, parse
+from algebra.units import Unit, convert
 
 _MAX_BITS = 2000
 Point = tuple[Node, Node]

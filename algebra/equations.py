@@ -13,8 +13,8 @@ from typing import Any
 
 import sympy as sp
 
-from runtime.tools.meaning import Expression, expanded, is_finite, is_zero, symbol
-from runtime.tools.syntax import UnclearError
+from algebra.meaning import Expression, expanded, is_finite, is_zero, symbol
+from algebra.syntax import UnclearError
 
 _MAX_DEGREE = 12
 _TRUE_DIGITS = 50
