@@ -25,7 +25,7 @@ from runtime import Settings, loadPipeline
 from runtime.common.command import run
 from runtime.common.errors import SetupError
 from runtime.engine import Engine, EngineOptions, Request, SamplingParams, physical_cores
-from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.sizing import PADDING_CELLS
 from runtime.files.routes import plan_routes
 
 QUESTIONS = (10, 100, 1000, 10_000)

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from benchmarks.throughput import load_questions
 from runtime.engine import Completion, Context, Engine, EngineOptions, Request, SamplingParams
 from runtime.engine.batch import Batch
-from runtime.engine.generation import PADDING_CELLS
 from runtime.engine.llama import physical_cores
+from runtime.engine.sizing import cells_needed
 from runtime.engine.speeds import SingleCalls
 from runtime.files import demo
 from runtime.prompts import prompt_tokens, tokenized_frame
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = load_questions(options.count, options.questions)
     layout = EngineOptions(
         slots=options.slots,
-        cells_per_slot=MAX_INPUT_TOKENS + options.new_tokens + PADDING_CELLS,
+        cells_per_slot=cells_needed(MAX_INPUT_TOKENS, options.new_tokens),
         threads=physical_cores(),
     )
     with Engine.load(path, layout) as engine:

@@ -21,7 +21,7 @@ from runtime.engine import (
     describe_build,
     physical_cores,
 )
-from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.sizing import PADDING_CELLS, cells_needed
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
 from runtime.files.tuning import tuned
@@ -135,7 +135,7 @@ def load_engines(
 def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
     """How a model's engine runs, by the settings tuned for it; `free` bytes are there for its
     cache, None if llama.cpp knows."""
-    least = settings.max_input_tokens + settings.longest_answer + PADDING_CELLS
+    least = cells_needed(settings.max_input_tokens, settings.longest_answer)
     if least > model.n_ctx_train:
         raise SetupError(
             f"MAX_INPUT_TOKENS={settings.max_input_tokens} and"
@@ -163,7 +163,7 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
         cache_type=settings.kv_cache_type,
         cache_bytes=int(wanted),
         call_tokens=settings.prefill_tokens,
-        usual_cells=_USUAL_PROMPT + settings.longest_answer + PADDING_CELLS,
+        usual_cells=cells_needed(_USUAL_PROMPT, settings.longest_answer),
     )
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from runtime.devices import Need, Plan, choose_cards, compare, less, plan, why_no_card
 from runtime.engine.cards import find_cards
-from runtime.engine.context import CACHE_BYTES, round_up_cells
-from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.context import CACHE_BYTES
 from runtime.engine.library import has_cuda
-from runtime.engine.sizing import staging_slots
+from runtime.engine.sizing import call_tokens, cells_needed, fit_layout, round_up_cells
 from runtime.engine.weights import read_sizes
 from runtime.settings import Settings
 
@@ -25,7 +24,7 @@ _USUAL_CACHE = 1200 * 2**20
 def longest(settings: Settings) -> int:
     """Cells that the longest question with its answer may need."""
     answer = max(map(settings.longest_answer_of, [None, *settings.subjects]))
-    return settings.max_input_tokens + answer + PADDING_CELLS
+    return cells_needed(settings.max_input_tokens, answer)
 
 
 def wanted_cache(settings: Settings, cell_values: int) -> float:
@@ -81,12 +80,12 @@ class Placement:
         sizes = read_sizes(path)
         cell_bytes = CACHE_BYTES[settings.kv_cache_type]
         values = max(1, sum(sizes.cell_values))
-        slots = settings.batch_size + staging_slots(settings.batch_size)
-        most = slots * round_up_cells(longest(settings))
+        layout = fit_layout(longest(settings), settings.batch_size)
+        wanted = wanted_cache(settings, values)
         need = Need(
-            cells=min(most, int(wanted_cache(settings, values) / (values * cell_bytes))),
+            cells=min(layout.total_cells, int(wanted / (values * cell_bytes))),
             value_bytes=cell_bytes,
-            call_tokens=max(settings.prefill_tokens, settings.batch_size),
+            call_tokens=call_tokens(settings.prefill_tokens, layout.sequences),
             adapters=sum(adapter.stat().st_size for adapter in adapters),
         )
         made = plan(self._device_map, self._most, self._with_cuda, self._cards, sizes, need)

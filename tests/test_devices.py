@@ -12,7 +12,7 @@ from runtime import SetupError, loadPipeline
 from runtime.devices import RESERVE, Need, Plan, compare, estimate, less, plan
 from runtime.engine import Engine, EngineOptions, Model, cards, library, profiles
 from runtime.engine.cards import Card
-from runtime.engine.generation import PADDING_CELLS
+from runtime.engine.sizing import PADDING_CELLS
 from runtime.engine.weights import ModelSizes, read_sizes
 from tests.conftest import small_settings
 

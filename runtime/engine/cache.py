@@ -10,7 +10,7 @@ from runtime.engine.llama import EngineError
 from runtime.engine.mixing import Stack
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
-from runtime.engine.sizing import Layout, fit_layout
+from runtime.engine.sizing import Layout, call_tokens, fit_layout
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,9 @@ class Cache:
             cell = model.cell_values * CACHE_BYTES[options.cache_type]
             self._affordable = int(options.cache_bytes / cell)
         self._most_slots = options.slots
+        # The same whatever the layout, so that the engine's batches fit all of them.
+        most = fit_layout(options.cells_per_slot, options.slots)
+        self._call_tokens = call_tokens(options.call_tokens, most.sequences)
         cells = options.cells_per_slot
         if self.can_resize:
             cells = min(cells, options.usual_cells)
@@ -120,7 +123,7 @@ class Cache:
             layout.cells,
             options.threads,
             options.flash_attention,
-            max(options.call_tokens, options.slots),
+            self._call_tokens,
             options.cache_type,
             mix=self._model.stack is not None,
             shortlist=self._model.profile.shortlist if shortlist is None else shortlist,

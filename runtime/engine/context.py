@@ -15,6 +15,7 @@ from runtime.engine.mixing import Mixer
 from runtime.engine.model import STACK, Model
 from runtime.engine.rows import Rows
 from runtime.engine.shortlist import Shortlist
+from runtime.engine.sizing import call_tokens, round_up_cells
 
 FlashAttention = Literal["auto", "on", "off"]
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -26,8 +27,6 @@ _CACHE_TYPES = {
 }
 # Bytes of a value; q8_0 has 32 one-byte values and a two-byte scale in a block.
 CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
-# llama.cpp rounds what a sequence can hold up to this many cells.
-_CELL_STEP = 256
 # How a saved slot begins: llama.cpp's io_magic, the sequence, the number of streams.
 _MAGIC = 0xAF143CD8
 _HEAD_BYTES = 12
@@ -43,7 +42,7 @@ class Context:
         cells_per_slot: tokens that each can hold (rounded up).
         threads: CPU threads.
         flash_attention: "auto" lets llama.cpp decide.
-        max_tokens: most tokens in one call.
+        max_tokens: most tokens in one call; there is always room for one of each slot.
         cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
         eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
             of a computation; kept alive by the context.
@@ -83,7 +82,7 @@ class Context:
         self.slots = slots
         self.staging = staging
         self.cells_per_slot = round_up_cells(cells_per_slot)
-        self.max_tokens = max(max_tokens, slots)
+        self.max_tokens = call_tokens(max_tokens, slots + staging)
         params = llama.llama_context_default_params()
         params.n_seq_max = slots + staging
         params.n_ctx = self.cells_per_slot * params.n_seq_max
@@ -176,6 +175,9 @@ class Context:
             EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
                 the slots in it must be cleared.
         """
+        n_tokens, most = batch.struct.n_tokens, llama.llama_n_batch(self.pointer)
+        if n_tokens > most:  # llama.cpp would abort the process
+            raise EngineError(f"a call of {n_tokens} tokens, and this context takes {most}")
         if adapters is not None:
             self._assign(batch, adapters)
         code = llama.llama_decode(self.pointer, batch.struct)
@@ -240,11 +242,6 @@ class Context:
             state = np.concatenate([head, state, np.zeros(4 * (self._n_streams - 1), np.uint8)])
         if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
             raise EngineError(f"the cache of slot {slot} could not be restored")
-
-
-def round_up_cells(cells: int) -> int:
-    """Cells that llama.cpp will give a sequence when asked for `cells`."""
-    return -(-cells // _CELL_STEP) * _CELL_STEP
 
 
 def _bytes(state: np.ndarray) -> Any:

@@ -14,7 +14,6 @@ from runtime.engine.adapters import have_adapters
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import (
-    PADDING_CELLS,
     Completion,
     FinishReason,
     Generation,
@@ -30,7 +29,7 @@ from runtime.engine.runner import Runner
 from runtime.engine.sampling import SamplingParams, choose
 from runtime.engine.scheduler import Decode, Prefill, Scheduler
 from runtime.engine.sharing import MIN_SHARED, Sharing
-from runtime.engine.sizing import Layout
+from runtime.engine.sizing import Layout, longest_prompt
 from runtime.engine.stats import Stats
 from runtime.engine.waiting import WaitingRoom
 
@@ -137,7 +136,7 @@ class Engine:
     @property
     def max_prompt_tokens(self) -> int:
         """The longest prompt that leaves room for one new token."""
-        return self.options.cells_per_slot - PADDING_CELLS - 1
+        return longest_prompt(self.options.cells_per_slot)
 
     # Requests
 

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from runtime.engine.sampling import Choice, Draw, SamplingParams, n_likeliest
+from runtime.engine.sizing import cells_needed
 
 FinishReason = Literal["stop", "length", "error", "abort"]
-
-# A padded prefill writes at most this many cells beyond the prompt.
-PADDING_CELLS = 16
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Generation:
     @property
     def cells(self) -> int:
         """Cells of a slot's cache that it may come to need."""
-        return self.n_prompt + self.request.params.max_new_tokens + PADDING_CELLS
+        return cells_needed(self.n_prompt, self.request.params.max_new_tokens)
 
     @property
     def n_shareable(self) -> int:

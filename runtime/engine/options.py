@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.engine.context import CacheType, FlashAttention
-from runtime.engine.generation import PADDING_CELLS
 from runtime.engine.scheduler import ROWS_AT_ONCE
+from runtime.engine.sizing import PADDING_CELLS
 
 
 @dataclass(frozen=True)

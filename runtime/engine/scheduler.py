@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runtime.engine.generation import PADDING_CELLS, Generation
+from runtime.engine.generation import Generation
 from runtime.engine.profiles import CPU
+from runtime.engine.sizing import PADDING_CELLS
 from runtime.engine.waiting import WaitingRoom
 
 ROWS_AT_ONCE = CPU.rows_at_once

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 from runtime.engine.cache import Cache
-from runtime.engine.generation import PADDING_CELLS, Generation, common_prefix
+from runtime.engine.generation import Generation, common_prefix
 from runtime.engine.llama import EngineError
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Prefix, Runner
 from runtime.engine.scheduler import Scheduler
-from runtime.engine.sizing import Layout
+from runtime.engine.sizing import Layout, cells_needed
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ class Sharing:
         new = [(a, p) for a, p in dict.fromkeys(wanted) if self._saved.find(a, p)[0] < len(p)]
         if not new:
             return
-        needed = max(len(tokens) for _, tokens in new) + PADDING_CELLS
+        needed = cells_needed(max(len(tokens) for _, tokens in new), 0)
         too_short = needed > self._cache.layout.cells and self._cache.can_resize
         if too_short and not self._scheduler.held:
             self._resize(self._cache.layout_for(needed, self._cache.layout.slots))
         free = self._scheduler.free_slots()
         # By adapter: to switch makes llama.cpp plan its calls anew.
         for adapter, tokens in sorted(new, key=lambda each: each[0] or ""):
-            if free and len(tokens) + PADDING_CELLS <= self._cache.layout.cells:
+            if free and cells_needed(len(tokens), 0) <= self._cache.layout.cells:
                 self._runner.use({adapter})
                 begun = Prefix(tokens, adapter, *self._saved.find(adapter, tokens))
                 self._saved.put(adapter, tokens, self._runner.prefix(begun, free[0]), pinned=False)

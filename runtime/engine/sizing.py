@@ -1,27 +1,70 @@
-"""How a KV cache is laid out: how many slots of how many cells, by need and by memory."""
+"""Capacity: cells of a slot, slots of a KV cache, tokens of a call. All such sums are done here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.engine.context import round_up_cells
+# A padded prefill writes at most this many cells beyond the prompt.
+PADDING_CELLS = 16
+# llama.cpp rounds what a sequence can hold up to a multiple of this many cells.
+_CELL_STEP = 256
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Slots that decode, slots behind them for prompts that wait prefilled, cells of each."""
+    """How a KV cache is divided.
+
+    Attributes:
+        slots: sequences that are decoded at once.
+        staging: further sequences, numbered behind them, for prompts that wait prefilled.
+        cells: tokens that each of them can hold.
+    """
 
     slots: int
     staging: int
     cells: int
 
     @property
+    def sequences(self) -> int:
+        """All slots, staging ones included."""
+        return self.slots + self.staging
+
+    @property
     def total_cells(self) -> int:
-        return (self.slots + self.staging) * self.cells
+        """Cells of all slots together."""
+        return self.sequences * self.cells
+
+
+def cells_needed(prompt_tokens: int, new_tokens: int) -> int:
+    """Cells of a slot that a prompt and its answer may come to need."""
+    return prompt_tokens + new_tokens + PADDING_CELLS
+
+
+def longest_prompt(cells: int) -> int:
+    """Tokens of the longest prompt that leaves room for one new token in a slot of `cells`."""
+    return cells - PADDING_CELLS - 1
+
+
+def round_up_cells(cells: int) -> int:
+    """Cells that llama.cpp will give a sequence when asked for `cells`."""
+    return -(-cells // _CELL_STEP) * _CELL_STEP
+
+
+def call_tokens(wanted: int, sequences: int) -> int:
+    """Most tokens of a llama.cpp call.
+
+    llama.cpp reserves a row of logits for each sequence of a context, staging ones included, and
+    aborts the process where a call has room for fewer.
+
+    Args:
+        wanted: what was asked for.
+        sequences: of the context.
+    """
+    return max(wanted, sequences)
 
 
 def staging_slots(slots: int) -> int:
-    """How many staging slots go with so many others: enough to make a prefill call worthwhile."""
+    """Number of staging slots for `slots` decoding slots: enough for a worthwhile prefill call."""
     return min(8, max(1, slots // 2))
 
 
