@@ -1,6 +1,6 @@
 """Which compiler and OpenMP runtime llama.cpp is built with: what to try, in what order.
 
-The order is measured (benchmarks/README.md, "Builds of llama.cpp"): clang from 16 on makes
+The order is measured (lab/NOTES.md, "Builds of llama.cpp"): clang from 16 on makes
 llama.cpp's kernels faster than gcc, and LLVM's OpenMP runtime gives cores away while it waits.
 """
 

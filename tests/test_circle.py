@@ -1,4 +1,4 @@
-"""`benchmarks.circle` goes the whole way on a tiny model, and goes on where it was stopped."""
+"""`lab.circle` goes the whole way on a tiny model, and goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.circle import SUBJECTS, main
 from convert.sources import open_source
 from convert.writing import write_model
+from lab.circle import SUBJECTS, main
 from tests.checkpoints import save_checkpoint, tiny_tokenizer
 
 

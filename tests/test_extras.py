@@ -44,7 +44,7 @@ def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.Compl
         ("kb.calibrate", "opencc", "evaluating", "evaluation"),
         ("training.finetune", "torch", "training", "train"),
         ("runtime.serve", "uvicorn", "the server", "server"),
-        ("benchmarks.circle", "opencc", "evaluating", "evaluation"),
+        ("lab.circle", "opencc", "evaluating", "evaluation"),
     ],
 )
 def test_a_command_says_which_extra_it_needs(

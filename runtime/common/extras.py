@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-_OURS = frozenset({"runtime", "convert", "kb", "training", "evaluation", "benchmarks"})
+_OURS = frozenset({"runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab"})
 
 
 def require(what: str, extra: str, *modules: str) -> None:

@@ -24,7 +24,8 @@ Mode = Literal["on", "process", "off"]
 
 # Our own code, told by where it lies: names such as "runtime" are anybody's.
 _PROJECT_DIR = str(Path(__file__).resolve().parents[2])
-_ROOMS = ["runtime", "inferencePipeline", "convert", "kb", "training", "evaluation", "benchmarks"]
+_ROOMS = ["runtime", "inferencePipeline", "convert", "kb", "training", "evaluation"]
+_ROOMS += ["benchmarks", "lab"]
 _OURS = tuple(
     os.path.join(_PROJECT_DIR, name) + os.sep  # noqa: PTH118  (compared with a frame's text)
     for name in _ROOMS

@@ -17,7 +17,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# Read by the OpenMP runtimes as they are loaded; why these: benchmarks/README.md, "Builds".
+# Read by the OpenMP runtimes as they are loaded; why these: lab/NOTES.md, "Builds".
 ENVIRONMENT = {
     # A thread that waits for another one gives its core away after so many turns (libgomp).
     "GOMP_SPINCOUNT": "1000",

@@ -286,7 +286,7 @@ def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, 
 
     What mixing costs is the stack's own multiplications, all of which are computed for every
     token; what turns cost is a smaller batch for each adapter. Measured on two models with 4 to
-    16 adapters of rank 4 to 64 (benchmarks/README.md), the two are about equal where the stack
+    16 adapters of rank 4 to 64 (lab/NOTES.md), the two are about equal where the stack
     has 4 % of the model's parameters for each adapter in it.
 
     Args:

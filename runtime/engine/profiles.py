@@ -1,7 +1,7 @@
 """What is right for a device, as a table: the scheduler and the engine read it and do not ask
 where the layers lie.
 
-The CPU's figures are measured (benchmarks/README.md), and so is a GPU's shortlist, on an H200; a
+The CPU's figures are measured (lab/NOTES.md), and so is a GPU's shortlist, on an H200; a
 GPU's other figures are reasoned from how llama.cpp's CUDA backend works.
 """
 

@@ -3,7 +3,7 @@
 The order is llama.cpp's: repetition penalty, top-k, top-p, temperature. llama.cpp's
 own sampler chain first copies each row into an array of (id, logit, p) triples, one
 row after another; the rows of a batch are better reduced together (see
-benchmarks/README.md).
+lab/NOTES.md).
 """
 
 from __future__ import annotations

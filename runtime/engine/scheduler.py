@@ -1,7 +1,7 @@
 """Which sequences are prefilled or decoded next. Pure Python: no llama.cpp in it.
 
 What it knows of llama.cpp, and why the steps look as they do (figures in
-benchmarks/README.md):
+lab/NOTES.md):
 
 - With one KV stream per sequence a call is computed in one pass only if the sequence
   ids in it are consecutive and each has the same number of tokens. So prompts of

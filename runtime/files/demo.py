@@ -2,7 +2,7 @@
 
 The package's GGUF file is Q4_1, for which llama.cpp has no fast kernel; on first use it is
 requantized once and kept. Uniform IQ4_NL is as fast as Q4_0, changes what the model says
-less, and gives the same answers in a batch of any size (benchmarks/README.md has the figures).
+less, and gives the same answers in a batch of any size (lab/NOTES.md has the figures).
 """
 
 from __future__ import annotations

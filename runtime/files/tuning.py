@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "tuning.json"
 # The settings that tuning may change, unless the user has set them. KV_CACHE_TYPE is not among
-# them: it changes answers (benchmarks/README.md), and speed is no reason for that.
+# them: it changes answers (lab/NOTES.md), and speed is no reason for that.
 TUNED = ("batch_size", "num_threads", "prefill_tokens")
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.circle`: the whole way on a real model, from a checkpoint to answers.
+"""`python -m lab.circle`: the whole way on a real model, from a checkpoint to answers.
 
 A GGUF file of a real model becomes a checkpoint, adapters are trained on it for each subject,
 and base, PEFT model in transformers, merged files and GGUF adapters, without and with an importance
@@ -341,7 +341,7 @@ def _circle(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.circle", description=__doc__.partition(": ")[2].split("\n")[0]
+        prog="python -m lab.circle", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     add = parser.add_argument
     add("--model", type=Path, required=True, help="GGUF file of a real chat model")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.mixing`: adapters in one batch against adapters by turns.
+"""`python -m lab.mixing`: adapters in one batch against adapters by turns.
 
 32 questions of 32 tokens get 32 new tokens each. By turns, each adapter's questions are a batch
 of their own; mixed, all are one. Calls are timed, not whole runs: a prefill call of up to 8
@@ -166,7 +166,7 @@ def report(path: Path, results: Iterable[tuple[int, int, str, dict[str, float]]]
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.mixing", description=__doc__.partition(": ")[2]
+        prog="python -m lab.mixing", description=__doc__.partition(": ")[2]
     )
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--adapters", type=int, nargs="+", default=ADAPTERS)

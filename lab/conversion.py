@@ -1,4 +1,4 @@
-"""`python -m benchmarks.conversion`: merge, convert and quantize beside llama.cpp's own tools.
+"""`python -m lab.conversion`: merge, convert and quantize beside llama.cpp's own tools.
 
 On a checkpoint of Qwen3-1.7B's shape with random BF16 weights and a rank-16 adapter on all
 seven linear layers: this project's export, and what a user would run instead: peft's
@@ -74,7 +74,7 @@ def make(folder: Path, tokenizer: Path) -> None:
 
 def measure(folder: Path, tokenizer: Path, source: Path) -> dict[str, Step]:
     # In a process of its own: a child's peak memory starts at what its parent has.
-    run("-m", "benchmarks.conversion", "--make", folder, "--tokenizer", tokenizer)
+    run("-m", "lab.conversion", "--make", folder, "--tokenizer", tokenizer)
     base, lora = folder / "Qwen3-1.7B", folder / "qwen3-1.7b-lora-history"
     steps = {}
     out = folder / "ours"
@@ -123,7 +123,7 @@ def report(steps: dict[str, Step]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.conversion", description=__doc__.partition(": ")[2]
+        prog="python -m lab.conversion", description=__doc__.partition(": ")[2]
     )
     parser.add_argument("--tokenizer", type=Path, default=SHARED_TOKENIZER)
     parser.add_argument("--source", type=Path, default=PROJECT_DIR / ".reference")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quantizations`: which type should the demo model be requantized to?
+"""`python -m lab.quantizations`: which type should the demo model be requantized to?
 
 Speed of llama.cpp on each type, as a ratio to the packaged Q4_1 file measured in the same
 round, and how far each type's predictions are from the packaged file's: Kullback-Leibler
@@ -29,7 +29,7 @@ SLOTS, PREFIX, DEPTH = 16, 24, 100
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantizations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.quantizations", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

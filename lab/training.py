@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training`: steps of training, ours against the usual way.
+"""`python -m lab.training`: steps of training, ours against the usual way.
 
 The usual way: whole prompts with their answers, padded on the right, in random order, the
 logits of every token, and the model's own loss, as transformers' Trainer does it by default. The
@@ -96,7 +96,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__.partition(": ")[2].split("\n")[0]
+        prog="python -m lab.training", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     parser.add_argument("--model", default="demo", help="as for training.finetune (default: demo)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.search`: what it takes to find passages, in a base of any size.
+"""`python -m lab.search`: what it takes to find passages, in a base of any size.
 
 The base is taken several times over, so that every token is in so many times more passages, and
 asked each question; times are those of this process on a core.
@@ -52,7 +52,7 @@ def milliseconds(work: Callable[[str], object], questions: Sequence[str]) -> flo
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.search", description=__doc__.partition(": ")[2].split("\n")[0]
+        prog="python -m lab.search", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     parser.add_argument("--kb", type=Path, default=Path("kb"), help="folder of the base")
     parser.add_argument("--subject", default="geography")

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.builds`: builds of llama.cpp, on an idle and on a shared machine.
+"""`python -m lab.builds`: builds of llama.cpp, on an idle and on a shared machine.
 
-    python -m benchmarks.builds                                    # the build in use
-    python -m benchmarks.builds --model models/Qwen3-1.7B-Q4_K_M.gguf \\
+    python -m lab.builds                                    # the build in use
+    python -m lab.builds --model models/Qwen3-1.7B-Q4_K_M.gguf \\
         gcc=FOLDER spin=FOLDER,GOMP_SPINCOUNT=1000 clang=FOLDER
 
 Each contender is a folder with llama.cpp's libraries, and environment variables that are set
@@ -57,7 +57,7 @@ def contender(text: str) -> Contender:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.builds",
+        prog="python -m lab.builds",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,7 +106,7 @@ def measure(each: Contender, command: list[str], processes: int) -> list[float]:
         environment["LLAMA_CPP_LIB_PATH"] = str(each.folder)
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.builds", "--work", *command],
+            [sys.executable, "-m", "lab.builds", "--work", *command],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
