@@ -21,6 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# Before llama_cpp: sets what its libraries read when they are loaded.
+import runtime.engine.library  # noqa: F401  # isort: skip
+
 import llama_cpp
 
 from benchmarks.contenders.work import peak_bytes

@@ -20,6 +20,9 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+# Before llama_cpp: sets what its libraries read when they are loaded.
+import runtime.engine.library  # noqa: F401  # isort: skip
+
 import llama_cpp
 from tqdm import tqdm
 

@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Before llama_cpp: sets what its libraries read when they are loaded.
+import runtime.engine.library  # noqa: F401  # isort: skip
+
 import gguf
 import llama_cpp as llama
 import numpy as np

@@ -21,11 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation import compare, evaluate, gate, judging, machine, questions, report
-from evaluation.errors import EvaluationError
-from runtime.common import command
-
-SHORT_OF_THE_GATE = 3
+from runtime.common.command import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,55 +31,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if given[:1] == ["compare"]:
-        return command.run(_compare, _compare_parser().parse_args(given[1:]))
+        return run(_compare, _compare_parser().parse_args(given[1:]))
     options = _parser().parse_args(given)
-    return command.run(_evaluate, options, "stopped; --resume keeps the answers if the call ended")
+    return run(_evaluate, options, "stopped; --resume keeps the answers if the call ended")
+
+
+# What does the work is imported only now, so that --help needs no library but Python's own.
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    if (options.max_slowdown is None) != (options.baseline is None):
-        raise EvaluationError("--max-slowdown and --baseline go together")
-    pipeline = options.pipeline if ":" in options.pipeline else f"{options.pipeline}:loadPipeline"
-    asked = questions.read(*options.questions)
-    baseline = options.baseline and evaluate.read_baseline(options.baseline)
-    if baseline:  # before the time is spent
-        gate.refuse_incomparable(baseline, asked.sha256, machine.describe())
-    plan = evaluate.Plan(
-        questions=asked,
-        pipeline=pipeline,
-        folder=options.reports / (options.name or _name(pipeline)),
-        judging=judging.choose(
-            options.judge,
-            options.judge_model,
-            options.judge_name,
-            options.judge_budget,
-            cache=options.reports / "judge_replies.jsonl",
-        ),
-        setup_timeout=options.setup_timeout,
-        timeout=options.timeout,
-        resume=options.resume,
-        hide=options.hide,
-    )
-    summary = evaluate.evaluate(plan, lambda stage: print(stage, file=sys.stderr))
-    print(report.text(summary))
-    print(f"report in {plan.folder / 'report.html'}", file=sys.stderr)
-    if options.min_accuracy is None and baseline is None:
-        return 0
-    lines = gate.shortfalls(summary, options.min_accuracy, options.max_slowdown, baseline)
-    for line in lines:
-        print(f"gate: {line}", file=sys.stderr)
-    for line in gate.doubts(summary, options.max_slowdown, baseline):
-        print(f"warning: {line}", file=sys.stderr)
-    return SHORT_OF_THE_GATE if lines else 0
+    from evaluation import commands
+
+    return commands.evaluate_pipeline(options)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    standings = compare.read(options.reports)
-    print(compare.text(standings))
-    if options.output:
-        compare.write(options.output, standings)
-        print(f"leaderboard in {options.output}", file=sys.stderr)
-    return 0
+    from evaluation import commands
+
+    return commands.compare_reports(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,16 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation compare", description=compare.__doc__
+        prog="python -m evaluation compare", description="The leaderboard of stored runs."
     )
     parser.add_argument("reports", type=Path, nargs="+", help="folders of reports")
     parser.add_argument("--output", type=Path, help="write the leaderboard as a page too")
     return parser
-
-
-def _name(pipeline: str) -> str:
-    place = Path(pipeline.rpartition(":")[0])
-    return re.sub(r"[^\w.-]", "-", place.resolve().stem if place.name in ("", "..") else place.stem)
 
 
 def _folder_name(text: str) -> str:

@@ -11,14 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from evaluation.records import Interval, Latency, Result, Summary
+from runtime.common.extras import missing
+
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ModuleNotFoundError as error:
+    raise missing(error, "evaluating", "evaluation") from None
 
 _MAIN, _PALE, _OTHER = "#2f6fde", "#8fb4f2", "#9aa3b2"
 # Stands for the page's text colour while matplotlib draws.

@@ -442,7 +442,7 @@ class Seen:
             print(os.environ.get("GOMP_SPINCOUNT"))
             sys.exit()
 sys.meta_path.insert(0, Seen())
-import runtime
+from runtime import loadPipeline
 """
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT_DIR, env={}, capture_output=True, text=True

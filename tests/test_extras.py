@@ -35,22 +35,22 @@ def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.Compl
 
 
 @pytest.mark.parametrize(
-    ("module", "library", "what", "extra"),
+    ("command", "library", "what", "extra"),
     [
-        ("convert.export_gguf", "gguf", "converting", "convert"),
-        ("convert.verify", "gguf", "converting", "convert"),
-        ("evaluation", "opencc", "evaluating", "evaluation"),
-        ("evaluation", "matplotlib", "evaluating", "evaluation"),
-        ("kb.calibrate", "opencc", "evaluating", "evaluation"),
-        ("training.finetune", "torch", "training", "train"),
-        ("runtime.serve", "uvicorn", "the server", "server"),
-        ("lab.circle", "opencc", "evaluating", "evaluation"),
+        ("convert.export_gguf --help", "gguf", "converting", "convert"),
+        ("convert.verify --help", "gguf", "converting", "convert"),
+        ("evaluation --questions none.jsonl", "opencc", "evaluating", "evaluation"),
+        ("evaluation --questions none.jsonl", "matplotlib", "evaluating", "evaluation"),
+        ("kb.calibrate --help", "opencc", "evaluating", "evaluation"),
+        ("training.finetune --help", "torch", "training", "train"),
+        ("runtime.serve --help", "uvicorn", "the server", "server"),
+        ("lab.circle --help", "opencc", "evaluating", "evaluation"),
     ],
 )
 def test_a_command_says_which_extra_it_needs(
-    tmp_path: Path, module: str, library: str, what: str, extra: str
+    tmp_path: Path, command: str, library: str, what: str, extra: str
 ) -> None:
-    ran = python(tmp_path, {library}, "-m", module, "--help")
+    ran = python(tmp_path, {library}, "-m", *command.split())
     assert ran.stderr == (
         f"error: {what} needs {library}: pip install 'subject-lora-serve[{extra}]'\n"
     )

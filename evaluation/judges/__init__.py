@@ -11,8 +11,22 @@ model behind an `Endpoint` or in a GGUF file (`LocalModel`) and falls back on `j
 An empty answer, an error and a refusal are wrong with both.
 """
 
-from evaluation.judges.backends import Backend, Endpoint, LocalModel
-from evaluation.judges.cheap import judge
-from evaluation.judges.model import RUBRIC, RUBRIC_SHA256, ModelJudge
+from typing import TYPE_CHECKING
+
+from runtime.common.doors import lazy
+
+if TYPE_CHECKING:
+    from evaluation.judges.backends import Backend, Endpoint, LocalModel
+    from evaluation.judges.cheap import judge
+    from evaluation.judges.model import RUBRIC, RUBRIC_SHA256, ModelJudge
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "evaluation.judges.backends": ["Backend", "Endpoint", "LocalModel"],
+            "evaluation.judges.cheap": ["judge"],
+            "evaluation.judges.model": ["RUBRIC", "RUBRIC_SHA256", "ModelJudge"],
+        },
+    )
 
 __all__ = ["RUBRIC", "RUBRIC_SHA256", "Backend", "Endpoint", "LocalModel", "ModelJudge", "judge"]

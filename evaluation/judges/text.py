@@ -12,7 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-import opencc
+from runtime.common.extras import missing
+
+try:
+    import opencc
+except ModuleNotFoundError as error:
+    raise missing(error, "evaluating", "evaluation") from None
 
 ARTICLES = frozenset({"a", "an", "the"})
 # Answers that are an opening word: "No, there is yet another" says no, and not yet another.

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 from runtime.common.errors import UserError
-from runtime.engine import EngineError
 
 
 def run(
@@ -30,7 +29,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command(arguments)
-    except (UserError, EngineError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

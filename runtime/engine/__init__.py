@@ -24,17 +24,36 @@ The rooms, from the bottom up: `llama` (handles, the log), `model`, `adapters`, 
 `cards` lists GPUs, and `weights` says what a file needs of one.
 """
 
-# First of all, as it sets what llama.cpp's libraries read when they are loaded.
-from runtime.engine.library import describe_build  # isort: skip
+from typing import TYPE_CHECKING
 
-from runtime.engine.context import Context
-from runtime.engine.engine import Engine
-from runtime.engine.generation import Completion, Request, Update
-from runtime.engine.llama import EngineError, check_gguf, physical_cores
-from runtime.engine.model import Model
-from runtime.engine.options import EngineOptions
-from runtime.engine.sampling import Choice, SamplingParams
-from runtime.engine.stats import Stats
+from runtime.common.doors import lazy
+
+# Sets what llama.cpp's libraries read when they are loaded: before any module here loads them.
+from runtime.engine.library import describe_build
+
+if TYPE_CHECKING:
+    from runtime.engine.context import Context
+    from runtime.engine.engine import Engine
+    from runtime.engine.generation import Completion, Request, Update
+    from runtime.engine.llama import EngineError, check_gguf, physical_cores
+    from runtime.engine.model import Model
+    from runtime.engine.options import EngineOptions
+    from runtime.engine.sampling import Choice, SamplingParams
+    from runtime.engine.stats import Stats
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "runtime.engine.context": ["Context"],
+            "runtime.engine.engine": ["Engine"],
+            "runtime.engine.generation": ["Completion", "Request", "Update"],
+            "runtime.engine.llama": ["EngineError", "check_gguf", "physical_cores"],
+            "runtime.engine.model": ["Model"],
+            "runtime.engine.options": ["EngineOptions"],
+            "runtime.engine.sampling": ["Choice", "SamplingParams"],
+            "runtime.engine.stats": ["Stats"],
+        },
+    )
 
 __all__ = [
     "Choice",

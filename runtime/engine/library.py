@@ -100,6 +100,14 @@ def describe_build() -> Build:
     )
 
 
+def version() -> str:
+    """llama-cpp-python's version; loads llama_cpp if it is not yet."""
+    set_environment()
+    import llama_cpp
+
+    return str(llama_cpp.__version__)
+
+
 def has_cuda() -> bool:
     """Whether the build of llama.cpp has CUDA; does not load it.
 

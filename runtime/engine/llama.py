@@ -15,10 +15,12 @@ from typing import Any
 import llama_cpp as llama
 import psutil
 
+from runtime.common.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError):
     """llama.cpp could not do what was asked; the message says what and why."""
 
 

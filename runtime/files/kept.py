@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import llama_cpp
-
 from runtime.common.errors import SetupError
 from runtime.engine import EngineOptions, Request
+from runtime.engine.library import version
 from runtime.files.manifest import file_identity
 from runtime.files.routes import Route
 
@@ -135,7 +134,7 @@ class Keys:
             runs = options[route.model]
             files = [route.model, *([route.adapter] if route.adapter else [])]
             self._about[route] = (
-                llama_cpp.__version__,
+                version(),
                 runs.cache_type,
                 runs.flash_attention,
                 *map(file_identity, files),

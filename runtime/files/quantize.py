@@ -6,6 +6,9 @@ import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 
+# Before llama_cpp: sets what its libraries read when they are loaded.
+import runtime.engine.library  # noqa: F401  # isort: skip
+
 import llama_cpp as llama
 import numpy as np
 

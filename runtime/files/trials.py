@@ -13,9 +13,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import llama_cpp
-
 from runtime.common.atomic import replacing
+from runtime.engine.library import version
 from runtime.engine.probe import crash_reason
 from runtime.files.manifest import file_identity
 
@@ -56,5 +55,5 @@ class Trials:
 
 def _identity(paths: Sequence[Path]) -> str:
     """A hash of the files and of the trial and the llama.cpp that try them."""
-    parts = [_TRIAL, llama_cpp.__version__, *map(file_identity, paths)]
+    parts = [_TRIAL, version(), *map(file_identity, paths)]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()

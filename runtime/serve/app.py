@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from runtime import __version__
+from runtime.engine import library
 from runtime.pipeline import Pipeline
 from runtime.serve import adapters, batch_routes, errors, tokens
 from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, whole
@@ -140,7 +140,7 @@ def _add_house(app: FastAPI, service: Service) -> None:
 
     @app.get("/version")
     async def version() -> dict[str, str]:
-        return {"version": __version__, "llama_cpp_python": llama_cpp.__version__}
+        return {"version": __version__, "llama_cpp_python": library.version()}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
