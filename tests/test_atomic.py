@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,3 +86,54 @@ def test_what_was_there_stays_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="half"):
         fail()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("answers", "old")]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "answers"
+
+    def fill() -> None:
+        with replacing(target), Path("/dev/full").open("w") as full:
+            full.write("x" * 10)
+            full.flush()
+
+    with pytest.raises(OSError, match=r"No space left on device: .*/answers'"):
+        fill()
+    assert names(tmp_path) == []
+
+
+def test_a_link_a_pipe_and_a_device_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    replace_with_new(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        replace_with_new(tmp_path / "pipe")
+        assert read.result(10) == "new"
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "null").symlink_to(os.devnull)
+    replace_with_new(tmp_path / "null")
+    assert Path(os.devnull).is_char_device()
+    assert sorted(names(tmp_path)) == ["file", "link", "null", "pipe"]
+
+
+def replace_with_new(path: Path) -> None:
+    with replacing(path) as partial:
+        partial.write_text("new")
+
+
+def test_temporary_files_can_be_removed_from_another_thread(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "text").write_text("old")
+    with (
+        replacing(tmp_path / "file") as file,
+        replacing_folder(tmp_path / "folder", tmp_path) as folder,
+    ):
+        (tmp_path / "folder").rename(folder.parent / "old")  # as in the middle of replacing
+        atomic.remove_unfinished()
+        assert names(tmp_path) == ["folder"]
+        assert (tmp_path / "folder" / "text").read_text() == "old"
+        file.touch()
+        folder.mkdir(parents=True)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+# Temporary paths that exist now, and how each is removed.
+_unfinished: dict[Path, Callable[[Path], None]] = {}
 
 
 def scratch(target: Path) -> AbstractContextManager[Path]:
     """A new empty file beside `target`, removed after the block.
 
     Raises:
-        OSError: the folder of `target` cannot be written.
+        OSError: the folder of `target` cannot be written, or, named, whatever the block raised
+            without a file's name, as a full disk does.
     """
     return _beside(
         target,
@@ -27,7 +32,7 @@ def scratch_folder(target: Path) -> AbstractContextManager[Path]:
     """A new empty folder beside `target`, removed with all that is in it after the block.
 
     Raises:
-        OSError: the folder of `target` cannot be written.
+        OSError: as `scratch`.
     """
     return _beside(
         target,
@@ -36,15 +41,32 @@ def scratch_folder(target: Path) -> AbstractContextManager[Path]:
     )
 
 
+def remove_unfinished() -> None:
+    """Remove all temporary files and folders, before the process is ended from another thread."""
+    for path, remove in list(_unfinished.items()):
+        with suppress(OSError):
+            remove(path)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target` if the block ends well, else it is removed.
 
+    A symbolic link stays: the file that it leads to is replaced. A device or a pipe stays too,
+    and gets what was written.
+
     Raises:
-        OSError: the folder of `target` cannot be written.
+        OSError: the folder of `target` cannot be written; and as `scratch`.
     """
-    with scratch(target) as partial:
+    target = target.resolve() if target.is_symlink() else target
+    special = target.exists() and not target.is_file() and not target.is_dir()
+    beside = Path(tempfile.gettempdir()) / target.name if special else target
+    with scratch(beside) as partial:
         yield partial
+        if special:
+            with partial.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            return
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)
@@ -64,28 +86,41 @@ def replacing_folder(target: Path, parent: Path) -> Iterator[Path]:
     Raises:
         OSError: a folder cannot be written.
     """
-    with scratch_folder(parent / target.name) as scratch_path:
+    with _beside(
+        parent / target.name,
+        make=lambda path: path.mkdir(0o700),
+        remove=lambda path: _put_back(path / "old", target, path),
+    ) as scratch_path:
         partial, old = scratch_path / "new", scratch_path / "old"
         partial.mkdir()
         yield partial
-        try:
-            if target.exists():
-                target.rename(old)
-            partial.rename(target)
-        finally:
-            if old.exists() and not target.exists():
-                old.rename(target)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+
+
+def _put_back(old: Path, target: Path, scratch_path: Path) -> None:
+    """End a replacement: if the new folder is not there, the old one stays."""
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(scratch_path, ignore_errors=True)
 
 
 @contextmanager
 def _beside(
     target: Path, make: Callable[[Path], None], remove: Callable[[Path], None]
 ) -> Iterator[Path]:
-    """Something of a hidden name beside `target` for the length of the block."""
+    """A file or folder with a hidden name beside `target` for the length of the block."""
     # Named before it is made: a signal that ends the block at any moment finds it to remove.
     path = target.parent / f".{target.name}.{secrets.token_hex(4)}"
     try:
+        _unfinished[path] = remove
         make(path)
         yield path
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(target)
+        raise
     finally:
         remove(path)
+        _unfinished.pop(path, None)

@@ -1,40 +1,70 @@
-"""What the commands share: how errors become an exit status."""
+"""The frame of every command: messages, exit status, and stopping when asked to.
+
+A command module imports only what `--help` needs; the rest is imported by the function that is
+given to `run`, so that help works where an extra is missing and Ctrl-C works while importing.
+"""
 
 from __future__ import annotations
 
-import argparse
+import io
 import logging
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
 
+from runtime.common import atomic, extras
 from runtime.common.errors import UserError
+
+T = TypeVar("T")
+
+_INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(
-    command: Callable[[argparse.Namespace], int],
-    arguments: argparse.Namespace,
-    stopped: str = "stopped; nothing half written is left",
+    command: Callable[[T], int],
+    arguments: T,
+    stopped: str = "stopped; no partial files were left",
+    *,
+    verbose: bool = False,
+    patience: float = 0.7,
 ) -> int:
-    """Run a command; what it raises for bad input is printed in a line. Returns the status.
+    """Run a command and return its exit status.
+
+    Errors that a user can mend are printed as one line, status 1. After SIGINT or SIGTERM
+    `stopped` is printed, status 130. The process then ends `patience` seconds after the signal
+    at the latest, even inside a call of llama.cpp or torch that Python cannot interrupt:
+    temporary files of `runtime.common.atomic` are removed first.
 
     Args:
         command: gets `arguments` and returns the exit status.
         arguments: the parsed command line.
-        stopped: what to say after Ctrl-C or SIGTERM.
+        stopped: printed after a signal: what is left, and how to go on.
+        verbose: log debug messages too.
+        patience: seconds that cleaning up may take after a signal.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    _prepare_streams()
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
     logging.getLogger("gguf").setLevel(logging.WARNING)
-    # Asked to end, clean up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return command(arguments)
-    except (UserError, OSError) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        return 130
+    with _Interrupts(stopped, patience) as interrupts:
+        try:
+            status = command(arguments)
+            _flush()
+        except KeyboardInterrupt:
+            return interrupts.stop()
+        except Exception as error:
+            # A signal inside an import or a callback may come out as another error.
+            return interrupts.stop() if interrupts.received else _failed(error)
+        return interrupts.stop() if interrupts.received else status
 
 
 def explain(error: Exception) -> str:
@@ -42,3 +72,127 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}"
     return str(error)
+
+
+def _failed(error: Exception) -> int:
+    """Print an error that a user can mend and return the status; raise any other."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, ModuleNotFoundError):
+        error = extras.explained(error)
+    if not isinstance(error, (UserError, OSError, extras.MissingLibraryError)):
+        raise error
+    print(f"error: {explain(error)}", file=sys.stderr)
+    return 1
+
+
+def _flush() -> None:
+    """Write what is buffered while a full disk or a closed pipe can still be reported."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            # What cannot be written would be tried again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            error.filename = "standard output"
+        raise
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams usable: none closed, and no character that stops the command."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would get our messages
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _Interrupts:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and ends a process that does not stop.
+
+    Python runs signal handlers between two of its own instructions, so a long call in C delays
+    them, and an exception in a callback from C is lost. Therefore a thread, told by the signal
+    itself, waits for `patience` seconds and ends the process.
+    """
+
+    def __init__(self, stopped: str, patience: float) -> None:
+        self.received = False
+        self._stopped, self._patience = stopped, patience
+        self._said = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # signals are the main thread's
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+                self._before[number] = signal.signal(number, self._handle)
+        self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=self._forget)
+        threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._before or self.received:  # the thread sees to it that the process ends
+            return
+        self._restore()
+        self._before = {}
+        os.write(self._write_end, b"\0")
+
+    def stop(self) -> int:
+        """Print the message once; the exit status."""
+        atomic.remove_unfinished()  # what a signal in the middle of removing left
+        if not self._said:
+            self._said = True
+            print(self._stopped, file=sys.stderr, flush=True)
+        return _INTERRUPTED
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        for each in self._before:  # a second one would only disturb the cleaning up
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def _restore(self) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _forget(self) -> None:
+        """In a forked child: its signals must not end the parent."""
+        if self._before:
+            self._restore()
+            self._before = {}
+
+    def _watch(self) -> None:
+        while (byte := os.read(self._read_end, 1)) != b"\0":
+            if byte and byte[0] in _SIGNALS:
+                time.sleep(self._patience)
+                self._end()
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    def _end(self) -> None:
+        """End the process, whatever its main thread is doing."""
+        atomic.remove_unfinished()
+        flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
+        flushing.start()
+        flushing.join(0.1)  # the main thread may hold the lock of the stream
+        if not self._said:
+            os.write(2, f"{self._stopped}\n".encode())
+        os._exit(_INTERRUPTED)

@@ -1,4 +1,4 @@
-"""What is said where a library of an extra is not installed."""
+"""What to say where a library of an extra is not installed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ import sys
 from importlib.util import find_spec
 
 _OURS = frozenset({"runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab"})
+# For each library, as it is imported: the work that needs it, and the extra that installs it.
+_LIBRARIES = {
+    "gguf": ("converting", "convert"),
+    "transformers": ("converting", "convert"),
+    "torch": ("training", "train"),
+    "peft": ("training", "train"),
+    "accelerate": ("training", "train"),
+    "opencc": ("evaluating", "evaluation"),
+    "matplotlib": ("evaluating", "evaluation"),
+    "sympy": ("exact algebra", "algebra"),
+    "fastapi": ("the server", "server"),
+    "uvicorn": ("the server", "server"),
+    "ray": ("answering on Ray", "ray"),
+}
+
+
+class MissingLibraryError(ModuleNotFoundError):
+    """A library is not installed; the message says which extra installs it."""
 
 
 def require(what: str, extra: str, *modules: str) -> None:
-    """See that libraries are installed before a package that rests on them is imported.
+    """Check that libraries are installed, before work starts that will import them.
 
     Args:
-        what: needs them, as a sentence names it.
-        extra: of this project, which installs them.
-        modules: as they are imported.
+        what: the work, as the message names it: "converting".
+        extra: of this project; it installs them.
+        modules: names as they are imported.
 
     Raises:
-        ModuleNotFoundError: one is not, with what to do; SystemExit with the same line where a
-            command of this project is run.
+        MissingLibraryError: one is not installed.
     """
     for module in modules:
         try:
@@ -26,15 +43,20 @@ def require(what: str, extra: str, *modules: str) -> None:
         except ModuleNotFoundError:
             found = False
         if not found:
-            raise missing(ModuleNotFoundError(name=module), what, extra)
+            raise missing(module, what, extra)
 
 
-def missing(error: ModuleNotFoundError, what: str, extra: str) -> BaseException:
-    """What to raise for a failed import; see `require`."""
-    message = f"{what} needs {error.name}: pip install 'subject-lora-serve[{extra}]'"
-    if _is_our_command():
-        return SystemExit(f"error: {message}")
-    return ModuleNotFoundError(message, name=error.name)
+def missing(module: str, what: str, extra: str) -> BaseException:
+    """The error for a library that is not installed; see `require`."""
+    error = _error(module, what, extra)
+    # Until every command imports what it needs inside its frame.
+    return SystemExit(f"error: {error}") if _is_our_command() else error
+
+
+def _error(module: str, what: str, extra: str) -> MissingLibraryError:
+    return MissingLibraryError(
+        f"{what} needs {module}: pip install 'subject-lora-serve[{extra}]'", name=module
+    )
 
 
 def _is_our_command() -> bool:
@@ -42,3 +64,11 @@ def _is_our_command() -> bool:
     _, *options = sys.orig_argv
     module = options[options.index("-m") + 1] if "-m" in options[:-1] else ""
     return module.partition(".")[0] in _OURS
+
+
+def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error of a failed import in words, if it is about a library of an extra."""
+    module = (error.name or "").partition(".")[0]
+    if isinstance(error, MissingLibraryError) or module not in _LIBRARIES:
+        return error
+    return _error(module, *_LIBRARIES[module])
