@@ -11,4 +11,4 @@ def of_one_length(settings: Settings) -> Settings:
     """Settings in which no subject has longer answers than MAX_NEW_TOKENS."""
     subjects = settings.subjects
     declared = tuple(replace(subject, length=1.0) for subject in subjects.declared)
-    return settings.with_subjects(replace(subjects, declared=declared))
+    return settings.model_copy(update={"subjects": replace(subjects, declared=declared)})

@@ -25,18 +25,17 @@ from tqdm import tqdm
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
 from runtime.engine import EngineError, describe_build
+from runtime.fields import show
 from runtime.pipeline import Answer, Pipeline, loadPipeline
 from runtime.questions import Question, parse, read_file
-from runtime.settings import Settings, all_settings, show
+from runtime.settings import Settings, all_settings
 
 # Settings that do not change what an answer says: a stopped run may go on with others.
 _IRRELEVANT = {
     "answer_cache",
-    "answer_cache_mb",
     "batch_size",
     "device_map",
     "n_gpu_layers",
-    "flash_attention",
     "num_threads",
     "offline_guard",
     "prefill_tokens",
@@ -118,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 def print_settings(settings: Settings) -> None:
     """Print the settings and their values, * where not the default, and the build of llama.cpp."""
     for setting in all_settings(settings.subjects):
-        value = show(getattr(settings, setting.name.lower()))
+        value = show(settings.value_of(setting.name))
         mark = " " if value == setting.default else "*"
         print(f"{mark} {setting.name}={value}\n      {setting.meaning} ({setting.allowed})")
     print(f"llama.cpp: {describe_build()}")

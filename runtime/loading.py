@@ -159,7 +159,6 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
         # Where a subject's longer answers do not fit after the longest question they end earlier.
         cells_per_slot=min(longest(settings), model.n_ctx_train),
         threads=settings.num_threads or min(physical_cores(), model.profile.most_threads or 512),
-        flash_attention=settings.flash_attention,
         cache_type=settings.kv_cache_type,
         cache_bytes=int(wanted),
         call_tokens=settings.prefill_tokens,

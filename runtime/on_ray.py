@@ -325,6 +325,8 @@ def _shipped(settings: Settings) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, Path) or (name == "model_name" and Path(value).is_file()):
             values[name] = str(Path(value).absolute())
+    for subject, path in values.get("peft_adapters", {}).items():
+        values["peft_adapters"][subject] = str(path.absolute())
     return values
 
 

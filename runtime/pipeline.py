@@ -83,8 +83,7 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
             stack.callback(solver.close)
         kept = None
         if settings.answer_cache:
-            most_bytes = int(settings.answer_cache_mb * 2**20)
-            kept = KeptCompletions(settings.answer_cache, most_bytes)
+            kept = KeptCompletions(settings.answer_cache)
             stack.callback(kept.close)
         engines = load_engines(settings, routes, progress)
         for engine in engines.values():

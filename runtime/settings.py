@@ -1,4 +1,4 @@
-"""Every setting, with its default, what it allows and what it means, in one table.
+"""Every setting: its default, the values it allows and what it means, in one table.
 
 A setting is read from the environment variable of its name in capitals: `batch_size`
 from `BATCH_SIZE`. An empty variable counts as not set.
@@ -6,164 +6,93 @@ from `BATCH_SIZE`. An empty variable counts as not set.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection
+from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainValidator,
-    ValidationError,
-    create_model,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
+from runtime import fields
 from runtime.common.errors import SetupError
+from runtime.fields import PROJECT_DIR as PROJECT_DIR
+from runtime.fields import FilePath, Setting
 from runtime.subjects import DEFAULT_FILE, Subjects
 
 log = logging.getLogger(__name__)
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-
+_setting = fields.field
+# Of these the contest's pipeline prescribes the name and the default.
+_contest = partial(fields.field, contest=True)
 _ADAPTER = "a GGUF adapter or a PEFT folder"
-# No system takes longer paths, in bytes.
-_LONGEST_PATH = 4096
+# Settings of earlier versions, and what replaces them.
+_GONE = {
+    "flash_attention": "llama.cpp decides",
+    "answer_cache_mb": "the answer cache takes up to 256 MiB",
+}
 
 
-def _setting(default: Any, allowed: str, meaning: str, **constraints: Any) -> Any:
-    extra: dict[str, Any] = {"allowed": allowed}
-    return Field(default, description=meaning, json_schema_extra=extra, **constraints)
+class _SubjectsFile(BaseModel):
+    """The setting that is read first, since it decides which others there are."""
 
+    model_config = ConfigDict(frozen=True)
 
-def _from_json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not valid JSON ({error})") from None
-
-
-def _usable_in_a_path(value: Any) -> Any:
-    """The value, if the file system can be asked for it."""
-    if isinstance(value, (str, Path)):
-        raw = os.fsencode(value)
-        if b"\0" in raw:
-            raise ValueError("it has a NUL character in it")
-        if len(raw) > _LONGEST_PATH:
-            raise ValueError(f"it is longer than {_LONGEST_PATH} bytes")
-    return value
-
-
-def _zero_or_divisor(value: float) -> float:
-    if 0 < value < 1e-6:
-        raise ValueError("logits divided by it would be infinite")
-    return value
-
-
-def _true_false_or_always(value: Any) -> Any:
-    if isinstance(value, bool) or value == "always":
-        return value
-    raise ValueError('it must be true, false or "always"')
-
-
-# What names files, before they are looked for.
-_Path = Annotated[Path, BeforeValidator(_usable_in_a_path)]
-_Name = Annotated[str, BeforeValidator(_usable_in_a_path)]
-_Use = Annotated[bool | Literal["always"], PlainValidator(_true_false_or_always)]
-
-
-class _SubjectsFile(BaseSettings):
-    """The setting that is read first: it says which others there are."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
-
-    subjects_file: _Path = _setting(
+    subjects_file: FilePath = _setting(
         DEFAULT_FILE,
         "a TOML file",
         "The subjects: names, instructions, the settings of their adapters; see docs/subjects.md.",
     )
 
 
-def declared_subjects(**overrides: Any) -> Subjects:
-    """The subjects of `SUBJECTS_FILE`; no other setting is read.
-
-    Raises:
-        SetupError: the setting is wrong, or something in the file is.
-    """
-    try:
-        file = _SubjectsFile(**overrides).subjects_file
-    except ValidationError as error:
-        raise SetupError(_explain(error, _SubjectsFile)) from None
-    try:
-        return Subjects.load(file)
-    except SetupError as error:
-        raise SetupError(f"SUBJECTS_FILE={error}") from None
-
-
 class Settings(_SubjectsFile):
     """All settings. `Settings.load()` reads them from the environment.
 
     Attributes:
+        peft_adapters: subject → its adapter, from `PEFT_ADAPTER_<SUBJECT>`, or from the setting
+            that the subjects file names.
         subjects: those that `subjects_file` declares.
     """
 
-    model_config = SettingsConfigDict(extra="forbid")
-
-    subjects: ClassVar[Subjects]
+    model_config = ConfigDict(extra="forbid")
 
     # Which model
-    model_name: _Name = _setting(
+    model_name: fields.FileName = _contest(
         "Qwen/Qwen3-1.7B",
         "a hub id, a path to a .gguf file, or demo",
         "The model to serve. A hub id is looked up as GGUF files in `MODELS_DIR` and"
         " `HF_CACHE_DIR`; `demo` is the small model that the `demo` extra installs.",
         min_length=1,
     )
-    models_dir: _Path = _setting(PROJECT_DIR / "models", "a folder", "Where GGUF files are kept.")
-    hf_cache_dir: _Path = _setting(
+    models_dir: FilePath = _setting(
+        PROJECT_DIR / "models", "a folder", "Where GGUF files are kept."
+    )
+    hf_cache_dir: FilePath = _contest(
         Path("/app/models"), "a folder", "Where GGUF files are looked for after `MODELS_DIR`."
     )
-    use_4bit: bool = _setting(
+    use_4bit: bool = _contest(
         True, "0 or 1", "1 looks for the Q4_K_M file of `MODEL_NAME`, 0 for the BF16 or F16 one."
     )
 
     # Where it runs
-    device_map: str = _setting(
+    device_map: str = _contest(
         "auto",
         "auto, cpu, cuda or cuda:N",
-        "`auto` uses the GPU if there is one and llama.cpp was built for it, `cpu` never; `cuda:N`"
-        " wants that one, `cuda` any.",
+        "`auto` uses a GPU if there is one and llama.cpp was built for it, `cpu` never; `cuda`"
+        " requires a GPU, `cuda:N` that one.",
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
     )
     n_gpu_layers: int = _setting(
         -1,
-        "-1 to 1000",
-        "Most layers of a model that lie on a GPU, the output counted as one; -1 is as many as"
-        " fit, 0 none.",
-        ge=-1,
-        le=1000,
+        (-1, 1000),
+        "Most layers of a model on a GPU, counting the output as one; -1: as many as fit.",
     )
     num_threads: int = _setting(
-        0,
-        "0 to 512",
-        "CPU threads; 0 is one per core. Processes that share cores need fewer each.",
-        ge=0,
-        le=512,
+        0, (0, 512), "CPU threads; 0 is one per core. Processes that share cores need fewer each."
     )
-    prefill_tokens: int = _setting(
-        512, "16 to 8192", "Most prompt tokens of a llama.cpp call.", ge=16, le=8192
-    )
-    flash_attention: Literal["auto", "on", "off"] = _setting(
-        "auto", "auto, on or off", "llama.cpp's flash attention."
-    )
+    prefill_tokens: int = _setting(512, (16, 8192), "Most prompt tokens of a llama.cpp call.")
     kv_cache_type: Literal["f16", "q8_0"] = _setting(
         "f16",
         "f16 or q8_0",
@@ -171,47 +100,33 @@ class Settings(_SubjectsFile):
     )
     kv_cache_gb: float = _setting(
         0.0,
-        "0 to 1024",
-        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions"
-        " need. Long questions run in few slots, short ones in many.",
-        ge=0,
-        le=1024,
+        (0, 1024),
+        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions need."
+        " Long questions run in few slots, short ones in many.",
     )
-    batch_size: int = _setting(
-        48, "1 to 240", "Slots: how many questions are decoded at once at most.", ge=1, le=240
-    )
+    batch_size: int = _contest(48, (1, 240), "Slots: most questions that are decoded at once.")
 
     # How much it reads and writes
-    max_input_tokens: int = _setting(
+    max_input_tokens: int = _contest(
         1024,
-        "16 to 131072",
+        (16, 131072),
         "Longest prompt; a longer question loses its middle, and the log says so.",
-        ge=16,
-        le=131072,
     )
-    max_new_tokens: int = _setting(
+    max_new_tokens: int = _contest(
         128,
-        "1 to 32768",
-        "Longest answer; of subjects that need more (algebra) times their `length`"
+        (1, 32768),
+        "Longest answer, before `MAX_TOKENS_MULTIPLIER` and the subject's `length`"
         " ([subjects](subjects.md)).",
-        ge=1,
-        le=32768,
     )
-    min_new_tokens: int = _setting(
+    min_new_tokens: int = _contest(
         20,
-        "0 to 32768",
-        "No end of answer before so many tokens (at most the longest answer).",
-        ge=0,
-        le=32768,
+        (0, 32768),
+        "No answer ends before this many tokens. Adapters trained on short answers need 1.",
     )
-    max_tokens_multiplier: float = _setting(
+    max_tokens_multiplier: float = _contest(
         1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
     )
-    stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
-        NoDecode,
-        BeforeValidator(_from_json),
-    ] = _setting(
+    stop: fields.Stop = _setting(
         (),
         'a JSON list of texts such as ["\\n\\n"], at most 100 of up to 1000 characters',
         "Strings that end an answer and are cut from it.",
@@ -219,7 +134,7 @@ class Settings(_SubjectsFile):
     )
 
     # How it picks tokens
-    temperature: Annotated[float, AfterValidator(_zero_or_divisor)] = _setting(
+    temperature: fields.Temperature = _contest(
         0.2,
         "0, or 0.000001 to 10",
         "0 always takes the likeliest token.",
@@ -227,65 +142,45 @@ class Settings(_SubjectsFile):
         le=10,
         allow_inf_nan=False,
     )
-    top_p: float = _setting(
+    top_p: float = _contest(
         0.9, "0.000001 to 1", "Sample from the likeliest tokens up to this share.", ge=1e-6, le=1
     )
-    top_p_cap: float = _setting(
+    top_p_cap: float = _contest(
         0.9, "0.000001 to 1", "`TOP_P` is never taken higher than this.", ge=1e-6, le=1
     )
-    top_k: int = _setting(
-        20, "0 to 1000000", "Sample from so many tokens; 0 is no limit.", ge=0, le=1_000_000
-    )
-    repetition_penalty: float = _setting(
+    top_k: int = _contest(20, (0, 1_000_000), "Sample from this many tokens; 0: from all.")
+    repetition_penalty: float = _contest(
         1.0, "0.01 to 10", "Over 1 makes repetition less likely; 1 is off.", ge=0.01, le=10
     )
     seed: int = _setting(
-        0,
-        "0 to 9223372036854775807",
-        "With the questionID, the seed of each question's own draws.",
-        ge=0,
-        le=2**63 - 1,
+        0, (0, 2**63 - 1), "With the questionID, the seed of a question's random draws."
     )
 
     # Retrieval
-    rag_knowledge_base_dir: _Path = _setting(
-        PROJECT_DIR / "kb", "a folder", "Where knowledge bases lie (see knowledge.md)."
+    rag_knowledge_base_dir: FilePath = _contest(
+        PROJECT_DIR / "kb", "a folder", "Where knowledge bases are (see knowledge.md)."
     )
-    rag_top_k: int = _setting(
-        3,
-        "1 to 100",
-        "From so many passages of a base are sentences shown with a question.",
-        ge=1,
-        le=100,
-    )
-    rag_enabled_subjects: Annotated[dict[str, _Use], NoDecode, BeforeValidator(_from_json)] = (
-        _setting(
-            {},
-            'a JSON dict such as {"geography": true, "history": "always"}',
-            "Subjects that use knowledge: `true` where calibration found that it helps,"
-            ' `"always"` for every question.',
-            max_length=1000,
-        )
+    rag_top_k: int = _contest(3, (1, 100), "Passages considered per question.")
+    rag_enabled_subjects: fields.Uses = _contest(
+        {},
+        'a JSON dict such as {"geography": true, "history": "always"}',
+        "Subjects that use knowledge: `true` where calibration found that it helps,"
+        ' `"always"` for every question.',
+        max_length=1000,
     )
 
-    # Tools
-    algebra_tool: Literal["off", "exact", "program"] = _setting(
+    # Without the model
+    algebra_tool: fields.AlgebraTool = _setting(
         "exact",
-        "off, exact or program",
-        "`exact` computes exercises in algebra that it surely understands (with sympy), and"
-        " leaves all others to the model; `program` asks the model for a calculation there first"
-        " and computes it.",
+        "off or exact",
+        "`exact` computes the exercises in algebra that it is sure to understand (with sympy); the"
+        " model answers all others.",
     )
-
-    # Answers of before
-    answer_cache: _Path | None = _setting(
+    answer_cache: FilePath | None = _setting(
         None,
         "a file",
-        "Keep completions in this file (SQLite) and give them again where the same is asked of the"
-        " same files with the same settings.",
-    )
-    answer_cache_mb: float = _setting(
-        256.0, "1 to 65536", "How large it may grow; the least used go first.", ge=1, le=65536
+        "Keep completions in this file (SQLite), and use them when the same is asked of the same"
+        " files with the same settings.",
     )
 
     # The rest
@@ -296,43 +191,61 @@ class Settings(_SubjectsFile):
         " `process` all of this process, `off` none.",
     )
 
-    # Adapters; `load` adds the setting of each declared subject
-    peft_adapter_path: _Path | None = _setting(
+    # Adapters
+    peft_adapter_path: FilePath | None = _contest(
         None, _ADAPTER, "LoRA adapter for every subject that has none of its own."
     )
-    adapters_base_dir: _Path | None = _setting(
+    adapters_base_dir: FilePath | None = _contest(
         None, "a folder", "Where adapters named `*-lora-<subject>` are looked for."
     )
+    peft_adapters: dict[str, FilePath] = _contest({}, _ADAPTER, "LoRA adapter for {subject}.")
+
+    subjects: InstanceOf[Subjects] = Field(exclude=True, repr=False)
 
     @staticmethod
     def load(**overrides: Any) -> Settings:
         """Settings from the environment; keyword arguments (lower case) win.
 
+        Args:
+            overrides: by the names of the fields; a subject's adapter also by its setting, such
+                as `peft_adapter_history`.
+
         Raises:
-            SetupError: names each wrong setting, its value and what is allowed; or the file of
-                subjects is wrong.
+            SetupError: names each wrong setting, its value and what is allowed; or the subjects
+                file is wrong.
         """
-        kind = _with_adapters(declared_subjects(**overrides))
+        subjects = declared_subjects(**overrides)
+        own = {subject.setting.lower(): name for name, subject in subjects.items()}
+        for setting in own.keys() & Settings.model_fields.keys():
+            raise SetupError(
+                f"SUBJECTS_FILE={subjects.file}: [{own[setting]}] setting: {setting.upper()} is"
+                " another setting; give it one of its own:"
+                f' setting = "PEFT_ADAPTER_OF_{own[setting].upper()}"'
+            )
+        for subject, path in overrides.pop("peft_adapters", {}).items():
+            subjects.check(subject, "peft_adapters:")
+            overrides.setdefault(subjects[subject].setting.lower(), path)
+        given = {**_environment({*Settings.model_fields, *own} - _NOT_VARIABLES), **overrides}
+        adapters = {name: given.pop(setting, None) for setting, name in own.items()}
+        if set_ones := {name: path for name, path in adapters.items() if path is not None}:
+            given["peft_adapters"] = set_ones
         for name in sorted(map(str.upper, os.environ)):
-            if name.startswith("PEFT_ADAPTER_") and name.lower() not in kind.model_fields:
-                log.warning("%s is set, but %s declares no such subject", name, kind.subjects.file)
+            if name.startswith("PEFT_ADAPTER_") and name.lower() not in {*own, "peft_adapter_path"}:
+                log.warning("%s is set, but %s declares no such subject", name, subjects.file)
+            elif name.lower() in _GONE:
+                log.warning("%s is not a setting any more: %s", name, _GONE[name.lower()])
         try:
-            return kind(**overrides)
+            return Settings(**{"subjects": subjects, **given})
         except ValidationError as error:
-            raise SetupError(_explain(error, kind)) from None
+            names = {("peft_adapters", s.name): s.setting for s in subjects.values()}
+            raise SetupError(fields.explain(error, Settings.model_fields, names, _GONE)) from None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The class is none that pickle could import: it is made where the settings arrive.
-        return _restored, (self.subjects, self.model_dump())
-
-    def with_subjects(self, subjects: Subjects) -> Settings:
-        """The same settings for subjects that are declared otherwise, with the same adapters."""
-        return _restored(subjects, self.model_dump())
-
-    def adapter_of(self, subject: str) -> Path | None:
-        """The value of the setting for a subject's adapter."""
-        path: Path | None = getattr(self, self.subjects[subject].setting.lower())
-        return path
+    def value_of(self, setting: str) -> Any:
+        """The value of a setting by its name in capitals, as in `all_settings`."""
+        for subject in self.subjects.values():
+            if subject.setting == setting:
+                return self.peft_adapters.get(subject.name)
+        return getattr(self, setting.lower())
 
     @property
     def longest_answer(self) -> int:
@@ -340,99 +253,38 @@ class Settings(_SubjectsFile):
         return self.longest_answer_of(None)
 
     def longest_answer_of(self, subject: str | None) -> int:
-        """Most new tokens of an answer to a subject's question; None is of no subject."""
+        """Most new tokens of an answer to a question of a subject, or of none."""
         length = self.subjects[subject].length if subject else 1.0
         return ceil(self.max_new_tokens * self.max_tokens_multiplier * length)
 
 
-@lru_cache(maxsize=16)
-def _with_adapters(subjects: Subjects) -> type[Settings]:
-    """The settings, with one for the adapter of each subject. Raises SetupError."""
-    fields: dict[str, Any] = {}
-    for subject in subjects.values():
-        name = subject.setting.lower()
-        if name in Settings.model_fields:
-            raise SetupError(
-                f"SUBJECTS_FILE={subjects.file}: [{subject.name}] setting: {subject.setting} is"
-                " another setting; give it one of its own:"
-                f' setting = "PEFT_ADAPTER_OF_{subject.name.upper()}"'
-            )
-        fields[name] = (_Path | None, _setting(None, _ADAPTER, f"Adapter for {subject.name}."))
-    kind = create_model("Settings", __base__=Settings, __module__=__name__, **fields)
-    kind.subjects = subjects
-    return kind
+# Fields that no environment variable of their name sets.
+_NOT_VARIABLES = {"peft_adapters", "subjects"}
 
 
-def _restored(subjects: Subjects, values: dict[str, Any]) -> Settings:
-    return _with_adapters(subjects)(**values)
+def declared_subjects(**overrides: Any) -> Subjects:
+    """The subjects of `SUBJECTS_FILE`; no other setting is read.
 
-
-def _explain(error: ValidationError, kind: type[BaseSettings]) -> str:
-    lines = []
-    for problem in error.errors():
-        name = str(problem["loc"][0])
-        field = kind.model_fields.get(name)
-        if field is None:
-            lines.append(f"{name.upper()[:80]}: there is no such setting")
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        item = "".join(f"[{_quoted(key)}]" for key in problem["loc"][1:])
-        lines.append(
-            f"{name.upper()}{item}={_quoted(problem['input'])} is not allowed: {_allowed(field)}."
-            f" ({message})"
-        )
-    return "\n".join(lines)
-
-
-def _quoted(value: Any) -> str:
-    """A wrong value as Python writes it, shortened."""
+    Raises:
+        SetupError: the setting is wrong, or something in the file is.
+    """
+    given = {**_environment({"subjects_file"}), **overrides}
     try:
-        text = repr(value)
-    except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
-        return f"<{type(value).__name__} that cannot be shown>"
-    return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
+        file = _SubjectsFile(**given).subjects_file
+    except ValidationError as error:
+        raise SetupError(fields.explain(error, _SubjectsFile.model_fields, {}, {})) from None
+    try:
+        return Subjects.load(file)
+    except SetupError as error:
+        raise SetupError(f"SUBJECTS_FILE={error}") from None
 
 
-def _allowed(field: Any) -> str:
-    return str(field.json_schema_extra["allowed"])
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A row of the table: everything as text."""
-
-    name: str
-    default: str
-    allowed: str
-    meaning: str
+def _environment(names: Collection[str]) -> dict[str, str]:
+    """The settings of these names, in lower case, that environment variables set."""
+    return {n.lower(): value for n, value in os.environ.items() if value and n.lower() in names}
 
 
 def all_settings(subjects: Subjects | None = None) -> list[Setting]:
     """All settings, with the adapters of some subjects (ours by default), in the order above."""
-    kind = _with_adapters(subjects or Subjects.load())
-    return [
-        Setting(name.upper(), show(field.default), _allowed(field), str(field.description))
-        for name, field in kind.model_fields.items()
-    ]
-
-
-def show(value: Any) -> str:
-    """A setting's value as one would write it in the environment."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, (dict, tuple)):
-        return json.dumps(value)
-    if isinstance(value, Path) and value.is_relative_to(PROJECT_DIR):
-        return str(value.relative_to(PROJECT_DIR))
-    return str(value)
-
-
-def markdown_table() -> str:
-    """The table of settings as docs/settings.md has it."""
-    rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for setting in all_settings():
-        default = f"`{setting.default}`" if setting.default else "not set"
-        rows.append(f"| `{setting.name}` | {default} | {setting.allowed} | {setting.meaning} |")
-    return "\n".join(rows)
+    adapters = {s.setting: s.name for s in (subjects or Subjects.load()).values()}
+    return fields.rows(Settings.model_fields, adapters)

@@ -32,7 +32,7 @@ pack() {
     cp build/llama/wheel/*.whl "$PACK/wheels"
     local download=(.venv-cuda/bin/python -m pip download --quiet --only-binary :all:
         --python-version "$target" --implementation cp --dest "$PACK/wheels")
-    "${download[@]}" diskcache jinja2 pydantic-settings psutil tqdm gguf pytest
+    "${download[@]}" diskcache jinja2 pydantic psutil tqdm gguf pytest
     "${download[@]}" --no-deps peft accelerate # torch is too large to be carried
     if [ "${NUMPY:-yes}" = no ]; then rm "$PACK"/wheels/numpy-*; fi
     if [ "${DEMO:-yes}" != no ]; then

@@ -11,7 +11,7 @@ import pytest
 from runtime import Settings, SetupError
 from runtime.engine import SamplingParams
 from runtime.engine.sampling import penalize, sample
-from runtime.settings import PROJECT_DIR, all_settings, markdown_table
+from runtime.settings import PROJECT_DIR, all_settings
 
 CONTEST_DEFAULTS = {
     "MODEL_NAME": "Qwen/Qwen3-1.7B",
@@ -42,8 +42,9 @@ CONTEST_DEFAULTS = {
 def test_contest_settings_and_defaults() -> None:
     settings = Settings.load()
     for name, default in CONTEST_DEFAULTS.items():
-        assert getattr(settings, name.lower()) == default, name
-    assert {"RAG_KNOWLEDGE_BASE_DIR", "RAG_TOP_K"} <= {setting.name for setting in all_settings()}
+        assert settings.value_of(name) == default, name
+    theirs = {setting.name for setting in all_settings() if setting.contest}
+    assert theirs == {*CONTEST_DEFAULTS, "RAG_KNOWLEDGE_BASE_DIR", "RAG_TOP_K"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_settings_are_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: object
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert getattr(Settings.load(), name.lower()) == expected
+    assert Settings.load().value_of(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_settings_are_read_from_the_environment(
         ("TOP_K", "-3", "0 to 1000000"),
         ("RAG_ENABLED_SUBJECTS", "geography", "a JSON dict"),
         ("OFFLINE_GUARD", "yes", "on, process or off"),
+        ("ALGEBRA_TOOL", "program", "off or exact. (program is gone: it got fewer"),
     ],
 )
 def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed(
@@ -193,5 +195,51 @@ def test_a_subject_may_need_longer_answers() -> None:
     assert settings.longest_answer_of("algebra") == 150
 
 
+def test_a_setting_of_an_earlier_version_is_named_with_what_replaces_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLASH_ATTENTION", "off")
+    Settings.load()
+    assert "FLASH_ATTENTION is not a setting any more: llama.cpp decides" in caplog.text
+    with pytest.raises(SetupError, match="ANSWER_CACHE_MB: there is no such setting any more: "):
+        Settings.load(answer_cache_mb=5)
+
+
+def test_adapters_are_given_by_setting_or_by_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEFT_ADAPTER_HISTORY", "environment.gguf")
+    monkeypatch.setenv("PEFT_ADAPTER_CHINESE", "environment.gguf")
+    monkeypatch.setenv("PEFT_ADAPTER_ALGEBRA", "environment.gguf")
+    given = {"history": "by-subject.gguf", "algebra": "by-subject.gguf"}
+    settings = Settings.load(peft_adapters=given, peft_adapter_algebra="by-setting.gguf")
+    assert settings.peft_adapters == {
+        "history": Path("by-subject.gguf"),
+        "chinese": Path("environment.gguf"),
+        "algebra": Path("by-setting.gguf"),
+    }
+    assert Settings.load(**settings.model_dump()) == settings
+    assert Settings.load(peft_adapter_history=None).value_of("PEFT_ADAPTER_HISTORY") is None
+    with pytest.raises(SetupError, match="peft_adapters: physics: no such subject in"):
+        Settings.load(peft_adapters={"physics": "a.gguf"})
+
+
+def test_variables_called_as_fields_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Settings.load()
+    monkeypatch.setenv("SUBJECTS", "history")
+    monkeypatch.setenv("PEFT_ADAPTERS", "{}")
+    assert Settings.load() == plain
+
+
 def test_the_docs_have_the_table_of_settings() -> None:
-    assert markdown_table() in (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (PROJECT_DIR / "docs" / "settings.md").read_text(encoding="utf-8")
+    table = markdown_table()
+    assert table in page, f"put this into docs/settings.md:\n{table}"
+
+
+def markdown_table() -> str:
+    """The table of settings as docs/settings.md has it."""
+    lines = ["| setting | default | contest | allowed | meaning |", "| --- " * 5 + "|"]
+    for row in all_settings():
+        default = f"`{row.default}`" if row.default else "not set"
+        contest = "yes" if row.contest else ""
+        lines.append(f"| `{row.name}` | {default} | {contest} | {row.allowed} | {row.meaning} |")
+    return "\n".join(lines)

@@ -178,13 +178,15 @@ def test_its_adapter_has_a_setting(
     monkeypatch.setenv("SUBJECTS_FILE", str(sixth))
     monkeypatch.setenv("PEFT_ADAPTER_PHYSICS", "a.gguf")
     settings = Settings.load()
-    assert settings.adapter_of("physics") == Path("a.gguf")
-    assert Settings.load(peft_adapter_physics="b.gguf").adapter_of("physics") == Path("b.gguf")
+    assert settings.peft_adapters["physics"] == Path("a.gguf")
+    assert Settings.load(peft_adapter_physics="b.gguf").peft_adapters["physics"] == Path("b.gguf")
     assert {k.name for k in all_settings(settings.subjects)} - {k.name for k in all_settings()} == {
         "PEFT_ADAPTER_PHYSICS"
     }
     assert answer(["--show-settings"]) == 0
-    assert "* PEFT_ADAPTER_PHYSICS=a.gguf\n      Adapter for physics." in capsys.readouterr().out
+    assert (
+        "* PEFT_ADAPTER_PHYSICS=a.gguf\n      LoRA adapter for physics." in capsys.readouterr().out
+    )
     monkeypatch.setenv("PEFT_ADAPTER_PHYSICS", "a" * 5000)
     with pytest.raises(SetupError, match=r"^PEFT_ADAPTER_PHYSICS=.* is not allowed"):
         Settings.load()
@@ -193,7 +195,7 @@ def test_its_adapter_has_a_setting(
 def test_its_setting_may_have_a_name_of_its_own(tmp_path: Path) -> None:
     text = DEFAULT_FILE.read_text("utf-8") + PHYSICS + 'setting = "PHYSICS_LORA"\n'
     settings = Settings.load(subjects_file=declare(tmp_path, text), physics_lora="a.gguf")
-    assert settings.adapter_of("physics") == Path("a.gguf")
+    assert settings.peft_adapters["physics"] == Path("a.gguf")
     with pytest.raises(SetupError, match="PEFT_ADAPTER_PHYSICS: there is no such setting"):
         Settings.load(subjects_file=tmp_path / "subjects.toml", peft_adapter_physics="a.gguf")
 
@@ -201,7 +203,7 @@ def test_its_setting_may_have_a_name_of_its_own(tmp_path: Path) -> None:
 def test_the_old_name_of_that_key_still_works(tmp_path: Path) -> None:
     text = DEFAULT_FILE.read_text("utf-8") + PHYSICS + 'knob = "PHYSICS_LORA"\n'
     settings = Settings.load(subjects_file=declare(tmp_path, text), physics_lora="a.gguf")
-    assert settings.adapter_of("physics") == Path("a.gguf")
+    assert settings.peft_adapters["physics"] == Path("a.gguf")
 
 
 def test_a_setting_of_a_subject_that_is_not_declared_is_noticed(

@@ -43,7 +43,7 @@ class KeptCompletions:
         SetupError: it is not a file of completions, or cannot be written.
     """
 
-    def __init__(self, path: Path, most_bytes: int) -> None:
+    def __init__(self, path: Path, most_bytes: int = 256 * 2**20) -> None:
         self._path = path
         self._most_bytes = most_bytes
         try:

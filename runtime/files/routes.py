@@ -36,7 +36,7 @@ def plan_routes(settings: Settings) -> dict[str, Route]:
     folder = settings.models_dir
     exported = _exported(settings)
     subjects = settings.subjects
-    own = {s: usable(settings.adapter_of(s), subjects[s].setting) for s in subjects}
+    own = {s: usable(settings.peft_adapters.get(s), subjects[s].setting) for s in subjects}
     found = {s: in_folder(settings, s) for s in subjects}
     common = usable(settings.peft_adapter_path, "PEFT_ADAPTER_PATH")
     used: list[Entry] = []

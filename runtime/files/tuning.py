@@ -51,7 +51,7 @@ def tuned(settings: Settings, model: Path) -> Settings:
     if not new:
         return settings
     try:
-        checked = type(settings).model_validate({**settings.model_dump(), **new})
+        checked = Settings.model_validate({**dict(settings), **new})
     except ValidationError as error:
         log.warning(
             "%s: not used for %s: %s; run python -m runtime.tune again",
