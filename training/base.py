@@ -17,7 +17,7 @@ from runtime.common.extras import missing
 try:
     import torch
 except ModuleNotFoundError as error:
-    raise missing(str(error.name), "training", "train") from None
+    raise missing(error, "training", "train") from None
 
 from convert.locate import find_base
 from convert.torch_model import load_torch_model

@@ -43,19 +43,20 @@ def require(what: str, extra: str, *modules: str) -> None:
         except ModuleNotFoundError:
             found = False
         if not found:
-            raise missing(module, what, extra)
+            raise missing(ModuleNotFoundError(name=module), what, extra)
 
 
-def missing(module: str, what: str, extra: str) -> BaseException:
-    """The error for a library that is not installed; see `require`."""
-    error = _error(module, what, extra)
+def missing(error: ModuleNotFoundError, what: str, extra: str) -> BaseException:
+    """What to raise in place of the error of a failed import; see `require`."""
+    words = _in_words(error, what, extra)
     # Until every command imports what it needs inside its frame.
-    return SystemExit(f"error: {error}") if _is_our_command() else error
+    return SystemExit(f"error: {words}") if _is_our_command() else words
 
 
-def _error(module: str, what: str, extra: str) -> MissingLibraryError:
+def _in_words(error: ModuleNotFoundError, what: str, extra: str) -> MissingLibraryError:
+    name = (error.name or "").partition(".")[0]
     return MissingLibraryError(
-        f"{what} needs {module}: pip install 'subject-lora-serve[{extra}]'", name=module
+        f"{what} needs {name}: pip install 'subject-lora-serve[{extra}]'", name=name
     )
 
 
@@ -71,4 +72,4 @@ def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:
     module = (error.name or "").partition(".")[0]
     if isinstance(error, MissingLibraryError) or module not in _LIBRARIES:
         return error
-    return _error(module, *_LIBRARIES[module])
+    return _in_words(error, *_LIBRARIES[module])
