@@ -11,15 +11,10 @@ from typing import Any
 
 from algebra import units
 from algebra.notation import without_separators
+from algebra.parser import parse, parse_relation
 from algebra.phrases import integers, listed_numbers, number, relations, spoken
-from algebra.syntax import (
-    Node,
-    Relation,
-    UnclearError,
-    names,
-    parse,
-    parse_relation,
-)
+from algebra.readings import UnclearError
+from algebra.syntax import Node, Relation, names
 
 Built = tuple[Any, ...]
 Builder = Callable[..., Built]
@@ -40,6 +35,7 @@ def solve(eqs: str, v: str = "", v2: str = "") -> Built:
     found = relations(eqs)
     asked = tuple(re.findall(r"[A-Za-z]", re.sub(r"\band\b", ",", v or v2)))
     variables = set().union(*(names(side) for rel in found for side in rel.sides))
+    asked = tuple(a if a in variables else a.swapcase() for a in asked)  # "Solve for X: 2x = 4"
     if not variables or not variables.issuperset(asked) or "e" in asked:
         raise UnclearError("nothing to solve for")
     if len(found) > 1 and not asked:
@@ -104,8 +100,8 @@ def evaluate(e: str) -> Built:
     node = parse(text)
     if names(node):
         raise UnclearError("a variable")
-    if re.fullmatch(r"[\d.]+|\d+ *-[ \d-]+", text.strip()):  # a number alone, a date, a phone
-        raise UnclearError("nothing to compute")
+    if re.fullmatch(r"[\d.]+|\d+(?:-\d+)+", text.strip()):
+        raise UnclearError("a number alone, a date, a phone number")
     return "evaluate", node, " ".join(text.split())
 
 
@@ -131,6 +127,11 @@ def numbers(kind: str, *fixed: Any) -> Callable[..., Built]:
         return (kind, *fixed, *values, unit)
 
     return build
+
+
+def change(w: str, a: str, b: str, u: str = "") -> Built:
+    """What is the percent decrease from 80 to 60?"""
+    return "change", number(a), number(b), w.lower()
 
 
 def list_(kind: str) -> Callable[..., Built]:

@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 
 from algebra.meaning import Expression, expanded, is_finite, is_zero, symbol
-from algebra.syntax import UnclearError
+from algebra.readings import UnclearError
 
 _MAX_DEGREE = 12
 _TRUE_DIGITS = 50

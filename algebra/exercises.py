@@ -21,7 +21,9 @@ from algebra.phrases import (
     SPOKEN,
     without_courtesies,
 )
-from algebra.syntax import FUNCTIONS, PRODUCTS, UnclearError
+from algebra.readings import UnclearError
+from algebra.syntax import FUNCTIONS
+from algebra.tokens import PRODUCTS
 
 MAX_CHARS = 400
 
@@ -56,6 +58,8 @@ def recognize(question: str) -> Exercise | None:
         match = pattern.fullmatch(text)
         if match is None or _cuts_a_word(match):
             continue
+        if any((part or "").startswith("- ") for part in match.groups()):
+            return None  # "Solve for x - 2x + 1 = 9": a minus, or a dash
         try:
             kind, *given = build(**{k: v for k, v in match.groupdict().items() if v is not None})
         except (UnclearError, ArithmeticError):

@@ -104,9 +104,9 @@ ENGLISH: list[tuple[str, Builder]] = [
     (rf"(?:express|write) {A} as a (?:percent|percentage) of {B}", build.numbers("share")),
     (rf"{A} is {B}{_PERCENT} of (?:what|what number|which number)", build.numbers("base")),
     (
-        rf"{_WHAT} (?:the )?(?:percent|percentage) (?:change|increase|decrease) from"
+        rf"{_WHAT} (?:the )?(?:percent|percentage) (?P<w>change|increase|decrease) from"
         rf" {_MONEY}{A} to [$€£¥]?{B}",
-        build.numbers("change"),
+        build.change,
     ),
     # whole numbers and lists
     (

@@ -13,7 +13,8 @@ from typing import Any
 
 import sympy as sp
 
-from algebra.syntax import Call, Name, Node, Number, UnclearError
+from algebra.readings import UnclearError
+from algebra.syntax import Call, Name, Node, Number
 
 # Bits of a number, the power of a variable, and terms of a product written out.
 _MAX_BITS = 1000
@@ -112,7 +113,9 @@ def _power(base: Expression, exponent: Expression) -> Expression:
             raise UnclearError("a power that is too large")
         return base**exponent
     if is_zero(base) and exponent <= 0:
-        raise UndefinedError("a power of zero")
+        if exponent == 0:
+            raise UnclearError("0^0 is 1 to some, and undefined to others")
+        raise UndefinedError("a negative power of zero")
     if base.is_number:
         size = log2(max(2.0, *(abs(float(part)) for part in _parts(base))))
         if abs(exponent) * size > _MAX_BITS or exponent.q > _MAX_POWER:

@@ -1,7 +1,8 @@
 """From the ways in which exercises are typeset to one plain notation.
 
-LaTeX, superscripts, full-width and typographic signs become what `syntax` reads: `^` for
-powers, `*` and `/`, `sqrt(...)`, `<=`. What is not known is left as it is, and `syntax` refuses it.
+LaTeX, superscripts, full-width and typographic signs become what `parser` reads: `^` for powers,
+`*`, `sqrt(...)`, `<=`. What tells readings apart stays: `÷` is not a slash, ½ is one character, and
+a fraction with a bar becomes one in brackets. What is not known is left as it is, and refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 _SIGNS: dict[str, str] = {
     **dict.fromkeys("×·⋅∙✕✖＊", "*"),
-    **dict.fromkeys("÷／∕⁄", "/"),
+    **dict.fromkeys("／∕", "/"),
     **dict.fromkeys("−–﹣－‐‑‒", "-"),
     **dict.fromkeys("≤⩽≦", "<="),
     **dict.fromkeys("≥⩾≧", ">="),
@@ -46,16 +47,6 @@ _SIGNS: dict[str, str] = {
     "？": "?",
     "…": "...",
     "’": "'",
-    "½": " 1/2",
-    "⅓": " 1/3",
-    "⅔": " 2/3",
-    "¼": " 1/4",
-    "¾": " 3/4",
-    "⅕": " 1/5",
-    "⅛": " 1/8",
-    "⅜": " 3/8",
-    "⅝": " 5/8",
-    "⅞": " 7/8",
 }
 _TABLE = str.maketrans(_SIGNS)
 
@@ -64,7 +55,7 @@ _COMMANDS = {
     "times": "*",
     "cdot": "*",
     "ast": "*",
-    "div": "/",
+    "div": "÷",
     "le": "<=",
     "leq": "<=",
     "leqslant": "<=",
@@ -84,7 +75,8 @@ _COMMANDS = {
     "ldots": "...",
     "cdots": "...",
     "dots": "...",
-    **dict.fromkeys(("left", "right", "displaystyle", "quad", "qquad", "limits"), " "),
+    **dict.fromkeys(("displaystyle", "quad", "qquad", "limits"), " "),
+    **dict.fromkeys(("left", "right"), ""),
 }
 _CASES = re.compile(r"\\begin\s*\{(?:cases|aligned|array)\}(?:\{[lcr]*\})?(.*?)\\end\s*\{\w+\}")
 _INNERMOST = (
@@ -99,21 +91,30 @@ _INNERMOST = (
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 # A mixed number in LaTeX, 2\frac{1}{2}.
-_MIXED = re.compile(r"(?<![\d.^])(\d+)\s*\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}")
+_MIXED = re.compile(r"(?<![\d.^{])(\d+)\s*\\[dt]?frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
+# Spaces mean nothing in LaTeX: 1/2 x is not told from 1/2x.
+_SPACED_FRACTION = re.compile(r"(\d/\d+) +(?=[A-Za-z(\\])")
+# A fraction whose bar is the sign made for it, 1⁄2 or 2 1⁄2.
+_BAR = re.compile(r"(?<![\d.])(?:(\d+) )?(\d+)\u2044(\d+)(?!\d)")
 _MAX_NESTED = 12
 
 
 def plain(text: str) -> str:
     """A question's text in plain notation, its words as they were, its white space single."""
     text = _SUPERSCRIPT.sub(_raised, text)
+    text = _BAR.sub(
+        lambda m: f"({m[1]}+({m[2]})/({m[3]}))" if m[1] else f"(({m[2]})/({m[3]}))", text
+    )
     text = re.sub(r"log([₀-₉]+)", lambda m: "log_" + m[1].translate(_SUBSCRIPTS), text)
-    if "\\" in text:
+    if any(sign in text for sign in "\\{$"):
         text = _from_latex(text)
+    text = re.sub(r"\blg(?=[ \d(a-z])", "log_10", text)
+    text = re.sub(r"(?<=\d)·(?=\d)", "•", text)  # times, or a decimal point: not read
     text = text.translate(_TABLE).replace("**", "^")
     text = _without_delimiters(text)
     text = re.sub(r"(?<=\S) *\n+ *(?=\S)", " ; ", text)  # equations, one a line
     text = re.sub(r"(?<=[:.;,?]) ;(?= )", "", text)
-    return " ".join(text.split())
+    return re.sub(r"(?<=[\w)]) (?=[:,;?])", "", " ".join(text.split()))
 
 
 def _raised(match: re.Match[str]) -> str:
@@ -125,7 +126,8 @@ def _from_latex(text: str) -> str:
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = re.sub(r"\\[()\[\]]", "$", text)
     text = text.replace("\\%", "%").replace("\\$", "\\dollar ").replace("{,}", ",")
-    text = _MIXED.sub(r"(\1+(\2)/(\3))", text)
+    text = _MIXED.sub(lambda m: f"({m[1]}+({m[2] or m[3]})/({m[4] or m[5]}))", text)
+    text = _SPACED_FRACTION.sub(r"\1", text)
     for _ in range(_MAX_NESTED):  # from the innermost braces outwards
         before = text
         for pattern, new in _INNERMOST:

@@ -8,8 +8,10 @@ from itertools import pairwise
 from math import gcd, isqrt, lcm
 
 from algebra.meaning import decimal_text, meaning, show
+from algebra.parser import parse
+from algebra.readings import UnclearError
 from algebra.sentences import Words
-from algebra.syntax import Node, Number, UnclearError, has_decimals, parse
+from algebra.syntax import Node, Number, has_decimals
 from algebra.units import Unit, convert
 
 _MAX_BITS = 2000
@@ -62,13 +64,18 @@ def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
     )
 
 
-def _change(words: Words, start: Number, end: Number, unit: str) -> str:
+def _change(words: Words, start: Number, end: Number, asked: str) -> str:
     if start.value <= 0 or end.value == start.value:
         raise UnclearError("a change from nothing, or none")
     rate = (end.value - start.value) / start.value * 100
+    if asked != "change" and (asked == "increase") != (rate > 0):
+        raise UnclearError("a decrease that is an increase, or the reverse")
     over = f"{_text(end.value)} - {_text(start.value)}"
     step = f"({over})/{_text(start.value)} * 100 = {_text(rate)}"
-    return words.so(step, f"{_text(abs(rate))}%" if rate > 0 else f"{_text(rate)}%")
+    size = f"{_text(abs(rate))}%"
+    if asked == "change":
+        size = words.phrase("increased" if rate > 0 else "decreased", size)
+    return words.so(step, size)
 
 
 # --- whole numbers and lists --------------------------------------------------------------
@@ -133,13 +140,19 @@ def _sum_to(words: Words, n: Number, unit: str) -> str:
 # --- sequences ------------------------------------------------------------------------------
 
 
-def _rules(terms: list[Fraction]) -> dict[str, Fraction]:
-    """Each simple rule that all terms follow, with its step."""
+def _rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
+    """Each simple rule that all terms follow, with its step.
+
+    Args:
+        terms: the first ones.
+        least: how many terms show a rule of equal steps or ratios. Four do by themselves; three,
+            such as 1, 2, 4, only where the question names the rule.
+    """
     steps = [b - a for a, b in pairwise(terms)]
     found: dict[str, Fraction] = {}
-    if len(terms) >= 3 and len(set(steps)) == 1:
+    if len(terms) >= least and len(set(steps)) == 1:
         found["arithmetic"] = steps[0]
-    if len(terms) >= 3 and all(terms):
+    if len(terms) >= least and all(terms):
         ratios = {b / a for a, b in pairwise(terms)}
         if len(ratios) == 1:
             found["geometric"] = ratios.pop()
@@ -155,7 +168,7 @@ def _rules(terms: list[Fraction]) -> dict[str, Fraction]:
 def _term(words: Words, given: tuple[Number, ...], n: int | None, family: str) -> str:
     """The next term, or the n-th."""
     terms = [number.value for number in given]
-    rules = _rules(terms)
+    rules = _rules(terms, 3 if family else 4)
     if family:
         rules = {name: step for name, step in rules.items() if name == family}
     if "arithmetic" in rules and rules["arithmetic"] == 0:

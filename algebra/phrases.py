@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 
 from algebra.notation import without_separators
-from algebra.syntax import Number, Operation, Relation, UnclearError, parse, parse_relation
+from algebra.parser import parse, parse_relation
+from algebra.readings import UnclearError
+from algebra.syntax import Number, Operation, Relation
+from algebra.tokens import FRACTIONS
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
-NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+ \d+/\d+|\d+/\d+|\d{1,20}(?:\.\d{1,20})?)"
+_ONE = f"[{''.join(FRACTIONS)}]"
+NUMBER = (
+    r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+ \d+/\d+|\d+/\d+"
+    rf"|\d{{1,20}} ?{_ONE}|{_ONE}|\d{{1,20}}(?:\.\d{{1,20}})?)"
+)
 POINT = r"\( ?[^(),]{1,20} ?, ?[^(),]{1,20} ?\)"
 
 _BEFORE = re.compile(
@@ -42,7 +49,7 @@ _SPOKEN = (
     (r"\bis less than\b", " < "),
     (r"\b(?:is equal to|equals)\b", " = "),
     (r"\b(?:multiplied by|times)\b", " * "),
-    (r"\bdivided by\b", " / "),
+    (r"\bdivided by\b", " ÷ "),
     (r"\bplus\b", " + "),
     (r"\bminus\b", " - "),
     (r"\bnegative (?=\d|[a-z]\b)", " -"),
@@ -64,10 +71,10 @@ _SPOKEN = (
     (r"加上?", " + "),
     (r"减去?", " - "),
     (r"乘以?", " * "),
-    (r"除以", " / "),
+    (r"除以", " ÷ "),
     (r"的平方$", "^(2)"),
     (r"的立方$", "^(3)"),
-    (r"^(\d+)的(?:算术)?平方根$", r"sqrt(\1)"),
+    (r"^(\d+)的算术平方根$", r"sqrt(\1)"),
     (r"^根号 ?(\d+)$", r"sqrt(\1)"),
     (r"等于(?=.)", " = "),
 )
@@ -81,8 +88,6 @@ def spoken(text: str) -> str:
             raise UnclearError("the square of a negative number, or minus a square")
         for pattern, new in SPOKEN:
             text = pattern.sub(new, text)
-    if not re.search(r"x(?! \d)|(?<!\d )x", text):  # 12 x 7
-        text = re.sub(r"(?<=\d) x (?=\d)", " * ", text)
     return text
 
 
@@ -110,6 +115,8 @@ def listed_numbers(text: str) -> tuple[Number, ...]:
     """The numbers of "3, 5 and 8"; raises UnclearError for "1,200", which may be one or two."""
     if re.search(r"\d,\d{3}(?!\d)", text):
         raise UnclearError("a comma between numbers, or in one")
+    if re.search(r"\d,\d", text) and re.search(r", |[a-z和与及]", text, re.IGNORECASE):
+        raise UnclearError("commas between numbers, and perhaps in them")  # 1,5 and 2,5
     pieces = re.split(r" ?, ?(?:and )?| and | ?[和与及] ?", text.strip(), flags=re.IGNORECASE)
     return tuple(number(piece) for piece in pieces)
 

@@ -18,13 +18,9 @@ from algebra.meaning import (
     show,
     symbol,
 )
+from algebra.readings import UnclearError
 from algebra.sentences import Words
-from algebra.syntax import (
-    Node,
-    UnclearError,
-    has_decimals,
-    names,
-)
+from algebra.syntax import Node, has_decimals, names
 
 # --- values ---------------------------------------------------------------------------
 

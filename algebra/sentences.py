@@ -49,17 +49,33 @@ _PHRASES = {
     "next": ("the next term is {}", "下一项是 {}"),
     "nth": ("term number {} is {}", "第 {} 项是 {}"),
     "prime": ("{} is a prime number", "{} 是质数"),
+    "increased": ("an increase of {}", "增加 {}"),
+    "decreased": ("a decrease of {}", "减少 {}"),
     "sorted": ("in order they are {}", "从小到大为 {}"),
     "gcd": ("the greatest common divisor of {} is {}", "{} 的最大公约数是 {}"),
     "lcm": ("the least common multiple of {} is {}", "{} 的最小公倍数是 {}"),
 }
 
 
-class Words:
-    """Puts an answer's pieces into a sentence of one language."""
+# What is said first where the reading of a text rests on a convention (`readings.assume`).
+_CONVENTIONS = {
+    "fractions": ("with slashes as fraction bars", "斜线表示分数线"),
+    "log": ("with logarithms to base 10", "对数以 10 为底"),
+}
 
-    def __init__(self, chinese: bool) -> None:
+
+class Words:
+    """Puts an answer's pieces into a sentence of one language.
+
+    Args:
+        chinese: the language is Chinese rather than English.
+        assumed: names of the conventions that the answer rests on.
+    """
+
+    def __init__(self, chinese: bool, assumed: Sequence[str] = ()) -> None:
         self._chinese = chinese
+        said = [_CONVENTIONS[name][chinese] + ("，" if chinese else ", ") for name in assumed]
+        self._before = "".join(said)
 
     def phrase(self, name: str, *parts: object) -> str:
         """One of the phrases above, without a full stop."""
@@ -73,6 +89,7 @@ class Words:
 
     def sentence(self, text: str) -> str:
         """A text with its full stop, its first word with a capital letter."""
+        text = self._before + text
         if self._chinese:
             return f"{text}。"
         first, _, rest = text.partition(" ")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from algebra.exercises import MAX_CHARS, vocabulary
+from algebra.tokens import FRACTIONS
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _LONGEST = 5.0
 # Questions written at once: fewer bytes than a pipe holds, so that nobody waits for the other.
 _AT_ONCE = 16
 _MAX_RESTARTS = 20
-_SIGNS = frozenset("+-*/^=<>≤≥×÷√%(|½¼¾⅓⅔")
+_SIGNS = frozenset("+-*/^=<>≤≥×÷√%(|") | FRACTIONS.keys()
 
 
 def available() -> bool:

@@ -19,17 +19,9 @@ from algebra.meaning import (
     show,
     symbol,
 )
+from algebra.readings import UnclearError
 from algebra.sentences import Words
-from algebra.syntax import (
-    Call,
-    Node,
-    Operation,
-    Relation,
-    UnclearError,
-    has_decimals,
-    names,
-    walk,
-)
+from algebra.syntax import Call, Node, Operation, Relation, has_decimals, names, walk
 
 
 def _solve(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...]) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from algebra.syntax import UnclearError
+from algebra.readings import UnclearError
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit: so many of the base unit of its quantity, from `zero` on.
+    """A unit as a multiple of the base unit of its quantity, counted from `zero`.
 
     Attributes:
         name: how it is written in an answer.
@@ -90,13 +90,26 @@ def _units() -> dict[str, Unit]:
 
 
 _BY_NAME = _units()
+_IN_ANY_CASE = frozenset(
+    ["km", "kg", "cm", "ft", "yd", "lb", "lbs", "oz", "mph", "kph", "sec", "min", "°c", "°f"]
+)
 # For a regular expression; the longest first.
 PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in _BY_NAME), key=len, reverse=True))
 
 
 def find(name: str) -> Unit:
-    """The unit of a name, whatever its case; raises UnclearError if there is none."""
-    unit = _BY_NAME.get(name) or _BY_NAME.get(name.lower())
+    """The unit of a name.
+
+    Words may be in any case. In abbreviations the case tells units apart (Mg is not mg), but for
+    those that everybody writes in capitals too.
+
+    Raises:
+        UnclearError: there is no such unit, or it may be another.
+    """
+    unit = _BY_NAME.get(name)
+    lower = name.lower()
+    if unit is None and (len(name) > 3 or not name.isascii() or lower in _IN_ANY_CASE):
+        unit = _BY_NAME.get(lower)
     if unit is None:
         raise UnclearError(f"no unit {name!r}")
     return unit

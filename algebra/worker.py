@@ -26,14 +26,18 @@ def _time_up(*_: object) -> None:
 
 
 def answer(question: str) -> str | None:
-    """The answer to an exercise; None if it is none, or too much."""
+    """The answer to an exercise, the same in all its readings; None if there is none."""
     from algebra.exercises import recognize
+    from algebra.readings import agreed
     from algebra.working import work
+
+    def in_one_reading() -> str | None:
+        exercise = recognize(question)
+        return work(exercise) if exercise else None
 
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        exercise = recognize(question)
-        return work(exercise) if exercise else None
+        return agreed(in_one_reading)
     # Whatever goes wrong in a computation, the question is the model's.
     except (Exception, TimeUpError, RecursionError, MemoryError):
         return None
@@ -58,6 +62,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Started by its path with -P: its own package must be found, whatever the folder is called from.
+    # Started by its path, with -P: Python does not look for this package by itself.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     main()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from algebra import numbers, rewriting, solving
 from algebra.exercises import Exercise
 from algebra.meaning import UndefinedError
+from algebra.readings import UnclearError, assumed
 from algebra.sentences import Words
-from algebra.syntax import UnclearError
 
 MAX_CHARS = 500  # of an answer
 
@@ -20,7 +20,7 @@ def work(exercise: Exercise) -> str:
         UnclearError: it is none of those that are solved surely.
     """
     try:
-        text = _KINDS[exercise.kind](Words(exercise.chinese), *exercise.given)
+        text = _KINDS[exercise.kind](Words(exercise.chinese, assumed()), *exercise.given)
     except UndefinedError as error:
         raise UnclearError(str(error)) from None
     if len(text) > MAX_CHARS:

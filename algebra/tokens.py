@@ -1,0 +1,79 @@
+"""The tokens of expressions. They keep where they were written: spaces tell readings apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from algebra.readings import UnclearError
+from algebra.syntax import CONSTANTS, FUNCTIONS
+
+MAX_CHARS = 300
+_MAX_TOKENS = 200
+_MAX_DIGITS = 40
+# Letters that may stand together as a product; words such as "by" and "an" may not.
+PRODUCTS = frozenset(
+    ["xy", "yz", "xz", "xyz", "ab", "bc", "ac", "abc", "mn", "pq", "uv"]
+    + ["ax", "bx", "cx", "ay", "cy", "rt", "ah", "bh", "lw", "kx", "mx"]
+)
+# Fractions of one character, which need no brackets.
+FRACTIONS = {
+    **{"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5)},
+    **{"⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7)},
+    **{"⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9), "⅒": (1, 10)},
+}
+_ONE = f"[{''.join(FRACTIONS)}]"
+_PATTERN = re.compile(
+    rf"\s*(?:(?P<mixed>(?<![\d.])\d+(?: +\d+/\d+(?![\d.])| ?{_ONE}))|(?P<fraction>{_ONE})"
+    r"|(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<log>log_\d+)|(?P<name>[A-Za-z]+)"
+    r"|(?P<sign>[-+*/÷^()|!\[\]]))",
+    re.ASCII,
+)
+# 2e-3 is 0.002 or 2e - 3; "+-" is a sign of its own, "--" may be a dash.
+_DOUBTFUL = re.compile(r"\d[eE][-+]?\d|\+-|-\+|--")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of a text: its kind (number, mixed, fraction, log, name or sign) and its place."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+END = Token("end", "", -1, -1)
+
+
+def tokens(text: str) -> list[Token]:
+    """The tokens of a text in plain notation, runs of variables apart. Raises UnclearError."""
+    text = text.rstrip()
+    if len(text) > MAX_CHARS:
+        raise UnclearError("too long")
+    if doubtful := _DOUBTFUL.search(text):
+        raise UnclearError(f"{doubtful[0]!r} has several readings")
+    found = []
+    at = 0
+    while at < len(text):
+        match = _PATTERN.match(text, at)
+        if match is None or len(match[0]) > _MAX_DIGITS:
+            raise UnclearError(f"{text[at : at + 10]!r} is no part of an expression")
+        kind = str(match.lastgroup)
+        found.append(Token(kind, match[kind], match.start(kind), match.end()))
+        at = match.end()
+    if len(found) > _MAX_TOKENS:
+        raise UnclearError("too large")
+    return [piece for token in found for piece in _letters(token)]
+
+
+def _letters(token: Token) -> list[Token]:
+    """A run of letters as functions, constants and variables."""
+    text = token.text
+    if token.kind != "name" or len(text) == 1 or text in FUNCTIONS or text in CONSTANTS:
+        return [token]
+    if text not in PRODUCTS:
+        raise UnclearError(f"{text!r} is a word")
+    return [
+        Token("name", letter, token.start + n, token.start + n + 1) for n, letter in enumerate(text)
+    ]

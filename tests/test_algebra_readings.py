@@ -1,0 +1,145 @@
+"""Texts that may be read in several ways: answered where all readings agree, else left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from algebra import Solver
+from algebra.notation import plain
+from algebra.parser import parse
+from algebra.readings import UnclearError, every
+
+
+@pytest.fixture(scope="module")
+def exact() -> Iterator[Solver]:
+    with Solver() as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        # ÷ beside a fraction: the slash is the fraction's bar, and the answer says so
+        ("What is 1/2 ÷ 1/4?", "With slashes as fraction bars, 1/2 ÷ 1/4 = 2."),
+        ("What is 10 divided by 1/2?", "With slashes as fraction bars, 10 ÷ 1/2 = 20."),
+        ("Calculate 6 ÷ 2/3", "With slashes as fraction bars, 6 ÷ 2/3 = 9."),
+        ("Solve x ÷ 3/4 = 8", "With slashes as fraction bars, 4x/3 = 8, so x = 6."),
+        ("3/4除以1/2是多少？", "斜线表示分数线，3/4 ÷ 1/2 = 3/2。"),
+        ("Simplify a/b ÷ c/d", "With slashes as fraction bars, a/b ÷ c/d = ad/(bc)."),
+        # fractions that are written as one
+        ("What is ½ ÷ ¼?", "½ ÷ ¼ = 2."),
+        ("What is 1⁄2 ÷ 1⁄4?", "((1)/(2)) ÷ ((1)/(4)) = 2."),
+        (r"What is \frac{1}{2} \div \frac{1}{4}?", "((1)/(2)) ÷ ((1)/(4)) = 2."),
+        ("What is 9^½?", "9^½ = 3."),
+        ("What is 2½ + 1?", "2½ + 1 = 7/2."),
+        (r"What is 2\frac12 + 1?", "(2+(1)/(2)) + 1 = 7/2."),
+        # one reading, though it looks like more
+        ("What is 12 x 7?", "12 x 7 = 84."),
+        ("What is 15 - 7?", "15 - 7 = 8."),
+        ("What is 8 ÷ 4 ÷ 2?", "8 ÷ 4 ÷ 2 = 1."),
+        ("What is 3 + 4 ÷ 2 × 5?", "3 + 4 ÷ 2 * 5 = 13."),
+        ("Simplify x^2/4 + x^2/4", "x^2/4 + x^2/4 = x^2/2."),
+        ("Solve x²/3 = 3", "(x - 3)(x + 3) = 0, so x = -3 or x = 3."),
+        ("Solve 1/2 x = 4", "x/2 = 4, so x = 8."),
+        ("Solve |x - 1| = |x + 3|", "The solution is x = -1."),
+        # readings that lead to one answer
+        ("What is 6/3(1)?", "6/3(1) = 2."),
+        # a logarithm's base
+        ("Solve log(x) = 3", "With logarithms to base 10, the solution is x = 1000."),
+        ("What is the percent decrease from 80 to 60?", "(60 - 80)/80 * 100 = -25, so 25%."),
+        (
+            "What is the percent change from 80 to 60?",
+            "(60 - 80)/80 * 100 = -25, so a decrease of 25%.",
+        ),
+        ("Convert 5 KM to m", "5 km = 5000 m."),
+    ],
+)
+def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: str) -> None:
+    assert exact.answer(question) == answer
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        # slashes
+        "What is 1/2 / 1/4?",
+        "What is 1 / 2 ÷ 1 / 4?",
+        "What is 8/4/2?",
+        "What is 6/2(1 + 2)?",
+        "What is 6 ÷ 2(1 + 2)?",
+        "Solve 1/2x = 4",
+        r"Solve $1/2 x = 4$",  # spaces mean nothing in LaTeX
+        "What is 12 / 2*3?",
+        "Simplify x+1 / x-2",
+        # exponents
+        "What is 8^2/3?",
+        "What is 9^1/2?",
+        "Solve x^2/3 = 4",
+        "Solve 2^x/3 = 4",
+        # functions without brackets
+        "What is √16/25?",
+        "What is log 100/10?",
+        "Simplify sqrt 2x",
+        # signs
+        "What is 2e-3 * 5?",
+        "What is 2E3 + 1?",
+        "What is 2·5?",
+        "What is 5--3?",
+        "Solve x = 5 +-3",
+        "What is 5 x (3 + 2)?",
+        "Solve 2 x (x + 1) = 4",
+        "Solve for x - 2x + 1 = 9",
+        "Solve for x – 2x + 1 = 9",
+        "What is 2|3|4|5|?",
+        "What is 15-7?",  # a date, a score
+        "What is the mean of 1,5 and 2,5?",
+        "Find the median of 1,5, 2,5, 3,5",
+        # units whose abbreviation in another case is another
+        "Convert 5 Mg to kg",
+        "Convert 2 ML to L",
+        "Convert 3 MM to m",
+        "Convert 3 M to km",
+        # letters before brackets
+        "If p(2) = 10, what is p(3)?",
+        "If P(x) = 3x, what is P(2)?",
+        "Solve a(3) = 12",
+        "Solve q(x + 1) = 12 for x",
+        # letters
+        "Simplify 2e + 3e",
+        "Solve 3i + 2 = 8",
+        # words
+        "What is the percent decrease from 50 to 60?",
+        "What is the percent increase from 80 to 60?",
+        "What is 0^0?",
+        "What comes next: 1, 2, 4?",
+        "What is the next number: 3, 6, 9?",
+    ],
+)
+def test_what_has_several_readings_is_left_alone(exact: Solver, question: str) -> None:
+    assert exact.answer(question) is None
+
+
+def test_every_reading_is_taken_once() -> None:
+    trees = every(lambda: parse("1/2x + 3/4y"))
+    assert len(trees) == len(set(trees)) == 4
+    assert len(every(lambda: parse("x^2 + 3/4"))) == 1
+
+
+def test_a_text_that_is_read_twice_is_read_in_one_way() -> None:
+    pairs = every(lambda: (parse("1/2x"), parse("1/2x")))
+    assert len(pairs) == 2
+    assert all(one == other for one, other in pairs)
+
+
+def test_where_nobody_enumerates_readings_there_must_be_one() -> None:
+    with pytest.raises(UnclearError):
+        parse("1/2x")
+    with pytest.raises(UnclearError):
+        every(lambda: parse("+".join(["1/2x"] * 9)))
+
+
+def test_notation_keeps_what_tells_readings_apart() -> None:
+    assert plain("½ ÷ 1/2") == "½ ÷ 1/2"
+    assert plain(r"\frac{1}{2} \div 3") == "((1)/(2)) ÷ 3"
