@@ -18,43 +18,35 @@ What looks like one was written as text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import product
 
-import numpy as np
+from runtime.loops import Repetitions, without_loops
 
 MAX_CHARS = 5000
 
 _OPEN, _CLOSE = "<think>", "</think>"
 _TAG = re.compile(r"</?think>")
 _BLANK = re.compile(r"\s*")
-_LABEL = re.compile(r"(?:(?:final )?answer|答案|回答|答) ?[:：][^\S\n]*", re.IGNORECASE)
-_QUESTION_LABEL = re.compile(r"(?:(?:question|q|问题|问) ?[:：] ?)?", re.IGNORECASE)
+_ANSWER_NAMES = ("final answer", "answer", "答案", "回答", "答")
+_QUESTION_NAMES = ("question", "q", "问题", "问")
+_LABEL = re.compile(rf"(?:{'|'.join(_ANSWER_NAMES)}) ?[:：][^\S\n]*", re.IGNORECASE)
+_QUESTION_LABEL = re.compile(rf"(?:(?:{'|'.join(_QUESTION_NAMES)}) ?[:：] ?)?", re.IGNORECASE)
 _LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s)|[。！？]")
-_STOPS = (".", "!", "?", "。", "！", "？")
-# An indentation is at most so long.
-_DEEPEST = 100
-# So much is a loop where the text was cut off in it: three whole copies of a phrase, or two
-# of a long one and the beginning of a third.
-_CUT_COPIES, _CUT_CHARS = 3, 40
-_LONG_PHRASE, _LONG_PHRASE_COPIES = 20, 2.3
-# So much is one in any text. "I must not talk in class", 20 times, is not.
-_FAR_COPIES, _FAR_CHARS = 24, 400
-# Matrices, tables and rules repeat as no words do.
-_WORDLESS = 4
+# An indentation has at least and at most this many characters: many models begin with a blank.
+_SHALLOWEST, _DEEPEST = 2, 100
 
 
-class _Loop(NamedTuple):
-    """`text[start:end]` repeats its first `period` characters over and over."""
+def _begun(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches all beginnings of labels with one of these names, without their colon."""
+    beginnings = (
+        "".join(f"(?:{re.escape(character)}" for character in name + tail) + ")?" * len(name + tail)
+        for name, tail in product(names, ("", " "))
+    )
+    return re.compile("|".join(beginnings), re.IGNORECASE)
 
-    start: int
-    end: int
-    period: int
 
-    @property
-    def copies(self) -> float:
-        return (self.end - self.start) / self.period
+_BEGUN_LABEL, _BEGUN_QUESTION_LABEL = _begun(_ANSWER_NAMES), _begun(_QUESTION_NAMES)
+_LONGER_THAN_LABELS = max(map(len, _ANSWER_NAMES)) + len(" ") + 1
 
 
 def clean(text: str, question: str = "", cut: bool = False, opened_thinking: bool = False) -> str:
@@ -68,11 +60,90 @@ def clean(text: str, question: str = "", cut: bool = False, opened_thinking: boo
         cut: the text ends where the model was stopped, not where it would have.
         opened_thinking: the prompt ended inside a think block, so the text begins in it.
     """
-    text = _bare(text, question, cut, opened_thinking)
+    bare = _bare(text, question, cut, opened_thinking)
+    answer = _settled(bare, question, cut, loops=True)
+    if answer != bare:
+        # What a stream of this text has shown stays. It does unless loops lie within loops.
+        shown = Cleaner(question, opened_thinking).add(text)
+        if not answer.startswith(shown):
+            return _settled(bare, question, cut, loops=False)
+    return answer
+
+
+class Cleaner:
+    """Cleans a text while it is written, and holds back only what may still be taken away.
+
+    What `add` and `finish` return is, put together, what `clean` returns for the whole text,
+    whatever the pieces in which it comes.
+
+    Args:
+        question: what the text is to answer, as for `clean`.
+        opened_thinking: as for `clean`.
+    """
+
+    def __init__(self, question: str = "", opened_thinking: bool = False) -> None:
+        self._question = question.strip()
+        self._opened_thinking = opened_thinking
+        self._text = ""
+        self._start: int | None = None  # of the text without what stands before the answer
+        self._indented = False
+        self._n_looked_at = 0
+        self._repetitions = Repetitions(MAX_CHARS)
+        self._n_shown = 0
+
+    def add(self, text: str) -> str:
+        """Go on with `text`; returns what can be shown now."""
+        self._text += text
+        if self._start is None:
+            self._start = self._find_start()
+        if self._start is None:
+            return ""
+        answer = self._text[self._start :]
+        self._repetitions.add(answer[self._n_looked_at : MAX_CHARS])
+        self._n_looked_at = len(answer)
+        safe = answer[: self._repetitions.safe]
+        if not self._n_shown and not self._is_settled(safe):
+            return ""
+        shown, self._n_shown = self._n_shown, max(self._n_shown, len(safe))
+        return safe[shown:]
+
+    def finish(self, cut: bool = False) -> str:
+        """The rest of the answer. `cut`: as for `clean`."""
+        answer = clean(self._text, self._question, cut, self._opened_thinking)
+        return answer[self._n_shown :]
+
+    def _find_start(self) -> int | None:
+        """Where the answer begins, its indentation included; None before that is known."""
+        start = _known_start(self._text, self._question, self._opened_thinking)
+        if start is None:
+            return None
+        begin = _first_word(self._text, start)
+        indentation = self._text[start:begin].rpartition("\n")[2]
+        if not _SHALLOWEST <= len(indentation) <= _DEEPEST:
+            return begin
+        second_line = _second_line(self._text[begin:])
+        if not second_line and len(self._text) - begin < MAX_CHARS:
+            return None
+        self._indented = second_line.isspace()
+        return begin - len(indentation) if self._indented else begin
+
+    def _is_settled(self, answer: str) -> bool:
+        """Whether this beginning of an answer stays when it is cleaned again without loops."""
+        if _known_start(answer, self._question) != 0:
+            return False
+        return not self._indented or bool(_second_line(answer.lstrip()))
+
+
+def _settled(text: str, question: str, cut: bool, loops: bool) -> str:
+    """The bare text made shorter until nothing more changes.
+
+    Args:
+        loops: take loops away.
+    """
     while True:
         cut = cut or len(text) > MAX_CHARS
-        shorter = _without_loops(text[:MAX_CHARS].rstrip(), cut)
-        shorter = _bare(shorter, question, cut)
+        shorter = text[:MAX_CHARS].rstrip()
+        shorter = _bare(without_loops(shorter, cut) if loops else shorter, question, cut)
         if shorter == text:
             return text
         text = shorter
@@ -103,13 +174,48 @@ def _start(text: str, question: str, cut: bool, opened_thinking: bool) -> int:
     return at
 
 
+def _known_start(text: str, question: str, opened_thinking: bool = False) -> int | None:
+    """Where the answer begins however the text goes on; None if that depends on what follows."""
+    end = _end_of_thinking(text, 0, balanced=True) if opened_thinking else 0
+    while end is not None and (begin := _first_word(text, end)) < len(text):
+        at = end
+        word = text[begin : begin + _LONGER_THAN_LABELS]
+        if text.startswith(_OPEN, begin):
+            end = _end_of_thinking(text, begin + len(_OPEN), balanced=True)
+        elif label := _LABEL.match(text, begin):
+            end = label.end()
+        elif _OPEN.startswith(word) or _BEGUN_LABEL.fullmatch(word):
+            return None
+        elif (echo := _end_of_echo(text, begin, question)) is not None:
+            end = echo
+        elif _may_become_echo(text, begin, question):
+            return None
+        else:
+            return at
+    return None
+
+
+def _may_become_echo(text: str, at: int, question: str) -> bool:
+    if not question:
+        return False
+    if _BEGUN_QUESTION_LABEL.fullmatch(text[at : at + _LONGER_THAN_LABELS]):
+        return True
+    label = _QUESTION_LABEL.match(text, at)
+    begin = label.end() if label else at
+    return len(text) - begin < len(question) and question.startswith(text[begin:])
+
+
 def _first_word(text: str, at: int) -> int:
     blank = _BLANK.match(text, at)
     return blank.end() if blank else at
 
 
-def _end_of_thinking(text: str, at: int) -> int | None:
-    """Where the block ends that was open at `at`; None if nothing closes it."""
+def _end_of_thinking(text: str, at: int, balanced: bool = False) -> int | None:
+    """Where the block ends that was open at `at`; None if nothing closes it.
+
+    Args:
+        balanced: each block within it is closed, too.
+    """
     depth, end = 1, None
     for tag in _TAG.finditer(text, at):
         if tag.group() == _OPEN:
@@ -117,8 +223,8 @@ def _end_of_thinking(text: str, at: int) -> int | None:
             continue
         depth, end = depth - 1, tag.end()
         if depth == 0:
-            break
-    return end
+            return end
+    return None if balanced else end
 
 
 def _end_of_echo(text: str, at: int, question: str) -> int | None:
@@ -135,71 +241,11 @@ def _trimmed(text: str) -> str:
     text = text.rstrip()
     body = text.lstrip()
     indentation = text[: len(text) - len(body)].rpartition("\n")[2]
-    _, _, rest = body[:MAX_CHARS].partition("\n")
-    indented = rest.lstrip("\n")[:1].isspace()
-    return indentation + body if indented and len(indentation) <= _DEEPEST else body
+    if _SHALLOWEST <= len(indentation) <= _DEEPEST and _second_line(body).isspace():
+        return indentation + body
+    return body
 
 
-def _without_loops(text: str, cut: bool) -> str:
-    """The text with one copy of what loops."""
-    while loop := _find_loop(text, cut):
-        start, end, period = loop
-        if end == len(text):
-            text = text[: _end_of_copy(text, start + period, start + 2 * period)].rstrip()
-        else:
-            whole = (end - start) // period
-            text = text[: start + period] + text[start + whole * period :]
-    return text
-
-
-def _end_of_copy(text: str, earliest: int, latest: int) -> int:
-    """Where to stop after a loop's first copy: after a sentence if one ends soon enough."""
-    copy = text[:earliest].rstrip()
-    if copy.endswith(_STOPS) or "\n" in text[len(copy) : earliest]:
-        return earliest
-    sentence = _SENTENCE_END.search(text, earliest, latest)
-    return sentence.end() if sentence else earliest
-
-
-def _find_loop(text: str, cut: bool) -> _Loop | None:
-    if len(text) < (_CUT_CHARS if cut else _FAR_CHARS):
-        return None
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    longest = len(text) // (2 if cut else _FAR_COPIES)
-    for period in range(1, longest + 1):
-        for loop in _loops(codes, period, cut):
-            if _is_known(loop, text, cut):
-                return loop
-    return None
-
-
-def _loops(codes: np.ndarray, period: int, cut: bool) -> Iterator[_Loop]:
-    """All loops of a period that could count, or only the last if its period is a long one."""
-    n = len(codes)
-    same = codes[period:] == codes[:-period]
-    if period * _FAR_COPIES <= n >= _FAR_CHARS:
-        breaks = np.concatenate([[-1], np.flatnonzero(~same), [len(same)]])
-        lengths = np.diff(breaks) - 1
-        for at in np.flatnonzero(lengths + period >= max(_FAR_CHARS, _FAR_COPIES * period)):
-            start = int(breaks[at]) + 1
-            yield _Loop(start, start + int(lengths[at]) + period, period)
-    if cut and same[-1]:
-        backwards = same[::-1]
-        length = int(backwards.argmin()) if not backwards.all() else len(same)
-        yield _Loop(n - length - period, n, period)
-
-
-def _is_known(loop: _Loop, text: str, cut: bool) -> bool:
-    """Whether a loop is surely none that was meant."""
-    phrase = text[loop.start : loop.start + loop.period]
-    length = loop.end - loop.start
-    if phrase.isdigit():  # how many digits a number should have nobody knows
-        return False
-    has_words = any(c.isalpha() for c in phrase)
-    factor = 1 if has_words else _WORDLESS
-    if loop.copies >= _FAR_COPIES * factor and length >= _FAR_CHARS * factor:
-        return True
-    if not (cut and has_words and loop.end == len(text)):
-        return False
-    long = loop.period >= _LONG_PHRASE and loop.copies >= _LONG_PHRASE_COPIES
-    return long or (loop.copies >= _CUT_COPIES and length >= _CUT_CHARS)
+def _second_line(text: str) -> str:
+    """The first character of the second line that is not empty; "" without one."""
+    return text[:MAX_CHARS].partition("\n")[2].lstrip("\n")[:1]
