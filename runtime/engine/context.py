@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from runtime.engine.batch import Batch
+from runtime.engine.calls import StopFlag, Stopped, stoppable, undisturbed
 from runtime.engine.llama import EngineError, Handle, captured_log, with_log
 from runtime.engine.mixing import Mixer
 from runtime.engine.model import STACK, Model
@@ -30,6 +31,7 @@ CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # How a saved slot begins: llama.cpp's io_magic, the sequence, the number of streams.
 _MAGIC = 0xAF143CD8
 _HEAD_BYTES = 12
+_ABORTED = 2  # what llama_decode returns where the abort callback said so
 
 
 class Context:
@@ -93,16 +95,20 @@ class Context:
         params.no_perf = True
         params.type_k = params.type_v = _CACHE_TYPES[cache_type]
         if eval_callback is not None:
-            self._eval_callback = params.cb_eval = eval_callback
+            params.cb_eval = eval_callback
             params.op_offload = False  # what it looks at must lie in this machine's memory
-        with captured_log() as lines:
-            pointer = llama.llama_init_from_model(model.pointer, params)
+        self._stop = StopFlag()
+        params.abort_callback = StopFlag.callback(llama.ggml_abort_callback)
+        params.abort_callback_data = self._stop.address
+        pointer, lines = _new_context(model.pointer, params)
         if not pointer:
             raise EngineError(
                 f"no context of {slots} + {staging} slots with {self.cells_per_slot} cells"
                 f" each could be made{with_log(lines)}"
             )
-        self._handle = Handle(pointer, llama.llama_free, model._handle)
+        # What llama.cpp reads and calls lives as long as the context.
+        kept = (model._handle, self._stop, params.cb_eval)
+        self._handle = Handle(pointer, llama.llama_free, *kept)
         model._contexts.add(self)
         self._n_streams = slots + staging
         self._shortlist = (
@@ -162,6 +168,7 @@ class Context:
         self.compute(batch, adapters)
         return self.rows(n_outputs).logits
 
+    @undisturbed
     def compute(self, batch: Batch, adapters: ArrayLike | None = None) -> None:
         """Run a batch; on a GPU it may go on after this has returned.
 
@@ -174,15 +181,21 @@ class Context:
         Raises:
             EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
                 the slots in it must be cleared.
+            Stopped: the waiting thread was interrupted; the slots hold what they held before.
         """
         n_tokens, most = batch.struct.n_tokens, llama.llama_n_batch(self.pointer)
         if n_tokens > most:  # llama.cpp would abort the process
             raise EngineError(f"a call of {n_tokens} tokens, and this context takes {most}")
         if adapters is not None:
             self._assign(batch, adapters)
-        code = llama.llama_decode(self.pointer, batch.struct)
+        with stoppable(self._stop):
+            code = llama.llama_decode(self.pointer, batch.struct)
         if adapters is not None and self._mixer is not None:
             self._mixer.check(computed=code == 0)
+        if self._shortlist is not None:
+            self._shortlist.callbacks.check()
+        if code == _ABORTED:  # the slots hold what they held before
+            raise Stopped
         if code != 0:
             reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
             raise EngineError(f"llama_decode failed with code {code} ({reason})")
@@ -242,6 +255,13 @@ class Context:
             state = np.concatenate([head, state, np.zeros(4 * (self._n_streams - 1), np.uint8)])
         if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
             raise EngineError(f"the cache of slot {slot} could not be restored")
+
+
+@undisturbed
+def _new_context(model: Any, params: Any) -> tuple[Any, list[str]]:
+    """A context, or a null pointer, and what llama.cpp's log said."""
+    with captured_log() as lines:
+        return llama.llama_init_from_model(model, params), list(lines)
 
 
 def _bytes(state: np.ndarray) -> Any:

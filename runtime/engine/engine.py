@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime.engine.adapters import have_adapters
 from runtime.engine.cache import Cache
+from runtime.engine.calls import Stopped, check_stop, undisturbed
 from runtime.engine.context import Context
 from runtime.engine.generation import (
     Completion,
@@ -66,6 +67,8 @@ class Engine:
             shared=model.stack is not None,
         )
         self._arrivals: list[Generation] = []
+        # Those of a step that was interrupted after its call are returned by the next one.
+        self._updates: list[Update] = []
         self._next_number = 0
         self._adapters: dict[str, Path] = {}
         self._may_mix = False
@@ -85,6 +88,7 @@ class Engine:
         )
 
     @classmethod
+    @undisturbed
     def load(
         cls,
         path: str | Path,
@@ -113,7 +117,9 @@ class Engine:
                 options = options(model)
             options = options or EngineOptions()
             may_mix = options.mix_adapters and model.profile.mixes_adapters
+            check_stop()
             have_adapters(model, adapters or {}, may_mix)
+            check_stop()
             engine = cls(model, options)
             engine._adapters, engine._may_mix = dict(adapters or {}), may_mix
             return engine
@@ -127,6 +133,7 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @undisturbed
     def close(self) -> None:
         """Free context and model. A second call does nothing."""
         self._prefixes.clear()
@@ -143,7 +150,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether any request has not ended."""
-        return bool(self._arrivals or len(self._waiting) or self._scheduler.held)
+        return bool(self._updates or self._arrivals or len(self._waiting) or self._scheduler.held)
 
     @property
     def n_running(self) -> int:
@@ -182,8 +189,12 @@ class Engine:
         self._arrivals.append(generation)
         return generation.index
 
+    @undisturbed
     def abort(self, index: int) -> Completion | None:
         """End a request now and free its slot; what it had, or None if it has ended before."""
+        return self._abort(index)
+
+    def _abort(self, index: int) -> Completion | None:
         for generation in self._arrivals:
             if generation.index == index:
                 self._arrivals.remove(generation)
@@ -202,15 +213,27 @@ class Engine:
         A request ends with an update that has its completion. A call that fails ends the
         requests in it with finish_reason "error"; the others go on.
 
+        What a signal handler raises meanwhile (a KeyboardInterrupt) is raised soon, and costs
+        no request anything: the next step goes on.
+
         Raises:
             EngineError: the engine is closed.
         """
+        updates = self._step()
+        self._updates = []
+        return updates
+
+    @undisturbed
+    def _step(self) -> list[Update]:
         self._refuse_if_closed()
-        arrivals, self._arrivals = self._arrivals, []
-        if arrivals:
-            self._sharing.prepare(arrivals)
-        for generation in arrivals:
-            self._waiting.add(generation)
+        self._updates += self._advance()
+        return self._updates
+
+    def _advance(self) -> list[Update]:
+        if self._arrivals:
+            self._sharing.prepare(self._arrivals)
+        while self._arrivals:
+            self._waiting.add(self._arrivals.pop(0))
         failed = self._make_room()
         step = self._scheduler.next_step()
         if step is None:
@@ -228,6 +251,12 @@ class Engine:
             if self.context.closed:
                 raise
             return failed + self._fail(step, str(error))
+        except Stopped:  # nothing has changed, but that moves are done
+            self._updates += failed
+            raise
+        except BaseException as error:
+            self._updates += failed + self._fail(step, f"{type(error).__name__}: {error}")
+            raise
         ended = [g for g in step.generations if not g.n_to_prefill and g not in ready]
         return [
             *failed,
@@ -250,14 +279,14 @@ class Engine:
             raise EngineError("the engine is busy: finish or close the running generate() first")
         first = self._next_number
         problems: list[Completion] = []
-        for request in requests:
-            number = self._next_number
-            try:
-                self.add(request)
-            except EngineError as error:
-                problems.append(Completion(number, [], "", "error", str(error), tag=request.tag))
-        last = self._next_number
         try:
+            for request in requests:
+                number = self._next_number
+                try:
+                    self.add(request)
+                except EngineError as error:
+                    problem = Completion(number, [], "", "error", str(error), tag=request.tag)
+                    problems.append(problem)
             for problem in problems:
                 yield replace(problem, index=problem.index - first)
             while self.has_work:
@@ -265,10 +294,17 @@ class Engine:
                     if update.completion is not None:
                         yield replace(update.completion, index=update.index - first)
         finally:
-            if not self.context.closed:
-                for number in range(first, last):
-                    self.abort(number)
-                self._prefixes.trim()
+            self._abandon(first, first + len(requests))
+
+    @undisturbed
+    def _abandon(self, first: int, end: int) -> None:
+        """End all requests with these numbers, for a caller who is gone."""
+        if self.context.closed:
+            return
+        for number in range(first, end):
+            self._abort(number)
+        self._updates = [update for update in self._updates if not first <= update.index < end]
+        self._prefixes.trim()
 
     def log_likelihoods(
         self,
@@ -305,6 +341,7 @@ class Engine:
             for completion in completions
         ]
 
+    @undisturbed
     def share_prefixes(self, prefixes: Sequence[tuple[str | None, Sequence[int]]]) -> None:
         """Decode prefixes now and keep them for good, for requests that begin with them.
 
@@ -347,6 +384,7 @@ class Engine:
         self._change_adapters({n: path for n, path in self._adapters.items() if n != name})
         self._prefixes.forget(name)
 
+    @undisturbed
     def _change_adapters(self, wanted: dict[str, Path]) -> None:
         self._refuse_if_closed()
         if self.has_work:

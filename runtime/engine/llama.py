@@ -16,6 +16,7 @@ import llama_cpp as llama
 import psutil
 
 from runtime.common.errors import UserError
+from runtime.engine.calls import Callbacks, undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ _CONTINUED = 5
 _last_level = 0
 
 
-@llama.llama_log_callback  # type: ignore[untyped-decorator]
 def _collect(level: int, text: bytes, _: Any) -> None:
     global _last_level
     level = _last_level if level == _CONTINUED else level
@@ -44,22 +44,28 @@ def _collect(level: int, text: bytes, _: Any) -> None:
             _log_lines.append(message)
 
 
+_log_callbacks = Callbacks()
+_log_callback = _log_callbacks.wrap(llama.llama_log_callback, _collect)
+
+
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
     """Collect llama.cpp's warnings and errors instead of printing them.
 
-    The logger is global in llama.cpp, so what was set before is put back after.
+    The logger is global in llama.cpp, so what was set before is put back after. Use it in what
+    is `undisturbed` only: llama.cpp calls Python back.
     """
     before = llama.llama_log_callback()
     user_data = ctypes.c_void_p()
     with _log_lock:
         _log_lines.clear()
         llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
-        llama.llama_log_set(_collect, ctypes.c_void_p(0))
+        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
         try:
             yield _log_lines
         finally:
             llama.llama_log_set(before, user_data)
+        _log_callbacks.check()
 
 
 def with_log(lines: list[str]) -> str:
@@ -67,6 +73,7 @@ def with_log(lines: list[str]) -> str:
     return f" (llama.cpp: {'; '.join(lines[-3:])})" if lines else ""
 
 
+@undisturbed
 def start_backend() -> None:
     """Start llama.cpp; a second call does nothing."""
     # llama-cpp-python prints every line of llama.cpp's log unless a level is set.

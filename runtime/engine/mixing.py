@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from runtime.engine import ggml
+from runtime.engine.calls import Callbacks
 from runtime.engine.llama import EngineError, check_gguf
 
 BARE = -1  # in `Mixer.assign`: a token that uses no adapter
@@ -179,11 +180,11 @@ class Mixer:
             self._factors[index, rows] = 1
         self._masks: dict[int, np.ndarray] = {}  # by number of columns; empty: do not mask
         self._masked = 0
-        self._error: BaseException | None = None
+        self._callbacks = Callbacks()
         self._views: dict[int, memoryview] = {}  # the words of a tensor's struct, by its address
         self._is_a: dict[int, bool] = {}  # whether a tensor is some lora_a, by its address
         self._products: dict[tuple[int, int], np.ndarray] = {}  # by address and columns
-        self.callback = _EvalCallback(self._make_callback())
+        self.callback = self._callbacks.wrap(_EvalCallback, self._make_callback(), failed=False)
 
     def assign(self, adapters: ArrayLike, outputs: ArrayLike) -> None:
         """Say which adapter each token of the next call uses.
@@ -216,14 +217,15 @@ class Mixer:
             computed: llama.cpp did not refuse the batch.
 
         Raises:
-            EngineError: the call was not computed in one pass, or something failed in the
-                callback, so its result is worthless. What interrupted it is raised as it is.
+            EngineError: the call was not computed in one pass, or masking failed, so its result
+                is worthless.
         """
-        error, self._error = self._error, None
         self._masks = {}
-        if error is not None:
-            if not isinstance(error, Exception):
-                raise error
+        try:
+            self._callbacks.check()
+        except EngineError:
+            raise
+        except Exception as error:
             raise EngineError(f"adapters could not be mixed: {error}") from error
         if computed and self._masked != self.stack.n_modules:
             raise EngineError(
@@ -236,22 +238,18 @@ class Mixer:
         views, is_a = self._views, self._is_a
 
         def callback(address: int, ask: bool, _: Any) -> bool:
-            try:
-                if not self._masks:
-                    return False
-                view = views.get(address)
-                if view is None:
-                    view = views[address] = _words(address)
-                weight = view[_WEIGHT]
-                found = is_a.get(weight)
-                if found is None:
-                    found = is_a[weight] = _is_lora_a(weight)
-                if found and not ask:
-                    self._mask(view)
-                return found
-            except BaseException as error:  # nothing may pass through llama.cpp
-                self._error = error
+            if not self._masks:
                 return False
+            view = views.get(address)
+            if view is None:
+                view = views[address] = _words(address)
+            weight = view[_WEIGHT]
+            found = is_a.get(weight)
+            if found is None:
+                found = is_a[weight] = _is_lora_a(weight)
+            if found and not ask:
+                self._mask(view)
+            return found
 
         return callback
 
@@ -260,7 +258,10 @@ class Mixer:
         rank, columns, address = product[_ROWS], product[_COLUMNS], product[_DATA]
         mask = self._masks.get(columns)
         if mask is None or rank != self.stack.rank:
-            raise EngineError(f"a product of {rank} x {columns} in a call of {max(self._masks)}")
+            raise EngineError(
+                f"adapters could not be mixed: a product of {rank} x {columns} in a call of"
+                f" {max(self._masks)} tokens"
+            )
         self._masked += 1
         if not columns:
             return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import llama_cpp as llama
 import numpy as np
 
+from runtime.engine.calls import Callbacks, check_stop, undisturbed
 from runtime.engine.llama import (
     EngineError,
     Handle,
@@ -41,7 +42,7 @@ class Model:
         path: the GGUF file.
         gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
         main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
-        progress: called with the loaded share, 0.0 to 1.0.
+        progress: called with the loaded share, 0.0 to 1.0, in a thread of its own.
 
     Raises:
         EngineError: no such file, not a whole GGUF file, or a model that llama.cpp
@@ -69,27 +70,7 @@ class Model:
             params.main_gpu = main_gpu
             params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
 
-        interrupted: list[BaseException] = []
-
-        def report(share: float, _: Any) -> bool:
-            # An exception cannot pass through llama.cpp: stop loading and raise it after.
-            try:
-                if progress is not None:
-                    progress(share)
-            except BaseException as error:
-                interrupted.append(error)
-            return not interrupted
-
-        callback = llama.llama_progress_callback(report)
-        params.progress_callback = callback
-        with captured_log() as lines:
-            pointer = llama.llama_model_load_from_file(bytes(self.path), params)
-        if interrupted:
-            if pointer:
-                llama.llama_model_free(pointer)
-            raise interrupted[0]
-        if not pointer:
-            raise EngineError(f"{self.path}: llama.cpp cannot load this model{with_log(lines)}")
+        pointer = self._load(params, progress)
         self._handle = Handle(pointer, llama.llama_model_free)
         self._adapters: dict[str, Handle] = {}
         self.stack: Stack | None = None
@@ -99,6 +80,32 @@ class Model:
         if unsupported:
             self.close()
             raise EngineError(f"{self.path}: {unsupported}")
+
+    @undisturbed
+    def _load(self, params: Any, progress: Callable[[float], None] | None) -> Any:
+        """The loaded model, as llama.cpp's pointer."""
+        callbacks = Callbacks()
+
+        def report(share: float, _: Any) -> bool:
+            check_stop()
+            if progress is not None:
+                progress(share)
+            return True
+
+        # llama.cpp stops loading at False.
+        callback = callbacks.wrap(llama.llama_progress_callback, report, failed=False)
+        params.progress_callback = callback
+        with captured_log() as lines:
+            pointer = llama.llama_model_load_from_file(bytes(self.path), params)
+        try:
+            callbacks.check()
+        except BaseException:
+            if pointer:
+                llama.llama_model_free(pointer)
+            raise
+        if not pointer:
+            raise EngineError(f"{self.path}: llama.cpp cannot load this model{with_log(lines)}")
+        return pointer
 
     @property
     def pointer(self) -> Any:
@@ -213,6 +220,7 @@ class Model:
     def n_parameters(self) -> int:
         return int(llama.llama_model_n_params(self.pointer))
 
+    @undisturbed
     def load_adapter(self, name: str, path: str | Path) -> None:
         """Load a GGUF LoRA adapter under a name; requests choose it by that name.
 
@@ -230,6 +238,7 @@ class Model:
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
         self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
 
+    @undisturbed
     def load_stack(
         self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] = "F32"
     ) -> Stack:

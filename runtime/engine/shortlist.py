@@ -19,6 +19,7 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
+from runtime.engine.calls import Callbacks
 from runtime.engine.ggml import Tensor, declared
 from runtime.engine.llama import EngineError, Handle
 from runtime.engine.rows import Rows
@@ -39,6 +40,7 @@ class Shortlist:
     """
 
     def __init__(self, context: Any, n_vocab: int, n_sequences: int, n_best: int) -> None:
+        self.callbacks = Callbacks()
         self._context = context
         self._n_vocab = n_vocab
         self._width = -(-n_vocab // _MOST_BLOCKS)
@@ -48,12 +50,13 @@ class Shortlist:
         self._k = self.n_best + 1
         # Apart from this object, which so can be collected while llama.cpp has them.
         operations = _Operations(self._width, self._k)
+        wrap = self.callbacks.wrap
         self._interface = llama.llama_sampler_i(
-            name=llama.llama_sampler_i_name(lambda _: b"shortlist"),
-            apply=llama.llama_sampler_i_apply(lambda *_: None),
-            backend_init=llama.llama_sampler_i_backend_init(lambda *_: True),
-            backend_apply=llama.llama_sampler_i_backend_apply(operations.apply),
-            backend_reset=llama.llama_sampler_i_backend_reset(operations.reset),
+            name=wrap(llama.llama_sampler_i_name, lambda _: b"shortlist", failed=b""),
+            apply=wrap(llama.llama_sampler_i_apply, lambda *_: None),
+            backend_init=wrap(llama.llama_sampler_i_backend_init, lambda *_: True, failed=False),
+            backend_apply=wrap(llama.llama_sampler_i_backend_apply, operations.apply),
+            backend_reset=wrap(llama.llama_sampler_i_backend_reset, operations.reset),
         )
         self._n_sequences = n_sequences
         self._chains: list[Handle] = []

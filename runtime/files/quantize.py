@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Before llama_cpp: sets what its libraries read when they are loaded.
 import runtime.engine.library  # noqa: F401  # isort: skip
@@ -13,6 +14,7 @@ import llama_cpp as llama
 import numpy as np
 
 from runtime.common.atomic import replacing
+from runtime.engine.calls import abandonable
 from runtime.engine.llama import EngineError, captured_log, check_gguf
 
 # Rows of a tensor that the quantizer holds at once.
@@ -72,8 +74,14 @@ def quantize(
         # The list ends with an entry without a name.
         params.imatrix = (llama.llama_model_imatrix_data * (len(entries) + 1))(*entries)
     with replacing(target) as partial:
-        with captured_log() as lines:
-            code = llama.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
+        code, said = _run(source, partial, params)
         if code != 0:
-            said = "; ".join(lines[-3:])
             raise EngineError(f"{source}: cannot be quantized to {type_name} ({said or code})")
+
+
+@abandonable  # it takes minutes and has no way to be stopped
+def _run(source: Path, target: Path, params: Any) -> tuple[int, str]:
+    """llama.cpp's exit code, and the end of what it logged."""
+    with captured_log() as lines:
+        code = llama.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params))
+        return code, "; ".join(lines[-3:])
