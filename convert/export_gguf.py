@@ -29,8 +29,9 @@ from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.common.atomic import replacing, scratch
 from runtime.common.command import explain, run
 from runtime.common.errors import SetupError
+from runtime.common.hashing import sha256
 from runtime.engine import EngineError
-from runtime.files.manifest import Entry, Manifest, Role, problem_with, sha256
+from runtime.files.manifest import Entry, Manifest, Role, problem_with
 from runtime.files.quantize import TYPES, quantize
 from runtime.settings import Settings
 

@@ -27,7 +27,8 @@ from kb.reading import Bad, Entry, entries
 from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.command import run
 from runtime.common.errors import UserError
-from runtime.retrieval.files import FORMAT, base_path, index_path, sha256
+from runtime.common.hashing import sha256
+from runtime.retrieval.files import FORMAT, base_path, index_path
 from runtime.retrieval.tags import tags_of
 from runtime.retrieval.tokens import tokens
 from runtime.settings import declared_subjects

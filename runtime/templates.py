@@ -2,24 +2,20 @@
 
 A template is a program out of a model file. Jinja's sandbox keeps it from the machine, but not
 from running for ever or taking all memory, and Python cannot stop itself in the middle of a
-computation. So templates run in a process of their own, which is ended at its limits. One
-process renders everything that is asked for at once.
-
-This file is also the program of that process, so it imports nothing of the project.
+computation. So templates run in a child process, which is ended at its limits. One process
+renders everything that is asked for at once.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from math import ceil
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,6 +24,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from runtime.common import child
 
 try:
     import resource
@@ -43,8 +41,6 @@ MOST_CHARS = 1_000_000  # of a template, and of each text that it makes
 # On the clock, however busy the machine; a process that only waits is ended too.
 _PATIENCE = 120
 _TOO_LARGE = f"it takes more than {MEMORY >> 30} GiB of memory"
-# Said by the process when it is about to render: what ends it from now on is the template.
-_READY = b"ready\n"
 
 
 @dataclass(frozen=True)
@@ -92,35 +88,38 @@ def render_all(
         "eos": eos,
         "seconds": seconds,
     }
-    # Run as a file, so that it works wherever this package was imported from.
-    command = [sys.executable or "python3", "-P", __file__]
     try:
-        child = subprocess.run(
-            command,
-            input=json.dumps(job).encode(),
-            capture_output=True,
-            check=False,
-            timeout=_PATIENCE,
+        outcome = child.call(
+            "runtime.templates:render_job",
+            job,
+            _PATIENCE,
+            child.Limits(cpu_seconds=seconds, memory=MEMORY),
         )
-    except OSError:  # no processes may be started here
+    except child.NoChildError:
         return _render_here(job)
-    except subprocess.TimeoutExpired:
-        raise TemplateLimitError(f"it was not rendered in {_PATIENCE} seconds") from None
-    if not child.stdout.startswith(_READY):
-        return _render_here(job)
-    try:
-        outcome = json.loads(child.stdout.removeprefix(_READY))
-    except ValueError:
-        raise TemplateLimitError(_why_ended(child.returncode, seconds)) from None
+    except child.ChildEndedError as error:
+        raise TemplateLimitError(_why_ended(error.status, seconds)) from None
     if isinstance(outcome, str):
         raise TemplateLimitError(outcome)
     return [Rendered(**rendered) for rendered in outcome]
 
 
-def _why_ended(code: int, seconds: int) -> str:
-    if code == -getattr(signal, "SIGXCPU", 0):
+def render_job(job: dict[str, Any]) -> str | list[dict[str, str]]:
+    """Render a job of `render_all` in the child process; text says which limit was exceeded."""
+    try:
+        return [asdict(rendered) for rendered in _render(job)]
+    except MemoryError:
+        return _TOO_LARGE
+    except TemplateLimitError as error:
+        return str(error)
+
+
+def _why_ended(status: int | None, seconds: int) -> str:
+    if status is None:
+        return f"it was not rendered in {_PATIENCE} seconds"
+    if status == -getattr(signal, "SIGXCPU", 0):
         return _too_long(seconds)
-    return f"the process that rendered it crashed (exit status {code})"
+    return f"the process that rendered it crashed (exit status {status})"
 
 
 def _too_long(seconds: int) -> str:
@@ -234,29 +233,3 @@ def _render(job: dict[str, Any]) -> list[Rendered]:
 
 def _failed(error: Exception) -> Rendered:
     return Rendered(problem=f"{type(error).__name__}: {error}"[:500])
-
-
-def _serve() -> None:
-    """Read a job from the standard input, answer it on the standard output."""
-    job = json.load(sys.stdin)
-    sys.stdout.buffer.write(_READY)
-    sys.stdout.buffer.flush()
-    if resource is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        wanted = ceil(time.process_time()) + job["seconds"]
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the end at the limit is no crash
-    outcome: str | list[dict[str, str]]
-    try:
-        with _memory_limit():
-            outcome = [asdict(rendered) for rendered in _render(job)]
-    except MemoryError:
-        outcome = _TOO_LARGE
-    except TemplateLimitError as error:
-        outcome = str(error)
-    sys.stdout.write(json.dumps(outcome))
-
-
-if __name__ == "__main__":
-    _serve()

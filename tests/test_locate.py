@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from runtime import Settings, SetupError, loadPipeline
+from runtime.common.hashing import sha256
 from runtime.files import demo
 from runtime.files.bases import find_model
-from runtime.files.manifest import Entry, Manifest, sha256
+from runtime.files.manifest import Entry, Manifest
 from runtime.files.routes import plan_routes
 
 

@@ -34,7 +34,7 @@ def _anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         raise PermissionError("no processes here")
 
     if request.param == "here":
-        monkeypatch.setattr(subprocess, "run", refuse)
+        monkeypatch.setattr(subprocess, "Popen", refuse)
 
 
 @pytest.mark.usefixtures("_anywhere")

@@ -21,10 +21,10 @@ except ModuleNotFoundError as error:
 
 from convert.locate import find_base
 from convert.torch_model import load_torch_model
+from runtime.common.hashing import sha256
 from runtime.engine import Model
 from runtime.files import demo
 from runtime.files.bases import DEMO, base_name
-from runtime.files.manifest import sha256
 from runtime.prompts import Tokenizer
 from runtime.settings import Settings
 from training.errors import TrainingError

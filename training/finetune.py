@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from runtime.common.atomic import replacing, replacing_folder
 from runtime.common.command import explain, run
 from runtime.common.errors import SetupError, UserError
+from runtime.common.hashing import sha256
 from runtime.common.offline import guard
-from runtime.files.manifest import sha256
 from runtime.prompts import frame, tokenized_frame
 from runtime.retrieval import Index
 from runtime.retrieval.files import base_path

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import llama_cpp as llama
+
+from runtime.common import child
 
 _CELLS = 256
 # Tokens of the text that are decoded together.
@@ -32,29 +32,32 @@ def crash_reason(model: Path, adapters: Sequence[Path] = ()) -> str:
 
     Whether the files can be used is not said: loading them will.
     """
-    # Run as a file, so that it works wherever this package was imported from.
-    command = [sys.executable or "python3", "-P", __file__, str(model), *map(str, adapters)]
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+    paths = [os.fsdecode(path) for path in (model, *adapters)]
     try:
-        child = subprocess.run(
-            command, capture_output=True, env=environment, check=False, timeout=_LONGEST_SECONDS
+        child.call(
+            "runtime.engine.probe:try_files",
+            paths,
+            _LONGEST_SECONDS,
+            environment={"GGML_NO_BACKTRACE": "1"},
         )
-    except OSError:  # no processes may be started here
+    except child.NoChildError:
         return ""
-    except subprocess.TimeoutExpired:
-        return f"no answer in {_LONGEST_SECONDS} seconds"
-    if child.returncode >= 0:
-        return ""
-    said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    done = child.stdout.decode("utf-8", "replace").strip().splitlines()
-    why = said[-1] if said else f"signal {-child.returncode}"
-    return f"{done[-1]}: {why}" if done else why
+    except child.ChildEndedError as error:
+        if error.status is None:
+            return f"no answer in {_LONGEST_SECONDS} seconds"
+        if error.status >= 0:
+            return ""
+        why = error.said or f"signal {-error.status}"
+        return f"{error.stage}: {why}" if error.stage else why
+    return ""
 
 
-def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
-    _say("loading")
+def try_files(paths: Sequence[str]) -> None:
+    """Use a model and adapters, in a child process."""
+    model_path, *adapter_paths = paths
+    child.tell("loading")
     if not llama.llama_supports_gpu_offload():  # drivers of GPUs map more than they use
-        _limit_memory([model_path, *adapter_paths])
+        _limit_memory(paths)
     silent = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(silent, None)
     llama.llama_backend_init()
@@ -69,14 +72,14 @@ def _try(model_path: str, adapter_paths: Sequence[str]) -> None:
     context = llama.llama_init_from_model(model, context_params)
     if not context:
         return
-    _say("tokenizing")
+    child.tell("tokenizing")
     vocabulary = llama.llama_model_get_vocab(model)
     for special in (True, False):
         tokens = _tokenize(vocabulary, _text(), special)
-    _say("decoding")
+    child.tell("decoding")
     _decode(context, tokens)
     for path in adapter_paths:
-        _say(f"decoding with {path}")
+        child.tell(f"decoding with {path}")
         adapter = llama.llama_adapter_lora_init(model, os.fsencode(path))
         if adapter:
             adapters = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
@@ -96,11 +99,6 @@ def _limit_memory(paths: Sequence[str]) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     except (ImportError, OSError, ValueError):
         pass
-
-
-def _say(stage: str) -> None:
-    """Tell what comes next, to be known if it is the last."""
-    print(stage, flush=True)
 
 
 def _text() -> str:
@@ -126,9 +124,3 @@ def _decode(context: object, tokens: Sequence[int]) -> None:
         if part:
             ids = (llama.llama_token * len(part))(*part)
             llama.llama_decode(context, llama.llama_batch_get_one(ids, len(part)))
-
-
-if __name__ == "__main__":
-    _try(sys.argv[1], sys.argv[2:])
-    sys.stdout.flush()
-    os._exit(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
+from runtime.common.hashing import sha256
 
 FILE_NAME = "manifest.json"
 
@@ -106,12 +106,6 @@ class Manifest(BaseModel):
 def _gives_way(old: Entry, new: Entry) -> bool:
     same = (old.base, old.subject) == (new.base, new.subject)
     return same and {old.role, new.role} == {"merged", "adapter"}
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_identity(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 # Raised whenever tokens, fields or arrays change their meaning: old files are then refused.
@@ -22,9 +21,3 @@ def index_path(folder: Path, subject: str) -> Path:
 def gate_path(folder: Path, subject: str) -> Path:
     """When passages are shown to the model, and the evidence for it."""
     return folder / f"{subject}_knowledge_gate.json"
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

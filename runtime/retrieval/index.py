@@ -21,8 +21,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from runtime.common.hashing import sha256
 from runtime.retrieval.errors import KnowledgeError
-from runtime.retrieval.files import FORMAT, base_path, index_path, sha256
+from runtime.retrieval.files import FORMAT, base_path, index_path
 
 ARRAYS = ("header", "vocabulary", "indptr", "indices", "data", "offsets")
 # A token in more than this share of the passages cannot make one a candidate on its own.
