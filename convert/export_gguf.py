@@ -9,8 +9,6 @@ python -m convert.export_gguf --base Qwen/Qwen3-1.7B
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -21,7 +19,6 @@ from pathlib import Path
 from convert.base import Source
 from convert.errors import ConvertError
 from convert.importance import Importance, compute
-from convert.locate import find_adapters, find_base
 from convert.lora import Adapter
 from convert.sources import open_source
 from convert.survival import share_kept
@@ -29,9 +26,11 @@ from convert.writing import FLOAT_TYPES, own_type, write_adapter, write_model
 from runtime.common.atomic import replacing, scratch
 from runtime.common.command import explain, run
 from runtime.common.errors import SetupError
-from runtime.common.hashing import sha256
+from runtime.common.hashing import fingerprint, sha256
 from runtime.engine import EngineError
-from runtime.files.manifest import Entry, Manifest, Role, problem_with
+from runtime.files.adapters import in_folder
+from runtime.files.bases import find_base
+from runtime.files.manifest import Entry, Manifest, ModelFiles, Role, problem_with
 from runtime.files.quantize import TYPES, quantize
 from runtime.settings import Settings
 
@@ -218,7 +217,7 @@ class Exporter:
             parts["importance"] = options.importance and self._hash(options.importance)
             parts["calibration"] = [self._hash(path) for path in options.texts(subject)]
             parts["llama_cpp"] = _versions()["llama_cpp_python"]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return fingerprint(parts)
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:  # the base's files are large, and each export asks
@@ -278,7 +277,12 @@ def _parser() -> argparse.ArgumentParser:
         help="text to compute one of, such as the training corpus data/train_{subject}.json",
     )
     parser.add_argument("--output", type=Path, help="folder (default: MODELS_DIR)")
-    parser.add_argument("--adapter-file", help=argparse.SUPPRESS)  # the runtime's own use
+    parser.add_argument(
+        "--adapter-file",
+        metavar="NAME",
+        help="convert --lora to a GGUF adapter of this file name, for no subject: how serving"
+        " converts PEFT folders",
+    )
     parser.add_argument("--force", action="store_true", help="make anew what is up to date")
     return parser
 
@@ -308,7 +312,20 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
     loras = {arguments.subject: arguments.lora} if arguments.lora else {}
     if arguments.loras:
-        loras = find_adapters(arguments.loras, exporter.source.name, settings.subjects)
+        loras = in_folder(
+            arguments.loras,
+            settings.subjects,
+            exporter.source.name,
+            ModelFiles(),
+            named="--loras ",
+            instead="--lora and --subject",
+            peft_only=True,
+        )
+        if not loras:
+            raise ConvertError(
+                f"--loras {arguments.loras}: no PEFT folders named *-lora-<subject> in it"
+                f" (subjects: {', '.join(settings.subjects)})"
+            )
     failed = 0
     if not loras or (arguments.mode == "adapter" and not arguments.no_base):
         exporter.export_base()

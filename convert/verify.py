@@ -18,7 +18,6 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.errors import ConvertError
-from convert.locate import find_base
 from convert.torch_model import load_torch_model
 from runtime.common.command import run
 from runtime.engine.batch import Batch
@@ -26,6 +25,7 @@ from runtime.engine.context import CacheType, Context, FlashAttention
 from runtime.engine.llama import physical_cores
 from runtime.engine.model import Model
 from runtime.engine.sampling import log_softmax
+from runtime.files.bases import find_base
 from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
 from runtime.settings import PROJECT_DIR, Settings

@@ -22,6 +22,7 @@ from runtime.engine import (
     physical_cores,
 )
 from runtime.engine.sizing import PADDING_CELLS, cells_needed
+from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
 from runtime.files.trials import Trials
 from runtime.files.tuning import tuned
@@ -84,6 +85,7 @@ def load_retrieval(settings: Settings, routes: dict[str, Route]) -> Retrieval | 
 def load_engines(
     settings: Settings,
     routes: dict[str, Route],
+    files: ModelFiles,
     progress: Callable[[float], None] | None = None,
 ) -> dict[Path, Engine]:
     """An engine for each model file of the routes, with the adapters on it; the caller's.
@@ -100,14 +102,14 @@ def load_engines(
         if route.adapter is not None:
             names[str(route.adapter)] = route.adapter
     _refuse_too_large(list(adapters), placement.on_gpu)
-    trials = Trials(settings.models_dir)
+    trials = Trials(settings.models_dir, files)
     for path, its_adapters in adapters.items():
         _refuse_crashing(trials, path, list(its_adapters.values()))
     free = _free_for_caches(list(adapters))
     with ExitStack() as stack:
         engines: dict[Path, Engine] = {}
         for path, its_adapters in adapters.items():
-            own = tuned(settings, path)
+            own = tuned(settings, path, files)
             made = placement.place(own, path, list(its_adapters.values()))
             engine = Engine.load(
                 path,

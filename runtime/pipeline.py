@@ -18,6 +18,7 @@ from runtime.common.errors import SetupError
 from runtime.common.offline import guard
 from runtime.engine import Engine, Model, Request, SamplingParams, Stats
 from runtime.files.kept import KeptCompletions, Keys
+from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route, describe, plan_routes
 from runtime.loading import adapter_name, load_engines, load_retrieval, load_solver
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
@@ -75,7 +76,8 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
     settings = settings or Settings.load()
     with ExitStack() as stack:
         stack.enter_context(guard(settings.offline_guard))
-        routes = plan_routes(settings)
+        files = ModelFiles()
+        routes = plan_routes(settings, files)
         log.info("routes:\n%s", describe(routes))
         retrieval = load_retrieval(settings, routes)
         solver = load_solver(settings)
@@ -85,10 +87,10 @@ def loadPipeline(  # noqa: N802  (the evaluator's spelling)
         if settings.answer_cache:
             kept = KeptCompletions(settings.answer_cache)
             stack.callback(kept.close)
-        engines = load_engines(settings, routes, progress)
+        engines = load_engines(settings, routes, files, progress)
         for engine in engines.values():
             stack.callback(engine.close)
-        pipeline = Pipeline(settings, routes, engines, solver, retrieval, kept)
+        pipeline = Pipeline(settings, routes, engines, solver, retrieval, kept, files)
         pipeline.closing(stack.pop_all().close)
         return pipeline
 
@@ -113,6 +115,7 @@ class Pipeline:
         solver: Solver | None = None,
         retrieval: Retrieval | None = None,
         kept: KeptCompletions | None = None,
+        files: ModelFiles | None = None,
     ) -> None:
         self.settings = settings
         self.routes = routes
@@ -122,7 +125,7 @@ class Pipeline:
         self._retrieval = retrieval
         self._kept = kept
         options = {path: engine.options for path, engine in engines.items()}
-        self._keys = Keys(routes.values(), options)
+        self._keys = Keys(routes.values(), options, files or ModelFiles())
         self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock

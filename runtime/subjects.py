@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtime.common.errors import SetupError
+from runtime.common.files import read_bytes
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 
@@ -85,7 +86,7 @@ class Subjects(Mapping[str, Subject]):
             SetupError: names the file, and the table and key that are wrong or missing.
         """
         try:
-            tables = tomllib.loads(file.read_bytes().decode("utf-8"))
+            tables = tomllib.loads(read_bytes(file).decode("utf-8"))
         except OSError as error:
             raise SetupError(f"{file}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:

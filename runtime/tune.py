@@ -24,6 +24,7 @@ from runtime.common import command
 from runtime.engine import Model, physical_cores
 from runtime.engine.context import CACHE_BYTES
 from runtime.engine.speeds import SingleCalls
+from runtime.files.manifest import ModelFiles
 from runtime.files.routes import plan_routes
 from runtime.files.tuning import keep, tuned
 from runtime.placement import Placement
@@ -60,12 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tune_all(options: argparse.Namespace) -> int:
     settings = Settings.load()
-    for path in sorted({route.model for route in plan_routes(settings).values()}):
+    files = ModelFiles()
+    for path in sorted({route.model for route in plan_routes(settings, files).values()}):
         if not options.show:
             found, measured = tune(path, settings)
             print(report(path, measured))
-            print(f"noted in {keep(settings.models_dir, path, found, measured)}")
-        served = tuned(settings, path)
+            print(f"noted in {keep(settings.models_dir, path, found, measured, files)}")
+        served = tuned(settings, path, files)
         print(
             f"{path.name} is served with BATCH_SIZE={served.batch_size}"
             f" NUM_THREADS={served.num_threads} PREFILL_TOKENS={served.prefill_tokens}"

@@ -584,7 +584,7 @@ def test_of_two_adapters_for_a_subject_the_one_trained_on_this_base_is_taken(
     assert history.adapter == "tiny-chat-lora-history"
     rewrite_config(work / "loras" / "b-lora-history", base_model_name_or_path="me/tiny-chat")
     export(work, *arguments, status=1)
-    assert "two adapters for history: b-lora-history and tiny" in capsys.readouterr().err
+    assert "several adapters for history (b-lora-history, tiny" in capsys.readouterr().err
 
 
 def test_leaving_the_base_out_is_for_adapters_only(

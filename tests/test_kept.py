@@ -14,6 +14,7 @@ import pytest
 from runtime.common.errors import SetupError
 from runtime.engine import EngineOptions, Request, SamplingParams
 from runtime.files.kept import KeptCompletions, Keys
+from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
 from runtime.settings import PROJECT_DIR
 
@@ -93,7 +94,7 @@ def test_requests_share_a_key_only_if_their_completions_must_be_equal(tmp_path: 
         path.write_bytes(path.name.encode())
     bare, other, tuned = Route(files[0]), Route(files[1]), Route(files[0], files[2])
     runs = dict.fromkeys(files, EngineOptions())
-    keys = Keys([bare, other, tuned], runs)
+    keys = Keys([bare, other, tuned], runs, ModelFiles())
     greedy = Request([1, 2], SamplingParams())
     drawn = replace(greedy, params=SamplingParams(temperature=1.0))
     different = [
@@ -104,10 +105,10 @@ def test_requests_share_a_key_only_if_their_completions_must_be_equal(tmp_path: 
         keys.of(bare, replace(greedy, params=SamplingParams(max_new_tokens=3))),
         keys.of(bare, drawn),
         keys.of(bare, replace(drawn, seed=5)),
-        Keys([bare], {files[0]: EngineOptions(cache_type="q8_0")}).of(bare, greedy),
+        Keys([bare], {files[0]: EngineOptions(cache_type="q8_0")}, ModelFiles()).of(bare, greedy),
     ]
     assert len(set(different)) == len(different)
     assert keys.of(bare, replace(greedy, seed=5)) == keys.of(bare, greedy)
 
     files[0].write_bytes(b"another model")
-    assert Keys([bare], runs).of(bare, greedy) != keys.of(bare, greedy)
+    assert Keys([bare], runs, ModelFiles()).of(bare, greedy) != keys.of(bare, greedy)

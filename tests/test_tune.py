@@ -10,6 +10,7 @@ import pytest
 
 from runtime import loadPipeline, tune
 from runtime.files import tuning
+from runtime.files.manifest import ModelFiles
 from runtime.settings import Settings
 from tests.conftest import small_settings
 
@@ -24,29 +25,32 @@ def model(tmp_path: Path) -> Path:
 
 
 def served(folder: Path, model: Path, **given: object) -> dict[str, object]:
-    settings = tuning.tuned(Settings.load(models_dir=folder, **given), model)
+    settings = tuning.tuned(Settings.load(models_dir=folder, **given), model, ModelFiles())
     return {name: getattr(settings, name) for name in tuning.TUNED}
 
 
 def test_what_was_found_for_a_file_is_used_for_it(model: Path) -> None:
-    tuning.keep(model.parent, model, FOUND, {})
+    tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
     assert served(model.parent, model) == FOUND
 
 
 def test_a_note_of_an_older_version_is_used(model: Path) -> None:
-    note = tuning.keep(model.parent, model, FOUND, {})
+    note = tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
     note.write_text(note.read_text("utf-8").replace('"settings"', '"knobs"'), "utf-8")
     assert served(model.parent, model) == FOUND
 
 
 def test_what_changes_answers_is_not_chosen_for_its_speed(model: Path) -> None:
     """Not even where an older note has it."""
-    tuning.keep(model.parent, model, {**FOUND, "kv_cache_type": "q8_0"}, {})
-    assert tuning.tuned(Settings.load(models_dir=model.parent), model).kv_cache_type == "f16"
+    tuning.keep(model.parent, model, {**FOUND, "kv_cache_type": "q8_0"}, {}, ModelFiles())
+    assert (
+        tuning.tuned(Settings.load(models_dir=model.parent), model, ModelFiles()).kv_cache_type
+        == "f16"
+    )
 
 
 def test_a_setting_that_the_user_set_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuning.keep(model.parent, model, FOUND, {})
+    tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
     monkeypatch.setenv("NUM_THREADS", "3")
     assert served(model.parent, model, batch_size=48) == FOUND | {
         "batch_size": 48,
@@ -58,7 +62,7 @@ def test_another_file_or_machine_is_served_with_the_defaults(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defaults = served(model.parent, model)
-    tuning.keep(model.parent, model, FOUND, {})
+    tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
     other = model.with_name("other.gguf")
     other.write_bytes(b"GGUF")
     assert served(model.parent, other) == defaults
@@ -69,8 +73,8 @@ def test_another_file_or_machine_is_served_with_the_defaults(
 def test_two_models_are_noted_beside_each_other(model: Path) -> None:
     other = model.with_name("other.gguf")
     other.write_bytes(b"GGUF")
-    tuning.keep(model.parent, model, FOUND, {})
-    tuning.keep(model.parent, other, {"batch_size": 7}, {})
+    tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
+    tuning.keep(model.parent, other, {"batch_size": 7}, {}, ModelFiles())
     assert served(model.parent, model)["batch_size"] == 5
     assert served(model.parent, other)["batch_size"] == 7
 
@@ -88,7 +92,7 @@ def test_a_damaged_note_is_not_used_and_said(
 def test_a_value_that_is_not_allowed_is_not_used_and_said(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tuning.keep(model.parent, model, {"batch_size": -1}, {})
+    tuning.keep(model.parent, model, {"batch_size": -1}, {}, ModelFiles())
     assert served(model.parent, model)["batch_size"] == 48
     assert "runtime.tune again" in caplog.text
 

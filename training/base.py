@@ -19,12 +19,10 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "training", "train") from None
 
-from convert.locate import find_base
 from convert.torch_model import load_torch_model
 from runtime.common.hashing import sha256
 from runtime.engine import Model
-from runtime.files import demo
-from runtime.files.bases import DEMO, base_name
+from runtime.files.bases import find_base
 from runtime.prompts import Tokenizer
 from runtime.settings import Settings
 from training.errors import TrainingError
@@ -58,12 +56,9 @@ class Base:
         `demo` is the very file that is served, whose 4-bit weights the adapter then fits.
 
         Raises:
-            ConvertError: names every place that was looked in.
-            SetupError: the demo model cannot be made.
+            SetupError: names every place that was searched; or the demo model cannot be made.
         """
-        if asked == DEMO:
-            return cls(demo.ensure(settings.models_dir), base_name(asked), asked)
-        return cls(*find_base(asked, settings, "--model"), asked)
+        return cls(*find_base(asked, settings, "--model", served=True), asked)
 
     @cached_property  # the files may be large, and every subject asks
     def fingerprint(self) -> str:

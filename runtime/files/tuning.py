@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
 from runtime.engine import describe_build, physical_cores
-from runtime.files.manifest import file_identity
+from runtime.files.manifest import ModelFiles
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ def machine() -> str:
     return f"{physical_cores()} cores of {cpu}; {build.compiler}, {build.openmp}"
 
 
-def tuned(settings: Settings, model: Path) -> Settings:
+def tuned(settings: Settings, model: Path, files: ModelFiles) -> Settings:
     """The settings, tuned for a model file where the user has not set them."""
-    entry = _read(settings.models_dir).get(_key(model), {})
+    entry = _read(settings.models_dir).get(_key(model, files), {})
     values = entry.get("settings", entry.get("knobs", {}))  # "knobs" is what older notes call them
     new = {
         name: values[name]
@@ -66,7 +66,9 @@ def tuned(settings: Settings, model: Path) -> Settings:
     return checked
 
 
-def keep(folder: Path, model: Path, values: dict[str, Any], measured: dict[str, Any]) -> Path:
+def keep(
+    folder: Path, model: Path, values: dict[str, Any], measured: dict[str, Any], files: ModelFiles
+) -> Path:
     """Note what was found for a model file; where it is noted.
 
     Args:
@@ -74,6 +76,7 @@ def keep(folder: Path, model: Path, values: dict[str, Any], measured: dict[str, 
         model: the GGUF file.
         values: by the names of settings in `TUNED`.
         measured: what the choice rests on, for people to read.
+        files: tells model files apart.
 
     Raises:
         SetupError: the folder cannot be written.
@@ -82,15 +85,15 @@ def keep(folder: Path, model: Path, values: dict[str, Any], measured: dict[str, 
     entry = {"model": model.name, "machine": machine(), "settings": values, "measured": measured}
     try:
         with replacing(path) as partial:
-            text = json.dumps(_read(folder) | {_key(model): entry}, indent=1)
+            text = json.dumps(_read(folder) | {_key(model, files): entry}, indent=1)
             partial.write_text(text + "\n", "utf-8")
     except OSError as error:
         raise SetupError(f"{path}: cannot be written ({error.strerror})") from None
     return path
 
 
-def _key(model: Path) -> str:
-    return hashlib.sha256(f"{file_identity(model)}\n{machine()}".encode()).hexdigest()[:32]
+def _key(model: Path, files: ModelFiles) -> str:
+    return hashlib.sha256(f"{files.identity(model)}\n{machine()}".encode()).hexdigest()[:32]
 
 
 def _read(folder: Path) -> dict[str, Any]:

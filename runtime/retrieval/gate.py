@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from runtime.common.atomic import replacing
+from runtime.common.files import read_bytes
 from runtime.retrieval.errors import KnowledgeError
 from runtime.retrieval.files import gate_path
 from runtime.retrieval.search import FEATURES, SHORT
@@ -72,7 +73,7 @@ class Gate(BaseModel):
         path = gate_path(folder, subject)
         again = f"calibrate again: python -m kb.calibrate --subject {subject} ..."
         try:
-            gate = cls.model_validate_json(path.read_bytes())
+            gate = cls.model_validate_json(read_bytes(path))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Response
 from runtime.common.errors import SetupError
 from runtime.engine import Engine, EngineError, check_gguf
 from runtime.files.adapters import as_gguf
+from runtime.files.manifest import ModelFiles
 from runtime.files.trials import Trials
 from runtime.serve.catalog import Served
 from runtime.serve.errors import ApiError
@@ -78,7 +79,7 @@ def _checked(service: Service, path: Path) -> Path:
     try:
         adapter = as_gguf(path, model, service.settings) or path
         check_gguf(adapter)
-        reason = Trials(service.settings.models_dir).crash_reason(model, [adapter])
+        reason = Trials(service.settings.models_dir, ModelFiles()).crash_reason(model, [adapter])
     except (SetupError, EngineError, OSError) as error:
         raise ApiError(400, str(error), "lora_path") from None
     if reason:

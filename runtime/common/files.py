@@ -1,0 +1,37 @@
+"""Reading whole files that settings name, whatever is in their place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; a pipe or device is refused, since it may never end.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    # Opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor is wanted)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON in a regular file stands for.
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: it is not JSON in UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(read_bytes(path).decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
