@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from benchmarks.contenders.work import peak_bytes
 from benchmarks.throughput import load_questions
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.files.routes import plan_routes
+from runtime.way import Overrides
 
 GIB = 2**30
 # In characters: well under 100 tokens, and more than MAX_INPUT_TOKENS, which cuts them.
@@ -107,10 +107,8 @@ def _inside(options: argparse.Namespace) -> dict[str, Any]:
         if options.only == "load":
             return {"seconds": seconds, "prefixes": _decode_prefixes(pipeline)}
         # Shorter answers take less time, but no less memory: the cache has its size by now.
-        pipeline._params = {
-            subject: replace(params, max_new_tokens=options.new_tokens)
-            for subject, params in pipeline._params.items()
-        }
+        params, shorter = pipeline.way.params, Overrides(max_new_tokens=options.new_tokens)
+        pipeline.way.params = lambda subject, _: params(subject, shorter)  # type: ignore[method-assign, misc, assignment]
         asked = _long(options) if options.only == "long" else _short(options)
         started = time.perf_counter()
         answers = pipeline(asked)

@@ -134,6 +134,16 @@ class Cleaner:
         return not self._indented or bool(_second_line(answer.lstrip()))
 
 
+class Verbatim:
+    """In the place of a `Cleaner`, shows a text as it is."""
+
+    def add(self, text: str) -> str:
+        return text
+
+    def finish(self, cut: bool = False) -> str:
+        return ""
+
+
 def _settled(text: str, question: str, cut: bool, loops: bool) -> str:
     """The bare text made shorter until nothing more changes.
 

@@ -28,6 +28,7 @@ class Question:
         text: the question without control characters and lone surrogates.
         problem: why it cannot be answered, or "".
         warning: what is odd about it though it can be answered, or "".
+        draws: a text that its random draws depend on; "" is the setting `SEED` and its id.
     """
 
     id: Any
@@ -35,6 +36,7 @@ class Question:
     text: str = ""
     problem: str = ""
     warning: str = ""
+    draws: str = ""
 
     @property
     def key(self) -> str:
@@ -82,7 +84,7 @@ def parse_one(item: Any) -> Question:
         )
     text = clean_text(text)
     if not text:
-        return Question(id_, subject, problem="its question is empty")
+        return Question(id_, subject, problem="the question is empty")
     return Question(id_, subject, text, warning="; ".join(warnings))
 
 

@@ -116,7 +116,7 @@ def test_it_is_a_plain_function_of_batches_too(pipeline: Pipeline) -> None:
         result = answer_questions(batch)
         assert list(result) == ["questionID", "subject", "question", "difficulty", "answer"]
         assert result["answer"].tolist() == [answer["answer"] for answer in alone]
-        assert result["answer"][BAD] == "ERROR: not answered: its question is empty"
+        assert result["answer"][BAD] == "ERROR: not answered: the question is empty"
         assert result["difficulty"] is batch["difficulty"]
         with pytest.raises(SetupError, match=r'no column "question" .* \'text\': rename_columns'):
             answer_questions({"text": batch["question"]})
@@ -188,7 +188,7 @@ def test_neither_a_stop_nor_a_killed_actor_costs_a_question_its_answer(
     assert f"{kept} answers kept" in said(tmp_path)
     assert f"{40 - kept} questions in" in said(tmp_path)
     assert lines(target) == alone
-    assert alone[BAD]["answer"] == "ERROR: not answered: its question is empty"
+    assert alone[BAD]["answer"] == "ERROR: not answered: the question is empty"
     assert not partial.exists()
 
 

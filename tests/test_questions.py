@@ -31,8 +31,8 @@ def test_a_good_question() -> None:
         ({"questionID": "a"}, 'it has no "question"'),
         ({"questionID": "a", "question": None}, 'it has no "question"'),
         ({"questionID": "a", "question": ["Why?"]}, "its question is a list, not a string"),
-        ({"questionID": "a", "question": ""}, "its question is empty"),
-        ({"questionID": "a", "question": " \n\t\x00 "}, "its question is empty"),
+        ({"questionID": "a", "question": ""}, "the question is empty"),
+        ({"questionID": "a", "question": " \n\t\x00 "}, "the question is empty"),
     ],
 )
 def test_what_cannot_be_answered_says_why_and_costs_no_other(item: Any, problem: str) -> None:

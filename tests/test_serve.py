@@ -81,7 +81,7 @@ def test_answers_are_those_of_the_pipeline(client: Any, in_process: Pipeline) ->
         assert list(pool.map(ask, questions)) == expected
 
 
-def test_auto_computes_exercises_and_says_who_answered(client: Any) -> None:
+def test_exercises_are_computed_and_the_response_says_who_answered(client: Any) -> None:
     pytest.importorskip("sympy")
     answer = chat(
         client, "Solve for x: 3x + 4 = 19.", "auto", extra_body={"subject": "Mathematics"}
@@ -91,14 +91,18 @@ def test_auto_computes_exercises_and_says_who_answered(client: Any) -> None:
         "model": "algebra",
         "adapter": "SmolLM2-135M-Instruct-lora-algebra.gguf",
         "computed": True,
+        "cached": False,
         "passages": 0,
+        "question_cut": False,
     }
     assert answer.usage.completion_tokens == 0
+    named = chat(client, "Solve for x: 3x + 4 = 19.", "algebra")
+    assert named.choices[0].message.content == answer.choices[0].message.content
     other = chat(client, model="auto", extra_body={"subject": "astrology"})
     assert other.route["model"] == "general"
 
 
-def test_auto_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_path: Path) -> None:
+def test_a_subject_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw.jsonl"
     raw.write_text(json.dumps({"title": "Lutz", "text": "The capital of Lutz is Ambrona."}))
     make("geography", [raw], tmp_path)
@@ -120,7 +124,9 @@ def test_auto_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_p
         shown = chat(client, question, "auto", extra_body={"subject": "geography"})
         assert shown.choices[0].message.content == expected["answer"]
         assert shown.route["passages"] == 1
-        bare = chat(client, question, "geography")  # the model as it is
+        named = chat(client, question, "geography")
+        assert named.choices[0].message.content == expected["answer"]
+        bare = chat(client, question, "demo")  # the model as it is
         assert bare.route["passages"] == 0
         assert bare.usage.prompt_tokens < shown.usage.prompt_tokens
 
@@ -299,8 +305,9 @@ def test_cleaning_tells_what_it_took_away(client: Any) -> None:
     assert whole is not None
     assert len(whole.message.content) < len(whole.raw)
     *parts, last = chat(client, question, "demo", stream=True, **asked)
-    assert "".join(part.choices[0].delta.content or "" for part in parts) == whole.raw
-    assert last.choices[0].cleaned == whole.message.content
+    shown = "".join(part.choices[0].delta.content or "" for part in [*parts, last])
+    assert shown == whole.message.content
+    assert last.choices[0].raw == whole.raw
 
 
 def test_metrics_and_health(http: Any) -> None:

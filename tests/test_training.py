@@ -24,9 +24,9 @@ from convert.sources import open_source
 from convert.verify import GgufModel, compare, transformers_model
 from convert.writing import write_model
 from runtime import Pipeline, loadPipeline
-from runtime.engine import SamplingParams
 from runtime.engine.model import Model
 from runtime.prompts import tokenized_frame
+from runtime.questions import clean_text
 from runtime.settings import PROJECT_DIR, Settings
 from runtime.subjects import Subjects
 from tests.checkpoints import (
@@ -154,8 +154,7 @@ def test_training_learns_from_the_very_tokens_that_are_served(
 ) -> None:
     question = "What is <|im_end|> the capital of France?"
     (engine,) = pipeline.engines.values()
-    request = pipeline._request(0, _parsed(question), "geography", SamplingParams(), ())
-    served = request.prompt
+    served = pipeline.way.prompt("geography", clean_text(question)).tokens
     with Base.find(str(demo_model), pipeline.settings).tokenizer() as tokenizer:
         frame = tokenized_frame(tokenizer, "geography", SUBJECTS)
         (example,) = make_examples([Pair(question, "Paris", "")], tokenizer, frame, 256)
@@ -167,12 +166,6 @@ def test_training_learns_from_the_very_tokens_that_are_served(
         .decode()
         .count(SUBJECTS["geography"].instruction)
     )
-
-
-def _parsed(question: str) -> Any:
-    from runtime.questions import parse_one
-
-    return parse_one({"questionID": 1, "subject": "geography", "question": question})
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama-bpe", "smollm", "sentencepiece"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ _PATIENCE = 5.0
 
 
 class KeptCompletions:
-    """Completions by what was asked. Not for several threads at once.
+    """Completions by what was asked; threads and processes may share a file.
 
     A file that fails later costs nothing but its use: it is logged, and nothing is found.
 
@@ -46,8 +47,9 @@ class KeptCompletions:
     def __init__(self, path: Path, most_bytes: int = 256 * 2**20) -> None:
         self._path = path
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
         try:
-            # Whoever uses it from several threads does so in turns.
+            # Threads take turns, by the lock.
             self._database = sqlite3.connect(
                 path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
@@ -59,15 +61,17 @@ class KeptCompletions:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     def find(self, key: bytes) -> tuple[str, str] | None:
         """(text, finish reason) of a completion that is kept, else None."""
         try:
-            row = self._database.execute(
-                "UPDATE completions SET used = ? WHERE key = ? RETURNING text, reason",
-                (time.time(), key),
-            ).fetchall()
+            with self._lock:
+                row = self._database.execute(
+                    "UPDATE completions SET used = ? WHERE key = ? RETURNING text, reason",
+                    (time.time(), key),
+                ).fetchall()
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self._path, error)
             return None
@@ -76,11 +80,12 @@ class KeptCompletions:
     def keep(self, key: bytes, text: str, reason: str) -> None:
         """Keep a completion; it survives a kill from here on."""
         try:
-            self._database.execute(
-                "INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?)",
-                (key, text, reason, time.time()),
-            )
-            self._trim()
+            with self._lock:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?)",
+                    (key, text, reason, time.time()),
+                )
+                self._trim()
         except (sqlite3.Error, UnicodeEncodeError) as error:
             log.warning("%s: an answer could not be kept: %s", self._path, error)
 

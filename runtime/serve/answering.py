@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
-from runtime.answers import clean
-from runtime.engine import Choice, Completion, Update
+from runtime.engine import Choice, Completion
 from runtime.serve.asking import Task
 from runtime.serve.schema import StreamOptions
 from runtime.serve.service import Service
 from runtime.serve.tokens import chat_logprobs, legacy_logprobs, text_of
+from runtime.way import Answer, Asked
 
 JsonDict = dict[str, Any]
 
@@ -21,17 +21,35 @@ class Shape(Protocol):
     whole_object: str
     chunk_object: str
 
-    def whole(self, task: Task, index: int, completion: Completion) -> JsonDict:
+    def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
         """The choice of a whole response."""
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
         """The choice of a stream's first chunk, if there is one before any text."""
 
-    def delta(self, task: Task, index: int, update: Update) -> JsonDict:
+    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
         """The choice of a chunk."""
 
-    def last(self, task: Task, index: int, completion: Completion) -> JsonDict:
+    def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
         """The choice of the chunk that says why the text ends."""
+
+
+class Ended(NamedTuple):
+    """An answer, and the completion that it was made of."""
+
+    answer: Answer
+    completion: Completion
+
+    @classmethod
+    def at_once(cls, answer: Answer) -> Self:
+        """An answer that the model was not asked for now."""
+        return cls(answer, Completion(-1, [], answer.answer, "length" if answer.cut else "stop"))
+
+    @property
+    def raw(self) -> dict[str, str]:
+        """What the model wrote, where the answer is something else."""
+        text = self.completion.text
+        return {} if text == self.answer.answer else {"raw": text}
 
 
 class ChatShape:
@@ -40,31 +58,25 @@ class ChatShape:
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def whole(self, task: Task, index: int, completion: Completion) -> JsonDict:
-        text = _cleaned(task, completion)
-        choice = self._choice(index, completion.finish_reason)
+    def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
+        choice = self._choice(index, ended.completion.finish_reason)
+        text = ended.answer.answer
         choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         if task.logprobs:
-            choice["logprobs"] = chat_logprobs(task.served.engine.model, completion.scores)
-        if text != completion.text:
-            choice["raw"] = completion.text
-        return choice
+            choice["logprobs"] = chat_logprobs(task.served.engine.model, ended.completion.scores)
+        return {**choice, **ended.raw}
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
         return {**self._choice(index), "delta": {"role": "assistant", "content": ""}}
 
-    def delta(self, task: Task, index: int, update: Update) -> JsonDict:
-        choice = {**self._choice(index), "delta": {"content": update.text}}
-        if update.scores:
-            choice["logprobs"] = chat_logprobs(task.served.engine.model, update.scores)
+    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
+        choice = {**self._choice(index), "delta": {"content": text}}
+        if scores:
+            choice["logprobs"] = chat_logprobs(task.served.engine.model, scores)
         return choice
 
-    def last(self, task: Task, index: int, completion: Completion) -> JsonDict:
-        choice = {**self._choice(index, completion.finish_reason), "delta": {}}
-        text = _cleaned(task, completion)
-        if text != completion.text:
-            choice["cleaned"] = text
-        return choice
+    def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
+        return {**self._choice(index, ended.completion.finish_reason), "delta": {}, **ended.raw}
 
     def _choice(self, index: int, reason: str | None = None) -> JsonDict:
         return {"index": index, "finish_reason": reason, "logprobs": None}
@@ -75,8 +87,8 @@ class CompletionShape:
 
     whole_object = chunk_object = "text_completion"
 
-    def whole(self, task: Task, index: int, completion: Completion) -> JsonDict:
-        model, prompt = task.served.engine.model, task.prompts[index // task.n]
+    def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
+        model, completion, prompt = task.served.engine.model, ended.completion, task.prompt(index)
         echoed = text_of(model, prompt) if task.echo else ""
         choice = self._choice(index, echoed + completion.text, completion.finish_reason)
         if task.logprobs:
@@ -89,17 +101,16 @@ class CompletionShape:
     def opening(self, task: Task, index: int) -> JsonDict | None:
         if not task.echo:
             return None
-        prompt = task.prompts[index // task.n]
-        return self._choice(index, text_of(task.served.engine.model, prompt))
+        return self._choice(index, text_of(task.served.engine.model, task.prompt(index)))
 
-    def delta(self, task: Task, index: int, update: Update) -> JsonDict:
-        choice = self._choice(index, update.text)
-        if update.scores:
-            choice["logprobs"] = legacy_logprobs(task.served.engine.model, update.scores)
+    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
+        choice = self._choice(index, text)
+        if scores:
+            choice["logprobs"] = legacy_logprobs(task.served.engine.model, scores)
         return choice
 
-    def last(self, task: Task, index: int, completion: Completion) -> JsonDict:
-        return self._choice(index, "", completion.finish_reason)
+    def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
+        return self._choice(index, "", ended.completion.finish_reason)
 
     def _choice(self, index: int, text: str, reason: str | None = None) -> JsonDict:
         return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
@@ -111,21 +122,25 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
     Args:
         limited: it counts for the queue's limit.
     """
-    completions = [_computed(task)] * len(task.requests)
-    if task.computed is None:
-        async with service.running(task.served, task.requests, limited) as updates:
-            async for index, update in updates:
-                if update.completion is not None:
-                    completions[index] = update.completion
-    choices = [shape.whole(task, *item) for item in enumerate(completions)]
-    usage = _usage(task, sum(len(completion.tokens) for completion in completions))
+    ended = {a.index: Ended.at_once(a) for a in task.choices if isinstance(a, Answer)}
+    if task.asked:
+        async with service.running(task.served, task.asked, limited) as updates:
+            async for asked, update in updates:
+                if completion := update.completion:
+                    answer = await service.finish(asked, completion)
+                    ended[asked.index] = Ended(answer, completion)
+    choices = [shape.whole(task, index, ended[index]) for index in range(len(ended))]
+    usage = _usage(task, sum(len(each.completion.tokens) for each in ended.values()))
     return {**_head(task, shape.whole_object), "choices": choices, "usage": usage}
 
 
 async def chunks(
     service: Service, task: Task, shape: Shape, options: StreamOptions | None
 ) -> AsyncGenerator[JsonDict, None]:
-    """Run a task; the chunks of its stream. Raises ApiError."""
+    """Run a task; the chunks of its stream. Raises ApiError.
+
+    Put together, the texts of a choice's chunks are the text of the whole response.
+    """
     options = options or StreamOptions()
     head = _head(task, shape.chunk_object)
     opened: set[int] = set()
@@ -139,36 +154,45 @@ async def chunks(
             made["usage"] = None
         return made
 
-    def of(index: int, update: Update) -> list[JsonDict]:
+    def of(
+        index: int, text: str, scores: Sequence[Choice] = (), ended: Ended | None = None
+    ) -> list[JsonDict]:
         made = []
         if index not in opened:
             opened.add(index)
             made.append(shape.opening(task, index))
-        if update.text or update.scores:
-            made.append(shape.delta(task, index, update))
-        if update.completion is not None:
-            made.append(shape.last(task, index, update.completion))
+        if text or scores:
+            made.append(shape.delta(task, index, text, scores))
+        if ended is not None:
+            made.append(shape.last(task, index, ended))
         return [chunk(choice) for choice in made if choice is not None]
 
-    if task.computed is not None:
-        for index in range(len(task.requests)):
-            for made in of(index, Update(index, task.computed, completion=_computed(task))):
+    for choice in task.choices:
+        if isinstance(choice, Answer):
+            for made in of(choice.index, choice.answer, ended=Ended.at_once(choice)):
                 yield made
-    else:
-        n_of = [0] * len(task.requests)
-        async with service.running(task.served, task.requests) as updates:
-            async for index, update in updates:
-                ended = update.completion
-                n_of[index] = n_of[index] + 1 if ended is None else len(ended.tokens)
+    if task.asked:
+        n_of = [0] * len(task.choices)
+        cleaners = {asked.index: asked.cleaner() for asked in task.asked}
+        async with service.running(task.served, task.asked) as updates:
+            async for asked, update in updates:
+                index, ended = asked.index, None
+                text = cleaners[index].add(update.text)
+                n_of[index] += 1
+                if completion := update.completion:
+                    n_of[index] = len(completion.tokens)
+                    ended = Ended(await service.finish(asked, completion), completion)
+                    text += cleaners[index].finish(ended.answer.cut)
                 n_new = sum(n_of)
-                for made in of(index, update):
+                for made in of(index, text, update.scores, ended):
                     yield made
     if options.include_usage:
         yield {**head, "choices": [], "usage": _usage(task, n_new)}
 
 
 def _head(task: Task, kind: str) -> JsonDict:
-    served = task.served
+    served, first = task.served, task.choices[0]
+    source = first.source if isinstance(first, Answer) else ""
     return {
         "id": task.id,
         "object": kind,
@@ -178,28 +202,17 @@ def _head(task: Task, kind: str) -> JsonDict:
         "route": {
             "model": served.id,
             "adapter": served.root.name if served.adapter else None,
-            "computed": task.computed is not None,
-            "passages": task.passages,
+            "computed": source == "computed",
+            "cached": source == "cached",
+            "passages": first.passages if isinstance(first, Asked) else 0,
+            "question_cut": isinstance(first, Asked) and first.prompt.cut,
         },
     }
 
 
 def _usage(task: Task, n_new: int) -> dict[str, int]:
-    n_prompt = sum(map(len, task.prompts))
     return {
-        "prompt_tokens": n_prompt,
+        "prompt_tokens": task.n_prompt,
         "completion_tokens": n_new,
-        "total_tokens": n_prompt + n_new,
+        "total_tokens": task.n_prompt + n_new,
     }
-
-
-def _computed(task: Task) -> Completion:
-    """An answer that no model wrote."""
-    return Completion(-1, [], task.computed or "", "stop")
-
-
-def _cleaned(task: Task, completion: Completion) -> str:
-    if not task.clean or task.computed is not None:
-        return completion.text
-    cut = completion.finish_reason == "length"
-    return clean(completion.text, task.question, cut, task.opens_thinking)

@@ -42,7 +42,7 @@ _PAGE_HEADERS = {
 
 
 def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
-    """The ASGI application over a loaded pipeline, which must be nobody else's meanwhile."""
+    """The ASGI application over a loaded pipeline, which nothing else may use meanwhile."""
     service = Service(pipeline, Limits(options.queue, options.deadline))
     batches = Batches(service, options.batch_dir) if options.batch_dir else None
 
@@ -114,7 +114,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.post("/tokenize")
     def tokenize(body: TokenizeBody) -> dict[str, Any]:
-        return tokens.tokenize(served(body.model), body)
+        return tokens.tokenize(service.way, served(body.model), body)
 
     @app.post("/detokenize")
     def detokenize(body: DetokenizeBody) -> dict[str, Any]:

@@ -1,22 +1,21 @@
-"""From a body to what the engine is to run."""
+"""From a body to what is asked of the engine, or to answers that were had at once."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from runtime.engine import Model, Request, SamplingParams
-from runtime.pipeline import Pipeline
-from runtime.questions import clean_text
+from runtime.engine import Model
+from runtime.questions import Question, clean_text, parse_one
 from runtime.serve.catalog import Served
+from runtime.serve.conversations import is_question
 from runtime.serve.errors import ApiError
 from runtime.serve.schema import ChatBody, CompletionBody, Message, Sampling
 from runtime.serve.service import Service
-from runtime.settings import Settings
+from runtime.way import Answer, Asked, Overrides, Prompt
 
 MOST_REQUESTS = 4096  # prompts times choices
 # Texts shorter than this are tokenized at once, longer ones in a thread.
@@ -30,35 +29,42 @@ class Task:
     Attributes:
         id: of the response.
         model: the name that was asked for.
-        prompts: token ids of each prompt.
-        requests: `n` for each prompt, one prompt's after the other's.
-        question: with `clean`, what the answers are to.
-        opens_thinking: the prompts end inside a think block.
-        passages: how many texts of a knowledge base there were for the question.
-        computed: the answer, where no model was needed.
+        choices: those of the first prompt, then those of the next. Each is an answer, or what
+            to ask the engine of `served`.
+        n: choices of each prompt.
     """
 
     id: str
     model: str
     served: Served
-    prompts: list[list[int]]
-    requests: list[Request]
+    choices: list[Answer | Asked]
     n: int = 1
     echo: bool = False
     logprobs: bool = False
-    clean: bool = False
-    question: str = ""
-    opens_thinking: bool = False
-    passages: int = 0
-    computed: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def asked(self) -> list[Asked]:
+        """The choices that the engine has to write."""
+        return [choice for choice in self.choices if isinstance(choice, Asked)]
+
+    def prompt(self, index: int) -> list[int]:
+        """Token ids of the prompt of a choice that the engine has to write."""
+        choice = self.choices[index]
+        return choice.prompt.tokens if isinstance(choice, Asked) else []
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of all prompts that the engine gets, each counted once."""
+        tokens = {asked.index // self.n: len(asked.prompt.tokens) for asked in self.asked}
+        return sum(tokens.values())
 
 
 async def completion_task(service: Service, body: CompletionBody, key: str | None = None) -> Task:
     """What a body of /v1/completions asks for. Raises ApiError.
 
     Args:
-        key: what the draws depend on where the body has no seed; None is chance.
+        key: what random draws depend on where the body has no seed; None is chance.
     """
     served = service.catalog.find(body.model, body.subject)
     model, prompts = served.engine.model, body.prompts
@@ -66,93 +72,95 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
         tokens = await asyncio.to_thread(_tokens, model, prompts, body.add_special_tokens)
     else:
         tokens = _tokens(model, prompts, body.add_special_tokens)
-    n, max_new = body.n or 1, body.max_tokens
+    n = body.n or 1
     if len(tokens) * n > MOST_REQUESTS:
         raise ApiError(400, f"prompts times n is over {MOST_REQUESTS}", "prompt", "invalid_value")
     scored = bool(body.echo) and body.logprobs is not None
     if scored and body.stream:
         raise ApiError(400, "echo with logprobs is not streamed", "stream", "invalid_value")
-    requests = []
-    for place, prompt in enumerate(tokens):
-        params = _params(body, service.settings, served, len(prompt), max_new, 0, body.logprobs)
-        for choice in range(n):
-            seed = _seed(service.settings, body.seed, key, place * n + choice)
-            group = served.subject or ""
-            score_from = 1 if scored else None
-            requests.append(Request(prompt, params, seed, served.adapter, group, score_from))
-    return Task(
-        f"cmpl-{secrets.token_hex(12)}",
-        body.model,
-        served,
-        tokens,
-        requests,
-        n,
-        bool(body.echo),
-        body.logprobs is not None,
+    overrides = replace(
+        _overrides(body, body.max_tokens, body.logprobs),
+        min_new_tokens=body.min_tokens or 0,
+        clean=False,
     )
+    _check(service, served, body, overrides, tokens)
+    id_ = f"cmpl-{secrets.token_hex(12)}"
+    choices: list[Answer | Asked] = []
+    for draws in _draws(service, body, key, len(tokens) * n):
+        prompt = Prompt(tokens[len(choices) // n])
+        asked = _asked(service, served, Question(id_, draws=draws), prompt, overrides, len(choices))
+        if scored:
+            asked = replace(asked, request=replace(asked.request, score_from=1))
+        choices.append(asked)
+    return Task(id_, body.model, served, choices, n, bool(body.echo), body.logprobs is not None)
 
 
 async def chat_task(service: Service, body: ChatBody, key: str | None = None) -> Task:
     """What a body of /v1/chat/completions asks for. Raises ApiError. `key` as above."""
     served = service.catalog.find(body.model, body.subject)
-    turns = [(_role(message), message.text) for message in body.messages]
-    settings, question = service.settings, clean_text(turns[-1][1])
-    computed: str | None = None
-    passages: Sequence[str] = ()
-    if served.auto and served.subject and len(turns) == 1 and not body.logprobs:
-        computed, passages = await asyncio.to_thread(
-            _beside_the_model, service.pipeline, served.subject, question
-        )
-    prompt = await asyncio.to_thread(
-        served.conversations.prompt, turns, served.subject, passages, settings.max_input_tokens
-    )
+    turns = [(role(message), message.text) for message in body.messages]
     max_new = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    least = settings.min_new_tokens if served.subject else 0
-    params = _params(body, settings, served, len(prompt.tokens), max_new, least, logprobs)
-    n = body.n or 1
-    requests = [
-        Request(
-            prompt.tokens,
-            params,
-            _seed(settings, body.seed, key, choice),
-            served.adapter,
-            "\n".join([served.subject or "", *passages]),
-        )
-        for choice in range(n)
-    ]
-    return Task(
-        f"chatcmpl-{secrets.token_hex(12)}",
-        body.model,
-        served,
-        [prompt.tokens],
-        requests,
-        n,
-        logprobs=bool(body.logprobs),
-        clean=served.auto if body.clean is None else body.clean,
-        question=question,
-        opens_thinking=prompt.opens_thinking,
-        passages=len(passages),
-        computed=computed,
+    overrides = replace(
+        _overrides(body, max_new, logprobs),
+        clean=body.clean,
+        compute=logprobs is None,  # what is computed has no tokens
+        cache=_is_repeatable(service, body, key),
     )
+    id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n or 1
+    draws = _draws(service, body, key, n)
+    if served.subject and is_question(turns):
+        record = {"questionID": id_, "subject": served.subject, "question": turns[0][1]}
+        _check(service, served, body, overrides)
+        choices = await asyncio.to_thread(
+            _prepared,
+            service,
+            [replace(parse_one(record), draws=each) for each in draws],
+            overrides,
+        )
+    else:
+        prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject)
+        _check(service, served, body, overrides, [prompt.tokens])
+        question = Question(id_, served.subject or "", clean_text(turns[-1][1]))
+        choices = [
+            _asked(service, served, replace(question, draws=each), prompt, overrides, index)
+            for index, each in enumerate(draws)
+        ]
+    return Task(id_, body.model, served, choices, n, logprobs=bool(body.logprobs))
 
 
-def _beside_the_model(
-    pipeline: Pipeline, subject: str, question: str
-) -> tuple[str | None, Sequence[str]]:
-    """What the pipeline has for a question: an answer that was computed, or texts to show."""
-    computed = pipeline.computed_answer(subject, question)
-    return computed, () if computed else pipeline.passages(subject, question)
+def _prepared(
+    service: Service, questions: list[Question], overrides: Overrides
+) -> list[Answer | Asked]:
+    """The same question once for each choice, the way that questions in lists take."""
+    choices = list(service.way.prepare(questions, overrides=overrides))
+    for choice in choices:
+        if isinstance(choice, Answer) and choice.problem:
+            raise ApiError(400, choice.problem, "messages", "invalid_value")
+    return choices
 
 
-def _role(message: Message) -> str:
-    return "system" if message.role == "developer" else message.role
+def _asked(
+    service: Service,
+    served: Served,
+    question: Question,
+    prompt: Prompt,
+    overrides: Overrides,
+    index: int,
+) -> Asked:
+    path, adapter, subject = served.engine.model.path, served.adapter, served.subject
+    return service.way.prepare_prompt(question, prompt, path, adapter, subject, overrides, index)
 
 
 def with_bos(model: Model, tokens: list[int]) -> list[int]:
     """Tokens with the begin-of-sequence token before them, if the vocabulary wants it."""
     bos = model.bos_to_add
     return tokens if bos is None or tokens[:1] == [bos] else [bos, *tokens]
+
+
+def role(message: Message) -> str:
+    """The role of a message's turn: OpenAI's \"developer\" is the system."""
+    return "system" if message.role == "developer" else message.role
 
 
 def _tokens(
@@ -174,18 +182,36 @@ def _tokens(
     return found
 
 
-def _params(
-    body: Sampling,
-    settings: Settings,
+def _overrides(body: Sampling, max_new: int | None, logprobs: int | None) -> Overrides:
+    """What a body wants other than the settings say."""
+    return Overrides(
+        temperature=body.temperature,
+        top_k=None if body.top_k is None else max(0, body.top_k),
+        top_p=None if body.top_p is None else max(1e-6, body.top_p),
+        repetition_penalty=body.repetition_penalty,
+        min_new_tokens=body.min_tokens,
+        max_new_tokens=max_new,
+        stop=None if body.stop is None else body.stops,
+        ignore_end=body.ignore_eos,
+        logprobs=logprobs,
+    )
+
+
+def _check(
+    service: Service,
     served: Served,
-    n_prompt: int,
-    max_new: int | None,
-    least: int,
-    logprobs: int | None,
-) -> SamplingParams:
-    """How to sample; what the body leaves out is as in the settings."""
-    room = served.context - n_prompt
-    if room < 1:
+    body: Sampling,
+    overrides: Overrides,
+    prompts: Sequence[Sequence[int]] = (),
+) -> None:
+    """Refuse what cannot be asked. Raises ApiError."""
+    longest = service.way.params(served.subject, overrides).max_new_tokens
+    if body.min_tokens is not None and body.min_tokens > longest:
+        raise ApiError(
+            400, f"min_tokens is {body.min_tokens}, over max_tokens {longest}", "min_tokens"
+        )
+    n_prompt = max(map(len, prompts), default=0)
+    if n_prompt >= served.context:
         raise ApiError(
             400,
             # OpenAI's words first: litellm knows the case by them alone.
@@ -195,38 +221,23 @@ def _params(
             "messages" if "messages" in type(body).model_fields else "prompt",
             "context_length_exceeded",
         )
-    wanted = settings.longest_answer_of(served.subject) if max_new is None else max_new
-    longest = min(wanted, room)
-    if body.min_tokens is not None:
-        if body.min_tokens > wanted:
-            raise ApiError(
-                400, f"min_tokens is {body.min_tokens}, over max_tokens {wanted}", "min_tokens"
-            )
-        least = body.min_tokens
-    top_k = settings.top_k if body.top_k is None else max(0, body.top_k)
-    top_p = min(settings.top_p, settings.top_p_cap) if body.top_p is None else body.top_p
-    penalty = body.repetition_penalty
-    return SamplingParams(
-        settings.temperature if body.temperature is None else body.temperature,
-        top_k,
-        max(1e-6, top_p),
-        settings.repetition_penalty if penalty is None else penalty,
-        min(least, longest),
-        longest,
-        settings.stop if body.stop is None else body.stops,
-        body.ignore_eos,
-        logprobs,
-    )
 
 
-def _seed(settings: Settings, seed: int | None, key: str | None, choice: int) -> int:
-    """What a choice draws from. The first of a batch's line draws as the pipeline's question
-    of that id does."""
-    if seed is not None:
-        text = f"seed {seed}"
+def _draws(service: Service, body: Sampling, key: str | None, count: int) -> list[str]:
+    """What the random draws of each choice depend on.
+
+    The first choice of a batch's line draws as a question with its id does in a list.
+    """
+    if body.seed is not None:
+        text = f"seed {body.seed}"
     elif key is not None:
-        text = f"{settings.seed} {key!r}"
+        text = f"{service.settings.seed} {key!r}"
     else:
-        return secrets.randbits(64)
-    text += f" {choice}" if choice else ""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest())
+        text = secrets.token_hex(8)
+    return [f"{text} {choice}" if choice else text for choice in range(count)]
+
+
+def _is_repeatable(service: Service, body: Sampling, key: str | None) -> bool:
+    """Whether the same request has the same answer, so that it is worth keeping."""
+    temperature = service.settings.temperature if body.temperature is None else body.temperature
+    return temperature == 0 or body.seed is not None or key is not None

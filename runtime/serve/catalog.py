@@ -26,8 +26,7 @@ class Served:
     Attributes:
         id: its name.
         adapter: under which its adapter is loaded in the engine; None for the bare model.
-        subject: whose instruction its questions get, or None.
-        auto: it was asked for as `auto`.
+        subject: the subject that its questions have, or None.
     """
 
     id: str
@@ -36,7 +35,6 @@ class Served:
     root: Path
     adapter: str | None = None
     subject: str | None = None
-    auto: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -83,7 +81,7 @@ class Catalog:
     def find(self, name: str, subject: str | None = None) -> Served:
         """The model of that name; `auto` is the one of the subject. Raises ApiError 404."""
         if name == AUTO:
-            return replace(self._served[self._subjects.of(subject or "").name], auto=True)
+            return self._served[self._subjects.of(subject or "").name]
         served = self._served.get(name)
         if served is None:
             known = ", ".join(self.names())

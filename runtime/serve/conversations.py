@@ -1,9 +1,10 @@
 """From messages to token ids, in the model's own chat template.
 
-A single question to a subject stands in the very prompt that the pipeline makes of it. Any
-other conversation is rendered with a mark in the place of each message, once for each sequence
-of roles, as that needs a process; the messages' tokens then take the places of the marks. So
-what a message says cannot act as a template or as a special token.
+A conversation is rendered with a mark in the place of each message, once for each sequence of
+roles, as that needs a process; the messages' tokens then take the places of the marks. So what a
+message says cannot act as a template or as a special token.
+
+A single question to a subject is no conversation: `runtime.way` makes its prompt, as everywhere.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.engine import Model
-from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
-from runtime.questions import clean_text
 from runtime.serve.errors import ApiError
 from runtime.subjects import Subjects
 from runtime.templates import TemplateLimitError, render_all
+from runtime.way import Prompt
 
 _MOST_KEPT = 256
 _MARK = re.compile(r"@@MESSAGE_(\d+)@@")
@@ -27,12 +27,9 @@ _MARK = re.compile(r"@@MESSAGE_(\d+)@@")
 Turn = tuple[str, str]  # (role, text)
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """Token ids, and whether they end inside a think block."""
-
-    tokens: list[int]
-    opens_thinking: bool = False
+def is_question(turns: Sequence[Turn]) -> bool:
+    """Whether these turns are a single question, which a subject answers as in a list."""
+    return [role for role, _ in turns] == ["user"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Conversations:
     """Makes prompts for one model; may be used from several threads.
 
     Args:
-        model: whose vocabulary and chat template are used.
-        subjects: whose instructions go before questions.
+        model: has the vocabulary and the chat template.
+        subjects: their instructions go before questions.
     """
 
     def __init__(self, model: Model, subjects: Subjects) -> None:
@@ -58,28 +55,16 @@ class Conversations:
         self._skeletons: OrderedDict[tuple[str, ...], _Skeleton] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prompt(
-        self,
-        turns: Sequence[Turn],
-        subject: str | None = None,
-        passages: Sequence[str] = (),
-        limit: int = 0,
-    ) -> Prompt:
+    def prompt(self, turns: Sequence[Turn], subject: str | None = None) -> Prompt:
         """The prompt after which the assistant answers.
 
         Args:
             turns: roles ("system", "user", "assistant") and texts.
-            subject: whose instruction is the system message where the turns have none.
-            passages: go before a single question to a subject, as far as they fit beside it
-                in `limit` tokens.
+            subject: its instruction is the system message where the turns have none.
 
         Raises:
-            ApiError: the template takes no such conversation, or the question is empty.
-            SetupError: the template cannot be used at all.
+            ApiError: the template does not take such a conversation.
         """
-        if subject is not None and [role for role, _ in turns] == ["user"]:
-            frame = tokenized_frame(self._model, subject, self._subjects)
-            return self._question(frame, turns[0][1], passages, limit)
         if subject is not None and turns[0][0] != "system":
             turns = [("system", self._subjects[subject].instruction), *turns]
         try:
@@ -90,18 +75,6 @@ class Conversations:
         # Some templates refuse a system message; there it goes before the first question.
         (_, instruction), (role, text), *rest = turns
         return self._filled([(role, f"{instruction}\n\n{text}"), *rest])
-
-    def _question(
-        self, frame: TokenFrame, text: str, passages: Sequence[str], limit: int
-    ) -> Prompt:
-        question = clean_text(text)
-        if not question:
-            raise ApiError(400, "messages: the question is empty", "messages", "invalid_value")
-        tokens = self._model.tokenize(question, follows=True)
-        prompt = [*frame.head, *tokens, *frame.tail]
-        if passages and len(prompt) < limit:
-            prompt, _ = prompt_tokens(self._model, frame, question, limit, passages)
-        return Prompt(prompt, frame.opens_thinking)
 
     def _filled(self, turns: Sequence[Turn]) -> Prompt:
         skeleton = self._skeleton(tuple(role for role, _ in turns))

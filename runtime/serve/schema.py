@@ -36,7 +36,8 @@ class Sampling(_Body):
 
     model: Name = Field(description="A model of /v1/models: a subject, the bare base, or auto.")
     subject: Annotated[str, Field(max_length=500)] | None = Field(
-        None, description="With model auto: whose question it is; general if it is not known."
+        None,
+        description="With model auto: the question's subject; the fallback if it is not known.",
     )
     temperature: Annotated[float, Field(ge=0, le=10)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -151,7 +152,7 @@ class ChatBody(Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     clean: bool | None = Field(
         None,
-        description="Take away what is known to be no answer; true with auto, else false.",
+        description="Take away what is known to be no answer; true for subjects, else false.",
     )
     response_format: ResponseFormat | None = None
     tools: list[Any] | None = None

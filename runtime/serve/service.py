@@ -7,16 +7,18 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from runtime.engine import Request, Update
+from runtime.engine import Completion, Engine, Update
 from runtime.pipeline import Pipeline
 from runtime.serve.catalog import Catalog, Served
 from runtime.serve.errors import ApiError
 from runtime.serve.metrics import Metrics
-from runtime.serve.worker import Ticket, Worker
+from runtime.serve.worker import Run, Worker
+from runtime.way import Answer, Asked
 
 log = logging.getLogger(__name__)
 
@@ -36,46 +38,70 @@ class Limits:
     deadline: float = 600.0
 
 
-@dataclass
-class _Follower:
-    """Where the updates of a ticket go, and what is measured of it."""
+class _Follower(Run):
+    """A request whose updates somebody waits for, and what is measured of it.
 
-    queue: asyncio.Queue[object]
-    index: int
-    model: str
-    limited: bool
-    n_prompt: int
-    first: float = 0.0
-    last: float = 0.0
-    n_new: int = 0
+    Args:
+        asked: what it is for.
+        model: the name of the model, for the metrics.
+        limited: it counts for the queue's limit.
+        queue: gets (asked, update).
+        arrived: gets updates from the worker's thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        asked: Asked,
+        model: str,
+        limited: bool,
+        queue: asyncio.Queue[object],
+        arrived: Callable[[_Arrived], None],
+    ) -> None:
+        super().__init__(engine, asked.request)
+        self.asked = asked
+        self.model = model
+        self.limited = limited
+        self.queue = queue
+        self.ended = False
+        self.first = 0.0  # when its first token came, by `time.perf_counter`
+        self.last = 0.0
+        self.n_new = 0
+        self._arrived = arrived
+
+    @property
+    def n_prompt(self) -> int:
+        return len(self.request.prompt)
+
+    def deliver(self, update: Update) -> None:
+        self._arrived(_Arrived(self, update, time.perf_counter()))
 
 
-@dataclass
-class _Arrived:
-    ticket: Ticket
+class _Arrived(NamedTuple):
+    follower: _Follower
     update: Update
-    at: float = field(default_factory=time.perf_counter)
+    at: float
 
 
 class Service:
-    """Runs requests on a pipeline's engines. To be used in one event loop.
+    """Runs requests on a pipeline's engines, in one event loop.
 
     Args:
-        pipeline: loaded, and nobody else's while this runs; not owned.
+        pipeline: loaded; nothing else may use it meanwhile. Not owned.
         limits: how much is taken in.
     """
 
     def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
         self.pipeline = pipeline
         self.settings = pipeline.settings
+        self.way = pipeline.way
         self.limits = limits
         self.catalog = Catalog(pipeline.settings, pipeline.routes, pipeline.engines)
         self.worker = Worker(pipeline.engines.values(), self._hand_over)
         self.metrics = Metrics(pipeline.settings.model_name, lambda: self.worker.load)
-        self._followers: dict[Ticket, _Follower] = {}
         self._n_limited = 0
         self._ended: deque[float] = deque(maxlen=64)
-        self._arrived: list[_Arrived] = []  # the worker's thread fills it
+        self._arrived: deque[_Arrived] = deque()  # the worker's thread fills and empties it
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -94,14 +120,15 @@ class Service:
 
     @asynccontextmanager
     async def running(
-        self, served: Served, requests: Sequence[Request], limited: bool = True
-    ) -> AsyncIterator[AsyncIterator[tuple[int, Update]]]:
-        """Run requests; yields their updates, each with its request's place.
+        self, served: Served, asked: Sequence[Asked], limited: bool = True
+    ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update]]]:
+        """Run requests; yields their updates, each with what was asked.
 
         When the block is left, in whatever way, what still runs is ended and frees its slots.
 
         Args:
             served: whose engine runs them.
+            asked: their requests are run.
             limited: they count for the queue's limit.
 
         Raises:
@@ -111,26 +138,27 @@ class Service:
             self._refuse_if_full()
         assert self._loop is not None
         queue: asyncio.Queue[object] = asyncio.Queue()
-        tickets = [Ticket(served.engine, request, self._deliver) for request in requests]
-        for index, ticket in enumerate(tickets):
-            n_prompt = len(ticket.request.prompt)
-            self._followers[ticket] = _Follower(queue, index, served.id, limited, n_prompt)
-        self._n_limited += limited * len(tickets)
-        for ticket in tickets:
-            self.worker.submit(ticket)
+        arrived = self._arrived
+        followers = [
+            _Follower(served.engine, each, served.id, limited, queue, arrived.append)
+            for each in asked
+        ]
+        self._n_limited += limited * len(followers)
+        for follower in followers:
+            self.worker.submit(follower)
         alarm = self._loop.call_later(self.limits.deadline, queue.put_nowait, _LATE)
         try:
-            yield self._updates(queue, len(tickets))
+            yield self._updates(queue, len(followers))
         finally:
             alarm.cancel()
-            for ticket in tickets:
-                if ticket in self._followers:
-                    self.worker.abort(ticket)
-                    self._forget(ticket, "abort")
+            for follower in followers:
+                if not follower.ended:
+                    self.worker.abort(follower)
+                    self._end(follower, "abort")
 
     async def _updates(
         self, queue: asyncio.Queue[object], left: int
-    ) -> AsyncIterator[tuple[int, Update]]:
+    ) -> AsyncIterator[tuple[Asked, Update]]:
         while left:
             item = await queue.get()
             if item is _LATE:
@@ -139,12 +167,18 @@ class Service:
                     504, f"not done after {seconds} seconds, and given up", code="timeout"
                 )
             assert isinstance(item, tuple)
-            index, update = item
+            asked, update = item
             if update.completion is not None:
                 left -= 1
                 if update.completion.finish_reason == "error":
                     raise ApiError(500, update.completion.error, code="engine_error")
-            yield index, update
+            yield asked, update
+
+    async def finish(self, asked: Asked, completion: Completion) -> Answer:
+        """The answer in a completion, which is kept in the answer cache if there is one."""
+        if asked.cached:
+            await asyncio.to_thread(self.way.keep, asked, completion)
+        return self.way.finish(asked, completion)
 
     def _refuse_if_full(self) -> None:
         if self.worker.failure:
@@ -161,7 +195,7 @@ class Service:
         )
 
     def _seconds_for(self, requests: int) -> int:
-        """About how long so many requests take, in whole seconds, 1 to 60."""
+        """About how long a number of requests takes, in whole seconds, 1 to 60."""
         if len(self._ended) < 2:
             return 5
         took = (time.perf_counter() - self._ended[0]) / len(self._ended)
@@ -169,53 +203,50 @@ class Service:
 
     # From the worker's thread to the loop's, a call for each step
 
-    def _deliver(self, ticket: Ticket, update: Update) -> None:
-        self._arrived.append(_Arrived(ticket, update))
-
     def _hand_over(self) -> None:
-        if self._arrived and self._loop is not None:
-            arrived, self._arrived = self._arrived, []
+        arrived = []
+        while self._arrived:
+            arrived.append(self._arrived.popleft())
+        if arrived and self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._dispatch, arrived)
-            except RuntimeError:  # the loop has been closed: nobody waits any more
+            except RuntimeError:  # the loop has been closed: nothing waits any more
                 log.debug("updates after the end")
 
     def _dispatch(self, arrived: Sequence[_Arrived]) -> None:
-        for item in arrived:
-            follower = self._followers.get(item.ticket)
-            if follower is None:
+        for follower, update, at in arrived:
+            if follower.ended:
                 continue
-            self._measure(follower, item)
-            follower.queue.put_nowait((follower.index, item.update))
-            completion = item.update.completion
+            self._measure(follower, at)
+            follower.queue.put_nowait((follower.asked, update))
+            completion = update.completion
             if completion is not None:
                 follower.n_new = len(completion.tokens)
-                self._forget(item.ticket, completion.finish_reason, item.at)
+                self._end(follower, completion.finish_reason, at)
 
-    def _measure(self, follower: _Follower, item: _Arrived) -> None:
+    def _measure(self, follower: _Follower, at: float) -> None:
+        labels = (follower.model, "0")
         if not follower.first:
-            follower.first = item.at
-            waited = item.at - item.ticket.submitted
-            self.metrics.first_token.labels(follower.model, "0").observe(waited)
+            follower.first = at
+            self.metrics.first_token.labels(*labels).observe(at - follower.submitted)
         else:
-            gap = item.at - follower.last
-            self.metrics.between_tokens.labels(follower.model, "0").observe(gap)
-        follower.last = item.at
+            self.metrics.between_tokens.labels(*labels).observe(at - follower.last)
+        follower.last = at
         follower.n_new += 1
 
-    def _forget(self, ticket: Ticket, reason: str, at: float | None = None) -> None:
-        """Take out a ticket that has ended, and note what it was."""
-        follower = self._followers.pop(ticket)
+    def _end(self, follower: _Follower, reason: str, at: float | None = None) -> None:
+        """Note what a request that has ended was."""
+        follower.ended = True
         self._n_limited -= follower.limited
         now = time.perf_counter() if at is None else at
-        labels, metrics = (follower.model, "0"), self.metrics
-        metrics.prompt_tokens.labels(*labels).inc(follower.n_prompt)
+        labels, metrics, n_prompt = (follower.model, "0"), self.metrics, follower.n_prompt
+        metrics.prompt_tokens.labels(*labels).inc(n_prompt)
         metrics.generation_tokens.labels(*labels).inc(follower.n_new)
         metrics.success.labels(*labels, reason).inc()
         if reason in ("stop", "length"):
             self._ended.append(now)
-            metrics.whole.labels(*labels).observe(now - ticket.submitted)
-            metrics.prompt_length.labels(*labels).observe(follower.n_prompt)
+            metrics.whole.labels(*labels).observe(now - follower.submitted)
+            metrics.prompt_length.labels(*labels).observe(n_prompt)
             metrics.length.labels(*labels).observe(follower.n_new)
             if follower.n_new > 1:
                 each = (now - follower.first) / (follower.n_new - 1)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.engine import Choice, Model
-from runtime.serve.asking import with_bos
+from runtime.questions import clean_text
+from runtime.serve.asking import role, with_bos
 from runtime.serve.catalog import Served
+from runtime.serve.conversations import is_question
 from runtime.serve.schema import DetokenizeBody, TokenizeBody
+from runtime.way import Way
 
 # JSON has no infinity; OpenAI writes this for a token that cannot be.
 _NEVER = -9999.0
@@ -92,12 +95,15 @@ def legacy_logprobs(
     }
 
 
-def tokenize(served: Served, body: TokenizeBody) -> dict[str, Any]:
+def tokenize(way: Way, served: Served, body: TokenizeBody) -> dict[str, Any]:
     """The response of /tokenize. Raises ApiError."""
     model = served.engine.model
     if body.messages is not None:
-        turns = [(m.role.replace("developer", "system"), m.text) for m in body.messages]
-        tokens = served.conversations.prompt(turns, served.subject).tokens
+        turns = [(role(message), message.text) for message in body.messages]
+        if served.subject and is_question(turns):
+            tokens = way.prompt(served.subject, clean_text(turns[0][1])).tokens
+        else:
+            tokens = served.conversations.prompt(turns, served.subject).tokens
     else:
         tokens = model.tokenize(body.prompt or "", special=True)
         tokens = with_bos(model, tokens) if body.add_special_tokens else tokens

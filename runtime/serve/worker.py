@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.engine import Completion, Engine, EngineError, Request, Update
@@ -17,18 +17,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Ticket:
-    """A request on its way; what becomes of it goes to `deliver`, in the worker's thread.
+class Run:
+    """A request on its way through an engine, and its tag there: updates lead back to it.
 
     Attributes:
-        deliver: gets each update; the last has a completion.
-        submitted: when, by `time.perf_counter`.
+        number: by which the engine knows it; -1 where it does not have it.
+        submitted: when it was made, by `time.perf_counter`.
     """
 
     engine: Engine
     request: Request
-    deliver: Callable[[Ticket, Update], None]
-    submitted: float = field(default_factory=time.perf_counter)
+    number: int = field(default=-1, init=False)
+    submitted: float = field(default_factory=time.perf_counter, init=False)
+
+    def deliver(self, update: Update) -> None:
+        """Take an update, in the worker's thread; the last has a completion."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class _Pause:
 class Worker:
     """Runs engines in a thread of its own from `start` to `stop`.
 
-    All other methods may be called from any thread. The engines are nobody else's meanwhile,
-    but for what does not change in them: vocabularies, options.
+    All other methods may be called from any thread. Nothing else may use the engines
+    meanwhile, except what does not change in them: vocabularies and options.
 
     Args:
         engines: not owned.
@@ -72,11 +76,10 @@ class Worker:
         self._engines = list(engines)
         self._after_step = after_step
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._numbers: dict[Ticket, int] = {}
-        self._tickets: dict[tuple[int, int], Ticket] = {}  # (id of the engine, number) → ticket
+        self._runs: set[Run] = set()  # those that have not ended
         self._pauses: list[_Pause] = []
-        self._held_back: list[Ticket] = []
-        self._thread = threading.Thread(target=self._run, name="engines", daemon=True)
+        self._held_back: list[Run] = []
+        self._thread = threading.Thread(target=self._work, name="engines", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -86,13 +89,13 @@ class Worker:
         self._inbox.put(None)
         self._thread.join()
 
-    def submit(self, ticket: Ticket) -> None:
+    def submit(self, run: Run) -> None:
         """Take a request in; one that cannot be served ends with an update that says why."""
-        self._inbox.put(lambda: self._add(ticket))
+        self._inbox.put(lambda: self._add(run))
 
-    def abort(self, ticket: Ticket) -> None:
+    def abort(self, run: Run) -> None:
         """End a request that nobody waits for any more; it gets no further update."""
-        self._inbox.put(lambda: self._abort(ticket))
+        self._inbox.put(lambda: self._abort(run))
 
     def when_idle(self, action: Callable[[], Any]) -> Future[Any]:
         """Have `action` done in the worker's thread while no engine has work.
@@ -105,7 +108,7 @@ class Worker:
 
     # In the thread
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while True:
             idle = not any(engine.has_work for engine in self._engines)
             if idle and self._pauses:
@@ -113,14 +116,13 @@ class Worker:
                 continue
             if not self._take_commands(wait=idle):
                 break
-            for engine in self._engines:
+            for engine in list(self._engines):
                 if engine.has_work:
                     self._step(engine)
             self._note_load()
             self._after_step()
-        for ticket in [*self._numbers, *self._held_back]:
-            self._abort(ticket)
-            self._end(ticket, "the server is stopping")
+        self._end_all(self._runs, "the server is stopping")
+        self._after_step()
         for pause in self._pauses:
             pause.future.set_exception(EngineError("the server is stopping"))
 
@@ -143,32 +145,30 @@ class Worker:
                 pause.future.set_exception(error)
         self._pauses.clear()
         held_back, self._held_back = self._held_back, []
-        for ticket in held_back:
-            self._add(ticket)
+        for run in held_back:
+            self._add(run)
 
-    def _add(self, ticket: Ticket) -> None:
+    def _add(self, run: Run) -> None:
+        self._runs.add(run)
         if self._pauses:
-            self._held_back.append(ticket)
+            self._held_back.append(run)
             return
         try:
-            number = ticket.engine.add(ticket.request)
+            run.number = run.engine.add(replace(run.request, tag=run))
         except EngineError as error:
-            self._end(ticket, str(error))
-            return
-        self._numbers[ticket] = number
-        self._tickets[id(ticket.engine), number] = ticket
+            self._end_all([run], str(error))
 
-    def _abort(self, ticket: Ticket) -> None:
-        if ticket in self._held_back:
-            self._held_back.remove(ticket)
-        number = self._numbers.pop(ticket, None)
-        if number is not None:
-            del self._tickets[id(ticket.engine), number]
-            if not ticket.engine.context.closed:
-                ticket.engine.abort(number)
+    def _abort(self, run: Run) -> None:
+        self._runs.discard(run)
+        if run in self._held_back:
+            self._held_back.remove(run)
+        if run.number >= 0 and not run.engine.context.closed:
+            run.engine.abort(run.number)
 
-    def _end(self, ticket: Ticket, error: str) -> None:
-        ticket.deliver(ticket, Update(-1, completion=Completion(-1, [], "", "error", error)))
+    def _end_all(self, runs: Iterable[Run], error: str) -> None:
+        for run in list(runs):
+            self._abort(run)
+            run.deliver(Update(-1, completion=Completion(-1, [], "", "error", error)))
 
     def _step(self, engine: Engine) -> None:
         try:
@@ -178,17 +178,15 @@ class Worker:
             if engine.context.closed:
                 self.failure = str(error)
                 self._engines.remove(engine)
-            for ticket in [t for t in self._numbers if t.engine is engine]:
-                self._abort(ticket)
-                self._end(ticket, f"the engine failed: {error}")
+            lost = [run for run in self._runs if run.engine is engine]
+            self._end_all(lost, f"the engine failed: {error}")
             return
         for update in updates:
-            owner = self._tickets.get((id(engine), update.index))
-            if owner is None:
-                continue
-            if update.completion is not None:
-                del self._tickets[id(engine), update.index], self._numbers[owner]
-            owner.deliver(owner, update)
+            run: Run = update.tag
+            if run in self._runs:
+                if update.completion is not None:
+                    self._runs.discard(run)
+                run.deliver(update)
 
     def _note_load(self) -> None:
         self.load = Load(

@@ -1,0 +1,374 @@
+"""The way of a question: to a prompt, and from what the model wrote to an answer.
+
+Lists, the server, batches, Ray, calibration and training all take it, so they cannot differ.
+A question is prepared: it is answered at once (computed, found in the answer cache, refused) or
+becomes a request to an engine; what the engine completes is finished into an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from algebra import Solver
+from runtime.answers import Cleaner, Verbatim, clean
+from runtime.common.errors import SetupError
+from runtime.engine import Completion, Model, Request, SamplingParams
+from runtime.files.kept import KeptCompletions, Keys
+from runtime.files.routes import Route
+from runtime.loading import adapter_name
+from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
+from runtime.questions import Question
+from runtime.retrieval import Retrieval
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to `questions[index]`.
+
+    Attributes:
+        problem: why there is none, or "".
+        cut: it ended because it reached the limit of its length, and may lack its result.
+        logprobs: the log-probability of each token that the model wrote, in nats, if wanted.
+        source: who answered: the model, the exact tool, or the answer cache.
+    """
+
+    index: int
+    question_id: Any
+    answer: str
+    problem: str = ""
+    cut: bool = False
+    logprobs: tuple[float, ...] = ()
+    source: Literal["model", "computed", "cached"] = "model"
+
+    def record(self) -> dict[str, Any]:
+        """The answer as a call of the pipeline returns it."""
+        return {"questionID": self.question_id, "answer": self.answer}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a caller wants other than the settings say; None leaves a setting as it is.
+
+    Attributes:
+        ignore_end: go on after end-of-generation tokens too.
+        logprobs: report each token's log-probability and this many rivals; such a completion
+            is neither taken from the answer cache nor kept there.
+        clean: clean the answer; None cleans the answers of subjects.
+        compute: let the exact tool answer what it can.
+        cache: use the answer cache.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    min_new_tokens: int | None = None
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    ignore_end: bool = False
+    logprobs: int | None = None
+    clean: bool | None = None
+    compute: bool = True
+    cache: bool = True
+
+
+AS_SET = Overrides()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a prompt.
+
+    Attributes:
+        opens_thinking: it ends inside a think block, so that the model begins in it.
+        cut: the question lost its middle to fit `MAX_INPUT_TOKENS`.
+    """
+
+    tokens: list[int]
+    opens_thinking: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that a model has to answer.
+
+    Attributes:
+        index: its place in the list.
+        model: the file of the model whose engine is to run the request.
+        passages: how many texts of a knowledge base were found for the question.
+        cleaned: what the model writes is to be cleaned.
+        key: equal for questions that must get the same completion; b"" is unknown.
+        cached: the completion is kept in the answer cache.
+    """
+
+    index: int
+    question: Question
+    prompt: Prompt
+    request: Request
+    model: Path
+    passages: int = 0
+    cleaned: bool = True
+    key: bytes = b""
+    cached: bool = False
+
+    def cleaner(self) -> Cleaner | Verbatim:
+        """What shows the answer while it is written."""
+        if not self.cleaned:
+            return Verbatim()
+        return Cleaner(self.question.text, self.prompt.opens_thinking)
+
+
+class Way:
+    """Makes requests of questions and answers of completions. For any number of threads.
+
+    Args:
+        settings: limits, sampling, seed and subjects.
+        routes: what answers each subject.
+        models: the loaded models by file; only their vocabularies are used.
+        keys: hashes of requests, for the answer cache.
+        solver: answers exercises exactly; not owned, as the following.
+        retrieval: the knowledge of subjects.
+        cache: completions of earlier questions.
+
+    Raises:
+        SetupError: a chat template cannot be used, or leaves no room for a question.
+
+    Attributes:
+        frames: what is around the question in each subject's prompts.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: Mapping[str, Route],
+        models: Mapping[Path, Model],
+        keys: Keys,
+        solver: Solver | None = None,
+        retrieval: Retrieval | None = None,
+        cache: KeptCompletions | None = None,
+    ) -> None:
+        self.frames = {
+            subject: _checked_frame(settings, models[route.model], subject)
+            for subject, route in routes.items()
+        }
+        self._settings = settings
+        self._routes = routes
+        self._models = models
+        self._keys = keys
+        self._solver = solver
+        self._retrieval = retrieval
+        self._cache = cache
+
+    def prepare(
+        self,
+        questions: Sequence[Question],
+        passages: Sequence[Sequence[str]] | None = None,
+        overrides: Overrides = AS_SET,
+    ) -> Iterator[Answer | Asked]:
+        """For each question, in order, its answer or what to ask a model.
+
+        Args:
+            questions: of any subjects.
+            passages: for each question the texts to show with it, in place of those that
+                knowledge bases have.
+            overrides: for all of them.
+        """
+        computed = self._computed(questions) if overrides.compute else {}
+        for index, question in enumerate(questions):
+            if question.problem:
+                yield _refused(index, question, question.problem)
+            elif index in computed:
+                yield Answer(index, question.id, computed[index], source="computed")
+            else:
+                shown = self.passages(question) if passages is None else passages[index]
+                try:
+                    asked = self._asked(index, question, shown, overrides)
+                except Exception as error:  # one bad question never costs the others
+                    log.debug("question %.80s", question.key, exc_info=True)
+                    yield _refused(index, question, f"no prompt could be made of it ({error})")
+                else:
+                    yield self._cached(asked) or asked
+
+    def prepare_prompt(
+        self,
+        question: Question,
+        prompt: Prompt,
+        model: Path,
+        adapter: str | None,
+        subject: str | None = None,
+        overrides: Overrides = AS_SET,
+        index: int = 0,
+    ) -> Asked:
+        """What to ask a model with a prompt that was made elsewhere, such as a conversation.
+
+        Args:
+            question: what the answer is to; its draws are the request's.
+            prompt: is neither cut nor shown passages.
+            model: the file of the model.
+            adapter: the name under which an adapter is loaded, or None.
+            subject: whose settings apply, and whose answers are cleaned; or None.
+            overrides: as above.
+            index: its place in the list.
+        """
+        request = Request(
+            prompt.tokens,
+            self.params(subject, overrides),
+            _seed(self._settings.seed, question),
+            adapter,
+            subject or "",
+        )
+        cleaned = subject is not None if overrides.clean is None else overrides.clean
+        return Asked(index, question, prompt, request, model, cleaned=cleaned)
+
+    def finish(self, asked: Asked, completion: Completion) -> Answer:
+        """The answer in what a model wrote."""
+        question, text, reason = asked.question, completion.text, completion.finish_reason
+        if reason == "error":
+            return _refused(asked.index, question, completion.error)
+        cut = reason == "length"
+        if asked.cleaned:
+            text = clean(text, question.text, cut, asked.prompt.opens_thinking)
+        scores = tuple(choice.logprob for choice in completion.scores)
+        return Answer(asked.index, question.id, text, cut=cut, logprobs=scores)
+
+    def keep(self, asked: Asked, completion: Completion) -> None:
+        """Keep a completion in the answer cache, if there is one and it may be kept."""
+        if self._cache and asked.cached and completion.finish_reason in ("stop", "length"):
+            self._cache.keep(asked.key, completion.text, completion.finish_reason)
+
+    def prompt(self, subject: str, question: str, passages: Sequence[str] = ()) -> Prompt:
+        """The prompt of a question, the same in training and serving.
+
+        A question that does not fit `MAX_INPUT_TOKENS` beside its template loses its middle;
+        passages are shown as far as they fit beside the whole question.
+
+        Args:
+            subject: the name of a declared subject.
+            question: as `questions.clean_text` leaves it.
+            passages: texts to show with it, best first.
+        """
+        frame, limit = self.frames[subject], self._settings.max_input_tokens
+        model = self._models[self._routes[subject].model]
+        tokens, cut = prompt_tokens(model, frame, question, limit, passages)
+        return Prompt(tokens, frame.opens_thinking, cut)
+
+    def passages(self, question: Question) -> Sequence[str]:
+        """The texts that a knowledge base has for a question, best first."""
+        if self._retrieval is None:
+            return ()
+        return self._retrieval.passages(self.subject(question), question.text)
+
+    def params(self, subject: str | None, overrides: Overrides = AS_SET) -> SamplingParams:
+        """How tokens are picked, and when to stop.
+
+        Args:
+            subject: None is the bare model, whose answers may be as short as they are.
+            overrides: take the place of settings.
+        """
+        settings, wanted = self._settings, overrides
+        longest = _either(wanted.max_new_tokens, settings.longest_answer_of(subject))
+        least = _either(wanted.min_new_tokens, settings.min_new_tokens if subject else 0)
+        return SamplingParams(
+            temperature=_either(wanted.temperature, settings.temperature),
+            top_k=_either(wanted.top_k, settings.top_k),
+            top_p=_either(wanted.top_p, min(settings.top_p, settings.top_p_cap)),
+            repetition_penalty=_either(wanted.repetition_penalty, settings.repetition_penalty),
+            min_new_tokens=min(least, longest),
+            max_new_tokens=longest,
+            stop=_either(wanted.stop, settings.stop),
+            ignore_end=wanted.ignore_end,
+            logprobs=wanted.logprobs,
+        )
+
+    def subject(self, question: Question) -> str:
+        """The name of the subject that answers a question."""
+        return self._settings.subjects.of(question.subject).name
+
+    def _computed(self, questions: Sequence[Question]) -> dict[int, str]:
+        """Answers of the exact tool, by the question's index."""
+        if self._solver is None:
+            return {}
+        subjects = self._settings.subjects
+        exercises = {
+            index: question.text
+            for index, question in enumerate(questions)
+            if not question.problem and subjects.of(question.subject).tool == "algebra"
+        }
+        texts = list(dict.fromkeys(exercises.values()))
+        try:
+            answers = dict(zip(texts, self._solver.answers(texts), strict=True))
+        except Exception:  # the model answers them instead
+            log.warning("exercises could not be computed exactly", exc_info=True)
+            return {}
+        found = {index: answers[text] for index, text in exercises.items()}
+        return {index: answer for index, answer in found.items() if answer is not None}
+
+    def _asked(
+        self, index: int, question: Question, passages: Sequence[str], overrides: Overrides
+    ) -> Asked:
+        subject = self.subject(question)
+        route, prompt = self._routes[subject], self.prompt(subject, question.text, passages)
+        request = Request(
+            prompt.tokens,
+            self.params(subject, overrides),
+            _seed(self._settings.seed, question),
+            adapter_name(route),
+            # Questions that are shown the same passages have them computed once.
+            "\n".join([subject, *passages]),
+        )
+        return Asked(
+            index,
+            question,
+            prompt,
+            request,
+            route.model,
+            len(passages),
+            cleaned=overrides.clean is not False,
+            key=self._keys.of(route, request),
+            cached=overrides.cache and overrides.logprobs is None,
+        )
+
+    def _cached(self, asked: Asked) -> Answer | None:
+        found = self._cache.find(asked.key) if self._cache and asked.cached else None
+        if found is None:
+            return None
+        text, reason = found
+        kept = Completion(asked.index, [], text, "length" if reason == "length" else "stop")
+        return replace(self.finish(asked, kept), source="cached")
+
+
+def _checked_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
+    """The frame of a subject's prompts, if it leaves room for a question."""
+    frame = tokenized_frame(model, subject, settings.subjects)
+    taken = len(frame.head) + len(frame.tail)
+    if taken + 1 > settings.max_input_tokens:
+        raise SetupError(
+            f"MAX_INPUT_TOKENS={settings.max_input_tokens} leaves no room for a question:"
+            f" the template for {subject} alone takes {taken} tokens"
+        )
+    return frame
+
+
+def _seed(base: int, question: Question) -> int:
+    """A seed that depends on the question alone, not on its neighbours."""
+    text = question.draws or f"{base} {question.key}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest())
+
+
+def _refused(index: int, question: Question, problem: str) -> Answer:
+    return Answer(index, question.id, f"ERROR: not answered: {problem}", problem)
+
+
+def _either(wanted: T | None, otherwise: T) -> T:
+    return otherwise if wanted is None else wanted
