@@ -14,7 +14,6 @@ so does a run whose pipeline failed or whose output the contest would not take);
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import re
 import sys
@@ -27,9 +26,6 @@ from runtime.common.command import run
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):  # a screen that lacks a character is no reason to stop
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     if given[:1] == ["compare"]:
         return run(_compare, _compare_parser().parse_args(given[1:]))
     options = _parser().parse_args(given)

@@ -6,10 +6,9 @@ place of its question and has no fault itself. All others are missing, which is 
 shuffled output gets no credit for what landed in other places, and one that is too short keeps
 what it has.
 
-The pipeline's process makes plain data of the output (`as_plain`), which end its call as JSON; what
-they are worth is decided here, in the evaluation's own process (`check`). Only exact lists, dicts
-and strings are taken: a subclass of them can do its work when it is read, whenever that is. This
-module needs the standard library only, for both processes have it.
+The pipeline's process turns the output into plain data (`evaluation.worker.as_plain`) and sends it
+as JSON; what it is worth is decided here, in the evaluation's own process. Only exact lists, dicts
+and strings count: a subclass could do its work later, when it is read.
 """
 
 from __future__ import annotations
@@ -17,47 +16,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from evaluation.worker import described
+
 LONGEST_ANSWER = 5000  # characters
 _KEYS = {"questionID", "answer"}
-# Whole numbers of more bits are described only: Python does not read them back from JSON.
-_MAX_BITS = 10_000
-
-
-def as_plain(output: Any) -> Any:
-    """An output as JSON can carry it: what is no exact list, dict or scalar is described.
-
-    A list stays one, and so do dicts in it. An output or a record of any other kind becomes a
-    string such as "a tuple", another value of a record {"is": "a tuple"}, and another key its
-    `repr`. Nothing is read of what is not plain but the name of its type.
-    """
-    if type(output) is not list:
-        return described(output)
-    return [_plain_record(record) for record in list(output)]
-
-
-def _plain_record(record: Any) -> Any:
-    if type(record) is not dict:
-        return described(record)
-    return {
-        key if type(key) is str else f"{described(key)} as a key": _plain_value(value)
-        for key, value in list(record.items())
-    }
-
-
-def _plain_value(value: Any) -> Any:
-    if value is None or type(value) in (str, bool, float):
-        return value
-    if type(value) is int and value.bit_length() <= _MAX_BITS:
-        return value
-    return {"is": described(value)}
 
 
 def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
     """(answers, violations): one answer for each id, None where there is none that counts.
 
     Args:
-        output: what came of `as_plain`, out of JSON; anything else is a violation too.
-        ids: the questionIDs it was given, strings and whole numbers, all different.
+        output: what `as_plain` made of the output, read from JSON; anything else is a violation.
+        ids: the questionIDs that were sent, strings and whole numbers, all different.
     """
     if not isinstance(output, list):
         return [None] * len(ids), [f"the output is {_told(output)}, not a list"]
@@ -83,17 +53,6 @@ def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
             f" {len(misplaced)} of {len(ids)} are not in their place"
         )
     return answers, violations + [_summed_up(cases) for cases in faults.values()]
-
-
-def described(value: Any) -> str:
-    """What a value is, with its article."""
-    if value is None:
-        return "None"
-    kind = type(value)
-    base = next((base for base in (list, dict, str) if base in kind.__mro__[1:]), None)
-    if base is not None:
-        return f"a subclass of {base.__name__}"
-    return f"{'an' if kind.__name__[:1] in tuple('aeiou') else 'a'} {kind.__name__}"
 
 
 def _told(value: Any) -> str:

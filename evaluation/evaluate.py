@@ -31,7 +31,7 @@ class Plan:
         folder: where the report goes; its name is what the run is called.
         setup_timeout: seconds it may take to load, and `timeout` those of the call.
         resume: go on with what a stopped evaluation left in the folder.
-        hide: hide files with right answers from the pipeline, where the system allows it.
+        hide: hide questions and reports from the pipeline, where the system allows it.
     """
 
     questions: Questions
@@ -79,10 +79,8 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
         plan.setup_timeout,
         plan.timeout,
         tell,
-        [*plan.questions.paths, *_with_right_answers(plan.folder.parent)] if plan.hide else [],
+        [*plan.questions.paths, plan.folder.parent] if plan.hide else None,
     )
-    if plan.hide and not run.hidden:
-        tell("the files with the right answers could not be hidden: see docs/evaluation.md")
     return Call(
         pipeline=plan.pipeline,
         questions_sha256=plan.questions.sha256,
@@ -90,15 +88,6 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
         created=created,
         run=run,
     )
-
-
-def _with_right_answers(reports: Path) -> list[Path]:
-    """Files of other runs that tell what is right."""
-    names = ["results.jsonl", "results.jsonl.partial", "report.html", "run.json"]
-    return [
-        *(path for name in names for path in sorted(reports.glob(f"*/{name}"))),
-        *reports.glob("judge_replies.jsonl"),
-    ]
 
 
 def judge_all(
@@ -177,6 +166,7 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
         peak_memory=run.peak_memory,
         peak_gpu_memory=run.peak_gpu_memory,
         hidden=run.hidden,
+        why_not_hidden=run.why_not_hidden,
         gated=accuracy.mean < score.GATE,
     )
 

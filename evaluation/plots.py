@@ -11,21 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.records import Interval, Latency, Result, Summary
-from runtime.common.extras import missing
+from runtime.common.figures import MAIN, OTHER, PALE
 
-try:
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ModuleNotFoundError as error:
-    raise missing(error, "evaluating", "evaluation") from None
-
-_MAIN, _PALE, _OTHER = "#2f6fde", "#8fb4f2", "#9aa3b2"
 # Stands for the page's text colour while matplotlib draws.
 _INK = "#010203"
 # Inches. A phone shows these 260 units over 358 pixels, so that text of 9 units has 12 pixels.
@@ -77,7 +72,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
             100 * accuracy.mean,
             yerr=_errors([accuracy]),
             fmt="o",
-            color=_MAIN if summary is this else _OTHER,
+            color=MAIN if summary is this else OTHER,
             capsize=3,
             linewidth=1,
         )
@@ -128,7 +123,7 @@ def accuracy(parts: Mapping[str, Interval], title: str) -> Plot:
         names,
         [100 * each.mean for each in shares],
         xerr=_errors(shares),
-        color=_PALE,
+        color=PALE,
         error_kw={"ecolor": _INK, "capsize": 3, "linewidth": 1},
         height=0.6,
     )
@@ -144,7 +139,7 @@ def lengths(results: Sequence[Result]) -> Plot:
     right = [len(result.answer) for result in results if result.correct]
     wrong = [len(result.answer) for result in results if not result.correct]
     bins = np.linspace(0, max([*right, *wrong, 10]), 25).tolist()
-    axes.hist([right, wrong], bins, stacked=True, color=[_MAIN, _OTHER], label=["right", "wrong"])
+    axes.hist([right, wrong], bins, stacked=True, color=[MAIN, OTHER], label=["right", "wrong"])
     axes.set_xlim(0, bins[-1])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("characters")
@@ -162,7 +157,7 @@ def time(latency: Latency) -> Plot | None:
     parts = {"prefill": prefill, "decode": decode, "rest": max(0.0, 1 - prefill - decode)}
     figure, axes = _figure(1.15)
     left = 0.0
-    for (name, share), color in zip(parts.items(), [_MAIN, _PALE, _OTHER], strict=True):
+    for (name, share), color in zip(parts.items(), [MAIN, PALE, OTHER], strict=True):
         seconds = share * latency.total
         axes.barh([""], [seconds], left=left, color=color, label=f"{name} {share:.0%}", height=0.9)
         left += seconds

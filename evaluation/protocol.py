@@ -1,23 +1,21 @@
-"""The evaluator's protocol: load a pipeline once, time one call of it, see what it did.
+"""The contest's protocol: load a pipeline once, time one call of it, see what it did.
 
-The pipeline runs in a process of its own (`worker`), so that whatever it does (crash, hang, leak,
-print, exit) is a result. It is handed the questions with the call, and the clock of the call is
-this process's: it starts before the questions are sent and stops when the whole output is here, as
-plain data. What it may still do, docs/evaluation.md tells.
+The pipeline runs in a process of its own (`worker.py`), so that whatever it does (crash, hang,
+leak, print, exit) is a result. It gets the questions with the call, and the clock of the call is
+this process's: it starts before the questions are sent and stops when the whole output has arrived
+as plain data. docs/evaluation.md says what is hidden from it.
 POSIX only: it needs process groups and signals.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +26,8 @@ from evaluation import machine
 from evaluation.channel import Channel, ChannelError, Message
 from evaluation.check import check
 from evaluation.errors import EvaluationError
-from evaluation.hiding import closed_to_others
+from evaluation.hiding import CannotHideError, wrapper
+from evaluation.processes import Processes
 from evaluation.records import Run
 from evaluation.watch import Watch
 
@@ -38,7 +37,7 @@ _PERIOD = 0.2
 _START = 60.0
 # What a pipeline that has answered may take to end by itself.
 _GRACE = 5.0
-_PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+_WORKER = Path(__file__).with_name("worker.py")
 
 
 class _Said(BaseModel):
@@ -50,8 +49,8 @@ class _Said(BaseModel):
 _T = TypeVar("_T", bound=_Said)
 
 
-class _Hidden(_Said):
-    hidden: bool
+class _Started(_Said):
+    started: bool
 
 
 class _Loaded(_Said):
@@ -84,36 +83,36 @@ def call(
     setup_timeout: float,
     timeout: float,
     tell: Callable[[str], None] = lambda stage: None,
-    hide: Sequence[Path] = (),
+    hide: Sequence[Path] | None = None,
 ) -> Run:
     """Load a pipeline and have it answer all questions in one call.
 
-    At the end every process below this one is killed that was not there before: no other
-    thread of this program may start processes meanwhile.
+    All its processes have ended when this returns.
 
     Args:
         pipeline: where its loadPipeline is; see `evaluation.worker.find`.
         records: what it is given.
         log: file for what it prints.
-        setup_timeout: seconds it may take to load, and `timeout` those of the call.
+        setup_timeout: seconds it may take to load; `timeout` those of the call.
         tell: called with what is being done now.
-        hide: files that shall be empty for it, where the system allows that.
+        hide: files and folders that it must not see, where the system allows that; None hides
+            nothing.
 
     Raises:
-        EvaluationError: there is no such pipeline.
+        EvaluationError: there is no such pipeline, or its process could not be started.
     """
     gpu_before = machine.gpu_memory()
-    found: dict[str, Any] = {}
-    with log.open("wb") as output, _adopting() as others, Channel() as channel:
+    around, why_not = _around(pipeline, hide)
+    found: dict[str, Any] = {"hidden": not why_not, "why_not_hidden": why_not}
+    with log.open("wb") as output, Channel() as channel:
         tell("loading the pipeline")
         started = time.perf_counter()
         descriptor = channel.theirs.fileno()
         process = subprocess.Popen(
-            # faulthandler says in the log where it crashed
-            [
-                *(sys.executable, "-X", "faulthandler", "-m", "evaluation.worker"),
-                *(pipeline, str(descriptor)),
-            ],
+            # -P: modules beside the worker are ours, and not for the pipeline to import.
+            # faulthandler says in the log where it crashed.
+            [*around, sys.executable, "-P", "-X", "faulthandler", str(_WORKER)]
+            + [pipeline, str(descriptor)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -123,29 +122,42 @@ def call(
             process_group=0,
         )
         channel.theirs.close()
-        worker = _Worker(process, channel, Watch(process.pid, gpu_before))
+        processes = Processes(process, wrapped=bool(around))
+        worker = _Worker(process, processes, channel, Watch(processes, gpu_before))
         try:
-            with closed_to_others():
-                channel.send({"hide": [str(path.resolve()) for path in hide]})
-                found["hidden"] = worker.says(_Hidden, "starting", _START)[0].hidden
-                loaded, at = worker.says(_Loaded, "loading", setup_timeout)
-                if loaded.refused:
-                    raise EvaluationError(f"--pipeline {pipeline}: {_printable(loaded.refused)}")
-                found["setup_seconds"] = at - started
-                if loaded.failure or not loaded.loaded:
-                    raise _FailedError(loaded.failure or "loading came to nothing")
-                tell("answering")
-                found |= worker.answers(records, timeout)
+            worker.starts(log)
+            loaded, at = worker.says(_Loaded, "loading", setup_timeout)
+            if loaded.refused:
+                raise EvaluationError(f"--pipeline {pipeline}: {_printable(loaded.refused)}")
+            found["setup_seconds"] = at - started
+            if loaded.failure or not loaded.loaded:
+                raise _FailedError(loaded.failure or "loading came to nothing")
+            tell("answering")
+            found |= worker.answers(records, timeout)
         except _FailedError as failure:
             found["failure"] = _printable(str(failure))
         finally:
-            _kill(process, others)
+            processes.kill()
+            assert process.stdin is not None
+            process.stdin.close()
     return Run(
         answers=found.pop("answers", [None] * len(records)),
         peak_memory=worker.watch.peak,
         peak_gpu_memory=worker.watch.gpu_peak,
         **found,
     )
+
+
+def _around(pipeline: str, hide: Sequence[Path] | None) -> tuple[list[str], str]:
+    """(what to put in front of the worker's command, why nothing is hidden or "")."""
+    if hide is None:
+        return [], "it was not asked for"
+    place = pipeline.rpartition(":")[0]
+    needed = [Path.cwd(), Path(sys.executable), _WORKER, *([Path(place)] if place else [])]
+    try:
+        return wrapper(hide, [path for path in needed if path.exists()]), ""
+    except CannotHideError as reason:
+        return [], str(reason)
 
 
 class _Worker:
@@ -155,16 +167,32 @@ class _Worker:
         watch: what it takes of the machine.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, watch: Watch) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        processes: Processes,
+        channel: Channel,
+        watch: Watch,
+    ) -> None:
         self.watch = watch
         self._process = process
+        self._processes = processes
         self._channel = channel
+
+    def starts(self, log: Path) -> None:
+        """Wait until the worker runs. Raises EvaluationError if it does not."""
+        try:
+            self.says(_Started, "starting", _START)
+        except _FailedError as failure:
+            raise EvaluationError(
+                f"the pipeline's process did not start ({failure}); see {log}"
+            ) from None
 
     def answers(self, records: list[dict[str, Any]], timeout: float) -> dict[str, Any]:
         """Ask all questions; returns fields of Run. Raises _FailedError."""
         found: dict[str, Any] = {}
         self.watch.start()
-        # Nobody can answer who has not been asked: the code is drawn only now.
+        # Drawn only now, so that nothing can be answered before it is asked.
         code = secrets.token_hex(16)
         started = self._channel.send({"call": code, "questions": records})
         outcome, ended = self.says(_Outcome, "the call", timeout)
@@ -181,7 +209,7 @@ class _Worker:
         return found
 
     def _tells_of_itself(self, n_questions: int) -> dict[str, Any]:
-        """What is good to know and has no say in the score; nothing where it makes no sense."""
+        """What the pipeline reports of itself, which does not count; {} where it makes no sense."""
         try:
             told, _ = self.says(_Told, "the call", _GRACE)
         except _FailedError:
@@ -195,7 +223,7 @@ class _Worker:
         return {"stats": told.stats, "answer_seconds": seconds}
 
     def says(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
-        """What it says next, and when it was said. Raises _FailedError if it does not."""
+        """Its next message, and when that came. Raises _FailedError if it does not come."""
         message = self._next(stage, timeout)
         if message.line is None:
             with suppress(subprocess.TimeoutExpired):
@@ -217,60 +245,26 @@ class _Worker:
                 last = self._channel.receive(_PERIOD)
                 return last or Message(None, time.perf_counter())
             if time.monotonic() > deadline:
-                _dump(self._process)
+                self._dump()
                 raise _FailedError(f"hung: {stage} did not end within {timeout:g} s")
 
-
-def _dump(process: subprocess.Popen[bytes]) -> None:
-    """Have faulthandler write into the log where a process hangs; this ends it."""
-    process.send_signal(signal.SIGABRT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(1)
-
-
-@contextmanager
-def _adopting() -> Iterator[set[psutil.Process]]:
-    """Processes whose parent ends become this process's own meanwhile, so that none is lost.
-
-    Gives the processes below this one that were there before. Only Linux can do so; elsewhere
-    what leaves the process group of the pipeline and outlives its parent is not found.
-    """
-    linux = sys.platform == "linux"
-    before = set(psutil.Process().children(recursive=True))
-    if linux:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        yield before
-    finally:
-        if linux:
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-def _kill(process: subprocess.Popen[bytes], others: set[psutil.Process]) -> None:
-    """Kill the process with all that it started, be it in another session by now."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for _ in range(5):  # what is killed may just have started another
-        started = set(psutil.Process().children(recursive=True)) - others
-        if not started:
-            break
-        for each in started:
-            with suppress(psutil.Error):  # gone, or another user's
-                each.kill()
-        psutil.wait_procs(started, timeout=1)
-    assert process.stdin is not None
-    process.stdin.close()
+    def _dump(self) -> None:
+        """Have faulthandler write into the log where the pipeline hangs; this ends it."""
+        with suppress(psutil.Error, psutil.TimeoutExpired):
+            if first := self._processes.first():
+                first.send_signal(signal.SIGABRT)
+                first.wait(1)
 
 
 def _end(status: int | None, stage: str) -> str:
-    """How a process ended that did not come to its end; None if it has merely fallen silent."""
+    """How a process ended before it was done; `status` is None if it has only fallen silent."""
     if status is None:
         return f"closed the pipe to the evaluation during {stage}"
-    if status >= 0:
+    try:  # a wrapper exits with 128 and the signal's number
+        name = signal.Signals(-status if status < 0 else status - 128).name
+    except ValueError:
         return f"exited with status {status} during {stage}"
-    name = signal.Signals(-status).name
-    hint = " (killed from outside; for want of memory?)" if name == "SIGKILL" else ""
+    hint = " (killed from outside; out of memory?)" if name == "SIGKILL" else ""
     return f"crashed: {name} during {stage}{hint}"
 
 

@@ -66,7 +66,7 @@ class Run(BaseModel):
         peak_memory: most bytes of memory that its processes held at once.
         peak_gpu_memory: the same of the GPU, or None where there is none.
         other_cpu_seconds: CPU seconds that other programs used during the call, or None.
-        hidden: files with right answers were hidden from the pipeline.
+        hidden: the right answers were hidden from the pipeline, or `why_not_hidden`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -82,6 +82,7 @@ class Run(BaseModel):
     peak_gpu_memory: int | None = None
     other_cpu_seconds: float | None = None
     hidden: bool = False
+    why_not_hidden: str = ""
 
 
 class Result(BaseModel):
@@ -149,7 +150,8 @@ class Summary(BaseModel):
         latency: of the one call, or None if it never ended.
         setup_seconds: loading, which is not counted.
         peak_memory, peak_gpu_memory: bytes.
-        hidden: files with right answers were hidden from the pipeline; see docs/evaluation.md.
+        hidden: the right answers were hidden from the pipeline (see docs/evaluation.md), or
+            `why_not_hidden`.
         gated: accuracy is under the gate, so that the run scores nothing.
     """
 
@@ -173,4 +175,5 @@ class Summary(BaseModel):
     peak_memory: int
     peak_gpu_memory: int | None = None
     hidden: bool = False
+    why_not_hidden: str = ""
     gated: bool

@@ -116,7 +116,8 @@ def text(summary: Summary) -> str:
     for part in (summary.by_subject, summary.by_difficulty):
         for name, each in part.items():
             rows.append((f"  {name}", percent(each.mean), f"{_between(each)}, {each.n} questions"))
-    lines = [f"{summary.name}: {summary.pipeline} on {summary.questions}"]
+    head = [not_hidden(summary), f"{summary.name}: {summary.pipeline} on {summary.questions}"]
+    lines = [line for line in head if line]
     if summary.failure:
         lines.append(f"! the pipeline failed: {summary.failure}")
     lines += [f"! {violation}" for violation in summary.violations]
@@ -124,6 +125,13 @@ def text(summary: Summary) -> str:
     if reason := score.barred(summary):
         lines.append(f"scores nothing: {reason}")
     return "\n".join(lines)
+
+
+def not_hidden(summary: Summary) -> str:
+    """What to say of a run in which the pipeline could read the right answers; else ""."""
+    if summary.hidden:
+        return ""
+    return f"not hidden: the pipeline could read the right answers ({summary.why_not_hidden})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -152,6 +160,7 @@ def html(
     return render(
         "report.html",
         summary=summary,
+        not_hidden=not_hidden(summary),
         barred=score.barred(summary),
         gate=score.GATE,
         figures=figures(summary),

@@ -17,11 +17,11 @@ import numpy as np
 
 from evaluation.errors import EvaluationError
 from evaluation.records import Interval, Latency, Result, Run, Summary
+from runtime.common.intervals import bootstrap
 
 GATE = 0.1
 ACCURACY_WEIGHT = 0.6
 LATENCY_WEIGHT = 0.4
-_RESAMPLES = 10_000
 _PAIRED_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
 _SEED = 0
@@ -30,15 +30,10 @@ _DIFFICULTIES = ["easy", "medium", "hard"]
 
 
 def interval(correct: Sequence[bool]) -> Interval:
-    """The share of what is right with its percentile bootstrap interval.
-
-    Resampling n answers of which a share p is right draws from a binomial distribution, so
-    that one is drawn from.
-    """
-    n, share = len(correct), float(np.mean(correct))
-    means = np.random.default_rng(_SEED).binomial(n, share, _RESAMPLES) / n
-    low, high = np.percentile(means, _PERCENTILES)
-    return Interval(mean=share, low=float(low), high=float(high), n=n)
+    """The share of what is right with its percentile bootstrap interval."""
+    right, n = sum(correct), len(correct)
+    low, high = bootstrap(right, n)
+    return Interval(mean=right / n, low=low, high=high, n=n)
 
 
 def accuracies(results: Sequence[Result], part: str) -> dict[str, Interval]:

@@ -1,4 +1,4 @@
-"""What a process and all below it take of the machine, and what other programs take."""
+"""What a pipeline's processes take of the machine, and what other programs take."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from pathlib import Path
 import psutil
 
 from evaluation import machine
+from evaluation.processes import Processes
 
 
 class Watch:
-    """Peak memory of a process and all below it, and who used the CPU during a call.
+    """Peak memory of a pipeline's processes, and who used the CPU during a call.
 
-    What several processes share is counted once (Linux's PSS). Of the process alone it is the
-    most that it ever held (Linux's VmHWM, else what it held when looked at). GPU memory is what
-    has been added since before the start, as other programs may use the GPU too.
+    Memory that several processes share is counted once (Linux's PSS), as often as somebody looks;
+    of each process alone it is the most that it ever held (Linux's VmHWM). GPU memory is what has
+    been added since before the start, as other programs may use the GPU too.
 
     Attributes:
         peak: bytes.
         gpu_peak: bytes, or None without a GPU.
 
     Args:
-        pid: the process.
-        gpu_before: bytes of GPU memory in use before it started, or None.
+        gpu_before: bytes of GPU memory in use before the pipeline started, or None.
     """
 
-    def __init__(self, pid: int, gpu_before: int | None) -> None:
+    def __init__(self, processes: Processes, gpu_before: int | None) -> None:
         self.peak = 0
         self.gpu_peak = None if gpu_before is None else 0
-        self._root = psutil.Process(pid)
+        self._processes = processes
         self._gpu_before = gpu_before or 0
         self._cpu_before = 0.0
 
     def look(self) -> None:
-        """Note what is held now. Costs the process some speed if there are others below it."""
-        tree = self._tree()
-        together = sum(map(_shared_bytes, tree)) if len(tree) > 1 else 0
-        self.peak = max(self.peak, together, _most_bytes(self._root))
+        """Note what is held now. Slows the pipeline down a little if it has several processes."""
+        here = self._processes.of_the_pipeline()
+        together = sum(map(_shared_bytes, here)) if len(here) > 1 else 0
+        self.peak = max(self.peak, together, *map(_most_bytes, here))
         if self.gpu_peak is not None:
             used = (machine.gpu_memory() or 0) - self._gpu_before
             self.gpu_peak = max(self.gpu_peak, used)
@@ -50,31 +50,27 @@ class Watch:
     def stop(self) -> float:
         """The call has ended; returns the CPU seconds that other programs used meanwhile.
 
-        To some hundredths of a second, which is what the system counts in.
+        The system counts in hundredths of a second.
         """
         return max(0.0, self._cpu_of_others() - self._cpu_before)
 
     def _cpu_of_others(self) -> float:
-        """CPU seconds of the whole machine less those of the tree and of this process."""
+        """CPU seconds of the whole machine less those of the pipeline and of this process."""
         own = os.times()
-        return _busy() - sum(map(_cpu, self._tree())) - own.user - own.system
-
-    def _tree(self) -> list[psutil.Process]:
-        with suppress(psutil.Error):
-            return [self._root, *self._root.children(recursive=True)]
-        return []
+        pipeline = sum(map(_cpu, self._processes.all()))
+        return _busy() - pipeline - own.user - own.system
 
 
 def _busy() -> float:
-    """CPU seconds that were used since the system started, those taken from it (steal) too."""
+    """CPU seconds used since the system started, including those taken from it (steal)."""
     times = psutil.cpu_times()
-    # Guests' time is within user's.
+    # Guests' time is part of user's.
     parts = ("user", "nice", "system", "irq", "softirq", "steal")
     return float(sum(getattr(times, part, 0.0) for part in parts))
 
 
 def _cpu(process: psutil.Process) -> float:
-    """CPU seconds of a process and of those below it that have ended."""
+    """CPU seconds of a process and of its children that have ended."""
     with suppress(psutil.Error):
         times = process.cpu_times()
         below = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)

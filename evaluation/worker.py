@@ -1,20 +1,22 @@
-"""`python -m evaluation.worker PIPELINE FD`: the process that a pipeline under test runs in.
+"""`python -P .../evaluation/worker.py PIPELINE FD`: the process that a pipeline under test runs in.
 
-FD is a socket to the evaluation, which speaks JSON, line by line:
+FD is a socket to the evaluation. Both sides send JSON, one message a line:
 
     evaluation                                 this process
-    {"hide": [paths]}                      →   hides those files
-                                           ←   {"hidden": true}
+                                           ←   {"started": true}
                                            ←   {"loaded": true}, or what went wrong
     {"call": code, "questions": [...]}     →   calls the pipeline
                                            ←   {"call": code, "output": ...}, or what went wrong
                                            ←   what the pipeline tells of itself
     {}                                     →   ends
 
-The clock is the evaluation's: it runs from before the questions are sent until the whole output is
-there. So nothing that is done in this process can make the time shorter than it was, and nothing
-can be answered before it is asked. Only the standard library is imported, so that modules and
-memory of this process are the pipeline's.
+The clock is the evaluation's: it runs from before the questions are sent until the whole output has
+arrived. So nothing that is done in this process can make the time shorter than it was, and nothing
+can be answered before it is asked.
+
+This file imports the standard library only and is run as a file, not as a module of a package: the
+modules, the memory and the environment of this process are the pipeline's. A pipeline that has a
+package called `runtime` or `evaluation` of its own gets that one.
 """
 
 from __future__ import annotations
@@ -32,15 +34,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.check import as_plain, described
-from evaluation.hiding import hide
-
-# What a folder of a contest entry has in it.
+# The package that a contest entry's folder holds.
 _ENTRY = "inferencePipeline"
+# Larger whole numbers are described only: Python does not read them back from JSON.
+_MAX_BITS = 10_000
 
 
 class _RefusedError(Exception):
-    """There is no such pipeline: the evaluation's caller has to give another name."""
+    """There is no such pipeline: another name must be given."""
 
 
 class _FailedError(Exception):
@@ -48,12 +49,13 @@ class _FailedError(Exception):
 
 
 def main() -> None:
-    """Load the pipeline, call it once, tell what came of it."""
+    """Load the pipeline, call it once, report what came of it."""
     name, descriptor = sys.argv[1], int(sys.argv[2])
-    os.set_inheritable(descriptor, False)  # nothing that the pipeline starts shall hold it
+    os.set_inheritable(descriptor, False)  # not for processes that the pipeline starts
     channel = _Channel(descriptor)
-    channel.tell({"hidden": hide(channel.hear()["hide"])})  # before there is a thread
+    channel.tell({"started": True})
     _end_with_the_evaluation()
+    sys.path.insert(0, str(Path.cwd()))  # where `package:function` is looked for first
     try:
         pipeline = _loaded(name)
     except _RefusedError as problem:
@@ -194,14 +196,55 @@ def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
         return None
 
 
+def as_plain(output: Any) -> Any:
+    """An output as JSON can carry it: what is not exactly a list, dict or scalar is described.
+
+    A list stays a list, and a dict in it a dict. Any other output or record becomes a string such
+    as "a tuple"; any other value of a record becomes {"is": "a tuple"}, and any other key "a tuple
+    as a key". Of what is not plain, only the name of its type is read.
+    """
+    if type(output) is not list:
+        return described(output)
+    return [_plain_record(record) for record in list(output)]
+
+
+def _plain_record(record: Any) -> Any:
+    if type(record) is not dict:
+        return described(record)
+    return {
+        key if type(key) is str else f"{described(key)} as a key": _plain_value(value)
+        for key, value in list(record.items())
+    }
+
+
+def _plain_value(value: Any) -> Any:
+    if value is None or type(value) in (str, bool, float):
+        return value
+    if type(value) is int and value.bit_length() <= _MAX_BITS:
+        return value
+    return {"is": described(value)}
+
+
+def described(value: Any) -> str:
+    """What a value is, with its article."""
+    if value is None:
+        return "None"
+    kind = type(value)
+    base = next((base for base in (list, dict, str) if base in kind.__mro__[1:]), None)
+    if base is not None:
+        return f"a subclass of {base.__name__}"
+    return f"{'an' if kind.__name__[:1] in tuple('aeiou') else 'a'} {kind.__name__}"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _end_with_the_evaluation() -> None:
-    """Take this process group down should the evaluation be killed.
+    """Kill this process group when the evaluation is killed.
 
-    It holds the other end of our stdin, which ends with it. The pipeline finds stdin empty.
+    The evaluation holds the other end of stdin, which closes with it. The pipeline gets an empty
+    stdin.
     """
     lifeline = os.dup(0)
     os.set_inheritable(lifeline, False)

@@ -11,7 +11,6 @@ from typing import Protocol, Self
 
 from evaluation.errors import EvaluationError
 from runtime.common.errors import SetupError
-from runtime.engine import Engine, EngineError, EngineOptions, Request, SamplingParams
 from runtime.prompts import instructed_frame, prompt_tokens
 
 # A verdict and the sentences before it; a model that thinks first needs most of this.
@@ -161,6 +160,9 @@ class LocalModel:
         gpu_layers: int = 0,
         max_reply_tokens: int = MAX_REPLY_TOKENS,
     ) -> None:
+        # Only now: it changes this process's environment, which pipelines under test inherit.
+        from runtime.engine import Engine, EngineError, EngineOptions
+
         try:
             self._engine = Engine.load(
                 path, EngineOptions(slots, cells_per_slot, threads), gpu_layers=gpu_layers
@@ -182,6 +184,8 @@ class LocalModel:
         self._engine.close()
 
     def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        from runtime.engine import Request, SamplingParams
+
         try:
             frame = instructed_frame(self._engine.model, rubric)
         except SetupError as error:
