@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 from tqdm import tqdm
 
-from convert.export_gguf import Exporter, Options
+from convert.exporter import Exporter, Options
 from convert.safetensors import Type, from_f32
 from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.command import run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -13,26 +14,31 @@ import numpy as np
 from convert.architectures import ARCHITECTURES
 from convert.base import Source, SourceTensor
 from convert.errors import ConvertError
+from convert.gguf_file import GgufFile
 from convert.safetensors import Type
+
+# How llama.cpp names the parts of a model in several files.
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class GgufSource(Source):
     """A GGUF file of any type; quantized tensors are brought back to float32 where needed.
 
+    Of a model in several files any part stands for all of them, which must be beside it.
+
     Raises:
-        ConvertError: not a whole GGUF file, not a model, or not of a supported architecture.
+        ConvertError: not a whole GGUF file, not a model, a part is missing, or the architecture
+            is not supported.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
-        self.path = path
-        self.name = name or path.stem
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, IndexError, KeyError) as error:
-            raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
-        kind = self.field("general.type") or "model"
-        if kind != "model":
-            raise ConvertError(f"{path}: this GGUF file is no model, but an {kind}")
+        self._parts = _parts(path)
+        self._file = self._parts[0]
+        self.path = self._file.path
+        part = _PART.fullmatch(path.name)
+        self.name = name or (part[1] if part else path.stem)
+        if self._file.kind != "model":
+            raise ConvertError(f"{path}: this GGUF file is not a model, but an {self._file.kind}")
         arch = self.field("general.architecture")
         known = {row.gguf_name: row for row in ARCHITECTURES.values()}
         if arch not in known:
@@ -48,16 +54,22 @@ class GgufSource(Source):
                 tensor.tensor_type,
                 lambda tensor=tensor: _stored(tensor),  # type: ignore[misc]
             )
-            for tensor in self._reader.tensors
+            for file in self._parts
+            for tensor in file.tensors
         }
+        expected = self.field("split.tensors.count")
+        if expected is not None and int(expected) != len(self.tensors):
+            raise ConvertError(
+                f"{path}: its parts hold {len(self.tensors)} tensors in place of {expected}:"
+                " a part is missing or of another model"
+            )
 
     def files(self) -> list[Path]:
-        return [self.path]
+        return [file.path for file in self._parts]
 
     def field(self, key: str) -> Any:
         """A value of the metadata, or None."""
-        field = self._reader.fields.get(key)
-        return None if field is None else field.contents()
+        return self._file.field(key)
 
     @property
     def chat_template(self) -> Any:
@@ -70,8 +82,12 @@ class GgufSource(Source):
     def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
         ours = {"general.architecture", "general.file_type", "general.quantization_version"}
         ours |= {"general.alignment"}  # what is written here is aligned as usual
-        for key, field in self._reader.fields.items():
-            if key.startswith("GGUF.") or key in ours or (finetune and key == "general.finetune"):
+        for key, field in self._file.fields.items():
+            if (
+                key.startswith(("GGUF.", "split."))
+                or key in ours
+                or (finetune and key == "general.finetune")
+            ):
                 continue
             value_type, *inner = field.types
             writer.add_key_value(key, field.contents(), value_type, inner[-1] if inner else None)
@@ -79,6 +95,28 @@ class GgufSource(Source):
             writer.add_finetune(finetune)
         writer.add_file_type(file_type)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _parts(path: Path) -> list[GgufFile]:
+    """All files of a model, the first one, which has the metadata, first."""
+    file = GgufFile(path)
+    count = int(file.field("split.count") or 1)
+    if count < 2:
+        return [file]
+    named = _PART.fullmatch(path.name)
+    if not named or int(named[3]) != count:
+        raise ConvertError(
+            f"{path}: is one of {count} parts of a model, but not named like one"
+            f" (NAME-00001-of-{count:05}.gguf); give all parts their names back, or join them"
+            " with llama-gguf-split --merge"
+        )
+    names = [f"{named[1]}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if missing:
+        raise ConvertError(
+            f"{path}: the model has {count} parts, and {', '.join(missing[:3])} is not beside it"
+        )
+    return [GgufFile(path.parent / name) for name in names]
 
 
 def _stored(tensor: gguf.ReaderTensor) -> np.ndarray:

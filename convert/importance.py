@@ -1,241 +1,32 @@
-"""Importance matrix: how strongly each column of each weight is used on calibration text.
+"""`python -m convert.importance`: which weights calibration text uses, for quantizing.
 
-`python -m convert.importance MODEL.gguf --text FILE [FILE ...] --output FILE`
-
-For every matrix multiplication the mean square of each input column is collected; llama.cpp's
-quantizer weighs rounding errors by it. The file is in llama.cpp's own format (GGUF with
-`general.type` "imatrix": for each weight the sums `in_sum2` and the number of rows `counts`),
-so that llama-quantize and llama-imatrix take it as well.
+python -m convert.importance MODEL.gguf --text FILE [FILE ...] --output FILE
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-# Before llama_cpp: sets what its libraries read when they are loaded.
-import runtime.engine.library  # noqa: F401  # isort: skip
-
-import gguf
-import llama_cpp as llama
-import numpy as np
-from llama_cpp import _ggml
-from tqdm import tqdm
-
-from convert.errors import ConvertError
-from runtime.common.atomic import replacing
 from runtime.common.command import run
-from runtime.engine.batch import Batch
-from runtime.engine.context import Context
-from runtime.engine.llama import physical_cores
-from runtime.engine.model import Model
-
-CHUNK = 512
 
 
-class _GgmlTensor(ctypes.Structure):
-    """`struct ggml_tensor` of the pinned llama.cpp (ggml/include/ggml.h)."""
-
-
-_GgmlTensor._fields_ = [
-    ("type", ctypes.c_int),
-    ("buffer", ctypes.c_void_p),
-    ("ne", ctypes.c_int64 * 4),
-    ("nb", ctypes.c_size_t * 4),
-    ("op", ctypes.c_int),
-    ("op_params", ctypes.c_int32 * 16),
-    ("flags", ctypes.c_int32),
-    ("src", ctypes.POINTER(_GgmlTensor) * 10),
-    ("view_src", ctypes.c_void_p),
-    ("view_offs", ctypes.c_size_t),
-    ("data", ctypes.c_void_p),
-    ("name", ctypes.c_char * 64),
-    ("extra", ctypes.c_void_p),
-    ("padding", ctypes.c_char * 8),
-]
-
-_ggml.libggml.ggml_op_name.restype = ctypes.c_char_p
-_ggml.libggml.ggml_op_name.argtypes = [ctypes.c_int]
-_TYPE_F32 = int(gguf.GGMLQuantizationType.F32)
-
-
-@dataclass
-class Importance:
-    """Sums over calibration text.
-
-    Attributes:
-        sums: for each weight, the sum of the squares of its input columns, float64 [columns].
-        counts: for each weight, over how many rows that is.
-        texts: names of the files the text came from.
-        chunks: pieces of `CHUNK` tokens that were run.
-    """
-
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    texts: list[str] = field(default_factory=list)
-    chunks: int = 0
-
-    def means(self) -> dict[str, np.ndarray]:
-        """Mean squares, float32 [columns] for each weight, as `quantize` wants them."""
-        return {
-            name: (total / self.counts[name]).astype(np.float32)
-            for name, total in self.sums.items()
-        }
-
-    def add(self, name: str, rows: np.ndarray) -> None:
-        """Count input rows [n, columns] of a weight."""
-        total = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
-        if name in self.sums:
-            self.sums[name] += total
-        else:
-            self.sums[name] = total
-        self.counts[name] = self.counts.get(name, 0) + len(rows)
-
-    def save(self, path: Path) -> None:
-        """Write llama.cpp's format, whole or not at all. Raises OSError."""
-        with replacing(path) as partial:
-            writer = gguf.GGUFWriter(partial, "imatrix")
-            writer.kv_data[0].clear()  # such a file has no architecture
-            writer.add_type("imatrix")
-            writer.add_array("imatrix.datasets", self.texts)
-            writer.add_uint32("imatrix.chunk_count", self.chunks)
-            writer.add_uint32("imatrix.chunk_size", CHUNK)
-            for name, total in sorted(self.sums.items()):
-                writer.add_tensor(f"{name}.in_sum2", total.astype(np.float32)[None])
-                writer.add_tensor(f"{name}.counts", np.array([[self.counts[name]]], np.float32))
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
-
-    @classmethod
-    def load(cls, path: Path) -> Importance:
-        """Read llama.cpp's format. Raises ConvertError."""
-        try:
-            reader = gguf.GGUFReader(path)
-            kind = reader.fields["general.type"].contents()
-            data = {tensor.name: np.asarray(tensor.data) for tensor in reader.tensors}
-            texts = reader.fields["imatrix.datasets"].contents()
-            chunks = int(reader.fields["imatrix.chunk_count"].contents())
-            sums = {
-                name.removesuffix(".in_sum2"): total.astype(np.float64).ravel()
-                for name, total in data.items()
-                if name.endswith(".in_sum2")
-            }
-            counts = {name: round(float(data[f"{name}.counts"].ravel()[0])) for name in sums}
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise ConvertError(f"{path}: not an importance matrix ({error})") from None
-        if kind != "imatrix":
-            raise ConvertError(f"{path}: not an importance matrix, but a {kind}")
-        return cls(sums, counts, [texts] if isinstance(texts, str) else list(texts), chunks)
-
-
-def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> Importance:
-    """Run calibration text through a model and collect the importance of its weights.
-
-    Args:
-        model_path: a GGUF file; a float one gives the cleanest figures.
-        texts: plain text, or JSON (Lines) of {"question", "answer"} or {"text"} records.
-        most_chunks: stop after so many pieces of `CHUNK` tokens.
-
-    Raises:
-        ConvertError: a text cannot be read, or there is less than one chunk of it.
-        EngineError: the model cannot be loaded.
-    """
-    text = "\n\n".join(read_text(path) for path in texts)
-    importance = Importance(texts=[path.name for path in texts])
-    failed: list[BaseException] = []
-
-    def look(tensor: int, ask: bool, _: Any) -> bool:
-        try:
-            return _look(tensor, ask, importance)
-        except BaseException as error:  # cannot pass through llama.cpp
-            failed.append(error)
-            return True
-
-    callback = llama.ggml_backend_sched_eval_callback(look)
-    model = Model(model_path)
-    try:
-        tokens = model.tokenize(text)
-        n_chunks = min(len(tokens) // CHUNK, most_chunks)
-        if n_chunks == 0:
-            raise ConvertError(
-                f"{', '.join(map(str, texts))}: {len(tokens)} tokens of calibration text; at least"
-                f" {CHUNK} are needed, 50,000 are good"
-            )
-        context = Context(model, 1, 0, CHUNK, physical_cores(), eval_callback=callback)
-        batch = Batch(CHUNK)
-        for n in tqdm(range(n_chunks), unit="chunk", desc="importance", disable=None):
-            context.clear_all()
-            piece = tokens[n * CHUNK : (n + 1) * CHUNK]
-            # Logits of all tokens are asked for, else the last layer would see only some.
-            context.decode(batch.fill(piece, np.arange(CHUNK), 0, 1), CHUNK)
-            if failed:
-                raise failed[0]
-            importance.chunks += 1
-    finally:
-        model.close()
-    return importance
-
-
-def _look(address: int, ask: bool, importance: Importance) -> bool:
-    """llama.cpp asks whether we want a result, and then shows it."""
-    tensor = _GgmlTensor.from_address(address)
-    if _ggml.libggml.ggml_op_name(tensor.op) != b"MUL_MAT":
-        return not ask
-    name = tensor.src[0].contents.name.decode("utf-8", "replace")
-    if not (name.startswith("blk.") and name.endswith(".weight")):
-        return not ask
-    if ask:
-        return True
-    rows = tensor.src[1].contents
-    if rows.type != _TYPE_F32:
-        raise ConvertError(f"{name}: its input is not float32")
-    n_rows = rows.ne[1] * rows.ne[2] * rows.ne[3]
-    flat = (ctypes.c_float * (n_rows * rows.ne[0])).from_address(rows.data)
-    importance.add(name, np.frombuffer(flat, np.float32).reshape(n_rows, rows.ne[0]))
-    return True
-
-
-def read_text(path: Path) -> str:
-    """Calibration text from a plain file, or from JSON (Lines) records. Raises ConvertError."""
-    try:
-        raw = path.read_text("utf-8")
-        if path.suffix == ".jsonl":
-            records = [json.loads(line) for line in raw.splitlines() if line.strip()]
-        elif path.suffix == ".json":
-            records = json.loads(raw)
-        else:
-            return raw
-        return "\n\n".join(_record_text(record) for record in records)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConvertError(f"{path}: cannot be read as calibration text ({error})") from None
-
-
-def _record_text(record: dict[str, Any]) -> str:
-    keys = ("text", "question", "answer")
-    return "\n".join(str(record[key]) for key in keys if record.get(key) is not None)
-
-
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m convert.importance", description=__doc__.split("\n")[0]
+        prog="python -m convert.importance", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     parser.add_argument("model", type=Path, help="a GGUF file, best in a float type")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="calibration text")
     parser.add_argument("--output", type=Path, required=True, help="the file to write")
     parser.add_argument("--chunks", type=int, default=200, help="most chunks (default: 200)")
-    arguments = parser.parse_args()
-    return run(_save, arguments)
+    return run(_save, parser.parse_args(argv), "stopped; nothing was written")
 
 
 def _save(arguments: argparse.Namespace) -> int:
+    from convert.imatrix import compute
+
     importance = compute(arguments.model, arguments.text, arguments.chunks)
     importance.save(arguments.output)
     print(f"{arguments.output}: {len(importance.sums)} weights, {importance.chunks} chunks")

@@ -7,13 +7,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import gguf
-
-from convert.errors import ConvertError
 from runtime.common.command import run
-from runtime.files.manifest import Manifest, problem_with
 
 
 def describe(path: Path) -> Iterator[str]:
@@ -22,35 +17,28 @@ def describe(path: Path) -> Iterator[str]:
     Raises:
         ConvertError: not a GGUF file.
     """
-    try:
-        reader = gguf.GGUFReader(path)
-    except FileNotFoundError:
-        raise ConvertError(f"{path}: no such file") from None
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
+    from convert.gguf_file import GgufFile
 
-    def get(key: str) -> Any:
-        field = reader.fields.get(key)
-        return None if field is None else field.contents()
-
-    kind = get("general.type") or "model"
+    file = GgufFile(path)
+    get = file.field
+    kind = file.kind
     arch = get("general.architecture")
     name = get("general.name") or path.stem
     finetune = get("general.finetune")
     yield f"{path}: {kind} “{name}”" + (f", tuned for {finetune}" if finetune else "")
     yield f"  size          {path.stat().st_size / 1e6:,.1f} MB"
     elements: Counter[str] = Counter()
-    for tensor in reader.tensors:
+    for tensor in file.tensors:
         elements[tensor.tensor_type.name] += int(tensor.n_elements)
     total = sum(elements.values())
     shares = ", ".join(f"{t} {n / max(total, 1):.0%}" for t, n in elements.most_common())
-    yield f"  weights       {total / 1e6:,.1f} million in {len(reader.tensors)} tensors: {shares}"
+    yield f"  weights       {total / 1e6:,.1f} million in {len(file.tensors)} tensors: {shares}"
     if kind == "imatrix":
         chunks, size = get("imatrix.chunk_count"), get("imatrix.chunk_size")
         yield f"  text          {chunks} chunks of {size} tokens of {get('imatrix.datasets')}"
     elif kind == "adapter":
-        ranks = {int(t.shape[1]) for t in reader.tensors if t.name.endswith(".lora_a")}
-        targets = {t.name.split(".")[-3] for t in reader.tensors if t.name.endswith(".lora_a")}
+        ranks = {int(t.shape[1]) for t in file.tensors if t.name.endswith(".lora_a")}
+        targets = {t.name.split(".")[-3] for t in file.tensors if t.name.endswith(".lora_a")}
         alpha = get("adapter.lora.alpha")
         yield f"  for           {arch} models; rank {sorted(ranks)}, alpha {alpha}"
         yield f"  adapts        {', '.join(sorted(targets))}"
@@ -68,12 +56,14 @@ def describe(path: Path) -> Iterator[str]:
             f"  tokenizer     {get('tokenizer.ggml.model')} ({get('tokenizer.ggml.pre')}),"
             f" {len(tokens):,} tokens, {'a' if template else 'no'} chat template{thinking}"
         )
-        head = "its own" if any(t.name == "output.weight" for t in reader.tensors) else "embedding"
+        head = "its own" if any(t.name == "output.weight" for t in file.tensors) else "embedding"
         yield f"  output head   {head}"
     yield from _manifest(path)
 
 
 def _manifest(path: Path) -> Iterator[str]:
+    from runtime.files.manifest import Manifest, problem_with
+
     entry = Manifest.load(path.resolve().parent).find(path.name)
     if entry is None:
         yield "  manifest      does not list it"

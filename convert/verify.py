@@ -1,4 +1,4 @@
-"""`python -m convert.verify BASE LORA FILE`: does a GGUF file say what the PEFT model says?
+"""`python -m convert.verify BASE LORA FILE`: does a GGUF file predict what the PEFT model predicts?
 
 Runs the same prompts through the base with its adapter in transformers (float32, on the CPU)
 and through the GGUF file in llama.cpp, and compares the predictions at every token:
@@ -9,175 +9,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
-import numpy as np
-from tqdm import tqdm
-
-from convert.errors import ConvertError
-from convert.torch_model import load_torch_model
 from runtime.common.command import run
-from runtime.engine.batch import Batch
-from runtime.engine.context import CacheType, Context, FlashAttention
-from runtime.engine.llama import physical_cores
-from runtime.engine.model import Model
-from runtime.engine.sampling import log_softmax
-from runtime.files.bases import find_base
-from runtime.prompts import prompt_tokens, tokenized_frame
-from runtime.questions import read_file
-from runtime.settings import PROJECT_DIR, Settings
-from runtime.subjects import Subjects
 
-# Tokens of a prompt that are compared; more would only take longer.
-_LONGEST = 256
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models' predictions at the same tokens.
-
-    Attributes:
-        divergence: KL divergence of the second from the first, in nats, float64 [tokens].
-        same_top: whether both have the same likeliest token, bool [tokens].
-        surprise: -log p of the true next token in both, in nats, float64 [2, tokens].
-        largest_error: largest difference of logits, as a share of the largest logit.
-    """
-
-    divergence: np.ndarray
-    same_top: np.ndarray
-    surprise: np.ndarray
-    largest_error: float
-
-    def report(self) -> str:
-        """The figures as text."""
-        ours, theirs = np.exp(self.surprise.mean(axis=1))
-        percentiles = np.percentile(self.divergence, [50, 99, 100])
-        return "\n".join(
-            [
-                f"tokens compared       {len(self.divergence)}",
-                f"KL divergence         mean {self.divergence.mean():.6f} nats, median"
-                f" {percentiles[0]:.6f}, 99 % {percentiles[1]:.6f}, largest {percentiles[2]:.6f}",
-                f"same likeliest token  {self.same_top.mean():.2%}",
-                f"perplexity            {ours:.4f} in transformers, {theirs:.4f} in llama.cpp",
-                f"largest logit error   {self.largest_error:.2e} of the largest logit",
-            ]
-        )
-
-
-def compare(
-    reference: Callable[[Sequence[int]], np.ndarray],
-    candidate: Callable[[Sequence[int]], np.ndarray],
-    prompts: Sequence[Sequence[int]],
-) -> Comparison:
-    """Compare two models, each a function from token ids to logits [tokens, vocab]."""
-    divergence, same, surprise, errors = [], [], [], []
-    for prompt in tqdm(prompts, unit="prompt", desc="compare", disable=None):
-        first, second = reference(prompt), candidate(prompt)
-        width = min(first.shape[1], second.shape[1])
-        first, second = first[:, :width].astype(np.float64), second[:, :width].astype(np.float64)
-        errors.append(np.abs(first - second).max() / np.abs(first).max())
-        log_p, log_q = log_softmax(first), log_softmax(second)
-        divergence.append((np.exp(log_p) * (log_p - log_q)).sum(axis=1))
-        same.append(first.argmax(axis=1) == second.argmax(axis=1))
-        rows, following = np.arange(len(prompt) - 1), np.asarray(prompt[1:])
-        surprise.append(np.stack([-log_p[rows, following], -log_q[rows, following]]))
-    return Comparison(
-        np.concatenate(divergence),
-        np.concatenate(same),
-        np.concatenate(surprise, axis=1),
-        max(errors),
-    )
-
-
-class GgufModel:
-    """A GGUF file, with a GGUF adapter or without, as a function from ids to logits.
-
-    Args:
-        cache_type: of the KV cache. f32 shows the file alone; others also what serving adds,
-            with flash attention, as there.
-    """
-
-    def __init__(
-        self, path: Path, adapter: Path | None = None, cache_type: CacheType = "f32"
-    ) -> None:
-        self.model = Model(path)
-        flash: FlashAttention = "off" if cache_type == "f32" else "on"
-        self._context = Context(
-            self.model, 1, 0, _LONGEST, physical_cores(), flash, cache_type=cache_type
-        )
-        if adapter is not None:
-            self.model.load_adapter("adapter", adapter)
-            self._context.use_adapter("adapter")
-        self._batch = Batch(self._context.max_tokens)
-
-    def __call__(self, tokens: Sequence[int]) -> np.ndarray:
-        self._context.clear_all()
-        n = len(tokens)
-        return self._context.decode(self._batch.fill(tokens, np.arange(n), 0, 1), n).copy()
-
-    def close(self) -> None:
-        self.model.close()
-
-
-def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]], np.ndarray]:
-    """The base with a PEFT adapter in transformers, as a function from ids to logits.
-
-    Raises:
-        ConvertError: torch, transformers or peft is missing, or the model cannot be loaded.
-    """
-    try:
-        import torch
-        from peft import PeftModel
-    except ImportError as error:
-        raise ConvertError(f"{error}: pip install 'subject-lora-serve[train]'") from None
-    model = load_torch_model(base, dtype=torch.float32)
-
-    if lora is not None:
-        try:
-            model = PeftModel.from_pretrained(model, lora)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ConvertError(f"{lora}: peft cannot load it ({error})") from None
-    model.eval()
-
-    def logits(tokens: Sequence[int]) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(model(torch.tensor([list(tokens)])).logits[0].float().numpy())
-
-    return logits
-
-
-def prompts_for(model: Model, questions: Path, most: int, subjects: Subjects) -> list[list[int]]:
-    """Prompts as the runtime makes them, for the questions of a file."""
-    prompts: list[list[int]] = []
-    for question in read_file(questions):
-        if question.problem or len(prompts) == most:
-            continue
-        frame = tokenized_frame(model, subjects.of(question.subject).name, subjects)
-        prompts.append(prompt_tokens(model, frame, question.text, _LONGEST)[0])
-    if not prompts:
-        raise ConvertError(f"{questions}: no questions to compare with")
-    return prompts
-
-
-def plot(comparison: Comparison, path: Path) -> None:
-    """Share of tokens over their KL divergence, as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
-    values = np.maximum(comparison.divergence, 1e-12)
-    axes.hist(values, bins=np.geomspace(values.min() / 2, values.max() * 2, 40), color="#2f6fde")
-    axes.set_xscale("log")
-    axes.axvline(comparison.divergence.mean(), color="#d9480f", label="mean")
-    axes.set_xlabel("KL divergence of a prediction, nats")
-    axes.set_ylabel("tokens")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+_QUESTIONS = Path(__file__).resolve().parents[1] / "data" / "sample_questions.jsonl"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -192,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--questions",
         type=Path,
-        default=PROJECT_DIR / "data" / "sample_questions.jsonl",
+        default=_QUESTIONS,
         help="JSON Lines of questions (default: the sample questions)",
     )
     parser.add_argument("--prompts", type=int, default=32, help="how many (default: 32)")
@@ -200,43 +36,33 @@ def main(argv: list[str] | None = None) -> int:
         "--cache-type",
         choices=("f32", "f16", "q8_0"),
         default="f32",
-        help="of the KV cache; f32 (default) shows the file alone",
+        help="type of the KV cache; f32 (default) compares the file alone",
     )
     parser.add_argument("--plot", type=Path, help="write a picture to this PNG file")
-    return run(_verify, parser.parse_args(argv))
+    return run(_verify, parser.parse_args(argv), "stopped; nothing was written")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from convert.comparison import plot, verify
+    from runtime.files.bases import find_base
+    from runtime.settings import Settings
+
     settings = Settings.load()
     base, _ = find_base(arguments.base, settings)
-    lora = None if arguments.lora == "none" else Path(arguments.lora)
-    is_adapter = _kind(arguments.file) == "adapter"
-    if is_adapter and arguments.model is None:
-        raise ConvertError(f"{arguments.file} is an adapter: give its GGUF base with --model")
-    reference = transformers_model(base, lora)
-    if is_adapter:
-        candidate = GgufModel(arguments.model, arguments.file, arguments.cache_type)
-    else:
-        candidate = GgufModel(arguments.file, cache_type=arguments.cache_type)
-    try:
-        prompts = prompts_for(
-            candidate.model, arguments.questions, arguments.prompts, settings.subjects
-        )
-        comparison = compare(reference, candidate, prompts)
-    finally:
-        candidate.close()
+    comparison = verify(
+        base,
+        None if arguments.lora == "none" else Path(arguments.lora),
+        arguments.file,
+        arguments.questions,
+        settings.subjects,
+        arguments.model,
+        arguments.prompts,
+        arguments.cache_type,
+    )
     print(comparison.report())
     if arguments.plot:
         plot(comparison, arguments.plot)
     return 0
-
-
-def _kind(path: Path) -> str:
-    try:
-        field = gguf.GGUFReader(path).fields.get("general.type")
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
-    return "model" if field is None else str(field.contents())
 
 
 if __name__ == "__main__":

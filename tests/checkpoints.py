@@ -31,9 +31,9 @@ from transformers import (
     Qwen3Config,
 )
 
+from convert.comparison import GgufModel
 from convert.lora import Adapter
 from convert.sources import open_source
-from convert.verify import GgufModel
 from convert.writing import write_adapter, write_model
 from tests.conftest import SAMPLES
 

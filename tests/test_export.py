@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from convert import inspect, verify
 from convert.export_gguf import main
-from convert.importance import CHUNK, Importance, compute
+from convert.imatrix import CHUNK, Importance, compute
 from convert.lora import Adapter
 from convert.sources import open_source
 from convert.survival import share_kept
@@ -217,7 +217,7 @@ def test_an_adapter_that_cannot_be_exported_costs_the_others_nothing(
         (["--lora", "x"], "--lora needs --subject"),
         (["--loras", "none"], "--loras none: no such folder"),
         (["--calibration", "none.txt"], "none.txt: No such file"),
-        (["--importance", "setup.cfg"], "setup.cfg: not an importance matrix"),
+        (["--importance", "setup.cfg"], "setup.cfg: not a whole GGUF file"),
         (["--output", "setup.cfg"], "File exists"),
     ],
 )

@@ -19,9 +19,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from convert.comparison import GgufModel, compare, transformers_model
 from convert.export_gguf import main as export
 from convert.sources import open_source
-from convert.verify import GgufModel, compare, transformers_model
 from convert.writing import write_model
 from runtime import Pipeline, loadPipeline
 from runtime.engine.model import Model
