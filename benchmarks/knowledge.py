@@ -20,9 +20,9 @@ from evaluation.judges import judge
 from evaluation.questions import read
 from evaluation.records import Item
 from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
-from kb.choosing import sign_test
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
+from runtime.common.intervals import sign_test
 from runtime.retrieval import Retrieval
 
 

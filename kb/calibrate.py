@@ -8,187 +8,27 @@ luck would have it, the gate is written as "off".
 from __future__ import annotations
 
 import argparse
-import hashlib
-import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-from evaluation.judges import judge
-from evaluation.questions import Questions, read
-from evaluation.records import Item
-from kb.asking import Asker, Said
-from kb.choosing import Candidate, Trial, best_gates, try_gate
-from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
-from runtime.common.errors import UserError
-from runtime.retrieval import Gate, Index
-from runtime.retrieval.search import FEATURES, LONG, SHORT, Found, find
-
-log = logging.getLogger(__name__)
-
-# What needs the model's own answers, and so a second pass: measured for the evidence.
-SECOND_PASS = ("doubt", "likelihood")
-# Fewer questions than this prove nothing.
-_FEWEST = 20
-
-
-def calibrate(
-    pipeline: Pipeline,
-    index: Index,
-    subject: str,
-    questions: Questions,
-    share: float = 0.4,
-    most_luck: float = 0.1,
-    journal: Path | None = None,
-) -> Gate:
-    """The gate for a subject's base, chosen on a part of some questions and proved on the rest.
-
-    Args:
-        pipeline: answers the questions; its knowledge is not used, its settings are.
-        index: the base.
-        questions: of which those of the subject are asked.
-        share: of the questions, how many the gate is chosen on.
-        most_luck: the p-value that a gate may have on the others.
-        journal: where answers are kept, so that a stopped calibration goes on.
-
-    Raises:
-        UserError: too few questions of the subject, or one that cannot be answered.
-    """
-    items = [item for item in questions.items if item is not None and item.subject == subject]
-    if len(items) < _FEWEST:
-        raise UserError(
-            f"{questions.name}: {len(items)} questions of {subject}; {_FEWEST} are needed, and a"
-            " gate that gains a few answers in a hundred is proved by some hundreds"
-        )
-    asker = Asker(pipeline, journal)
-    top_k = pipeline.settings.rag_top_k
-    ordered = sorted(items, key=lambda item: hashlib.blake2b(item.question.encode()).digest())
-    n = max(1, round(share * len(ordered)))
-    choosing, proving = ordered[:n], ordered[n:]
-    candidates, right_always = [], {}
-    for words in (SHORT, LONG):  # the first of those of one merit is taken: it costs less
-        found = [find(index, item.question, top_k, words) for item in choosing]
-        trials = _trials(asker, choosing, found)
-        candidates += best_gates([*FEATURES, *SECOND_PASS], words, trials)
-        right_always[str(words)] = sum(trial.shown for trial in trials)
-    usable = [each for each in candidates if each.feature not in SECOND_PASS]
-    best = max(usable, key=lambda each: each.merit)
-    proof = None
-    if best.merit > 0:
-        proof = _prove(asker, index, top_k, best, proving)
-    mode: Literal["off", "always", "threshold"] = "off"
-    if proof is not None and proof.p <= most_luck:
-        mode = "always" if best.feature == "always" else "threshold"
-    route = pipeline.routes[subject]
-    evidence: dict[str, Any] = {
-        "questions": questions.name,
-        "questions_sha256": questions.sha256,
-        "adapter": route.adapter.name if route.adapter else None,
-        "longest_answer": pipeline.settings.longest_answer_of(subject),
-        "chosen_on": {
-            "questions": n,
-            "right_without": sum(trial.without for trial in trials),
-            "right_always": right_always,
-            "candidates": [each.record() for each in candidates],
-            "best": best.record() if best.merit > 0 else None,
-        },
-        "proved_on": proof.record() if proof else None,
-        "most_luck": most_luck,
-    }
-    return Gate(
-        subject=subject,
-        base_sha256=index.base_sha256,
-        mode=mode,
-        feature=best.feature if mode == "threshold" else "",
-        at_least=best.at_least if mode == "threshold" else 0.0,
-        most_words=SHORT if mode == "off" else best.most_words,
-        model=route.model.name,
-        top_k=top_k,
-        evidence=evidence,
-    )
-
-
-def _trials(asker: Asker, items: Sequence[Item], found: Sequence[Found]) -> list[Trial]:
-    """Questions answered without passages and with what was found for them."""
-    without = asker.ask(items, [()] * len(items))
-    shown = asker.ask(items, [each.passages for each in found])
-    return [
-        Trial(
-            features={**each.features, **_second_pass(bare, informed)},
-            without=judge(item, bare.answer).correct,
-            shown=judge(item, informed.answer).correct,
-        )
-        for item, each, bare, informed in zip(items, found, without, shown, strict=True)
-    ]
-
-
-def _second_pass(bare: Said, informed: Said) -> dict[str, float]:
-    """doubt: how unsure the model is without passages; likelihood: how much surer with them."""
-    return {"doubt": bare.doubt, "likelihood": informed.sureness - bare.sureness}
-
-
-def _prove(
-    asker: Asker, index: Index, top_k: int, gate: Candidate, items: Sequence[Item]
-) -> Candidate:
-    """What a gate does on questions that it was not chosen on; only those it lets through
-    need to be answered."""
-    found = [find(index, item.question, top_k, gate.most_words) for item in items]
-    every = gate.feature == "always"
-    through = [
-        n for n, each in enumerate(found) if every or each.features[gate.feature] >= gate.at_least
-    ]
-    trials = _trials(asker, [items[n] for n in through], [found[n] for n in through])
-    if every:
-        trials = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
-    tried = try_gate(gate.feature, gate.at_least, gate.most_words, trials)
-    return replace(tried, questions=len(items))
-
-
-def describe(gate: Gate) -> str:
-    """What was found, as a table and a sentence."""
-    evidence = gate.evidence
-    chosen, proof = evidence["chosen_on"], evidence["proved_on"]
-    always = " or ".join(f"{n} with {words} words" for words, n in chosen["right_always"].items())
-    lines = [
-        f"chosen on {chosen['questions']} questions: {chosen['right_without']} right without"
-        f" passages, {always} of passages for all",
-        "| shown where | is at least | words | questions | gained | lost |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for each in chosen["candidates"]:
-        at_least = "" if each["at_least"] is None else f"{each['at_least']:.3g}"
-        lines.append(
-            f"| {each['feature']} | {at_least} | {each['most_words']} | {each['shown']} |"
-            f" {each['gained']} | {each['lost']} |"
-        )
-    if proof is None:
-        lines.append("no gate gains more answers than it loses beyond chance")
-    else:
-        lines.append(
-            f"proved on {proof['questions']} others: {proof['feature']} lets through"
-            f" {proof['shown']}, gains {proof['gained']} and loses {proof['lost']}"
-            f" (p = {proof['p']:.3f}, at most {evidence['most_luck']} is allowed)"
-        )
-    return "\n".join([*lines, f"{gate.subject}: {gate}"])
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m kb.calibrate",
         description=f"{__doc__.partition(': ')[2]}Model, adapters and RAG_TOP_K are those of the"
         " environment, as in serving; answers are greedy.",
     )
-    parser.add_argument("--subject", required=True, help="whose base it is")
+    parser.add_argument("--subject", required=True, help="the subject of the base")
     parser.add_argument(
         "--questions", required=True, nargs="+", type=Path, help="files with right answers"
     )
     parser.add_argument("--kb", type=Path, help="folder of the base (default: as in serving)")
-    parser.add_argument("--limit", type=int, help="only so many questions")
+    parser.add_argument("--limit", type=int, help="number of questions (default: all)")
     parser.add_argument(
-        "--share", type=float, default=0.4, help="of them, to choose on (default: 0.4)"
+        "--share", type=float, default=0.4, help="share of them to choose on (default: 0.4)"
     )
     parser.add_argument(
         "--most-luck",
@@ -197,17 +37,29 @@ def main(argv: list[str] | None = None) -> int:
         help="p-value that the gate may have on the others (default: 0.1)",
     )
     parser.add_argument(
-        "--journal", type=Path, help="file that keeps answers, so that a stopped run goes on"
+        "--journal", type=Path, help="file that keeps answers, so that a stopped run can resume"
     )
-    return run(_command, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    stopped = "stopped; no gate was written"
+    if arguments.journal:
+        stopped += ", the same command continues from the answers in the journal"
+    else:
+        stopped += "; with --journal FILE a stopped run can resume"
+    return run(_calibrate, arguments, stopped)
 
 
-def _command(arguments: argparse.Namespace) -> int:
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from evaluation.questions import read
+    from kb.calibration import calibrate, describe
+    from runtime import Settings, loadPipeline
+    from runtime.common.errors import UserError
+    from runtime.retrieval import Index
+
     settings = Settings.load(temperature=0.0, rag_enabled_subjects={})
-    settings.subjects.check(arguments.subject, "--subject")
+    subject = arguments.subject
+    settings.subjects.check(subject, "--subject")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share {arguments.share}: must be between 0 and 1")
-    subject = arguments.subject
     questions = read(*arguments.questions)
     if arguments.limit:
         questions.items[arguments.limit :] = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, inf, sqrt
+from math import inf, sqrt
 from typing import Any
+
+from runtime.common.intervals import sign_test
 
 # No threshold lets through less than this share of the questions: it could not be proved.
 _FEWEST_SHOWN = 0.04
@@ -66,12 +68,6 @@ class Candidate:
             "lost": self.lost,
             "p": round(self.p, 4),
         }
-
-
-def sign_test(gained: int, lost: int) -> float:
-    """The chance of at least `gained` heads in `gained + lost` throws of a fair coin."""
-    n = gained + lost
-    return float(sum(comb(n, k) for k in range(gained, n + 1)) / 2**n)
 
 
 def try_gate(feature: str, at_least: float, most_words: int, trials: Sequence[Trial]) -> Candidate:

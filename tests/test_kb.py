@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kb import indexing, preprocess
+from kb import indexing
 from kb.indexing import TokenIds, write_index
 from kb.json_stream import records
+from kb.making import make
 from kb.passages import drafts, split
-from kb.preprocess import make
+from kb.preprocess import main
 from kb.reading import LONGEST_ENTRY, Bad, Entry, entries
 from runtime.common.errors import UserError
 from runtime.retrieval import Index, Retrieval
@@ -275,9 +275,8 @@ def test_the_command_names_bad_entries_and_says_what_was_dropped(
 ) -> None:
     lines = ["{"] * 30 + ['{"title": "Peru", "text": "The capital is Lima."}']
     path = _file(tmp_path, "a.jsonl", "\n".join(lines))
-    arguments = Namespace(subject="geography", input=[path], out=tmp_path, length=100)
     with caplog.at_level(logging.WARNING):
-        assert preprocess._command(arguments) == 0
+        assert main(["--subject", "geography", "--input", str(path), "--out", str(tmp_path)]) == 0
     assert f"{path}, line 20 is not JSON" in caplog.text
     assert "line 21" not in caplog.text
     assert "dropped: 30 bad entries" in capsys.readouterr().out

@@ -14,11 +14,12 @@ import pytest
 
 from benchmarks import knowledge
 from evaluation.questions import read
-from kb.calibrate import calibrate, describe
-from kb.choosing import Trial, best_gates, sign_test, try_gate
-from kb.preprocess import make
+from kb.calibration import calibrate, describe
+from kb.choosing import Trial, best_gates, try_gate
+from kb.making import make
 from runtime import Pipeline, Settings, SetupError, loadPipeline
 from runtime.common.errors import UserError
+from runtime.common.intervals import sign_test
 from runtime.engine import Completion, Request
 from runtime.files.routes import Route
 from runtime.pipeline import Answer

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kb.preprocess import make
+from kb.making import make
 from runtime import Pipeline, loadPipeline
 from tests.conftest import SAMPLES, small_settings
 from tests.serving import LORAS, Server, serving

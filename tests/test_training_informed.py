@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kb.preprocess import make
+from kb.making import make
 from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.retrieval import Index
 from runtime.retrieval.search import LONG, SHORT, find

@@ -1,0 +1,189 @@
+"""Makes a subject's knowledge base of raw files, and its index.
+
+The same files give the same base and index, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from kb.duplicates import SIGNATURE, duplicates, signature
+from kb.indexing import TokenIds, write_index
+from kb.passages import LENGTH, Draft, drafts
+from kb.reading import Bad, Entry, entries
+from runtime.common.atomic import replacing, scratch_folder
+from runtime.common.errors import UserError
+from runtime.common.hashing import sha256
+from runtime.retrieval.files import FORMAT, base_path, index_path
+from runtime.retrieval.tags import tags_of
+from runtime.retrieval.tokens import tokens
+
+log = logging.getLogger(__name__)
+
+# Bad entries that are named one by one; of the others only how many there are.
+_NAMED = 20
+# A passage of fewer tokens than this says nothing.
+_FEWEST_TOKENS = 2
+
+
+class Bar(Protocol):
+    """What is told how many bytes have been read."""
+
+    def update(self, n: int) -> object: ...
+
+
+@dataclass
+class Summary:
+    """What became of the raw entries.
+
+    Attributes:
+        entries: how many were read.
+        passages: how many the base has.
+        dropped: reasons and how many entries or passages each has cost.
+    """
+
+    entries: int = 0
+    passages: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        lines = [f"{self.entries:,} entries gave {self.passages:,} passages"]
+        lines += [f"  dropped: {count:,} {why}" for why, count in sorted(self.dropped.items())]
+        return "\n".join(lines)
+
+
+def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) -> Summary:
+    """Write a subject's base and index, whole or not at all.
+
+    Held in memory: the vocabulary, and for each passage 200 bytes to find duplicates by and 24 of
+    the index; the texts and the postings are not.
+
+    Args:
+        subject: whose base it is.
+        raw: the files, see `kb.reading`; their order is that of the base.
+        folder: where both files go.
+        length: longest passage, in words.
+
+    Raises:
+        UserError: a file that cannot be understood, or no passage at all.
+        OSError: a file cannot be read or written.
+    """
+    summary = Summary()
+    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(folder / f"{subject}_knowledge") as scratch:
+        spool = scratch / "passages"
+        signatures = _spool(raw, spool, length, summary)
+        dropped = duplicates(signatures)
+        summary.dropped["near-duplicates of a passage before"] += int(dropped.sum())
+        summary.passages = len(dropped) - int(dropped.sum())
+        if not summary.passages:
+            raise UserError(f"{', '.join(map(str, raw))}: no passage is left\n{summary}")
+        with (
+            replacing(base_path(folder, subject)) as base,
+            replacing(index_path(folder, subject)) as index,
+        ):
+            ids = scratch / "ids"
+            words, ends, offsets = _write_base(base, ids, subject, spool, dropped)
+            write_index(index, subject, sha256(base), words, TokenIds(ids, ends), offsets)
+    summary.dropped = +summary.dropped
+    return summary
+
+
+def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> np.ndarray:
+    """Write passages that are not exactly alike to a file, a line each; their signatures [n]."""
+    seen: set[bytes] = set()
+    signatures = bytearray()
+    size = sum(path.stat().st_size for path in raw)
+    bar = tqdm(total=size, unit="B", unit_scale=True, desc="reading", disable=None)
+    with bar, spool.open("w", encoding="utf-8", newline="\n") as out:
+        for path in raw:
+            for draft in drafts(_good(path, bar, summary), length):
+                words = tokens(f"{draft.title} {draft.section} {draft.text}")
+                if len(words) < _FEWEST_TOKENS:
+                    summary.dropped["passages without words"] += 1
+                    continue
+                same = "\n".join([draft.title, draft.section, draft.text]).casefold().encode()
+                digest = hashlib.blake2b(same, digest_size=12).digest()
+                if digest in seen:
+                    summary.dropped["exact duplicates"] += 1
+                    continue
+                seen.add(digest)
+                signatures += signature(words, draft.title, draft.text).tobytes()
+                source = f"{path.name}, {draft.where}"
+                fields = [draft.title, draft.section, draft.text, source]
+                out.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    return np.frombuffer(signatures, dtype=SIGNATURE)
+
+
+def _good(path: Path, bar: Bar, summary: Summary) -> Iterator[Entry]:
+    """The good entries of a file; the others are named and counted."""
+    for entry in entries(path, bar.update):
+        summary.entries += 1
+        if isinstance(entry, Entry):
+            yield entry
+            continue
+        summary.dropped["bad entries"] += 1
+        if summary.dropped["bad entries"] <= _NAMED:
+            log.warning("%s, %s %s: left out", path, *_words(entry))
+
+
+def _words(bad: Bad) -> tuple[str, str]:
+    return bad.where, bad.problem
+
+
+def _write_base(
+    base: Path, ids: Path, subject: str, spool: Path, dropped: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Write the base, and the ids of its tokens. Returns tokens, ends [n], offsets [n + 1]."""
+    vocabulary: dict[str, int] = {}
+    ends, offsets = array("q"), array("q")
+    kept = int((~dropped).sum())
+    head = f'{{"format": {FORMAT}, "subject": {json.dumps(subject)}, "passages": [\n'.encode()
+    with (
+        spool.open(encoding="utf-8", newline="\n") as lines,
+        base.open("wb") as out,
+        ids.open("wb") as id_file,
+        tqdm(total=kept, unit=" passages", desc="writing", disable=None) as bar,
+    ):
+        at = out.write(head)
+        count = 0
+        for line, drop in zip(lines, dropped.tolist(), strict=True):
+            if drop:
+                continue
+            title, section, text, source = json.loads(line)
+            draft = Draft(title, section, text, source)
+            offsets.append(at)
+            number = len(offsets) - 1
+            at += out.write(_record(number, draft) + (b",\n" if number + 1 < kept else b"\n"))
+            found = tokens(f"{title} {section} {text}")
+            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in found]
+            id_file.write(np.array(numbers, dtype=np.int32).tobytes())
+            count += len(numbers)
+            ends.append(count)
+            bar.update()
+        offsets.append(at)
+        out.write(b"]}\n")
+    return list(vocabulary), np.array(ends, dtype=np.int64), np.array(offsets, dtype=np.int64)
+
+
+def _record(number: int, draft: Draft) -> bytes:
+    fields = {
+        "id": number,
+        "title": draft.title,
+        "section": draft.section,
+        "text": draft.text,
+        "tags": tags_of(f"{draft.title} {draft.section} {draft.text}"),
+        "source": draft.where,
+    }
+    return json.dumps(fields, ensure_ascii=False).encode()
