@@ -47,7 +47,7 @@ def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.Compl
             "evaluating",
             "evaluation",
         ),
-        ("training.finetune --help", "torch", "training", "train"),
+        ("training.finetune --model demo --data-history x.jsonl", "torch", "training", "train"),
         ("runtime.serve --help", "uvicorn", "the server", "server"),
         ("lab.circle --help", "opencc", "evaluating", "evaluation"),
     ],

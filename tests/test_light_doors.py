@@ -33,7 +33,6 @@ HEAVY = {
     "runtime.on_ray",
     "runtime.serve",
     "runtime.tune",
-    "training.finetune",
 }
 
 

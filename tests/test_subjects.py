@@ -163,7 +163,11 @@ def test_the_commands_say_so_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SUBJECTS_FILE", str(tmp_path / "none.toml"))
-    commands = (answer, ["--show-settings"]), (finetune, ["--help"]), (export, ["--base", "demo"])
+    commands = (
+        (answer, ["--show-settings"]),
+        (finetune, ["--model", "demo"]),
+        (export, ["--base", "demo"]),
+    )
     for main, arguments in commands:
         assert main(arguments) == 1
         assert f"error: SUBJECTS_FILE={tmp_path}/none.toml" in capsys.readouterr().err

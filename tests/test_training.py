@@ -36,12 +36,12 @@ from tests.checkpoints import (
     tiny_tokenizer,
 )
 from tests.conftest import small_settings
-from training.base import Base, in_four_bits
+from training.base import Base, choose_device, in_four_bits
 from training.card import Card
 from training.corpus import Pair, read_corpus, split
 from training.errors import TrainingError
 from training.examples import IGNORED, Example, collate, make_examples
-from training.finetune import _choose_device, main
+from training.finetune import main
 from training.options import Options
 from training.tokenizer import CheckpointTokenizer
 from training.trainer import AnswerTrainer, ByLength
@@ -386,12 +386,12 @@ def test_ways_to_save_memory_learn_as_well(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--rank", "0"], "--rank 0: input should be greater than or equal to 1"),
-        (["--epochs", "many"], "--epochs many: input should be a valid number"),
-        (["--schedule", "steep"], "--schedule steep: input should be 'cosine', 'linear' or"),
-        (["--target_modules", "no_such"], "--target_modules no_such: "),
-        (["--four_bit", "on"], "--four_bit on needs a CUDA GPU"),
-        (["--learning_rate", "1e30"], "the loss is no number any more"),
+        (["--rank", "0"], "--rank 0: must be at least 1"),
+        (["--epochs", "many"], "--epochs many: must be a number"),
+        (["--schedule", "steep"], "--schedule steep: must be one of cosine, linear, constant"),
+        (["--target_modules", "no_such"], "--target-modules no_such: "),
+        (["--four_bit", "on"], "--four-bit on needs a CUDA GPU"),
+        (["--learning_rate", "1e30"], "the loss is not a number any more"),
         (["--model", "no/such-model"], "--model no/such-model: no such folder or file"),
     ],
 )
@@ -408,11 +408,42 @@ def test_wrong_options_are_named(
     assert not adapter(tmp_path / "out").exists()
 
 
+def test_options_have_dashes_and_older_spellings_work(
+    tiny: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out, given in (
+        ("a", ["--data-geography", corpus, "--batch-size", "5", "--check-every=7"]),
+        ("b", [f"--data_geography={corpus}", "--batch_size=5", "--check_every", "7"]),
+    ):
+        finetune(tiny, tmp_path / out, *given, "--epochs", "1")
+        card = Card.model_validate_json((adapter(tmp_path / out) / "training.json").read_bytes())
+        assert (card.options.batch_size, card.options.check_every) == (5, 7)
+    finetune(tiny, tmp_path, "--data-astrology", corpus, status=1)
+    assert "--data-astrology: no such subject; there are --data-algebra" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", "demo", "--data-history", "--resume"])
+    assert ended.value.code == 2
+    assert "argument --data-history: expected a file" in capsys.readouterr().err
+
+
+def test_every_wrong_option_is_named_at_once() -> None:
+    wrong = {"rank": "2.5", "dropout": "1", "alpha": "0", "seed": "-1", "epochs": "nan"}
+    with pytest.raises(TrainingError) as error:
+        Options.parse(wrong)
+    assert str(error.value).splitlines() == [
+        "--rank 2.5: must be a whole number",
+        "--alpha 0: must be over 0",
+        "--dropout 1: must be under 1",
+        "--epochs nan: must be a number",
+        "--seed -1: must be at least 0",
+    ]
+
+
 def test_without_a_corpus_the_options_for_one_are_named(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(tiny, tmp_path, status=1)
-    assert "--data_algebra, --data_geography" in capsys.readouterr().err
+    assert "--data-algebra, --data-geography" in capsys.readouterr().err
 
 
 def test_a_broken_base_is_an_error(
@@ -495,9 +526,7 @@ def test_a_stopped_run_says_so_and_goes_on_only_with_the_same_inputs(
     assert "stopped; --resume goes on from the last checkpoint" in child.communicate()[1]
     assert child.returncode == 130
     finetune(tiny, tmp_path, "--data_geography", corpus, status=1)
-    assert (
-        "holds a run that did not finish: go on from there with --resume" in capsys.readouterr().err
-    )
+    assert "holds a run that did not finish: continue it with --resume" in capsys.readouterr().err
     finetune(tiny, tmp_path, "--data_geography", corpus, "--resume", status=1)
     assert "another base, corpus or options" in capsys.readouterr().err
     assert not adapter(tmp_path).exists()
@@ -604,9 +633,9 @@ def test_training_sees_the_one_gpu_of_device_map(
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert _choose_device(Settings.load(device_map="cpu").device_map)
+    assert choose_device(Settings.load(device_map="cpu").device_map)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
-    assert not _choose_device(Settings.load(device_map=device_map).device_map)
+    assert not choose_device(Settings.load(device_map=device_map).device_map)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
 
 
@@ -615,7 +644,7 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         torch.cuda, "is_available", lambda: bool(os.environ["CUDA_VISIBLE_DEVICES"])
     )
-    assert not _choose_device("cuda:0")
+    assert not choose_device("cuda:0")
     with pytest.raises(TrainingError, match="DEVICE_MAP=cuda:1: torch finds no such GPU"):
-        _choose_device("cuda:1")
-    assert _choose_device("auto")  # nothing is visible now
+        choose_device("cuda:1")
+    assert choose_device("auto")  # nothing is visible now

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.corpus import normalized
 
-Pair = tuple[str, str]  # a question and its answer
+Exercise = tuple[str, str]  # question, answer
 
 _SEED = "algebra, first edition"
 _PEOPLE_NAMED = ["Ana", "Ben", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Kenji", "Mei"]
@@ -73,7 +73,7 @@ class _Draw:
         return root
 
 
-def exercises(sympy: Any, asked: set[str]) -> list[Pair]:
+def exercises(sympy: Any, asked: set[str]) -> list[Exercise]:
     """Each kind of exercise as often as `_EXERCISES` says, mixed.
 
     Args:
@@ -105,7 +105,7 @@ def _asking(draw: _Draw, equation: str) -> str:
     return str(draw.one_of(*forms))
 
 
-def _linear(draw: _Draw) -> Pair:
+def _linear(draw: _Draw) -> Exercise:
     x, a, b = draw.symbol, draw.number(2, 12), draw.nonzero(-20, 20)
     # Two times in three the solution is whole.
     c = a * draw.number(-9, 12) + b if draw.rng.random() < 2 / 3 else draw.number(-20, 40)
@@ -114,7 +114,7 @@ def _linear(draw: _Draw) -> Pair:
     return question, f"{draw.text(a * x)} = {c - b}, so {x} = {root}."
 
 
-def _both_sides(draw: _Draw) -> Pair:
+def _both_sides(draw: _Draw) -> Exercise:
     x, c = draw.symbol, draw.number(2, 9)
     a, d = c + draw.number(2, 8), draw.nonzero(-20, 20)
     b = (c - a) * draw.number(-6, 9) + d
@@ -123,19 +123,19 @@ def _both_sides(draw: _Draw) -> Pair:
     return question, f"{draw.text((a - c) * x)} = {d - b}, so {x} = {draw.root(left, right)}."
 
 
-def _bracket(draw: _Draw) -> Pair:
+def _bracket(draw: _Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-9, 9), draw.number(-9, 15)
     question = _asking(draw, f"{a}({draw.text(x + b)}) = {a * k}")
     return question, f"{draw.text(x + b)} = {k}, so {x} = {draw.root(a * (x + b), a * k)}."
 
 
-def _quotient(draw: _Draw) -> Pair:
+def _quotient(draw: _Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-9, 9), draw.nonzero(-9, 12)
     question = _asking(draw, f"{x}/{a} {_plus(b, '')} = {k + b}")
     return question, f"{x}/{a} = {k}, so {x} = {draw.root(x / a + b, k + b)}."
 
 
-def _inequality(draw: _Draw) -> Pair:
+def _inequality(draw: _Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-15, 15), draw.number(-6, 9)
     sign = draw.one_of("<", ">", "<=", ">=")
     root = draw.root(a * x + b, a * k + b)
@@ -143,7 +143,7 @@ def _inequality(draw: _Draw) -> Pair:
     return question, f"{draw.text(a * x)} {sign} {a * k}, so {x} {sign} {root}."
 
 
-def _sum_and_difference(draw: _Draw) -> Pair:
+def _sum_and_difference(draw: _Draw) -> Exercise:
     x, y = draw.sympy.symbols("x y")
     u, v = draw.number(-6, 15), draw.number(-6, 12)
     found = draw.sympy.solve([x + y - (u + v), x - y - (u - v)], [x, y])
@@ -151,7 +151,7 @@ def _sum_and_difference(draw: _Draw) -> Pair:
     return question, f"Adding gives 2x = {2 * u}, so x = {found[x]} and y = {found[y]}."
 
 
-def _system(draw: _Draw) -> Pair:
+def _system(draw: _Draw) -> Exercise:
     x, y = draw.sympy.symbols("x y")
     u, v = draw.number(-5, 9), draw.number(-5, 9)
     a, c, d = draw.number(2, 5), draw.number(1, 4), draw.nonzero(-4, 4)
@@ -172,21 +172,21 @@ def _plus(factor: Any, name: str) -> str:
     return f"{'-' if factor < 0 else '+'} {_times(abs(factor), name)}"
 
 
-def _percent_of(draw: _Draw) -> Pair:
+def _percent_of(draw: _Draw) -> Exercise:
     rate, whole = draw.number(1, 24) * 5, draw.number(1, 40) * 10
     question = draw.one_of("What is {}% of {}?", "Find {}% of {}.", "Work out {}% of {}.")
     part = draw.sympy.Rational(rate, 100) * whole
     return question.format(rate, whole), f"{rate}/100 * {whole} = {part}, so {part}."
 
 
-def _what_percent(draw: _Draw) -> Pair:
+def _what_percent(draw: _Draw) -> Exercise:
     whole, rate = draw.number(1, 20) * 20, draw.number(1, 19) * 5
     part = draw.sympy.Rational(rate, 100) * whole
     question = draw.one_of("What percent of {1} is {0}?", "{0} is what percent of {1}?")
     return question.format(part, whole), f"{part}/{whole} * 100 = {rate}, so {rate}%."
 
 
-def _price_change(draw: _Draw) -> Pair:
+def _price_change(draw: _Draw) -> Exercise:
     price, rate, thing = draw.number(2, 30) * 20, draw.number(1, 10) * 5, draw.one_of(*_DEAR)
     up = draw.one_of(True, False)
     change = draw.sympy.Rational(rate, 100) * price
@@ -197,7 +197,7 @@ def _price_change(draw: _Draw) -> Pair:
     return question, f"{steps}, so ${new}."
 
 
-def _evaluate(draw: _Draw) -> Pair:
+def _evaluate(draw: _Draw) -> Exercise:
     x, value, b = draw.symbol, draw.number(-5, 9), draw.nonzero(-12, 12)
     a = draw.number(2, 9)
     second = draw.one_of(True, False)
@@ -215,7 +215,7 @@ def _evaluate(draw: _Draw) -> Pair:
     return question, f"{steps} = {result}, so {result}."
 
 
-def _expand(draw: _Draw) -> Pair:
+def _expand(draw: _Draw) -> Exercise:
     x, a, b = draw.symbol, draw.nonzero(-9, 9), draw.nonzero(-9, 9)
     kind = draw.rng.randrange(3)
     if kind == 0:
@@ -233,7 +233,7 @@ def _expand(draw: _Draw) -> Pair:
     return question, f"{product} = {draw.text(expanded)}."
 
 
-def _factor(draw: _Draw) -> Pair:
+def _factor(draw: _Draw) -> Exercise:
     x, kind = draw.symbol, draw.rng.randrange(3)
     if kind == 0:
         a = draw.nonzero(-9, 9)
@@ -261,7 +261,7 @@ def _braced(number: Any) -> str:
     return f"({number})" if number < 0 else f"{number}"
 
 
-def _quadratic(draw: _Draw) -> Pair:
+def _quadratic(draw: _Draw) -> Exercise:
     x, kind = draw.symbol, draw.rng.randrange(4)
     if kind == 0:
         n = draw.number(2, 15)
@@ -280,7 +280,7 @@ def _quadratic(draw: _Draw) -> Pair:
     return question, f"{steps}, so {x} = {first} or {x} = {second}."
 
 
-def _slope(draw: _Draw) -> Pair:
+def _slope(draw: _Draw) -> Exercise:
     a, b = draw.number(-4, 5), draw.number(-6, 9)
     c, d = a + draw.number(1, 6), draw.number(-6, 12)
     slope = draw.sympy.Rational(d - b, c - a)
@@ -294,7 +294,7 @@ def _slope(draw: _Draw) -> Pair:
     return question.format(a, b, c, d), f"{steps}, so {slope}."
 
 
-def _average(draw: _Draw) -> Pair:
+def _average(draw: _Draw) -> Exercise:
     numbers = [draw.number(1, 30) for _ in range(draw.rng.randint(2, 5))]
     total, n = sum(numbers), len(numbers)
     mean = draw.sympy.Rational(total, n)
@@ -304,7 +304,7 @@ def _average(draw: _Draw) -> Pair:
     return question, f"{steps}, so {mean}."
 
 
-def _speed(draw: _Draw) -> Pair:
+def _speed(draw: _Draw) -> Exercise:
     speed, hours, mover = draw.number(3, 24) * 5, draw.number(2, 9), draw.one_of(*_MOVERS)
     way = speed * hours
     kind = draw.rng.randrange(3)
@@ -318,7 +318,7 @@ def _speed(draw: _Draw) -> Pair:
     return question, f"{way}/{speed} = {way / speed}, so {way / speed} hours."
 
 
-def _unit_price(draw: _Draw) -> Pair:
+def _unit_price(draw: _Draw) -> Exercise:
     price, n, m = draw.number(2, 12), draw.number(2, 9), draw.number(2, 12)
     m = m if m != n else m + 1
     goods = draw.one_of(*_GOODS.values())
@@ -326,7 +326,7 @@ def _unit_price(draw: _Draw) -> Pair:
     return question, f"{n * price}/{n} = {price} and {price}*{m} = {price * m}, so ${price * m}."
 
 
-def _ratio(draw: _Draw) -> Pair:
+def _ratio(draw: _Draw) -> Exercise:
     a = draw.number(1, 7)
     b = draw.other_than(a, 1, 9)
     common = draw.sympy.gcd(a, b)
@@ -340,7 +340,7 @@ def _ratio(draw: _Draw) -> Pair:
     return question, f"{whole}/({a} + {b}) = {k}, so {first} ${a * k} and {second} ${b * k}."
 
 
-def _shop(draw: _Draw) -> Pair:
+def _shop(draw: _Draw) -> Exercise:
     (one, many), (two, lots) = draw.rng.sample(list(_GOODS.items()), 2)
     p, q, n, m = draw.number(2, 12), draw.number(2, 9), draw.number(2, 9), draw.number(2, 9)
     costs = f"{'An' if one[0] == 'a' else 'A'} {one} costs ${p} and "
@@ -350,7 +350,7 @@ def _shop(draw: _Draw) -> Pair:
     return question, f"{p}*{n} + {q}*{m} = {total}, so ${total}."
 
 
-def _change(draw: _Draw) -> Pair:
+def _change(draw: _Draw) -> Exercise:
     name, goods = draw.one_of(*_PEOPLE_NAMED), draw.one_of(*_GOODS.values())
     p, n = draw.number(2, 9), draw.number(2, 8)
     money = p * n + draw.number(1, 30)
@@ -358,7 +358,7 @@ def _change(draw: _Draw) -> Pair:
     return question, f"{money} - {p}*{n} = {money - p * n}, so ${money - p * n}."
 
 
-def _saving(draw: _Draw) -> Pair:
+def _saving(draw: _Draw) -> Exercise:
     x, name, thing = draw.symbol, draw.one_of(*_PEOPLE_NAMED), draw.one_of(*_DEAR)
     week, has, weeks = draw.number(4, 20), draw.number(5, 60), draw.number(3, 14)
     price = has + week * weeks
@@ -370,7 +370,7 @@ def _saving(draw: _Draw) -> Pair:
     return question, f"({price} - {has})/{week} = {price - has}/{week} = {found}, so {found} weeks."
 
 
-def _think_of_a_number(draw: _Draw) -> Pair:
+def _think_of_a_number(draw: _Draw) -> Exercise:
     x, name = draw.symbol, draw.one_of(*_PEOPLE_NAMED)
     a, b, k = draw.number(2, 9), draw.nonzero(-12, 12), draw.number(2, 15)
     does = f"adds {b}" if b > 0 else f"subtracts {-b}"
@@ -383,7 +383,7 @@ def _think_of_a_number(draw: _Draw) -> Pair:
     return question, f"{steps}, so {draw.root(a * x + b, result)}."
 
 
-def _ages(draw: _Draw) -> Pair:
+def _ages(draw: _Draw) -> Exercise:
     x, (old, young) = draw.symbol, draw.rng.sample(_PEOPLE_NAMED, 2)
     years, age = draw.number(2, 9), draw.number(5, 20)
     total = 2 * age + years
@@ -394,7 +394,7 @@ def _ages(draw: _Draw) -> Pair:
     return question, f"({total} - {years})/2 = {total - years}/2 = {found}, so {found}."
 
 
-def _rectangle(draw: _Draw) -> Pair:
+def _rectangle(draw: _Draw) -> Exercise:
     x, width, more = draw.symbol, draw.number(2, 15), draw.number(1, 9)
     around = 2 * (width + width + more)
     question = (
@@ -405,7 +405,7 @@ def _rectangle(draw: _Draw) -> Pair:
     return question, f"({around} - 2*{more})/4 = {found}, so {found} cm."
 
 
-def _consecutive(draw: _Draw) -> Pair:
+def _consecutive(draw: _Draw) -> Exercise:
     x, first, n = draw.symbol, draw.number(1, 40), draw.number(2, 3)
     total = n * first + n * (n - 1) / 2
     counted = {2: "two", 3: "three"}[int(n)]
@@ -414,7 +414,7 @@ def _consecutive(draw: _Draw) -> Pair:
     return question, f"{draw.text(equation)} = {total}, so {x} = {draw.root(equation, total)}."
 
 
-def _fractions(draw: _Draw) -> Pair:
+def _fractions(draw: _Draw) -> Exercise:
     rational = draw.sympy.Rational
     b, d = draw.number(2, 9), draw.number(2, 9)
     p, q = rational(draw.number(1, 9), b), rational(draw.number(1, 9), d)
@@ -432,7 +432,7 @@ def _fractions(draw: _Draw) -> Pair:
     return question, f"{steps}, so {result}."
 
 
-def _like_terms(draw: _Draw) -> Pair:
+def _like_terms(draw: _Draw) -> Exercise:
     x, a, c = draw.symbol, draw.number(2, 12), draw.nonzero(-9, 9)
     b, d = draw.nonzero(-12, 12), draw.nonzero(-12, 12)
     c = c if a + c else c + 10
@@ -440,7 +440,7 @@ def _like_terms(draw: _Draw) -> Pair:
     return f"Simplify {spelt}.", f"{spelt} = {draw.text((a + c) * x + b + d)}."
 
 
-def _powers(draw: _Draw) -> Pair:
+def _powers(draw: _Draw) -> Exercise:
     x, m, n = draw.symbol, draw.number(2, 9), draw.number(2, 6)
     kind = draw.rng.randrange(3)
     if kind == 0:
@@ -451,7 +451,7 @@ def _powers(draw: _Draw) -> Pair:
     return f"Simplify ({x}^{m})^{n}.", f"{m}*{n} = {m * n}, so {x}^{m * n}."
 
 
-def _sequence(draw: _Draw) -> Pair:
+def _sequence(draw: _Draw) -> Exercise:
     first, step, n = draw.number(-5, 12), draw.nonzero(-6, 9), draw.number(5, 20)
     begin = ", ".join(str(first + k * step) for k in range(4))
     result = first + (n - 1) * step
@@ -459,7 +459,7 @@ def _sequence(draw: _Draw) -> Pair:
     return question, f"{first} + {n - 1}*{_braced(step)} = {result}, so {result}."
 
 
-def _line_equation(draw: _Draw) -> Pair:
+def _line_equation(draw: _Draw) -> Exercise:
     slope, x, y = draw.nonzero(-6, 6), draw.nonzero(-5, 6), draw.number(-9, 12)
     b = y - slope * x
     line = f"y = {_times(slope, 'x')}" + (f" {_plus(b, '')}" if b else "")
@@ -468,7 +468,7 @@ def _line_equation(draw: _Draw) -> Pair:
 
 
 # How many of each kind.
-_EXERCISES: Mapping[Callable[[_Draw], Pair], int] = {
+_EXERCISES: Mapping[Callable[[_Draw], Exercise], int] = {
     _linear: 110,
     _both_sides: 60,
     _bracket: 50,

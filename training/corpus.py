@@ -56,7 +56,9 @@ def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:
             pairs.append(Pair(question, answer, record.where))
     if problems and not skip_bad:
         raise TrainingError(
-            "\n".join([*_first(problems), "mend them, or leave them out with --bad_records skip"])
+            "\n".join(
+                [*_first(problems), "correct them, or leave them out with --bad-records skip"]
+            )
         )
     for line in _first(problems):
         log.warning("%s: left out", line)

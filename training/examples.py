@@ -47,9 +47,9 @@ def make_examples(
         cut += was_cut
         examples.append(Example(prompt[len(frame.head) :], answer))
     if cut:
-        log.warning("%d questions lost their middle: --max_tokens %d", cut, max_tokens)
+        log.warning("%d questions lost their middle: --max-tokens %d", cut, max_tokens)
     if left_out:
-        log.warning("%d examples left out: --max_tokens %d", left_out, max_tokens)
+        log.warning("%d examples left out: --max-tokens %d", left_out, max_tokens)
     return examples
 
 

@@ -3,88 +3,138 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.errors import TrainingError
 
 
-class Options(BaseModel):
+def _option(default: Any, meaning: str, **bounds: Any) -> Any:
+    """A field of `Options`.
+
+    Args:
+        default: its type is that of the option.
+        meaning: for the help.
+        bounds: `least`, `above`, `most`, `below`, of a number.
+    """
+    return field(default=default, metadata={"meaning": meaning, **bounds})
+
+
+@dataclass(frozen=True)
+class Options:
     """All options that change what is learned; the command line has one for each field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rank: int = Field(default=8, ge=1, le=1024, description="rank of the LoRA matrices")
-    alpha: float = Field(
-        default=16.0, gt=0, description="LoRA's alpha; the adapter is scaled by alpha/rank"
+    rank: int = _option(8, "rank of the LoRA matrices", least=1, most=1024)
+    alpha: float = _option(16.0, "LoRA's alpha; the adapter is scaled by alpha/rank", above=0)
+    dropout: float = _option(0.05, "dropout before the LoRA matrices", least=0, below=1)
+    target_modules: tuple[str, ...] = _option(
+        ("all-linear",), "layers to adapt, by name (q_proj v_proj ...), or all-linear"
     )
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="dropout before the LoRA matrices")
-    target_modules: tuple[str, ...] = Field(
-        default=("all-linear",),
-        min_length=1,
-        description="layers to adapt, by name (q_proj v_proj ...), or all-linear",
+    epochs: float = _option(3.0, "most passes over the corpus", above=0)
+    learning_rate: float = _option(2e-4, "the highest learning rate", above=0)
+    warmup: float = _option(0.05, "share of the steps in which it rises", least=0, below=1)
+    schedule: Literal["cosine", "linear", "constant"] = _option(
+        "cosine", "how the learning rate falls after that"
     )
-    epochs: float = Field(default=3.0, gt=0, description="how often the corpus is read, at most")
-    learning_rate: float = Field(default=2e-4, gt=0, description="the highest learning rate")
-    warmup: float = Field(
-        default=0.05, ge=0, lt=1, description="share of the steps in which it rises"
+    weight_decay: float = _option(0.0, "AdamW's weight decay", least=0)
+    batch_size: int = _option(16, "examples that are computed at once", least=1)
+    accumulation: int = _option(1, "batches that make up one step", least=1)
+    gradient_checkpointing: bool = _option(
+        False, "compute activations twice instead of keeping them: slower, less memory"
     )
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="how the learning rate falls after that"
+    max_tokens: int = _option(1024, "longest example; a longer question loses its middle", least=32)
+    holdout: float = _option(
+        0.1, "share of the questions that is only evaluated on", least=0, below=1
     )
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
-    batch_size: int = Field(default=16, ge=1, description="examples that are computed at once")
-    accumulation: int = Field(default=1, ge=1, description="batches that make up one step")
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="compute activations twice instead of keeping them: slower, less memory",
+    patience: int = _option(
+        3, "stop after this many evaluations without a better loss; 0: never", least=0
     )
-    max_tokens: int = Field(
-        default=1024, ge=32, description="longest example; a longer question loses its middle"
+    check_every: int = _option(
+        0, "steps between evaluations and checkpoints; 0 is half an epoch", least=0
     )
-    holdout: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the questions that is only evaluated on"
+    seed: int = _option(0, "of the split, the order, the start and the dropout", least=0)
+    four_bit: Literal["auto", "on", "off"] = _option(
+        "auto", "4-bit base (QLoRA); auto where CUDA and bitsandbytes are there"
     )
-    patience: int = Field(
-        default=3,
-        ge=0,
-        description="stop after so many evaluations without a better loss; 0 never stops",
-    )
-    check_every: int = Field(
-        default=0, ge=0, description="steps between evaluations and checkpoints; 0 is half an epoch"
-    )
-    seed: int = Field(
-        default=0, ge=0, description="of the split, the order, the start and the dropout"
-    )
-    four_bit: Literal["auto", "on", "off"] = Field(
-        default="auto", description="4-bit base (QLoRA); auto where CUDA and bitsandbytes are there"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of the base's weights; auto is bfloat16 on a GPU that has it"
+    precision: Literal["auto", "float32", "bfloat16"] = _option(
+        "auto", "of the base's weights; auto is bfloat16 on a GPU that has it"
     )
 
     @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
+    def parse(cls, values: Mapping[str, Any]) -> Self:
         """Options from the command line's values. Raises TrainingError naming each wrong one."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = [f"--{p['loc'][0]} {p['input']}: {p['msg'].lower()}" for p in error.errors()]
-            raise TrainingError("\n".join(lines)) from None
+        parsed, problems = {}, []
+        for each in fields(cls):
+            if each.name in values:
+                value = values[each.name]
+                try:
+                    parsed[each.name] = _parsed(each, value)
+                except ValueError as error:
+                    problems.append(f"{flag(each.name)} {value}: {error}")
+        if problems:
+            raise TrainingError("\n".join(problems))
+        return cls(**parsed)
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
         """Give a parser an option for each field."""
         group = parser.add_argument_group("training")
-        for name, field in cls.model_fields.items():
-            flag, default = f"--{name}", field.default
-            meaning = f"{field.description} (default: %(default)s)"
+        for each in fields(cls):
+            name, default, meaning = flag(each.name), each.default, each.metadata["meaning"]
+            shown = " ".join(default) if isinstance(default, tuple) else default
             if isinstance(default, bool):
-                group.add_argument(
-                    flag, action="store_true", default=default, help=field.description
-                )
-            elif isinstance(default, tuple):
-                group.add_argument(flag, nargs="+", default=list(default), help=meaning)
-            else:
-                group.add_argument(flag, default=default, metavar="N", help=meaning)
+                group.add_argument(name, action="store_true", default=default, help=meaning)
+                continue
+            nargs = "+" if isinstance(default, tuple) else None
+            choices = ", ".join(_CHOICES.get(each.name, ()))
+            group.add_argument(
+                name,
+                nargs=nargs,
+                default=default,
+                metavar="NAME" if nargs else each.name.rpartition("_")[2].upper(),
+                help=f"{meaning} ({choices + '; ' if choices else ''}default: {shown})",
+            )
+
+
+_CHOICES = {
+    "schedule": ("cosine", "linear", "constant"),
+    "four_bit": ("auto", "on", "off"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+
+
+def flag(name: str) -> str:
+    """The option of the command line for a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _parsed(option: Field[Any], value: Any) -> Any:
+    """A value of an option's type, within its bounds. Raises ValueError saying what is wrong."""
+    default, bounds = option.default, option.metadata
+    if isinstance(default, bool):
+        return bool(value)
+    if isinstance(default, tuple):
+        return tuple(value)
+    if isinstance(default, str):
+        if value not in (choices := _CHOICES[option.name]):
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+    number = int if isinstance(default, int) else float
+    try:
+        parsed = number(value)
+    except (ValueError, OverflowError):
+        kind = "a whole number" if number is int else "a number"
+        raise ValueError(f"must be {kind}") from None
+    if not math.isfinite(parsed):
+        raise ValueError("must be a number")
+    for name, right, words in (
+        ("least", parsed >= bounds.get("least", parsed), "at least"),
+        ("above", "above" not in bounds or parsed > bounds["above"], "over"),
+        ("most", parsed <= bounds.get("most", parsed), "at most"),
+        ("below", "below" not in bounds or parsed < bounds["below"], "under"),
+    ):
+        if not right:
+            raise ValueError(f"must be {words} {bounds[name]}")
+    return parsed

@@ -1,0 +1,98 @@
+"""What an adapter learns: a corpus as examples of tokens, in the prompts of serving."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runtime.common.hashing import fingerprint, sha256
+from runtime.prompts import frame, tokenized_frame
+from runtime.retrieval import Index
+from runtime.subjects import Subjects
+from training.base import Base
+from training.corpus import read_corpus, split
+from training.errors import TrainingError
+from training.examples import Example, make_examples
+from training.informed import with_passages
+from training.options import Options
+
+# Raised when the same options come to mean something else, so that old adapters are made anew.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train an adapter on.
+
+    Attributes:
+        subject: the subject of the adapter.
+        data: its corpus.
+        options: how to train.
+        skip_bad: leave bad records out, named and counted; else refuse the corpus.
+        knowledge: questions are learned once more behind what is found for them in this base.
+        top_k: most passages that are shown.
+    """
+
+    subject: str
+    data: Path
+    options: Options
+    skip_bad: bool = True
+    knowledge: Index | None = None
+    top_k: int = 3
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A corpus, split and tokenized.
+
+    Attributes:
+        plan: what it was made of.
+        head: token ids that every prompt begins with.
+        train, held_out: examples to learn and examples that are only evaluated on.
+        informed: how many questions of the former stand behind passages.
+        data_sha256: of the corpus.
+        inputs: fingerprint of all that the adapter depends on.
+    """
+
+    plan: Plan
+    head: list[int]
+    train: list[Example]
+    held_out: list[Example]
+    informed: int
+    data_sha256: str
+    inputs: str
+
+
+def prepare(plan: Plan, base: Base, subjects: Subjects) -> Lesson:
+    """Read, split and tokenize a corpus for a base.
+
+    Raises:
+        TrainingError, SetupError: the corpus is missing or bad, or the base cannot be used.
+    """
+    options, knowledge, subject = plan.options, plan.knowledge, plan.subject
+    train, held_out = split(read_corpus(plan.data, plan.skip_bad), options.holdout, options.seed)
+    if knowledge:
+        train = with_passages(train, knowledge, plan.top_k)
+        held_out = with_passages(held_out, knowledge, plan.top_k)
+    with base.tokenizer() as tokenizer:
+        tokens = tokenized_frame(tokenizer, subject, subjects)
+        examples, held = (
+            make_examples(pairs, tokenizer, tokens, options.max_tokens)
+            for pairs in (train, held_out)
+        )
+        template = frame(tokenizer.chat_template, subjects[subject].instruction)
+    if not examples:
+        raise TrainingError(f"{plan.data}: every answer is longer than --max-tokens allows")
+    data_sha256 = sha256(plan.data)
+    parts = [_FORMAT, base.fingerprint, data_sha256, plan.skip_bad, asdict(options)]
+    parts += [subject, template.head, template.tail, template.end]
+    parts += [knowledge.base_sha256, plan.top_k] if knowledge else []
+    return Lesson(
+        plan=plan,
+        head=tokens.head,
+        train=examples,
+        held_out=held,
+        informed=sum(bool(pair.passages) for pair in train),
+        data_sha256=data_sha256,
+        inputs=fingerprint(parts),
+    )
