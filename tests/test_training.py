@@ -523,7 +523,7 @@ def test_a_stopped_run_says_so_and_goes_on_only_with_the_same_inputs(
     while child.poll() is None and not list(work.glob("checkpoint-*/whole")):
         time.sleep(0.01)
     child.terminate()
-    assert "stopped; --resume goes on from the last checkpoint" in child.communicate()[1]
+    assert "with --resume continues from the last checkpoint" in child.communicate()[1]
     assert child.returncode == 130
     finetune(tiny, tmp_path, "--data_geography", corpus, status=1)
     assert "holds a run that did not finish: continue it with --resume" in capsys.readouterr().err
