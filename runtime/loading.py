@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from algebra import Solver, available
 from runtime.common.errors import SetupError
+from runtime.common.machine import available_memory, cpus
 from runtime.engine import (
     Engine,
     EngineError,
@@ -96,6 +95,9 @@ def load_engines(
     """
     placement = Placement(settings)
     log.info("llama.cpp: %s", describe_build())
+    if not settings.num_threads:
+        found = cpus()
+        log.info("CPU threads of NUM_THREADS=0: %d (%s)", found.cores, found.reason)
     adapters: dict[Path, dict[str, Path]] = {}
     for route in routes.values():
         names = adapters.setdefault(route.model, {})
@@ -183,7 +185,7 @@ def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
     """Say how much memory the model files need; raises SetupError if there is not so much."""
     needed = sum(path.stat().st_size for path in paths)
     log.info("%d model files need %.1f GiB for their weights", len(paths), needed / 2**30)
-    free = psutil.virtual_memory().available
+    free = available_memory()
     if needed > free and not on_gpu:  # of a GPU's memory llama.cpp will say
         raise SetupError(
             f"{len(paths)} model files need {needed / 2**30:.1f} GiB for their weights, but only"
@@ -195,5 +197,5 @@ def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
 def _free_for_caches(paths: list[Path]) -> float:
     """Bytes that the KV cache of each model may take; asked before any is loaded."""
     weights = sum(path.stat().st_size for path in paths)
-    free = psutil.virtual_memory().available * _MEMORY_SHARE
+    free = available_memory() * _MEMORY_SHARE
     return max(0.0, free - weights) / len(paths)

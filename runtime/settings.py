@@ -90,7 +90,7 @@ class Settings(_SubjectsFile):
         "Most layers of a model on a GPU, counting the output as one; -1: as many as fit.",
     )
     num_threads: int = _setting(
-        0, (0, 512), "CPU threads; 0 is one per core. Processes that share cores need fewer each."
+        0, (0, 512), "CPU threads; 0 is one per core that this process may use."
     )
     prefill_tokens: int = _setting(512, (16, 8192), "Most prompt tokens of a llama.cpp call.")
     kv_cache_type: Literal["f16", "q8_0"] = _setting(

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from tqdm import tqdm
 
 from runtime.common import command
-from runtime.engine import Model, physical_cores
+from runtime.common.machine import available_memory, cpus
+from runtime.engine import Model
 from runtime.engine.context import CACHE_BYTES
 from runtime.engine.speeds import SingleCalls
 from runtime.files.manifest import ModelFiles
@@ -83,7 +83,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
         EngineError: llama.cpp cannot load the file, or a call failed.
     """
     made = Placement(settings).place(settings, path)
-    cores = sorted({physical_cores(), psutil.cpu_count() or 1})
+    cores = sorted({cpus().cores, cpus().logical})
     model = Model(path, made.gpu_layers, made.main_gpu)
     slots_to_try = _affordable(model)
     tried = len(cores) + len(CALL_TOKENS) + len(slots_to_try)
@@ -133,7 +133,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
 def _affordable(model: Model) -> list[int]:
     """The numbers of slots whose KV cache does not crowd this machine; at least the first."""
     slot_bytes = model.cell_values * CACHE_BYTES["f16"] * CELLS
-    most = MEMORY * psutil.virtual_memory().available / slot_bytes
+    most = MEMORY * available_memory() / slot_bytes
     return [n for n in SLOTS if n <= most] or [SLOTS[0]]
 
 

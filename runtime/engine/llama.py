@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp as llama
-import psutil
 
 from runtime.common.errors import UserError
+from runtime.common.machine import cpus
 from runtime.engine.calls import Callbacks, undisturbed
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,5 @@ def check_gguf(path: Path) -> None:
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, not counting hyper-threads."""
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
-    return min(physical, len(allowed)) if allowed else physical
+    """Threads that can compute at once in this process (see `runtime.common.machine`)."""
+    return cpus().cores

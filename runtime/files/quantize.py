@@ -15,9 +15,9 @@ import numpy as np
 
 from runtime.common.atomic import replacing
 from runtime.engine.calls import abandonable
-from runtime.engine.llama import EngineError, captured_log, check_gguf
+from runtime.engine.llama import EngineError, captured_log, check_gguf, physical_cores
 
-# Rows of a tensor that the quantizer holds at once.
+# Most bytes of tensor rows that the quantizer holds at once; llama.cpp's default is 8 GiB.
 _MOST_BYTES = 1 << 30
 
 # llama.cpp's names for its file types: LLAMA_FTYPE_MOSTLY_Q4_K_M -> "Q4_K_M".
@@ -43,7 +43,7 @@ def quantize(
         source: a GGUF file of any type; it may be quantized already.
         target: replaced if it exists.
         type_name: a key of `TYPES`, such as "Q4_K_M".
-        threads: 0 is one per core.
+        threads: 0 is one per core that this process may use.
         uniform: all matrices get this type, but for the embeddings, which get Q8_0;
             otherwise llama.cpp gives some layers a better type.
         importance: for each weight the mean square of its input columns, float32 [columns].
@@ -58,7 +58,7 @@ def quantize(
     params = llama.llama_model_quantize_default_params()
     params.ftype = TYPES[type_name]
     params.allow_requantize = True
-    params.nthread = threads
+    params.nthread = threads or physical_cores()
     if uniform:
         params.pure = True
         params.token_embedding_type = llama.GGML_TYPE_Q8_0
