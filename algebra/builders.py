@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from algebra import units
-from algebra.notation import without_separators
 from algebra.parser import parse, parse_relation
 from algebra.phrases import integers, listed_numbers, number, relations, spoken
 from algebra.readings import UnclearError
 from algebra.syntax import Node, Relation, names
+from algebra.words import without_separators
 
 Built = tuple[Any, ...]
 Builder = Callable[..., Built]

@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 
 from algebra.readings import UnclearError
-from algebra.syntax import Call, Name, Node, Number
+from algebra.syntax import TRIGONOMETRIC, Call, Name, Node, Number
 
 # Bits of a number, the power of a variable, and terms of a product written out.
 _MAX_BITS = 1000
@@ -86,6 +86,8 @@ def _call(node: Call, argument: Expression) -> Expression:
         return sp.Abs(argument)
     if node.function == "exp":
         return _power(sp.E, argument)
+    if node.function in TRIGONOMETRIC:
+        return {"sin": sp.sin, "cos": sp.cos, "tan": sp.tan}[node.function](argument)
     if node.function in ("ln", "log"):
         if argument.is_number and not argument.is_positive:
             raise NotRealError("a logarithm of a number that is not positive")
@@ -122,9 +124,15 @@ def _power(base: Expression, exponent: Expression) -> Expression:
             raise UnclearError("a power that is too large")
         if base.is_negative and not exponent.is_Integer:
             raise NotRealError("a root of a negative number")
-    elif abs(exponent) > _MAX_POWER or exponent.q > 2:
+    elif abs(exponent) * _degree(base) > _MAX_POWER or exponent.q > 2:
         raise UnclearError("a power that is too large, or a root of a variable")
     return _bounded(base**exponent)
+
+
+def _degree(base: Expression) -> Expression:
+    """The size of an exponent that another will multiply: 60 for x^60."""
+    exponent = base.as_base_exp()[1]
+    return max(1, abs(exponent)) if exponent.is_number else 1
 
 
 def _parts(number: Expression) -> list[Expression]:

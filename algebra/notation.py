@@ -72,6 +72,17 @@ _COMMANDS = {
     "lvert": "|",
     "rvert": "|",
     "vert": "|",
+    "pm": "±",
+    "infty": "∞",
+    "cup": " or ",
+    "lor": " or ",
+    "emptyset": "∅",
+    "varnothing": "∅",
+    "approx": "≈",
+    **dict.fromkeys(("rightarrow", "Rightarrow", "implies", "to"), "⇒"),
+    "sin": "sin",
+    "cos": "cos",
+    "tan": "tan",
     "ldots": "...",
     "cdots": "...",
     "dots": "...",
@@ -83,9 +94,13 @@ _INNERMOST = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*\[3\]\s*\{([^{}]*)\}"), r"cbrt(\1)"),
+    (re.compile(r"\\sqrt\s*\[(\d+)\]\s*\{([^{}]*)\}"), r"((\2)^(1/(\1)))"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"sqrt(\1)"),
     (re.compile(r"\\sqrt\s*(\d)"), r"sqrt(\1)"),
-    (re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{([^{}\\]*)\}"), r" \1 "),
+    (
+        re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathbb|mbox|operatorname)\s*\{([^{}\\]*)\}"),
+        r" \1 ",
+    ),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^(\1)"),
     (re.compile(r"_\s*\{(\d+)\}"), r"_\1"),
 )
@@ -148,8 +163,3 @@ def _money(text: str) -> bool:
     pieces = text.split("$")
     inside = pieces[1::2]
     return any(re.search(r"[A-Za-z]{4,}", piece) for piece in inside)
-
-
-def without_separators(text: str) -> str:
-    """1,000,000 as 1000000; not where there are lists of numbers."""
-    return re.sub(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])", lambda m: m[0].replace(",", ""), text)

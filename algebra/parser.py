@@ -17,6 +17,7 @@ from algebra.readings import UnclearError, assume, choose
 from algebra.syntax import (
     CONSTANTS,
     FUNCTIONS,
+    TRIGONOMETRIC,
     Call,
     Name,
     Node,
@@ -66,7 +67,8 @@ class _Parser:
     def __init__(self, text: str, lenient: bool) -> None:
         self._text = text
         self._lenient = lenient
-        self._tokens = tokens(text)
+        self._functions = FUNCTIONS | TRIGONOMETRIC if lenient else FUNCTIONS
+        self._tokens = tokens(text, self._functions)
         self._at = 0
         self._depth = 0
         self._in_bars = False
@@ -191,7 +193,7 @@ class _Parser:
         last, before = self._look(-1), self._look(-2)
         if last.kind in ("mixed", "fraction") or last.text == "!":
             raise UnclearError("a factor after a fraction or a factorial")
-        if before.text in FUNCTIONS or before.kind == "log":
+        if before.text in self._functions or before.kind == "log":
             raise UnclearError("a function's argument without parentheses, and a factor")
         if before.text == "^" and last.kind in ("number", "name"):
             base = self._look(-3)
@@ -254,7 +256,7 @@ class _Parser:
         slash, under, after = self._next, self._look(1), self._look(2)
         if slash.text != "/" or not self._is_tight() or under.kind not in ("number", "name"):
             return False
-        if after.text in ("^", "!", "(") or under.text in FUNCTIONS:
+        if after.text in ("^", "!", "(") or under.text in self._functions:
             return False
         if over.text.isdigit() and under.text.isdigit():
             return gcd(int(over.text), int(under.text)) == 1 and int(under.text) > 1
@@ -281,7 +283,7 @@ class _Parser:
             if base < 2:
                 raise UnclearError("no base of logarithms")
             return Call("log", self._argument("log"), base)
-        if token.text in FUNCTIONS:
+        if token.text in self._functions:
             if token.text == "log":
                 assume("log")
             return Call(token.text, self._argument(token.text), 10 if token.text == "log" else None)
@@ -303,7 +305,7 @@ class _Parser:
         first = self._next
         if first.text == "(":
             return self._atom()
-        if first.kind not in ("number", "name", "fraction") or first.text in FUNCTIONS:
+        if first.kind not in ("number", "name", "fraction") or first.text in self._functions:
             raise UnclearError("a function without an argument")
         node = self._atom()
         after = self._next

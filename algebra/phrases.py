@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from algebra.notation import without_separators
 from algebra.parser import parse, parse_relation
 from algebra.readings import UnclearError
 from algebra.syntax import Number, Operation, Relation
 from algebra.tokens import FRACTIONS
+from algebra.words import without_separators
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 _ONE = f"[{''.join(FRACTIONS)}]"

@@ -32,7 +32,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of one argument: sqrt, cbrt, abs, ln, exp, factorial, or log to a base."""
+    """A function of one argument: one of those below, a factorial, or a logarithm to a base."""
 
     function: str
     argument: Node
@@ -59,6 +59,8 @@ class Relation:
 
 
 FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "ln", "log", "exp"})
+# Of angles: only judges read them, for an exercise does not say in which unit an angle is.
+TRIGONOMETRIC = frozenset({"sin", "cos", "tan"})
 CONSTANTS = frozenset({"pi", "e"})
 
 

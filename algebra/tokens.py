@@ -46,8 +46,16 @@ class Token:
 END = Token("end", "", -1, -1)
 
 
-def tokens(text: str) -> list[Token]:
-    """The tokens of a text in plain notation, runs of variables apart. Raises UnclearError."""
+def tokens(text: str, functions: frozenset[str] = FUNCTIONS) -> list[Token]:
+    """The tokens of a text in plain notation, runs of variables apart.
+
+    Args:
+        text: an expression.
+        functions: names of functions that may be in it.
+
+    Raises:
+        UnclearError: something else is in it, or it is too long.
+    """
     text = text.rstrip()
     if len(text) > MAX_CHARS:
         raise UnclearError("too long")
@@ -64,13 +72,13 @@ def tokens(text: str) -> list[Token]:
         at = match.end()
     if len(found) > _MAX_TOKENS:
         raise UnclearError("too large")
-    return [piece for token in found for piece in _letters(token)]
+    return [piece for token in found for piece in _letters(token, functions)]
 
 
-def _letters(token: Token) -> list[Token]:
+def _letters(token: Token, functions: frozenset[str]) -> list[Token]:
     """A run of letters as functions, constants and variables."""
     text = token.text
-    if token.kind != "name" or len(text) == 1 or text in FUNCTIONS or text in CONSTANTS:
+    if token.kind != "name" or len(text) == 1 or text in functions or text in CONSTANTS:
         return [token]
     if text not in PRODUCTS:
         raise UnclearError(f"{text!r} is a word")

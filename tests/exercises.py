@@ -100,10 +100,10 @@ def _irrational(rng: random.Random) -> Iterator[Checked]:
         b, c = _n(rng, -9, 9), _n(rng, -9, -1)  # c < 0: two real roots
 
         def right(answer: str, b: int = b, c: int = c) -> bool:
-            from evaluation.judges.expressions import evaluate
+            from evaluation.judges.values import read
 
             roots = [
-                evaluate(part.split(" = ")[1].replace("√", "sqrt "))[0]
+                read(part.split(" = ")[1].replace("√", "sqrt "))[0]
                 for part in result(answer).split(" or ")
             ]
             total, product = sum(map(complex, roots)), complex(roots[0]) * complex(roots[-1])

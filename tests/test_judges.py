@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.judges import judge
@@ -77,6 +77,7 @@ def test_an_answer_after_an_apology_is_an_answer() -> None:
     assert verdict("geography", "Paris", "Sorry, it is Paris.").correct
 
 
+@settings(deadline=None)  # sympy is imported meanwhile
 @given(st.sampled_from(ITEMS), st.text())
 def test_every_text_gets_a_verdict(item: Item, answer: str) -> None:
     found = judge(item, answer)

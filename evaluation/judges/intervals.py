@@ -5,13 +5,12 @@ A text says a union of intervals, its parts between "or" and "∪"; within a par
 
 from __future__ import annotations
 
-import math
 import re
+from typing import Any
 
-from evaluation.judges import expressions
+from evaluation.judges import values
 
-# (lower end, whether it belongs to the set, upper end, whether it does)
-Interval = tuple[float, bool, float, bool]
+Interval = Any  # a set of sympy's
 
 _BOUND = r"[^,()\[\]<>≤≥=]{0,20}(?:\([^()]{0,20}\))?[^,()\[\]<>≤≥=]{0,20}"
 _NOTATION = re.compile(rf"([(\[])({_BOUND}),({_BOUND})([)\]])")
@@ -32,63 +31,40 @@ def unbounded_or_half_open(text: str) -> bool:
     )
 
 
-def read(text: str) -> list[Interval] | None:
-    """The union of intervals that a text says, in order, or None if it says none.
+def read(text: str) -> Interval | None:
+    """The union of intervals that a text says, or None if it says none.
 
     Args:
         text: in lower case, with plain operators.
     """
-    found = [each for part in _OR.split(text) if (each := _part(part)) is not None]
-    return sorted(found) if found and len(found) == len(_OR.split(text)) else None
-
-
-def same(one: list[Interval], other: list[Interval]) -> bool:
-    """Whether two unions are the same set, ends to nine digits."""
-    return len(one) == len(other) and all(
-        a[1] == b[1] and a[3] == b[3] and _near(a[0], b[0]) and _near(a[2], b[2])
-        for a, b in zip(one, other, strict=True)
-    )
+    parts = [_part(part) for part in _OR.split(text)]
+    if not parts or any(part is None for part in parts):
+        return None
+    return values.union(parts)
 
 
 def _part(text: str) -> Interval | None:
-    if _EVERYTHING.search(text):
-        return (-math.inf, False, math.inf, False)
+    infinity = values.infinity()
     found: list[Interval] = []
     for opening, low, high, closing in _NOTATION.findall(text):
         ends = _value(low), _value(high)
         if ends[0] is not None and ends[1] is not None:
-            found.append((ends[0], opening == "[", ends[1], closing == "]"))
-    for _, relation, bound in _AFTER.findall(text):
-        found += _half(relation, bound)
-    for bound, relation in _BEFORE.findall(text):
-        found += _half(_FLIPPED[relation], bound)
-    if not found:
-        return None
-    low, low_open = max((each[0], not each[1]) for each in found)
-    high, high_closed = min((each[2], each[3]) for each in found)
-    return (low, not low_open, high, high_closed)
+            found.append(values.interval(ends[0], ends[1], opening == "(", closing == ")"))
+    relations = [(relation, bound) for _, relation, bound in _AFTER.findall(text)]
+    relations += [(_FLIPPED[relation], bound) for bound, relation in _BEFORE.findall(text)]
+    for relation, bound in relations:
+        value = _value(bound)
+        if value is None:
+            continue
+        low, high = (-infinity, value) if relation in "<≤" else (value, infinity)
+        found.append(values.interval(low, high, relation == ">", relation == "<"))
+    if not found and _EVERYTHING.search(text):
+        return values.interval(-infinity, infinity, True, True)
+    return values.intersection(found) if found else None
 
 
-def _half(relation: str, bound: str) -> list[Interval]:
-    value = _value(bound)
-    if value is None:
-        return []
-    if relation in "<≤":
-        return [(-math.inf, False, value, relation == "≤")]
-    return [(value, relation == "≥", math.inf, False)]
-
-
-def _value(text: str) -> float | None:
+def _value(text: str) -> Any:
     text = text.strip(" .$")
     if match := _INFINITY.fullmatch(text):
-        return -math.inf if match[1] == "-" else math.inf
-    try:
-        values = expressions.evaluate(text)
-    except ValueError:
-        return None
-    number = complex(values[0])
-    return number.real if values.count(values[0]) == len(values) and number.imag == 0 else None
-
-
-def _near(a: float, b: float) -> bool:
-    return a == b or math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+        return -values.infinity() if match[1] == "-" else values.infinity()
+    return values.number(text)

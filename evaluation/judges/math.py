@@ -1,23 +1,16 @@
 """Algebra: whether the result that an answer comes to is the reference's, in value.
 
-Neither math-verify nor sympy is used, although both were tried on the pairs of the tests.
-math-verify 0.9 reads LaTeX well but prose as the last number in it: "x = 7 and y = 2" passes for
-"x = 3 and y = 2", "x^2 + 9" for "x^2 - 9", and "(x+3)(x-3)" is nothing. Its time limit is an
-alarm signal, which only the main thread can have. sympy's parser calls `eval` on the text, and
-what it makes of 9**9**9**9 can be stopped only by killing a process. What decides here is which
-part of an answer is its result; the rest, `expressions`, is bounded in its steps, so that there is
-nothing to be stopped.
+Which part of an answer is its result is decided here; `values` says what it is worth, and compares.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
-from evaluation.judges import expressions, facts, intervals, quantities
-from evaluation.judges.expressions import FUNCTIONS, Values
+from algebra.syntax import FUNCTIONS, TRIGONOMETRIC
+from evaluation.judges import facts, intervals, quantities, values
 from evaluation.judges.math_text import (
     AFTERTHOUGHT,
     ASKED,
@@ -26,6 +19,7 @@ from evaluation.judges.math_text import (
     SENTENCE_END,
     plain,
 )
+from evaluation.judges.values import Value
 from evaluation.records import Item, Verdict
 
 NAME = "math"
@@ -40,14 +34,14 @@ class Claim:
 
     Attributes:
         name: the left side of an equation ("x", "2x+y"), with "<" or the like where it is an
-            inequality; "" for a value alone.
-        values: of the right side.
+            inequality; "#0.1" for the second coordinate of the first point; "" for a value alone.
+        values: of the right side, one for each of its readings.
         text: the right side as it was written.
         percent: a percent sign was there.
     """
 
     name: str
-    values: Values
+    values: tuple[Value, ...]
     text: str
     percent: bool = False
 
@@ -88,9 +82,11 @@ def _special(item: Item, reference: str, answer: str) -> bool | None:
     if not intervals.unbounded_or_half_open(wanted) and not _SETS.search(item.question.casefold()):
         return None
     set_wanted = intervals.read(wanted)
-    for sentence in reversed(_conclusions(plain(answer, points=False))) if set_wanted else ():
+    if set_wanted is None:
+        return None
+    for sentence in reversed(_conclusions(plain(answer, points=False))):
         if (found := intervals.read(sentence)) is not None:
-            return intervals.same(set_wanted or [], found)
+            return values.equal((set_wanted,), (found,))
     return None
 
 
@@ -109,7 +105,7 @@ def results(text: str) -> list[Claim]:
             starts = [0, *(match.end() for match in CONNECTIVE.finditer(part))]
             ends = [*starts[1:], len(part)]
             for start, end in reversed(list(zip(starts, ends, strict=True))):
-                runs = _runs(part[start:end])
+                runs = _runs(part[start:end], prose=start > 0)
                 if runs:  # "is 22 for 4 notebooks", but "4 notebooks cost 22"
                     return _solved(runs[0] if start else runs[-1])
     return []
@@ -137,11 +133,15 @@ def _solved(claims: list[Claim]) -> list[Claim]:
 
 _RELATIONS = "=<>≤≥≠≈"
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
+_CALLS = "|".join(sorted(FUNCTIONS | TRIGONOMETRIC, key=len, reverse=True))
 _PIECE = re.compile(
-    rf"(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<name>(?:{'|'.join(FUNCTIONS)}|pi|[xyz]{{2,3}}"
-    rf"|[abc]{{2,3}}|[a-z])(?![^\W\d_]))|(?P<open>\()|(?P<sign>[-+*/^)%±{_RELATIONS}])"
-    r"|(?P<word>[^\W_]+|\S)"
+    rf"(?P<number>\d+(?:_\d+|(?::\d+)+|\.\d+)?|\.\d+)|(?P<name>(?:log_\d+|{_CALLS}|pi"
+    rf"|#\d\.\d|[xyz]{{2,3}}|[abc]{{2,3}}|[a-z])(?![^\W\d_]))|(?P<open>\()"
+    rf"|(?P<sign>\\[a-z]+|(?<=[\w)])!(?!\w)|[-+*/÷^)|%±{_RELATIONS}])|(?P<word>[^\W_]+|\S)"
 )
+# A command or a digit with a sign: an expression, though it is not understood. It has no value, and
+# stands for itself, lest something before it be taken for the result.
+_UNREADABLE = re.compile(r"\\|\d\s*[-+*/÷^!|]|[-+*/÷^|]\s*\d")
 _JOINT = re.compile(r"[\s,;&]*(?:(?:and|or|和|或|以及|且)[\s,]*)?$")
 
 
@@ -151,18 +151,32 @@ def _claims_of_all(text: str) -> list[Claim]:
     return [claim for run in runs for claim in run if claim.name]
 
 
-def _runs(text: str) -> list[list[Claim]]:
-    """Claims, those together that only "and", "or" and commas separate."""
+def _runs(text: str, prose: bool = False) -> list[list[Claim]]:
+    """Claims, those together that only "and", "or" and commas separate.
+
+    Args:
+        text: in plain notation.
+        prose: it comes after words, and its last "!" may be their end.
+    """
     runs: list[list[Claim]] = []
     end = 0
     for start, stop in _lumps(text):
-        claims = _claims(text[start:stop], alone=text.strip(" .,;!?()") == text[start:stop])
+        lump = text[start:stop]
+        claims = _claims(lump, _bare(text) == _bare(lump))
+        if prose and lump.endswith("!"):  # "The answer is 6!"
+            spoken = _claims(lump.rstrip("!"), _bare(text) == _bare(lump))
+            both = zip(claims, spoken, strict=False)
+            claims = [replace(c, values=c.values + other.values) for c, other in both] or spoken
         if claims and runs and _JOINT.match(text[end:start]):
             runs[-1] += claims
         elif claims:
             runs.append(claims)
         end = stop if claims else end
     return runs
+
+
+def _bare(text: str) -> str:
+    return text.strip(" .,;!?()")
 
 
 def _lumps(text: str) -> Iterator[tuple[int, int]]:
@@ -196,9 +210,8 @@ def _claims(lump: str, alone: bool) -> list[Claim]:
     # Without a digit or an operator it is a letter out of some sentence.
     if not (alone or relations or re.search(r"\d|\w[-+*/^]\w", value.replace(" ", ""))):
         return []
-    try:
-        values = expressions.evaluate(value)
-    except ValueError:
+    found = _read(value)
+    if not found and not _UNREADABLE.search(value):
         return []
     inequality = [relation for relation in relations if relation in _FLIPPED]
     name = re.sub(r"\s", "", sides[0]) if relations else ""
@@ -206,9 +219,17 @@ def _claims(lump: str, alone: bool) -> list[Claim]:
         return _claims(f"{value} {_FLIPPED.get(relations[0], '=')} {sides[0]}", alone)
     if inequality:
         name = "".join([name, *sides[1:-1], *inequality])
-    elif not re.search("[a-z]", name):  # 12 + 10 = 22
+    elif not re.search("[a-z#]", name):  # 12 + 10 = 22
         name = ""
-    return [Claim(re.sub(r"^([a-z])\([a-z]\)", r"\1", name), values, value, percent)]
+    name = re.sub(r"^([a-z])(?:\^\(-1\))?\([a-z]\)", r"\1", name)
+    return [Claim(name, found, value, percent)]
+
+
+def _read(text: str) -> tuple[Value, ...]:
+    """What an expression, a number to a base (55_8) or a ratio (2:3) is worth."""
+    if re.fullmatch(r"\d+_\d+|\d+(?::\d+)+", text):
+        return (values.named(text),)
+    return values.read(text)
 
 
 def _trimmed(side: str) -> str:
@@ -228,11 +249,42 @@ def _same(wanted: list[Claim], found: list[Claim]) -> bool:
     """Whether two lists of claims say the same, in any order where names or repeats allow it."""
     if not found:
         return False
+    if _is_point(wanted) or _is_point(found):
+        return _same_points(_points(wanted), _points(found))
     names = {claim.name for claim in wanted}
     if len(names) > 1 and not any(claim.name for claim in found):
         return len(wanted) == len(found) and all(map(_agree, wanted, found))
     return all(any(_agree(a, b) for b in found) for a in wanted) and all(
         any(_agree(a, b) for a in wanted) for b in found
+    )
+
+
+def _is_point(claims: list[Claim]) -> bool:
+    return any(claim.name.startswith("#") for claim in claims)
+
+
+def _points(claims: list[Claim]) -> list[list[Claim]]:
+    """Claims as points: those of coordinates, or x = 2, y = 3 in the order of the letters."""
+    if not _is_point(claims):
+        claims = [claim for claim in claims if claim.name] or claims
+        return [[_nameless(claim) for claim in sorted(claims, key=lambda claim: claim.name)]]
+    points: dict[str, list[Claim]] = {}
+    for claim in claims:
+        if claim.name.startswith("#"):
+            points.setdefault(claim.name.partition(".")[0], []).append(_nameless(claim))
+    return list(points.values())
+
+
+def _nameless(claim: Claim) -> Claim:
+    return replace(claim, name="")
+
+
+def _same_points(wanted: list[list[Claim]], found: list[list[Claim]]) -> bool:
+    def same(one: list[Claim], other: list[Claim]) -> bool:
+        return len(one) == len(other) and all(map(_agree, one, other))
+
+    return all(any(same(a, b) for b in found) for a in wanted) and all(
+        any(same(a, b) for a in wanted) for b in found
     )
 
 
@@ -250,12 +302,20 @@ def _agree(a: Claim, b: Claim) -> bool:
         return False
     if _relation(a) != _relation(b):
         return False
-    if expressions.equal(a.values, b.values) or _rounded(a, b) or _rounded(b, a):
+    if values.equal(a.values, b.values) or _rounded(a, b) or _rounded(b, a):
+        return True
+    if _omits(a.text, b.text) or _omits(b.text, a.text):
         return True
     if a.percent != b.percent:  # 75 % may be written as 75 and as 0.75
         share, number = (a, b) if a.percent else (b, a)
-        return expressions.equal(tuple(value / 100 for value in share.values), number.values)
+        return values.equal(tuple(value / 100 for value in share.values), number.values)
     return False
+
+
+def _omits(full: str, short: str) -> bool:
+    """Whether one text is a number without the base of another, or a ratio as a quotient."""
+    based = re.fullmatch(r"(\d+)_\d+", full)
+    return short.strip("() ") == (based[1] if based else full.replace(":", "/"))
 
 
 def _relation(claim: Claim) -> str:
@@ -265,15 +325,13 @@ def _relation(claim: Claim) -> str:
 def _rounded(decimal: Claim, exact: Claim) -> bool:
     """Whether a decimal of three or more digits stands for a value that no decimal can equal."""
     digits = re.fullmatch(r"-?(\d*)\.(\d+)", decimal.text)
-    value = exact.values[0]
-    if digits is None or len((digits[1] + digits[2]).lstrip("0")) < _ROUNDED_DIGITS:
+    if (
+        digits is None
+        or not decimal.values
+        or len((digits[1] + digits[2]).lstrip("0")) < _ROUNDED_DIGITS
+    ):
         return False
-    if exact.values.count(value) != len(exact.values):  # it has variables
-        return False
-    if isinstance(value, Fraction) and 10**18 % value.denominator == 0:
-        return False
-    gap = abs(complex(value) - complex(decimal.values[0]))
-    return gap <= 0.5 * 10.0 ** -len(digits[2]) * (1 + 1e-9)
+    return values.rounds(decimal.values[0], len(digits[2]), exact.values)
 
 
 def _shown(claims: list[Claim]) -> str:

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from evaluation.judges.text import spelled, with_digits, without_separators
+from algebra.words import with_english_digits as with_digits
+from algebra.words import without_separators
+from evaluation.judges.text import spelled
 
 # Names of each unit, what it measures and how many of the first of its kind it is.
 _UNITS = (

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Decimal
 
+from algebra.words import CARDINALS, with_english_digits, without_separators
 from runtime.common.extras import missing
 
 try:
@@ -23,36 +23,14 @@ ARTICLES = frozenset({"a", "an", "the"})
 # Answers that are an opening word: "No, there is yet another" says no, and not yet another.
 YES_NO = frozenset({"yes", "no", "true", "false", "correct", "incorrect", "是", "否", "对", "错"})
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-_UNITS += " fifteen sixteen seventeen eighteen nineteen twenty"
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth"
 _ROMANS = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX"
-_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_CARDINAL = {word: n for n, word in enumerate(_UNITS.split())}
-_CARDINAL |= {word: n for n, word in zip(range(20, 100, 10), _TENS.split(), strict=True)}
 _NUMBER_WORDS = {word: str(n) for n, word in enumerate(_ORDINALS.split())}
-_NUMBER_WORDS |= {word: str(n) for word, n in _CARDINAL.items()}
+_NUMBER_WORDS |= {word: str(n) for word, n in CARDINALS.items()}
 _ROMAN_VALUES = {roman: str(n) for n, roman in enumerate(_ROMANS.split(), start=1)}
 
-_CARDINALS = re.compile(
-    rf"\b(?:({_TENS.replace(' ', '|')})[- ]({'|'.join(_UNITS.split()[1:10])})|"
-    rf"({'|'.join(sorted(_CARDINAL, key=len, reverse=True))}))\b"
-)
-_HUNDREDS = re.compile(r"\b(\d{1,2}|a) hundred\b(?:(?: and)? (\d{1,2})\b(?![.,]\d))?")
-# "2 thousand 500" and "1 thousand and 1" are one number each.
-_SCALED = re.compile(
-    rf"\b(\d{{1,15}}(?:\.\d{{1,15}})?|a)[ -]({'|'.join(_SCALES)})\b"
-    r"(?:(?P<and> and)? (?P<rest>\d{1,3})\b(?![.,]\d| (?:thousand|million|billion|trillion)))?"
-)
-# "1.5e3" and "1.5 x 10^3", as far as they are written out by anybody.
-_SCIENTIFIC = re.compile(
-    r"(?<![\w.^)])(\d{1,15}(?:\.\d{1,15})?)(?:e|\s?(?:[*×·]|(?<=\s)x(?=\s))\s?10\^\(?)"
-    r"([-+]?\d{1,2})\)?(?![\w.]\d|\w)"
-)
 # Roman numerals come after a name: "Elizabeth I", "World War II", "Louis XIV".
 _ROMAN = re.compile(r"(?<=[a-z] )([IVX]+)\b(?!['’](?:m|d|ve|ll)\b)")
-_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+(?!\d)")
 _ORDINAL_ENDING = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _VULGAR_FRACTIONS = re.compile("[¼-¾⅐-⅞]")
@@ -105,42 +83,12 @@ def spelled(text: str) -> str:
     return re.sub("[’‘`´]", "'", text).casefold()
 
 
-def without_separators(text: str) -> str:
-    """A text with 6961 for 6,961."""
-    return _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
-
-
-def with_digits(text: str) -> str:
-    """A `spelled` text with 25 for twenty-five, 1500 for 1.5e3, 5000000 for five million."""
-    text = _CARDINALS.sub(lambda match: str(sum(_CARDINAL.get(w, 0) for w in match.groups())), text)
-    text = _HUNDREDS.sub(lambda match: str(100 * _one(match[1]) + int(match[2] or 0)), text)
-    text = _SCALED.sub(_scaled, text)
-    return _SCIENTIFIC.sub(_written_out, text)
-
-
-def _one(number: str) -> Decimal:
-    return Decimal(1 if number == "a" else number)
-
-
-def _scaled(match: re.Match[str]) -> str:
-    whole = _one(match[1]).scaleb(_SCALES[match[2]])
-    rest = match["rest"]
-    if rest is None or (match["and"] and int(rest) >= 100):  # "2 million and 300 others"
-        return f"{whole:f}{match[0][match.end(2) - match.start() :]}"
-    return f"{whole + int(rest):f}"
-
-
-def _written_out(match: re.Match[str]) -> str:
-    exponent = int(match[2])
-    return f"{Decimal(match[1]).scaleb(exponent):f}" if abs(exponent) <= 15 else match[0]
-
-
 def normal(text: str) -> str:
     """`spelled`, without accents, possessives and thousands separators, numbers in digits."""
     text = _ROMAN.sub(lambda match: _ROMAN_VALUES.get(match[1], match[1]), text)
     text = unicodedata.normalize("NFD", spelled(without_separators(text)))
     text = unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Mn"))
-    text = with_digits(without_separators(text))  # full-width digits are digits only now
+    text = with_english_digits(without_separators(text))  # full-width digits are digits only now
     text = re.sub(r"'s\b|'", "", text)
     return _ORDINAL_ENDING.sub("", text)
 

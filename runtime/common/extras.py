@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-_OURS = frozenset({"runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab"})
+_OURS = frozenset(
+    {"algebra", "runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab"}
+)
 # For each library, as it is imported: the work that needs it, and the extra that installs it.
 _LIBRARIES = {
     "gguf": ("converting", "convert"),
@@ -16,6 +18,7 @@ _LIBRARIES = {
     "opencc": ("evaluating", "evaluation"),
     "matplotlib": ("evaluating", "evaluation"),
     "sympy": ("exact algebra", "algebra"),
+    "math_verify": ("judging mathematics", "evaluation"),
     "fastapi": ("the server", "server"),
     "uvicorn": ("the server", "server"),
     "ray": ("answering on Ray", "ray"),

@@ -1,0 +1,104 @@
+"""What the judge of algebra takes for equal; what it does not understand is never equal."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from evaluation.judges import judge, values
+from evaluation.records import Item
+
+
+def right(reference: str, answer: str, question: str = "What is it?") -> bool:
+    return judge(Item(1, "algebra", question, (reference,)), answer).correct
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        (r"2\frac12", "2.5"),
+        (r"2\frac{1}{2}", "5/2"),
+        (r"\sqrt[3]{2}", "2^(1/3)"),
+        (r"\sqrt[4]{2}", "$2^{1/4}$"),
+        (r"\log_2 5", r"$\frac{\ln 5}{\ln 2}$"),
+        (r"\log_2 5", "log base 2 of 5"),
+        ("52_8", "$52_{8}$"),
+        ("52_8", "52 (base 8)"),
+        ("52_8", "52"),
+        ("120", "5! = 120"),
+        ("5!", "120"),
+        ("120", "The answer is 120!"),
+        ("3", "|-3|"),
+        ("3", "|−3|"),
+        ("(1, 2, 3)", "x = 1, y = 2, z = 3"),
+        ("(1, 2, 3)", "$(1,2,3)$"),
+        ("(1, 2), (3, 4)", "(3, 4) and (1, 2)"),
+        ("2:3", "2 : 3"),
+        ("2:3", "2/3"),
+        ("2:3", "The ratio is 2 to 3."),
+        (r"\frac{\sqrt{3}}{3}", "√3/3"),
+        ("x/2", "1/2x"),  # it may be
+        (r"x > -2", r"(-2, \infty)"),
+        (r"\sin x", "sin(x)"),
+        (r"5.2 \times 10^{-4}", "5.2e-4"),
+        (r"±i", "x = i or x = -i"),
+    ],
+)
+def test_equal(reference: str, answer: str) -> None:
+    assert right(reference, answer)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        (r"\sqrt[3]{2}", "2"),
+        (r"\sqrt[3]{2}", r"\sqrt{2}"),
+        ("52_8", "52_9"),
+        (r"\log_2 5", r"\log_3 5"),
+        ("2:30", "1:15"),
+        ("2:3", "4:6"),
+        ("(1, 2, 3)", "(3, 2, 1)"),
+        ("(1, 2), (3, 4)", "(1, 4) and (3, 2)"),
+        ("3", "-3"),
+        # not understood
+        ("2", r"\foo{2}"),
+        ("2", r"x = 2. So \bar{2} + 1"),
+        ("1", "1 1/2 1/3"),
+        ("x > 2", "x ≥ 2"),
+        ("[2, 3]", "(2, 3]"),
+    ],
+)
+def test_not_equal(reference: str, answer: str) -> None:
+    assert not right(reference, answer)
+
+
+def test_an_expression_is_read_whole_or_not_at_all() -> None:
+    for text in ("2 3", "1 1/2 1/3", "2 +", "(2", "2 metres", "x y 2", "9^9^9^9", ""):
+        assert values.read(text) == ()
+    assert len(values.read("1/2x")) == 2
+    assert len(values.read("2x/3")) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        " " * 5000 + "x",
+        "5" + " " * 5000 + "x",
+        "a" + " " * 5000 + "b" + " " * 5000,
+        "- " * 2500,
+        "x!" * 2000,
+        "(1," * 1500,
+        "((((x^60)^60)^60)^60)",
+        "(x + 1)^60*(y + 2)^60*(z + 3)^60",
+        r"\sqrt[" * 900,
+        "hundred and " * 600,
+    ],
+    ids=lambda answer: answer.strip()[:9],
+)
+def test_hostile_answers_take_milliseconds(answer: str) -> None:
+    right("7", "7 + 0")  # sympy is imported
+    for subject in ("algebra", "history", "chinese"):
+        started = time.thread_time()
+        assert not judge(Item(1, subject, "Solve x < 7.", ("7",)), answer).correct
+        assert time.thread_time() - started < 1
