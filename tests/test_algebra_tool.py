@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -188,11 +190,16 @@ def test_no_text_makes_it_raise_or_hang(exact: Solver, form: str, text: str) -> 
     assert time.monotonic() - started < 10
 
 
+def _process(one: Solver) -> subprocess.Popen[bytes]:
+    process = one._child._process
+    assert process is not None
+    return process._popen
+
+
 def test_a_process_that_dies_is_started_again() -> None:
     with Solver() as one:
         assert one.answer("What is 1 + 1?") == "1 + 1 = 2."
-        assert one._child is not None
-        one._child._process.kill()
+        _process(one).kill()
         # The question on which it died is the model's, the next are answered.
         assert one.answers(["What is 1 + 2?", "What is 1 + 3?"]) == [None, "1 + 3 = 4."]
 
@@ -200,18 +207,31 @@ def test_a_process_that_dies_is_started_again() -> None:
 def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with Solver() as one:
         assert one.answer("What is 1 + 1?") == "1 + 1 = 2."
-        assert one._child is not None
-        process = one._child._process
+        process = _process(one)
         process.send_signal(19)  # SIGSTOP
         monkeypatch.setattr(solver, "_LONGEST", 0.2)
         assert one.answer("What is 1 + 2?") is None
         assert process.poll() is not None
 
 
+def test_a_forked_process_computes_in_one_of_its_own() -> None:
+    questions = [f"What is {n} + 1?" for n in range(40)]
+    right = [f"{n} + 1 = {n + 1}." for n in range(40)]
+    with Solver() as one:
+        assert one.answer("What is 1 + 1?") == "1 + 1 = 2."
+        forked = os.fork()
+        if not forked:
+            same = one.answers(questions) == right
+            one.close()
+            os._exit(0 if same else 1)
+        assert one.answers(questions) == right
+        assert os.waitpid(forked, 0)[1] == 0
+        assert one.answer("What is 1 + 1?") == "1 + 1 = 2."  # it closed its own
+
+
 def test_closing_ends_the_process_once() -> None:
     one = Solver()
-    assert one._child is not None
-    process = one._child._process
+    process = _process(one)
     one.close()
     one.close()
     assert process.poll() is not None
