@@ -99,7 +99,7 @@ def _summed_up(cases: list[tuple[str, str]]) -> str:
 
 def _same_ids(output: list[Any], ids: list[Any]) -> bool:
     """Whether the output has exactly the ids that were asked, in whatever order."""
-    came = [record["questionID"] for record in output if isinstance(record, dict)]
+    came = [record.get("questionID") for record in output if isinstance(record, dict)]
     if not all(type(id_) in (str, int) for id_ in came):
         return False
     return Counter((type(id_), id_) for id_ in came) == Counter((type(id_), id_) for id_ in ids)

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from evaluation import machine, protocol, report, score
 from evaluation.errors import EvaluationError
-from evaluation.journal import Call, Journal
+from evaluation.journal import Call, RunJournal
 from evaluation.judging import Judging, Pair
 from evaluation.questions import Questions
 from evaluation.records import Item, Result, Run, Summary, Verdict
+from runtime.common.command import explain
 
 # The judge of answers that are not there.
 NO_ANSWER = Verdict(False, 0.0, "none", "no answer")
@@ -55,17 +56,25 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
         OSError: the folder cannot be written.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    sha256, judge = plan.questions.sha256, plan.judging.name
-    with Journal(plan.folder, plan.pipeline, sha256, judge, plan.resume) as journal:
+    with RunJournal(
+        plan.folder, plan.pipeline, plan.questions, plan.judging.name, plan.resume
+    ) as journal:
         if journal.call is None:
             journal.write_call(_call(plan, tell))
         else:
-            tell(f"the answers of {journal.call.created} are kept")
+            tell(f"continuing with the answers of {journal.call.created}")
         call = journal.call
         assert call is not None
         results = judge_all(plan.questions, call.run, plan.judging, journal)
         summary = summarize(plan, call, results)
-        report.write(plan.folder, summary, results)
+        try:
+            report.write(plan.folder, summary, results)
+        except OSError as error:
+            kept = "the answers are kept: continue with --resume when there is room"
+            lost = "and the answers could not be kept either: evaluate again when there is room"
+            raise EvaluationError(
+                f"{explain(error)}; {kept if journal.resumable else lost}"
+            ) from None
         journal.finish()
     return summary
 
@@ -91,7 +100,7 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
 
 
 def judge_all(
-    questions: Questions, run: Run, judging: Judging, journal: Journal | None = None
+    questions: Questions, run: Run, judging: Judging, journal: RunJournal | None = None
 ) -> list[Result]:
     """What became of each question that is scored, in order; a progress bar on a terminal."""
     pairs = [

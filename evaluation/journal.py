@@ -1,40 +1,61 @@
-"""A run on its way to its report: what a killed evaluation leaves, and resuming reads.
+"""What an unfinished evaluation has on disk, for `--resume`.
 
-`run.json` holds the answers and the timing of the call from when it ended, and
-`results.jsonl.partial` the verdicts as they come. Both go when the report is there. A call
-that was interrupted leaves nothing: latency is that of a whole call, so it is made again.
+`run.json` holds the answers and the timing of the call, once it has ended, and
+`results.jsonl.partial` the verdicts as they come. Both are removed when the report is written.
+An interrupted call leaves nothing: latency is that of a whole call, so it is made again.
 
-A pipeline is known by its name alone: after a change to its code or its settings, `run.json` is
-to be deleted, not resumed.
+A verdict counts only if it carries a seal made with a key that was drawn after the call: what a
+pipeline, or another evaluation, wrote there does not count.
+
+A pipeline is known by its name alone: after a change to its code or its settings, delete
+`run.json` instead of resuming.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import logging
+import secrets
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from evaluation.errors import EvaluationError
+from evaluation.questions import Questions
 from evaluation.records import Item, Run, Verdict
 from runtime.common.atomic import replacing
+from runtime.common.command import explain
+from runtime.common.journal import Journal
+
+log = logging.getLogger(__name__)
+
+_VERDICT = TypeAdapter(Verdict)
 
 
 class Call(BaseModel):
-    """A call that was made: of which pipeline, with which questions, where, and when."""
+    """A call that was made: of which pipeline, with which questions, where, and when.
+
+    Attributes:
+        key: seals the verdicts on its answers.
+    """
 
     pipeline: str
     questions_sha256: str
     machine: str
     created: str
     run: Run
+    key: str = Field(default_factory=lambda: secrets.token_hex(16))
 
 
-class Journal:
+class RunJournal:
     """The files of an unfinished run in its folder.
+
+    A full disk costs nothing but what could be resumed: it is logged once, and the run goes on.
 
     Attributes:
         call: the call of an evaluation that was stopped, or None.
@@ -42,82 +63,108 @@ class Journal:
     Raises:
         EvaluationError: there is such a call and `resume` was not asked for, or it is one
             of another pipeline or of other questions.
+        OSError: a file cannot be read, or made.
     """
 
     def __init__(
-        self, folder: Path, pipeline: str, questions_sha256: str, judge: str, resume: bool
+        self, folder: Path, pipeline: str, questions: Questions, judge: str, resume: bool
     ) -> None:
         self.call: Call | None = None
         self._call_path = folder / "run.json"
-        self._path = folder / "results.jsonl.partial"
         self._judge = judge
         self._kept: dict[str, Verdict] = {}
+        self._complete = True
+        path = folder / "results.jsonl.partial"
         if self._call_path.exists():
             if not resume:
                 raise EvaluationError(
                     f"{self._call_path} holds the answers of an evaluation that did not finish:"
-                    " go on from there with --resume, or delete it"
+                    " continue it with --resume, or delete the file"
                 )
-            self.call = self._read_call(pipeline, questions_sha256)
-            self._read_verdicts()
+            self.call = self._read_call(pipeline, questions)
         else:  # verdicts without the answers they are about
-            self._path.unlink(missing_ok=True)
-        self._file: TextIO = self._path.open("a", encoding="utf-8")
-        self._file.write("\n")  # after a line that a kill cut short
+            path.unlink(missing_ok=True)
+        self._verdicts = Journal(path)
+        if self.call:
+            self._read_verdicts(self.call.key)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the answers are on disk."""
+        return self._call_path.exists()
 
     def write_call(self, call: Call) -> None:
-        """Keep a call; it survives a kill from here on."""
+        """Keep a call; it survives a kill from here on, unless the disk is full."""
         self.call = call
-        with replacing(self._call_path) as partial:
-            partial.write_text(call.model_dump_json(), encoding="utf-8")
+
+        def write() -> None:
+            with replacing(self._call_path) as partial:
+                partial.write_text(call.model_dump_json(), encoding="utf-8")
+
+        self._try(write)
 
     def kept(self, item: Item, answer: str) -> Verdict | None:
-        """The verdict on this answer that an evaluation before this one left."""
+        """The verdict on this answer that this evaluation gave before it was stopped."""
         return self._kept.get(self._fingerprint(item, answer))
 
     def write_verdict(self, item: Item, answer: str, verdict: Verdict) -> None:
-        """Keep a verdict; it survives a kill from here on."""
-        line = {"fingerprint": self._fingerprint(item, answer), **asdict(verdict)}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+        """Keep a verdict; it survives a kill from here on, unless the disk is full."""
+        assert self.call is not None
+        entry = {"fingerprint": self._fingerprint(item, answer), **asdict(verdict)}
+        sealed = {**entry, "seal": _seal(entry, self.call.key)}
+        self._try(lambda: self._verdicts.append(sealed))
 
     def finish(self) -> None:
-        """Drop both files: the report is there."""
-        self._file.close()
-        self._path.unlink()
-        self._call_path.unlink()
+        """Remove both files: the report is written."""
+        self._verdicts.discard()
+        self._call_path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if not self._call_path.exists():
-            self._path.unlink(missing_ok=True)
+        self._verdicts.close()
+        if not self.resumable:
+            self._verdicts.path.unlink(missing_ok=True)
 
-    def _read_call(self, pipeline: str, questions_sha256: str) -> Call:
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if self._complete:
+                log.warning("%s; --resume will repeat what could not be kept", explain(error))
+            self._complete = False
+
+    def _read_call(self, pipeline: str, questions: Questions) -> Call:
         try:
             call = Call.model_validate_json(self._call_path.read_bytes())
         except ValidationError:
             raise EvaluationError(f"{self._call_path} is damaged: delete it") from None
-        if (call.pipeline, call.questions_sha256) != (pipeline, questions_sha256):
+        if (call.pipeline, call.questions_sha256) != (pipeline, questions.sha256):
             raise EvaluationError(
                 f"{self._call_path} holds answers of another pipeline ({call.pipeline}) or to"
                 " other questions: delete it, or choose another --name"
             )
+        if len(call.run.answers) != len(questions.records):
+            raise EvaluationError(f"{self._call_path} is damaged: delete it")
         return call
 
-    def _read_verdicts(self) -> None:
-        if not self._path.exists():
-            return
-        for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                entry = json.loads(line)
-                fingerprint = entry.pop("fingerprint")
-                self._kept[fingerprint] = Verdict(**entry)
-            except (ValueError, KeyError, AttributeError, TypeError):
-                continue  # blank, or cut short by a kill
+    def _read_verdicts(self, key: str) -> None:
+        for _, entry in self._verdicts.entries():
+            if not isinstance(entry, dict):
+                continue
+            seal = str(entry.pop("seal", ""))
+            if not hmac.compare_digest(seal.encode("utf-8", "replace"), _seal(entry, key).encode()):
+                continue
+            fingerprint = entry.pop("fingerprint")
+            self._kept[fingerprint] = _VERDICT.validate_python(entry)
 
     def _fingerprint(self, item: Item, answer: str) -> str:
         text = repr((item, answer, self._judge))
         return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def _seal(entry: dict[str, Any], key: str) -> str:
+    """What only those can write under an entry who know the key."""
+    text = json.dumps(entry, sort_keys=True)
+    return hmac.new(key.encode(), text.encode(), "sha256").hexdigest()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[FiniteFloat, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    questionID: Any  # noqa: N815  (the evaluator's spelling)
+    questionID: Any  # noqa: N815  (the contest's spelling)
     subject: str
     difficulty: str | None = None
     question: str
@@ -104,14 +107,20 @@ class Result(BaseModel):
 
 
 class Interval(BaseModel):
-    """A share with its 95 % bootstrap interval; all 0.0 to 1.0."""
+    """A share of n tries with its 95 % bootstrap interval; all 0.0 to 1.0."""
 
     model_config = ConfigDict(extra="forbid")
 
-    mean: float
-    low: float
-    high: float
-    n: int
+    mean: Share
+    low: Share
+    high: Share
+    n: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _contains_its_mean(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError("its mean lies outside the interval")
+        return self
 
 
 class Latency(BaseModel):
@@ -123,8 +132,8 @@ class Latency(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    total: float
-    per_question: float
+    total: Seconds
+    per_question: Seconds
     p50: float | None = None
     p95: float | None = None
     tokens_per_second: float | None = None

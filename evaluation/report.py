@@ -47,8 +47,10 @@ def read_summary(folder: Path) -> Summary:
             f"{path}: cannot be read ({error.strerror}); give the folder of a finished report"
         ) from None
     except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "as a whole"
         raise EvaluationError(
-            f"{path}: no summary of a run ({error.error_count()} faults)"
+            f"{path}: not the summary of a run ({where}: {fault['msg']}); evaluate again"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""The evaluator's import name; everything lives in `runtime`."""
+"""What the contest's harness imports; the code is in `runtime`."""
 
 from runtime import loadPipeline
 

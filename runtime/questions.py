@@ -48,7 +48,7 @@ class Question:
 
 
 def parse(items: Any) -> list[Question]:
-    """Questions from the evaluator's list of dicts, one for each item, in order.
+    """Questions from a list of dicts, as the contest's harness sends it; in order.
 
     Raises:
         TypeError: `items` is no list (or other iterable) of records at all.
