@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cuda_toolchain import find_cuda
+from patching import PatchError, fingerprint, patched_source, patches_for
 from toolchains import Machine, Toolchain, UnavailableError, candidates, find, look
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -145,16 +146,34 @@ def description() -> str:
 
 
 def build(version: str, toolchain: Toolchain) -> Path:
-    """Compile a wheel; its path.
+    """Compile a wheel, of the patched source where that can be; its path.
 
     pip's own cache of built wheels is not used: it does not know of compilers.
+
+    Raises:
+        BuildError: it does not compile.
     """
-    log = FOLDER / "build.log"
+    plain = f"{PACKAGE}=={version}"
+    source = source_of(version)
+    try:
+        built = compile_wheel(source, toolchain)
+    except BuildError as error:
+        if source == plain:
+            raise
+        say(f"without this project's patches, so slower: {error}")
+        built = compile_wheel(plain, toolchain)
     wheels = kept_folder(version, toolchain) if toolchain.keep else FOLDER / "wheel"
+    wheels.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(built, wheels / built.name))
+
+
+def compile_wheel(source: str, toolchain: Toolchain) -> Path:
+    """Have pip compile a wheel of a folder or a requirement; its path. Raises BuildError."""
+    log = FOLDER / "build.log"
     partial = FOLDER / "wheel.part"
     shutil.rmtree(partial, ignore_errors=True)
     command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--wheel-dir"]
-    command += [str(partial), f"{PACKAGE}=={version}"]
+    command += [str(partial), source]
     # Stripped libraries do not say which compiler made them.
     command += ["--config-settings=install.strip=false"]
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -176,8 +195,21 @@ def build(version: str, toolchain: Toolchain) -> Path:
     built = sorted(partial.glob("*.whl"))
     if process.returncode or not built:
         raise BuildError(f"{why(lines)}; all of its output is in {log}")
-    wheels.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.move(built[0], wheels / built[0].name))
+    return built[0]
+
+
+def source_of(version: str) -> str:
+    """What pip is to build: the patched source, or the package as it is where that fails."""
+    patches = patches_for(version)
+    if patches:
+        try:
+            source = patched_source(version, patches, FOLDER / "source", PIP)
+        except PatchError as error:
+            say(f"without this project's patches, so slower: {error}")
+        else:
+            say("applied " + ", ".join(patch.name for patch in patches))
+            return str(source)
+    return f"{PACKAGE}=={version}"
 
 
 def show_progress(output: Iterable[str], write: Callable[[str], object]) -> list[str]:
@@ -231,7 +263,15 @@ def kept_folder(version: str, toolchain: Toolchain) -> Path:
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(errors="replace").splitlines() if cpu.is_file() else []
     about = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
-    parts = [version, toolchain.name, platform.platform(), *platform.libc_ver(), *sorted(about)]
+    patches = fingerprint(patches_for(version))
+    parts = [
+        version,
+        patches,
+        toolchain.name,
+        platform.platform(),
+        *platform.libc_ver(),
+        *sorted(about),
+    ]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "subject-lora-serve" / f"llama-{key}"

@@ -27,8 +27,8 @@ def scripts() -> Iterator[tuple[ModuleType, ModuleType]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.syspath_prepend(str(SCRIPTS))
         yield importlib.import_module("toolchains"), importlib.import_module("build_llama")
-        for name in ("toolchains", "cuda_toolchain", "build_llama"):
-            sys.modules.pop(name)
+        for name in ("toolchains", "cuda_toolchain", "patching", "build_llama"):
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -501,3 +501,109 @@ def test_the_compiler_is_that_of_the_librarys_comment(comments: list[str], compi
 def test_what_is_no_elf_file_has_an_unknown_compiler(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lib.so").write_bytes(content)
     assert library.read_elf(tmp_path / "lib.so") == (library.UNKNOWN, [])
+
+
+# --- patches of llama.cpp ------------------------------------------------------------------
+
+PATCH = """What it is for.
+
+diff --git a/vendor/a.c b/vendor/a.c
+--- a/vendor/a.c
++++ b/vendor/a.c
+@@ -1,2 +1,2 @@
+ int a;
+-int b;
++int c;
+"""
+
+
+@pytest.fixture
+def patching(scripts: tuple[ModuleType, ModuleType]) -> Any:
+    return importlib.import_module("patching")
+
+
+def test_the_pinned_version_has_patches_and_another_has_none(
+    build_llama: Any, patching: Any
+) -> None:
+    version = build_llama.pinned_version(PROJECT_DIR / "setup.cfg")
+    assert patching.patches_for(version)
+    assert patching.patches_for("0.0.1") == []
+
+
+@pytest.mark.parametrize("program", ["git", "patch"])
+def test_a_patch_is_applied_whole_or_not_at_all(
+    patching: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    which = shutil.which
+    monkeypatch.setattr(
+        patching.shutil, "which", lambda name: which(name) if name == program else None
+    )
+    patch = tmp_path / "some.patch"
+    patch.write_text(PATCH)
+    # Within this repository, as the build's folder is: git must not take its root for the tree's.
+    source = PROJECT_DIR / "build" / f"test-{tmp_path.name}-{program}"
+    (source / "vendor").mkdir(parents=True)
+    try:
+        file = source / "vendor" / "a.c"
+        file.write_text("int a;\nint b;\n")
+        patching.apply(patch, source)
+        assert file.read_text() == "int a;\nint c;\n"
+        with pytest.raises(patching.PatchError, match=r"some\.patch"):
+            patching.apply(patch, source)
+        assert file.read_text() == "int a;\nint c;\n"
+    finally:
+        shutil.rmtree(source)
+
+
+def test_without_a_program_to_patch_with_the_package_is_built_as_it_is(
+    build_llama: Any,
+    patching: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise patching.PatchError("neither git nor patch is installed")
+
+    monkeypatch.setattr(build_llama, "patched_source", fail)
+    version = build_llama.pinned_version(PROJECT_DIR / "setup.cfg")
+    assert build_llama.source_of(version) == f"llama-cpp-python=={version}"
+    assert "slower: neither git nor patch is installed" in capsys.readouterr().out
+    assert build_llama.source_of("0.0.1") == "llama-cpp-python==0.0.1"
+
+
+def test_where_the_patched_source_does_not_compile_the_package_is_tried(
+    toolchains: Any,
+    build_llama: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tried = []
+
+    def compile_wheel(source: str, toolchain: Any) -> Path:
+        tried.append(source)
+        if source == "patched":
+            raise build_llama.BuildError("no such instruction")
+        (tmp_path / "llama.whl").touch()
+        return tmp_path / "llama.whl"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build_llama, "source_of", lambda version: "patched")
+    monkeypatch.setattr(build_llama, "compile_wheel", compile_wheel)
+    assert build_llama.build("1.0", toolchains.Toolchain(CLANG_19)).name == "llama.whl"
+    assert tried == ["patched", "llama-cpp-python==1.0"]
+    assert "slower: no such instruction" in capsys.readouterr().out
+
+
+def test_a_kept_wheel_serves_the_same_patches_only(
+    toolchains: Any, build_llama: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    patch = tmp_path / "some.patch"
+    patch.write_text(PATCH)
+    clang = toolchains.Toolchain(CLANG_19)
+    monkeypatch.setattr(build_llama, "patches_for", lambda version: [patch])
+    first = build_llama.kept_folder("1.0", clang)
+    patch.write_text(PATCH + "\n")
+    assert build_llama.kept_folder("1.0", clang) != first

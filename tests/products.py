@@ -1,0 +1,127 @@
+"""Products of quantized matrices by ggml, in a process of its own: `products.py OUT JOB`.
+
+A job is JSON: {"type", "repacked", "k", "rows", "threads", "columns": [n, ...]}. OUT gets a numpy
+archive with the product [n, rows] for each number of columns, and "exact", the product of the
+dequantized matrix in float64 for the largest. The activations of fewer columns are the first of
+the largest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+LIBRARIES = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
+Pointer, Size, Int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+
+
+def library(name: str) -> ctypes.CDLL:
+    return ctypes.CDLL(str(LIBRARIES / f"lib{name}.so"), mode=ctypes.RTLD_GLOBAL)
+
+
+def has_kernel() -> bool:
+    """Whether llama.cpp was built with the patch for K-quants."""
+    return hasattr(library("ggml-cpu"), "ggml_kquant_vnni_mul_mat")
+
+
+class _Init(ctypes.Structure):
+    _fields_ = (("mem_size", Size), ("mem_buffer", Pointer), ("no_alloc", ctypes.c_bool))
+
+
+def main(out: str, job: dict[str, Any]) -> None:
+    base, cpu = library("ggml-base"), library("ggml-cpu")
+
+    def call(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = [kind for kind, _ in arguments]
+        return function(*[value for _, value in arguments])
+
+    k, rows, most = job["k"], job["rows"], max(job["columns"])
+    kind = llama_cpp.__dict__[f"GGML_TYPE_{job['type']}"]
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(rows, k)).astype(np.float32)
+    columns = (random.normal(size=(most, k)) * 3 ** random.normal(size=(most, 1))).astype(
+        np.float32
+    )
+    row_size = call(base, "ggml_row_size", Size, (ctypes.c_int, kind), (Int, k))
+    packed = np.zeros(row_size * rows, np.uint8)
+    quantize = (
+        (ctypes.c_int, kind),
+        (Pointer, weights.ctypes.data),
+        (Pointer, packed.ctypes.data),
+        (Int, 0),
+        (Int, rows),
+        (Int, k),
+        (Pointer, None),
+    )
+    call(base, "ggml_quantize_chunk", Size, *quantize)
+
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    plain = dequantize(packed.reshape(rows, row_size), GGMLQuantizationType[job["type"]])
+    found = {"exact": columns.astype(np.float64) @ plain.astype(np.float64).T}
+
+    backend = call(cpu, "ggml_backend_cpu_init", Pointer)
+    call(
+        cpu,
+        "ggml_backend_cpu_set_n_threads",
+        None,
+        (Pointer, backend),
+        (ctypes.c_int, job["threads"]),
+    )
+    buffers = call(cpu, "ggml_backend_cpu_buffer_type", Pointer)
+    usual = call(base, "ggml_backend_cpu_buffer_type", Pointer)
+    if job["repacked"]:
+        device = call(base, "ggml_backend_get_device", Pointer, (Pointer, backend))
+        registry = call(base, "ggml_backend_dev_backend_reg", Pointer, (Pointer, device))
+        name = (ctypes.c_char_p, b"ggml_backend_dev_get_extra_bufts")
+        address = call(
+            base, "ggml_backend_reg_get_proc_address", Pointer, (Pointer, registry), name
+        )
+        extra = ctypes.CFUNCTYPE(ctypes.POINTER(Pointer), Pointer)(address)(device)
+        place = 0
+        while extra[place]:
+            called = call(base, "ggml_backend_buft_name", ctypes.c_char_p, (Pointer, extra[place]))
+            if called == b"CPU_REPACK":
+                buffers = extra[place]
+            place += 1
+    for n in job["columns"]:
+        contexts = [
+            call(base, "ggml_init", Pointer, (_Init, _Init(1 << 20, None, True))) for _ in range(2)
+        ]
+        make = "ggml_new_tensor_2d"
+        a = call(
+            base, make, Pointer, (Pointer, contexts[0]), (ctypes.c_int, kind), (Int, k), (Int, rows)
+        )
+        b = call(base, make, Pointer, (Pointer, contexts[1]), (ctypes.c_int, 0), (Int, k), (Int, n))
+        c = call(base, "ggml_mul_mat", Pointer, (Pointer, contexts[1]), (Pointer, a), (Pointer, b))
+        for context, where in zip(contexts, (buffers, usual), strict=True):
+            allocate = "ggml_backend_alloc_ctx_tensors_from_buft"
+            call(base, allocate, Pointer, (Pointer, context), (Pointer, where))
+        put = "ggml_backend_tensor_set"
+        some = np.ascontiguousarray(columns[:n])
+        for tensor, data in ((a, packed), (b, some)):
+            values = (Pointer, tensor), (Pointer, data.ctypes.data), (Size, 0), (Size, data.nbytes)
+            call(base, put, None, *values)
+        graph = call(base, "ggml_new_graph", Pointer, (Pointer, contexts[1]))
+        call(base, "ggml_build_forward_expand", None, (Pointer, graph), (Pointer, c))
+        compute = "ggml_backend_graph_compute"
+        call(base, compute, ctypes.c_int, (Pointer, backend), (Pointer, graph))
+        result = np.zeros((n, rows), np.float32)
+        values = (Pointer, c), (Pointer, result.ctypes.data), (Size, 0), (Size, result.nbytes)
+        call(base, "ggml_backend_tensor_get", None, *values)
+        found[str(n)] = result
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

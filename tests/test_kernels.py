@@ -1,0 +1,65 @@
+"""The kernels that scripts/patches adds to llama.cpp compute what llama.cpp computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import products
+
+pytestmark = pytest.mark.skipif(
+    not products.has_kernel(), reason="llama.cpp was built without this project's patches"
+)
+
+LAYOUTS = [("Q4_K", True), ("Q4_K", False), ("Q5_K", False), ("Q6_K", False)]
+
+
+def multiply(out: Path, least: int, **job: Any) -> dict[str, np.ndarray]:
+    """The products of a job, with the kernel for `least` columns and more; 0 is without it."""
+    script = products.__file__ or ""
+    subprocess.run(
+        [sys.executable, script, str(out), json.dumps(job)],
+        env=os.environ | {"GGML_KQUANT_VNNI": str(least)},
+        check=True,
+        capture_output=True,
+    )
+    with np.load(out) as found:
+        return dict(found)
+
+
+@pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
+@pytest.mark.parametrize(("k", "rows", "threads"), [(256, 16, 1), (1024, 208, 2), (2048, 64, 3)])
+def test_products_are_llama_cpps_but_for_rounding(
+    tmp_path: Path, kind: str, repacked: bool, k: int, rows: int, threads: int
+) -> None:
+    job = {"type": kind, "repacked": repacked, "k": k, "rows": rows, "threads": threads}
+    columns = [*range(1, 14), 24, 25, 61, 130]
+    ours = multiply(tmp_path / "ours.npz", 1, columns=columns, **job)
+    theirs = multiply(tmp_path / "theirs.npz", 0, columns=columns, **job)
+    for n in map(str, columns):
+        size = theirs[n].std(axis=1, keepdims=True)
+        assert np.abs(ours[n] - theirs[n]).max() <= 1e-4 * size.max()
+        assert (np.abs(ours[n] - theirs[n]) <= 1e-4 * size).all()
+    # And both are the product, as far as activations of 8 bits allow.
+    exact = theirs["exact"]
+    assert (np.abs(ours["130"] - exact) <= 0.06 * exact.std(axis=1, keepdims=True)).all()
+
+
+@pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
+def test_a_column_does_not_depend_on_the_others_nor_on_threads(
+    tmp_path: Path, kind: str, repacked: bool
+) -> None:
+    job = {"type": kind, "repacked": repacked, "k": 1024, "rows": 96}
+    columns = [2, 3, 7, 12, 13, 40, 100]
+    found = multiply(tmp_path / "one.npz", 2, columns=columns, threads=1, **job)
+    more = multiply(tmp_path / "more.npz", 2, columns=columns, threads=3, **job)
+    for n in columns:
+        assert (found[str(n)] == found["100"][:n]).all()
+        assert (found[str(n)] == more[str(n)]).all()
