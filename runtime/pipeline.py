@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from algebra import Solver
+from runtime.cache import AnswerCache, Keys
 from runtime.common.errors import SetupError
 from runtime.common.offline import guard
 from runtime.engine import Engine, Stats
-from runtime.files.kept import KeptCompletions, Keys
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route, describe, plan_routes
 from runtime.loading import adapter_name, load_engines, load_retrieval, load_solver
@@ -52,14 +52,14 @@ def loadPipeline(  # noqa: N802  (the contest's spelling)
         solver = load_solver(settings)
         if solver is not None:
             stack.callback(solver.close)
-        kept = None
+        cache = None
         if settings.answer_cache:
-            kept = KeptCompletions(settings.answer_cache)
-            stack.callback(kept.close)
+            cache = AnswerCache(settings.answer_cache)
+            stack.callback(cache.close)
         engines = load_engines(settings, routes, files, progress)
         for engine in engines.values():
             stack.callback(engine.close)
-        pipeline = Pipeline(settings, routes, engines, solver, retrieval, kept, files)
+        pipeline = Pipeline(settings, routes, engines, solver, retrieval, cache, files)
         pipeline.closing(stack.pop_all().close)
         return pipeline
 
@@ -85,7 +85,7 @@ class Pipeline:
         engines: dict[Path, Engine],
         solver: Solver | None = None,
         retrieval: Retrieval | None = None,
-        kept: KeptCompletions | None = None,
+        cache: AnswerCache | None = None,
         files: ModelFiles | None = None,
     ) -> None:
         self.settings = settings
@@ -95,7 +95,7 @@ class Pipeline:
         options = {path: engine.options for path, engine in engines.items()}
         keys = Keys(routes.values(), options, files or ModelFiles())
         models = {path: engine.model for path, engine in engines.items()}
-        self.way = Way(settings, routes, models, keys, solver, retrieval, kept)
+        self.way = Way(settings, routes, models, keys, solver, retrieval, cache)
         self._close: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock

@@ -178,9 +178,9 @@ class Settings(_SubjectsFile):
     )
     answer_cache: FilePath | None = _setting(
         None,
-        "a file",
-        "Keep completions in this file (SQLite), and use them when the same is asked of the same"
-        " files with the same settings.",
+        "a folder",
+        "Keep completions in this folder, and use them when the same is asked of the same files"
+        " with the same settings.",
     )
 
     # The rest

@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 
 from algebra import Solver
 from runtime.answers import Cleaner, Verbatim, clean
+from runtime.cache import AnswerCache, Keys
 from runtime.common.errors import SetupError
 from runtime.engine import Completion, Model, Request, SamplingParams
-from runtime.files.kept import KeptCompletions, Keys
 from runtime.files.routes import Route
 from runtime.loading import adapter_name
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
@@ -156,7 +156,7 @@ class Way:
         keys: Keys,
         solver: Solver | None = None,
         retrieval: Retrieval | None = None,
-        cache: KeptCompletions | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self.frames = {
             subject: _checked_frame(settings, models[route.model], subject)

@@ -297,7 +297,7 @@ def test_a_kept_answer_needs_no_model(demo_model: Path, tmp_path: Path) -> None:
         {"questionID": 1, "subject": "history", "question": "Who was Caesar?"},
         {"questionID": 2, "subject": "geography", "question": "What is an island?"},
     ]
-    settings = {"answer_cache": tmp_path / "answers.db", "temperature": 0.7}
+    settings = {"answer_cache": tmp_path / "answers", "temperature": 0.7}
     with loadPipeline(small_settings(**settings)) as pipeline:
         answers = pipeline(questions)
     with loadPipeline(small_settings(**settings)) as pipeline:
