@@ -79,8 +79,8 @@ $(PEERS)/.ready: Makefile
 # Ranks are small, so that the adapters can be kept in the repository.
 demo-adapters: $(VENV)/.ready-train
 	$(BIN)/python -m training.finetune --model demo --out loras --resume \
-		--rank 2 --alpha 4 --learning_rate 1e-3 --epochs 1 --batch_size 8 \
-		$(foreach subject,$(SUBJECTS),--data_$(subject) data/corpora/$(subject).jsonl)
+		--rank 2 --alpha 4 --learning-rate 1e-3 --epochs 1 --batch-size 8 \
+		$(foreach subject,$(SUBJECTS),--data-$(subject) data/corpora/$(subject).jsonl)
 	$(BIN)/python -m convert.export_gguf --base demo --loras loras --output loras \
 		--mode adapter --no-base --adapter-type F16
 	$(BIN)/python -m benchmarks.adapters --questions data/sample_questions.jsonl

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from convert.rope import add_rope, llama3_factors, rope_of
 from convert.safetensors import StoredTensor, Type
 from convert.stored import read_tensors
 from convert.tokenizer import add_tokenizer, added_tokens, chat_template
+from runtime.common.files import read_json
 
 _ROPE_FACTORS = "rope_freqs.weight"
 # Where transformers saves weights, what it prefers first.
@@ -38,12 +38,15 @@ class CheckpointSource(Source):
         self.path = folder
         self.name = name or folder.resolve().name
         self.config = _load_config(folder)
-        architecture = (self.config.get("architectures") or ["none"])[0]
-        if architecture not in ARCHITECTURES:
+        path = folder / "config.json"
+        listed = self.config.get("architectures")
+        architecture = listed[0] if isinstance(listed, list) and listed else "none"
+        if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
             raise ConvertError(
-                f"{folder}/config.json: architecture {architecture} is not supported, only"
+                f"{path}: architecture {architecture} is not supported, only"
                 f" {', '.join(ARCHITECTURES)}"
             )
+        _check_numbers(path, self.config)
         if self.config.get("quantization_config"):
             raise ConvertError(
                 f"{folder}: the checkpoint is quantized already; give the 16-bit one"
@@ -51,11 +54,11 @@ class CheckpointSource(Source):
         self.architecture = ARCHITECTURES[architecture]
         problem = self.architecture.problem_with(self.config)
         if problem:
-            raise ConvertError(f"{folder}/config.json: {problem}")
+            raise ConvertError(f"{path}: {problem}")
         self.n_layers = self.config["num_hidden_layers"]
         self.n_head = self.config["num_attention_heads"]
         self.n_head_kv = self.config.get("num_key_value_heads") or self.n_head
-        self._rope = rope_of(self.config)
+        self._rope = rope_of(self.config, path)
         self._parts = _find_parts(folder)
         self.tensors = dict(self._find_tensors())
         self._check_shapes()
@@ -231,6 +234,39 @@ def _load_config(folder: Path) -> dict[str, Any]:
     return dict(config.to_dict())
 
 
+# Keys of config.json that are whole numbers over 0; those of the second row may be missing.
+_SIZES = (
+    *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings"),
+)
+_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "sliding_window")
+_MOST = 1 << 31
+
+
+def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise ConvertError for a value of config.json that is not of its type."""
+    for key in (*_SIZES, *_OPTIONAL_SIZES):
+        value = config.get(key)
+        if value is None and key in _OPTIONAL_SIZES:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _MOST:
+            raise ConvertError(f"{path}: {key} is {value!r}, not a whole number over 0")
+    epsilon = config.get("rms_norm_eps")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:
+        raise ConvertError(f"{path}: rms_norm_eps is {epsilon!r}, not a number from 0 to 1")
+    types = config.get("layer_types")
+    if types is not None and not (
+        isinstance(types, list) and all(isinstance(each, str) for each in types)
+    ):
+        raise ConvertError(f"{path}: layer_types is {types!r}, not a list of names")
+    heads, keys = config["num_attention_heads"], config.get("num_key_value_heads")
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    if heads % (keys or heads) or size < 2 or size % 2:
+        raise ConvertError(
+            f"{path}: {heads} heads of size {size}, {keys} for keys and values: that is not a model"
+        )
+
+
 def _find_parts(folder: Path) -> list[Path]:
     """The files with a checkpoint's weights, in the order of their names."""
     for name in _WEIGHTS:
@@ -247,8 +283,8 @@ def _find_parts(folder: Path) -> list[Path]:
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConvertError(f"{index}: not an index of weights ({error})") from None
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

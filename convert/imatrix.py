@@ -9,7 +9,6 @@ so that llama-quantize and llama-imatrix take it as well.
 from __future__ import annotations
 
 import ctypes
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from convert.errors import ConvertError
 from convert.gguf_file import GgufFile
 from runtime.common.atomic import replacing
+from runtime.common.records import read_records
 from runtime.engine import ggml
 from runtime.engine.batch import Batch
 from runtime.engine.context import Context
@@ -175,18 +175,21 @@ def _look(lib: Any, address: int, ask: bool, importance: Importance) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Calibration text from a plain file, or from JSON (Lines) records. Raises ConvertError."""
-    try:
-        raw = path.read_text("utf-8")
-        if path.suffix == ".jsonl":
-            records = [json.loads(line) for line in raw.splitlines() if line.strip()]
-        elif path.suffix == ".json":
-            records = json.loads(raw)
-        else:
-            return raw
-        return "\n\n".join(_record_text(record) for record in records)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConvertError(f"{path}: cannot be read as calibration text ({error})") from None
+    """Calibration text from a plain file, or from JSON (Lines) records. Raises UserError."""
+    if path.suffix not in (".json", ".jsonl"):
+        try:
+            return path.read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise ConvertError(f"{path}: cannot be read as calibration text ({error})") from None
+    texts = []
+    for record in read_records(path):
+        problem = record.problem
+        if not problem and not isinstance(record.value, dict):
+            problem = f"is a {type(record.value).__name__}, not an object"
+        if problem:
+            raise ConvertError(f"{path}, {record.where} {problem}")
+        texts.append(_record_text(record.value))
+    return "\n\n".join(texts)
 
 
 def _record_text(record: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ out is refused by name.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Collection, Iterator
@@ -24,6 +23,7 @@ from convert.lora_config import LoraConfig
 from convert.lora_weights import fault, find_weights, read_weights
 from convert.remarks import remarks
 from convert.safetensors import StoredTensor, from_f32
+from runtime.common.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Adapter:
         self.folder = folder
         self.config = LoraConfig.read(folder)
         self.base = base
+        self.config.check_patterns(base.modules)
         self._weights = find_weights(folder)
         self.deltas: dict[str, Delta] = {}
         self.replaced: dict[str, SourceTensor] = {}
@@ -94,7 +95,7 @@ class Adapter:
     def training(self) -> dict[str, Any] | None:
         """What training.json says of how it was trained, if `training.finetune` made it."""
         try:
-            card = json.loads((self.folder / "training.json").read_text("utf-8"))
+            card = read_json(self.folder / "training.json")
         except (OSError, ValueError):
             return None
         return card if isinstance(card, dict) else None

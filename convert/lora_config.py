@@ -6,15 +6,16 @@ and peft/utils/other.py, _set_trainable and get_pattern_key).
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
+from runtime.common import child
+from runtime.common.files import read_json
 
 # What an adapter_config.json may ask for that cannot be exported, and why. (fan_in_fan_out is
 # not among them: on the linear layers of the supported models peft turns it off.)
@@ -34,6 +35,9 @@ _REFUSED = {
 _CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 # What peft adapts in qwen3, qwen2 and llama where target_modules is not given.
 _DEFAULT_TARGETS = ("q_proj", "v_proj")
+# Characters with which a pattern may repeat, and so take for ever.
+_SLOW = frozenset("*+{")
+_PATTERN_SECONDS = 5
 _LINEAR = re.compile(r"(^|.*\.)(self_attn|mlp)\.\w+_proj$")
 
 
@@ -63,6 +67,46 @@ class LoraConfig:
         values = _read(path)
         _check(path, values)
         return cls(path, values, int(values["r"]), float(values["lora_alpha"]))
+
+    def check_patterns(self, modules: Collection[str]) -> None:
+        """Refuse regular expressions on which Python would compute for ever.
+
+        Python cannot interrupt a match, so all of them are tried in a child process first.
+
+        Args:
+            modules: names that will be matched.
+
+        Raises:
+            ConvertError: the patterns take too long.
+        """
+        if not any(set(pattern) & _SLOW for pattern in self._patterns()):
+            return
+        job = {"values": self.values, "rank": self.rank, "alpha": self.alpha}
+        limits = child.Limits(cpu_seconds=_PATTERN_SECONDS)
+        try:
+            child.call(
+                "convert.lora_config:match_all",
+                job | {"modules": list(modules)},
+                12 * _PATTERN_SECONDS,
+                limits,
+            )
+        except child.NoChildError:
+            return
+        except child.ChildEndedError:
+            raise ConvertError(
+                f"{self.path}: matching its patterns ({', '.join(self._patterns())[:200]}) takes"
+                f" more than {_PATTERN_SECONDS} seconds: name the modules in target_modules"
+            ) from None
+
+    def _patterns(self) -> list[str]:
+        found: list[str] = []
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(value := self.values.get(key), str):
+                found.append(value)
+        for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
+            value = self.values.get(key) or ()
+            found += [value] if isinstance(value, str) else list(value)
+        return found
 
     def targets(self, module: str) -> bool:
         """Whether peft puts LoRA matrices onto a module, such as "model.layers.0.mlp.up_proj"."""
@@ -122,6 +166,16 @@ class LoraConfig:
         )
 
 
+def match_all(job: dict[str, Any]) -> None:
+    """Match all patterns with all names, in a child process."""
+    config = LoraConfig(Path(), job["values"], job["rank"], job["alpha"])
+    for module in job["modules"]:
+        config.targets(module)
+        config.saves(module)
+        config.rank_of(module)
+        config.scale_of(module)
+
+
 def _is_named(names: str | list[str] | tuple[str, ...] | None, module: str) -> bool:
     """Whether a pattern matches a module, or a list has its name or the end of it."""
     if isinstance(names, str):
@@ -131,7 +185,7 @@ def _is_named(names: str | list[str] | tuple[str, ...] | None, module: str) -> b
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         deeper = sorted(p.parent.name for p in path.parent.glob("*/adapter_config.json"))
         where = f"is it one of {', '.join(deeper)} in it?" if deeper else "is this a PEFT folder?"
@@ -152,9 +206,8 @@ def _check(path: Path, values: dict[str, Any]) -> None:
     if str(values.get("peft_type", "")).upper() != "LORA":
         raise ConvertError(f"{path}: peft_type is {values.get('peft_type')!r}, not 'LORA'")
     for key in ("r", "lora_alpha"):
-        value = values.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ConvertError(f"{path}: {key} is {value!r}, not a number above 0")
+        if not _is_size(values.get(key)):
+            raise ConvertError(f"{path}: {key} is {values.get(key)!r}, not a number above 0")
     for key, why in _REFUSED.items():
         if values.get(key):
             raise ConvertError(f"{path}: {key}={values[key]!r}: {why}")
@@ -171,17 +224,31 @@ def _check(path: Path, values: dict[str, Any]) -> None:
         if value is not None and not is_list and not isinstance(value, str):
             raise ConvertError(f"{path}: {key} is {value!r}, not a list of names")
     for key in ("rank_pattern", "alpha_pattern"):
-        if not isinstance(values.get(key) or {}, dict):
-            raise ConvertError(f"{path}: {key} is {values[key]!r}, not numbers by module")
+        by_module = values.get(key) or {}
+        if not isinstance(by_module, dict):
+            raise ConvertError(f"{path}: {key} is {by_module!r}, not numbers by module")
+        for module, value in by_module.items():
+            if not _is_size(value):
+                raise ConvertError(f"{path}: {key}: {module} is {value!r}, not a number above 0")
+    layers = values.get("layers_to_transform")
+    if layers is not None and not all(
+        isinstance(each, int) for each in (layers if isinstance(layers, list) else [layers])
+    ):
+        raise ConvertError(f"{path}: layers_to_transform is {layers!r}, not numbers of layers")
     _check_patterns(path, values)
+
+
+def _is_size(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 def _check_patterns(path: Path, values: dict[str, Any]) -> None:
     """Raise ConvertError for a regular expression that is none."""
     named = {key: values.get(key) for key in ("target_modules", "exclude_modules")}
     patterns = [(key, value) for key, value in named.items() if isinstance(value, str)]
-    for key in ("rank_pattern", "alpha_pattern", "modules_to_save"):
-        patterns += [(key, pattern) for pattern in values.get(key) or ()]
+    for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
+        given = values.get(key) or ()
+        patterns += [(key, each) for each in ([given] if isinstance(given, str) else given)]
     for key, pattern in patterns:
         try:
             re.compile(pattern)

@@ -1,7 +1,7 @@
 """The tensors of a PEFT folder, by the names under which peft saves them.
 
-Names that wrappers or other ways of saving have changed are brought back to them; a name that
-peft would not load for another reason is refused.
+Names that other ways of saving have changed are brought back to them; a name that peft would not
+load is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convert.stored import read_tensors
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")  # peft looks for them in this order
 _PREFIX = "base_model.model."
 # What wrappers of torch's put into names: torch.compile and FSDP.
-_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module)\.")
+_WRAPPERS = re.compile(r"(?<![^.])(?P<wrapper>_orig_mod|_fsdp_wrapped_module)\.")
 # Names as they are in the model, with the adapter's name, and not as peft saves them.
 _DEFAULT_NAME = re.compile(
     r"\.(?:modules_to_save\.default(?=\.)"
@@ -45,8 +45,13 @@ def read_weights(path: Path) -> dict[str, StoredTensor]:
     """
     found: dict[str, StoredTensor] = {}
     for stored in read_tensors(path).values():
-        name = _WRAPPERS.sub("", stored.name)
-        name = _DEFAULT_NAME.sub(lambda m: f".{m['part']}" if m["part"] else "", name)
+        if wrapped := _WRAPPERS.search(stored.name):
+            raise fault(
+                stored,
+                f"its name has {wrapped['wrapper']} in it, so peft would not load it; save the"
+                " model that torch.compile or FSDP wraps, or take that part out of all names",
+            )
+        name = _DEFAULT_NAME.sub(lambda m: f".{m['part']}" if m["part"] else "", stored.name)
         if not name.startswith(_PREFIX):
             raise fault(
                 stored, f"its name does not begin with {_PREFIX}, so peft would not load it"

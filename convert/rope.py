@@ -12,16 +12,54 @@ import numpy as np
 
 from convert.errors import ConvertError
 
+# llama.cpp's own, whatever a file says.
+_BETA_FAST, _BETA_SLOW = 32.0, 1.0
 
-def rope_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary embedding's parameters out of config.json, from wherever a version of
-    transformers puts them; "rope_type" is always there, and may be None."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+
+def rope_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The parameters of the rotary embedding, from wherever a version of transformers puts them.
+
+    Args:
+        config: of config.json.
+        path: the file, for errors.
+
+    Returns:
+        The parameters by transformers' names; "rope_type" is always there, and may be None.
+
+    Raises:
+        ConvertError: a value is not of its type, or layers of different types have different
+            parameters.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ConvertError(f"{path}: rope_parameters is {rope!r}, not an object")
+    rope = dict(rope)
+    nested = {key: value for key, value in rope.items() if isinstance(value, Mapping)}
+    if nested:
+        used = set(config.get("layer_types") or nested) & nested.keys()
+        kinds = [nested[key] for key in sorted(used)]
+        if not kinds or any(kind != kinds[0] for kind in kinds):
+            raise ConvertError(
+                f"{path}: rope_parameters differ between types of layers ({', '.join(nested)}):"
+                " llama.cpp has one for all layers of this architecture"
+            )
+        rope = dict(kinds[0])
     for key in ("rope_theta", "original_max_position_embeddings"):
         if key in config:
             rope.setdefault(key, config[key])
     rope.setdefault("rope_type", rope.get("type"))
+    for key, value in rope.items():
+        wrong = isinstance(value, bool) or not isinstance(value, (int, float))
+        if key in _NUMBERS and value is not None and (wrong or not 0 < value < math.inf):
+            raise ConvertError(f"{path}: rope_parameters: {key} is {value!r}, not a number above 0")
     return rope
+
+
+_NUMBERS = {
+    *("rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor"),
+    *("high_freq_factor", "attention_factor", "beta_fast", "beta_slow", "mscale"),
+    *("mscale_all_dim", "extrapolation_factor"),
+}
 
 
 def llama3_factors(rope: Mapping[str, Any], dim: int) -> np.ndarray:
@@ -66,24 +104,39 @@ def add_rope(writer: gguf.GGUFWriter, rope: Mapping[str, Any], llama3: bool, pat
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(factor)
     elif kind == "yarn" and rope.get("truncate", True):
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        writer.add_rope_scaling_factor(factor)
-        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-        for key, add in {
-            "extrapolation_factor": writer.add_rope_scaling_yarn_ext_factor,
-            "attention_factor": writer.add_rope_scaling_yarn_attn_factor,
-            "beta_fast": writer.add_rope_scaling_yarn_beta_fast,
-            "beta_slow": writer.add_rope_scaling_yarn_beta_slow,
-        }.items():
-            if rope.get(key) is not None:
-                add(rope[key])
-        if rope.get("attention_factor") is not None:
-            # llama.cpp's own converter leaves it at the key above, which llama.cpp does not
-            # read; this one multiplies the factor that yarn has by default.
-            default = 0.1 * math.log(factor) + 1.0
-            writer.add_rope_scaling_attn_factors(rope["attention_factor"] / default)
+        _add_yarn(writer, rope, factor, path)
     else:
         raise ConvertError(
             f"{path}: RoPE scaling {dict(rope)} is not supported, only default, linear, yarn (with"
             " truncate) and, for llama, llama3"
         )
+
+
+def _add_yarn(writer: gguf.GGUFWriter, rope: Mapping[str, Any], factor: float, path: Path) -> None:
+    """YaRN (arXiv:2309.00071) as transformers computes it."""
+    for key, default in (("beta_fast", _BETA_FAST), ("beta_slow", _BETA_SLOW)):
+        if rope.get(key) not in (None, default):
+            raise ConvertError(
+                f"{path}: RoPE scaling yarn with {key}={rope[key]} is not supported: llama.cpp"
+                f" computes it with {default:g}"
+            )
+    context = rope.get("original_max_position_embeddings")
+    if context is None:
+        raise ConvertError(f"{path}: RoPE scaling yarn lacks original_max_position_embeddings")
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(factor)
+    writer.add_rope_scaling_orig_ctx_len(int(context))
+    default = _magnitude(factor)
+    attention = rope.get("attention_factor")
+    if attention is not None:
+        writer.add_rope_scaling_yarn_attn_factor(attention)
+    elif rope.get("mscale") and rope.get("mscale_all_dim"):
+        attention = _magnitude(factor, rope["mscale"]) / _magnitude(factor, rope["mscale_all_dim"])
+    if attention is not None:
+        # llama.cpp's own converter leaves it at the key above, which llama.cpp does not read;
+        # this one multiplies the factor that yarn has by default.
+        writer.add_rope_scaling_attn_factors(attention / default)
+
+
+def _magnitude(factor: float, mscale: float = 1.0) -> float:
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0

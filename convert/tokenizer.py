@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 
 from convert.errors import ConvertError
+from runtime.common.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,9 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
             f"{path}: no such file; load and save the tokenizer once with transformers"
         )
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = read_json(path)
         byte_fallback = bool(description["model"].get("byte_fallback"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConvertError(f"{path}: not a tokenizer ({error})") from None
     add = _add_sentencepiece if byte_fallback else _add_byte_level
     try:
@@ -61,9 +63,12 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
         raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
     if details:
         config = folder / "tokenizer_config.json"
-        settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}
-        if settings.get("add_prefix_space") is not None:
-            writer.add_add_space_prefix(settings["add_prefix_space"])
+        try:
+            prefix = read_json(config).get("add_prefix_space") if config.is_file() else None
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConvertError(f"{config}: cannot be read ({error})") from None
+        if prefix is not None:
+            writer.add_add_space_prefix(bool(prefix))
         if vocab_size == _NO_BOS_VOCAB_SIZE:
             writer.add_add_bos_token(False)
 
@@ -102,6 +107,7 @@ def _add_byte_level(
             special.add_special_token.setdefault(name, False)
     if "eos" not in special.special_token_ids:
         special.special_token_ids["eos"] = _end_token(folder, tokenizer)
+    _add_ends(special, folder, texts)
     special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
 
@@ -110,11 +116,64 @@ def _end_token(folder: Path, tokenizer: Any) -> int:
     """The id of the token that ends a text; llama.cpp would take 11, whatever that is, if the file
     had none."""
     if tokenizer.eos_token_id is None:
+        if ends := _generation_ends(folder):
+            return ends[0]
         raise ConvertError(
             f"{folder}/tokenizer_config.json: it names no eos_token, so answers would not end where"
             " they should; save the tokenizer with the one of its base"
         )
     return int(tokenizer.eos_token_id)
+
+
+# Tokens that llama.cpp takes for the end of a turn by their text alone.
+_KNOWN_ENDS = frozenset(
+    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>"]
+    + ["<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>"]
+)
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    """The ids that end an answer by generation_config.json. Raises ConvertError."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return []
+    try:
+        ends = read_json(path).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConvertError(f"{path}: cannot be read ({error})") from None
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if any(isinstance(end, bool) or not isinstance(end, int) or end < 0 for end in ends):
+        raise ConvertError(f"{path}: eos_token_id is {ends!r}, not ids of tokens")
+    return ends
+
+
+def _add_ends(special: gguf.SpecialVocab, folder: Path, texts: Sequence[str]) -> None:
+    """Add the ends of an answer that only generation_config.json names.
+
+    Some trainers change the end of a turn there alone; without it no answer would end. A GGUF
+    file has room for two beside the end of the text.
+
+    Args:
+        special: of the tokenizer.
+        folder: of the checkpoint.
+        texts: of all tokens.
+    """
+    path = folder / "generation_config.json"
+    extra: list[int] = []
+    for end in _generation_ends(folder):
+        if end >= len(texts):
+            raise ConvertError(f"{path}: eos_token_id {end}: there is no such token")
+        is_known = end == special.special_token_ids.get("eos") or texts[end] in _KNOWN_ENDS
+        if not is_known and end not in extra:
+            extra.append(end)
+    places = [name for name in ("eot", "eom") if name not in special.special_token_ids]
+    if len(extra) > len(places):
+        raise ConvertError(
+            f"{path}: eos_token_id names {len(extra)} tokens that the tokenizer does not know as"
+            f" ends ({', '.join(texts[end] for end in extra)}); a GGUF file has room for"
+            f" {len(places)}"
+        )
+    special.special_token_ids.update(zip(places, extra, strict=False))
 
 
 def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
@@ -182,6 +241,7 @@ def _add_sentencepiece(
     writer.add_token_scores(values)
     writer.add_token_types(types)
     special = gguf.SpecialVocab(folder, n_vocab=len(texts))
+    _add_ends(special, folder, [text.decode("utf-8", "replace") for text in texts])
     special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
 
@@ -208,7 +268,7 @@ def chat_template(folder: Path) -> Any:
             return found if others else found[0]["template"]
         for name in ("tokenizer_config.json", "chat_template.json"):
             path = folder / name
-            if path.is_file() and (found := json.loads(path.read_text("utf-8"))):
+            if path.is_file() and (found := read_json(path)):
                 template = found.get("chat_template")
                 if template:
                     return template
@@ -220,7 +280,7 @@ def chat_template(folder: Path) -> Any:
 def added_tokens(folder: Path) -> list[str]:
     """Tokens that tokenizer.json in a folder adds to the vocabulary; none if there is no such."""
     try:
-        added = json.loads((folder / "tokenizer.json").read_text("utf-8"))["added_tokens"]
+        added = read_json(folder / "tokenizer.json")["added_tokens"]
         return [str(token["content"]) for token in added]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,12 @@ def write_model(
         for tensor, its_type in tqdm(plan, unit="tensor", desc=target.name, disable=None):
             yield _convert(tensor, its_type, adapter)
 
-    _write(writer, target, blocks)
+    try:
+        _write(writer, target, blocks)
+    except struct.error as error:  # what GGUF has no room for
+        raise ConvertError(
+            f"{source.path}: a number in its settings is too large ({error})"
+        ) from None
 
 
 def write_adapter(adapter: Adapter, target: Path, type_name: str = "F32") -> None:

@@ -14,10 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from convert.checkpoint import CheckpointSource
 from convert.errors import ConvertError
+from convert.rope import rope_of
 from convert.safetensors import Type, from_f32, to_f32
 from convert.sources import open_source
 from convert.writing import own_type, write_model
+from runtime.files.bases import base_name
 from tests.checkpoints import (
     CONFIGS,
     TOLERANCE,
@@ -75,6 +78,9 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5, "low_freq_fac
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4} | {
+    "original_max_position_embeddings": 128,
+}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
 
 
@@ -85,7 +91,11 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
         {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}
         | {"original_max_position_embeddings": 128},
         {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "attention_factor": 1.5}
-        | {"original_max_position_embeddings": 128, "beta_fast": 20.0, "beta_slow": 2.0},
+        | {"original_max_position_embeddings": 128, "beta_fast": 32.0, "beta_slow": 1.0},
+        {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "mscale": 1.0}
+        | {"original_max_position_embeddings": 128, "mscale_all_dim": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "mscale": 0.7}
+        | {"original_max_position_embeddings": 128},
         LLAMA3,
     ],
     ids=lambda rope: rope["rope_type"],
@@ -214,6 +224,12 @@ SLIDING = {"use_sliding_window": True, "sliding_window": 32, "max_window_layers"
         ("qwen2", SLIDING, "sliding_window=32"),
         ("qwen3", {"rope_parameters": LLAMA3}, "config.json: RoPE scaling"),
         ("llama", {"rope_parameters": DYNAMIC}, "'dynamic'} is not supported"),
+        (
+            "llama",
+            {"rope_parameters": YARN | {"beta_fast": 16.0}},
+            "yarn with beta_fast=16.0 is not",
+        ),
+        ("qwen3", {"rope_parameters": YARN | {"beta_slow": 2.0}}, "yarn with beta_slow=2.0 is not"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else str(value)[:30],
 )
@@ -290,3 +306,104 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ConvertError, match=r"architecture .* is not supported, only Qwen3"):
         open_source(tmp_path)
+
+
+ROPE = {"rope_type": "default", "rope_theta": 5e4}
+
+
+def test_rope_parameters_by_type_of_layer_are_taken_where_all_layers_have_the_same(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    folder = shutil.copytree(checkpoints["qwen3"], tmp_path / "c")
+    rewrite_json(folder / "config.json", rope_parameters=ROPE)
+    expected = peft_logits(folder, None)
+    source = open_source(folder)
+    assert isinstance(source, CheckpointSource)
+    types = ["full_attention"] * 2
+    path = folder / "config.json"
+    nested = {"full_attention": ROPE, "sliding_attention": ROPE | {"rope_theta": 1e4}}
+    config = source.config | {"rope_parameters": nested, "layer_types": types}
+    config.pop("rope_theta", None)
+    assert rope_of(config, path)["rope_theta"] == 5e4
+    with pytest.raises(ConvertError, match=r"config\.json: rope_parameters differ between types"):
+        rope_of(config | {"layer_types": ["full_attention", "sliding_attention"]}, path)
+    write_model(source, tmp_path / "out.gguf", "F32")
+    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < TOLERANCE
+
+
+# In place of which transformers may take a default.
+DEFAULTS = (None, [], 0, True, 1.5, -1, {"a": 1})
+WRONG = ["x", -1, 0, 1.5, True, [], {"a": 1}, None, 10**20]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("architectures", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+        *("head_dim", "hidden_size", "intermediate_size", "vocab_size", "rms_norm_eps"),
+        *("max_position_embeddings", "rope_parameters", "layer_types", "bos_token_id"),
+    ],
+)
+def test_a_value_of_a_wrong_type_in_the_config_is_named(
+    tmp_path: Path, checkpoints: dict[str, Path], key: str
+) -> None:
+    folder = shutil.copytree(checkpoints["qwen3"], tmp_path / "c")
+    for value in WRONG:
+        rewrite_json(folder / "config.json", **{key: value})
+        problem = problem_with(folder)
+        assert str(folder) in problem or value in DEFAULTS, (value, problem)
+
+
+def problem_with(folder: Path) -> str:
+    """Why a checkpoint is refused, or ""."""
+    try:
+        write_model(open_source(folder), folder / "out.gguf", "F32")
+    except ConvertError as error:
+        return str(error)
+    return ""
+
+
+def test_a_model_in_parts_is_read_whole_from_any_of_them(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    whole = tmp_path / "whole.gguf"
+    write_model(open_source(checkpoints["llama"]), whole, "F32")
+    parts = [tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2)]
+    split(whole, parts)
+    for part in parts:
+        source = open_source(part)
+        assert (source.name, source.files()) == ("m", parts)
+        write_model(source, tmp_path / "out.gguf", "F32")
+        assert np.array_equal(gguf_logits(tmp_path / "out.gguf"), gguf_logits(whole))
+    assert base_name(str(parts[0])) == "m"
+    parts[0].rename(tmp_path / "other.gguf")
+    with pytest.raises(ConvertError, match=r"parts, and m-00001-of-00002\.gguf is not beside it"):
+        open_source(parts[1])
+    with pytest.raises(ConvertError, match="is one of 2 parts of a model, but not named like one"):
+        open_source(tmp_path / "other.gguf")
+
+
+def split(path: Path, parts: list[Path]) -> None:
+    """What llama-gguf-split does: metadata in the first part, tensors in all."""
+    reader = gguf.GGUFReader(path)
+    half = len(reader.tensors) // 2
+    for number, (part, tensors) in enumerate(
+        zip(parts, (reader.tensors[:half], reader.tensors[half:]), strict=True)
+    ):
+        writer = gguf.GGUFWriter(part, "llama")
+        if number:
+            writer.kv_data[0].clear()
+        else:
+            for key, field in reader.fields.items():
+                if not key.startswith("GGUF.") and key != "general.architecture":
+                    kind, *inner = field.types
+                    writer.add_key_value(key, field.contents(), kind, inner[-1] if inner else None)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, np.asarray(tensor.data))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

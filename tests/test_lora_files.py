@@ -109,23 +109,6 @@ def test_files_of_other_makers_say_what_peft_makes_of_them(
     assert error(merged_logits(bases["qwen3"], lora), expected) < TOLERANCE
 
 
-COMPILED = [
-    lambda t: name_all(t, "base_model.model.", "base_model.model._orig_mod."),
-    lambda t: name_all(t, "base_model.model.", "_orig_mod.base_model.model."),
-    lambda t: name_all(t, ".self_attn.", "._fsdp_wrapped_module.self_attn."),
-]
-
-
-@pytest.mark.parametrize("edit", COMPILED, ids=["inside", "before", "FSDP"])
-def test_names_that_wrappers_of_torch_changed(
-    bases: dict[str, Base], lora: Path, edit: Edit
-) -> None:
-    """peft would leave such out without an error; what they say is plain."""
-    expected = peft_logits(bases["qwen3"].folder, lora)
-    rewrite_tensors(lora / "adapter_model.safetensors", edit)
-    assert error(merged_logits(bases["qwen3"], lora), expected) < TOLERANCE
-
-
 def by_columns(tensor: torch.Tensor) -> torch.Tensor:
     """The same numbers, stored column by column, as a parameter."""
     return torch.nn.Parameter(tensor.t().contiguous().t())
@@ -198,6 +181,21 @@ NOT_LOADED: dict[str, tuple[Edit, dict[str, Any], str]] = {
         "target_modules does not name its module, so peft would not load it",
     ),
     "not in these layers": (lambda t: t, {"layers_to_transform": [0]}, "does not name its module"),
+    "torch.compile inside": (
+        lambda t: name_all(t, "base_model.model.", "base_model.model._orig_mod."),
+        {},
+        "its name has _orig_mod in it, so peft would not load it",
+    ),
+    "torch.compile before": (
+        lambda t: name_all(t, "base_model.model.", "_orig_mod.base_model.model."),
+        {},
+        "its name has _orig_mod in it, so peft would not load it",
+    ),
+    "FSDP": (
+        lambda t: name_all(t, ".self_attn.", "._fsdp_wrapped_module.self_attn."),
+        {},
+        "its name has _fsdp_wrapped_module in it, so peft would not load it",
+    ),
     "another adapter's name": (
         lambda t: name_all(t, ".weight", ".sft.weight"),
         {},
@@ -239,6 +237,10 @@ def test_what_peft_would_leave_out_is_refused_by_name(
         ({"target_modules": {"q_proj": 1}}, "target_modules is {'q_proj': 1}, not a list of names"),
         ({"target_modules": "*_proj"}, "target_modules: '*_proj' is no pattern"),
         ({"rank_pattern": [4]}, "rank_pattern is [4], not numbers by module"),
+        ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern: q_proj is None, not a number above"),
+        ({"rank_pattern": {"q_proj": "4"}}, "rank_pattern: q_proj is '4', not a number above 0"),
+        ({"layers_to_transform": ["a"]}, "layers_to_transform is ['a'], not numbers of layers"),
+        ({"target_modules": r"(\w+\.?)+\."}, "takes more than 5 seconds: name the modules in"),
     ],
 )
 def test_an_adapter_config_that_cannot_be_exported_is_named(
@@ -313,6 +315,19 @@ def test_a_folder_without_an_adapter_names_those_in_it(bases: dict[str, Base], l
     assert "no adapter_model.safetensors or adapter_model.bin in it" in said
 
 
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "tokenizer_config.json", "tokenizer.json", "training.json"]
+)
+def test_json_that_is_nested_too_deeply_is_no_traceback(
+    bases: dict[str, Base], lora: Path, name: str
+) -> None:
+    (lora / name).write_text("[" * 100_000)
+    if name == "adapter_config.json":
+        assert "adapter_config.json: cannot be read" in refused(lora, bases["qwen3"].folder)
+    else:  # beside the adapter: remarked on at most
+        assert Adapter(lora, open_source(bases["qwen3"].folder)).training() is None
+
+
 def test_a_truncated_file_is_named(tmp_path: Path, bases: dict[str, Base], lora: Path) -> None:
     path = lora / "adapter_model.safetensors"
     whole, tensors = path.read_bytes(), load_file(path)
@@ -350,6 +365,8 @@ def test_a_base_of_another_name_is_remarked_on_but_not_a_quantized_copy(
         ("me/Qwen3-base", True),
         ("unsloth/qwen3-base-unsloth-bnb-4bit", True),
         ("unsloth/qwen3-base-bnb-4bit", True),
+        ("C:\\models\\Qwen3-base", True),
+        ("C:\\models\\other", False),
         ("me/other", False),
     ):
         rewrite_config(lora, base_model_name_or_path=name)

@@ -186,6 +186,30 @@ def test_text_has_the_same_tokens_with_byte_fallback(tmp_path: Path) -> None:
     model.close()
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_ends_that_only_generation_config_names_end_answers(tmp_path: Path, kind: str) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer() if kind == "qwen3" else tiny_sentencepiece())
+    tokenizer.add_tokens(["<turn>", "<stop>", "<more>"], special_tokens=True)
+    folder = save_checkpoint(tmp_path / "c", kind, tokenizer)
+    turn, stop, more = tokenizer.convert_tokens_to_ids(["<turn>", "<stop>", "<more>"])
+    path = folder / "generation_config.json"
+    for ends in (turn, [tokenizer.eos_token_id, turn], [turn, stop, turn]):
+        rewrite_json(path, eos_token_id=ends)
+        write_model(open_source(folder), tmp_path / "o.gguf", "F16")
+        model = Model(tmp_path / "o.gguf")
+        named = {ends} if isinstance(ends, int) else set(ends)
+        for token in (tokenizer.eos_token_id, turn, stop, more):
+            assert model.is_end(token) == (token in named or token == tokenizer.eos_token_id)
+        model.close()
+    for ends, problem in (
+        ([turn, stop, more], "names 3 tokens that the tokenizer does not know as ends"),
+        ("<turn>", "eos_token_id is ['<turn>'], not ids of tokens"),
+        (10**6, "eos_token_id 1000000: there is no such token"),
+    ):
+        rewrite_json(path, eos_token_id=ends)
+        assert problem in refused(folder)
+
+
 def test_a_tokenizer_that_names_no_end_is_refused(
     tmp_path: Path, checkpoints: dict[str, Path]
 ) -> None:

@@ -6,7 +6,8 @@ converted with: a checkpoint, or a GGUF file. Nothing is downloaded.
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePath, PureWindowsPath
 
 from runtime.common.errors import SetupError
 from runtime.files import demo, manifest
@@ -15,6 +16,8 @@ from runtime.files.quantize import TYPES
 from runtime.settings import Settings
 
 DEMO = "demo"
+# At the end of the name of a model in several files.
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def find_model(settings: Settings, listed: Entry | None = None) -> Path:
@@ -95,17 +98,20 @@ def base_name(model_name: str) -> str:
 
     Args:
         model_name: a hub id, a folder (also one of a Hugging Face cache), a .gguf file with
-            or without its type at the end, or `demo`.
+            or without its type or the number of a part at the end, or `demo`; also in Windows'
+            spelling.
     """
     if model_name == DEMO:
         return demo.NAME
-    path = Path(model_name)
+    # Adapters name the folder of the machine that they were trained on.
+    path = PureWindowsPath(model_name) if "\\" in model_name else PurePath(model_name)
     cached = [part for part in path.parts if part.startswith("models--")]
     if cached:
         return cached[-1].rpartition("--")[2]
     if path.suffix == ".gguf":
-        stem, _, type_ = path.stem.rpartition("-")
-        return stem if stem and type_.upper() in TYPES else path.stem
+        whole = _PART.sub("", path.stem)
+        stem, _, type_ = whole.rpartition("-")
+        return stem if stem and type_.upper() in TYPES else whole
     return path.name
 
 
