@@ -18,10 +18,10 @@ from runtime.common.offline import guard
 from runtime.engine import Engine, Stats
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route, describe, plan_routes
-from runtime.loading import adapter_name, load_engines, load_retrieval, load_solver
 from runtime.questions import Question, parse
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
+from runtime.setup.loading import adapter_name, load_engines, load_retrieval, load_solver
 from runtime.way import Answer, Asked, Overrides, Way
 
 __all__ = ["Answer", "Pipeline", "loadPipeline"]

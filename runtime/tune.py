@@ -26,9 +26,9 @@ from runtime.engine.context import CACHE_BYTES
 from runtime.engine.speeds import SingleCalls
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import plan_routes
-from runtime.files.tuning import keep, tuned
-from runtime.placement import Placement
 from runtime.settings import Settings
+from runtime.setup.placement import Placement
+from runtime.setup.tuning import keep, tuned
 
 CALL_TOKENS = (64, 128, 256, 512)
 SLOTS = (4, 8, 16, 24, 32, 48, 64, 96, 128)

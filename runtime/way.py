@@ -20,11 +20,11 @@ from runtime.cache import AnswerCache, Keys
 from runtime.common.errors import SetupError
 from runtime.engine import Completion, Model, Request, SamplingParams
 from runtime.files.routes import Route
-from runtime.loading import adapter_name
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
+from runtime.setup.loading import adapter_name
 
 log = logging.getLogger(__name__)
 

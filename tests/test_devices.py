@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from runtime import SetupError, loadPipeline
-from runtime.devices import RESERVE, Need, Plan, compare, estimate, less, plan
 from runtime.engine import Engine, EngineOptions, Model, cards, library, profiles
 from runtime.engine.cards import Card
 from runtime.engine.sizing import PADDING_CELLS
 from runtime.engine.weights import ModelSizes, read_sizes
+from runtime.setup.devices import RESERVE, Need, Plan, compare, estimate, less, plan
 from tests.conftest import small_settings
 
 MIB = 2**20
@@ -156,8 +156,8 @@ def test_a_files_header_says_what_it_needs(demo_model: Path) -> None:
 def test_loading_takes_the_cpu_and_says_why_where_a_cuda_build_finds_no_card(
     demo_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("runtime.placement.has_cuda", lambda: True)
-    monkeypatch.setattr("runtime.placement.find_cards", list)
+    monkeypatch.setattr("runtime.setup.placement.has_cuda", lambda: True)
+    monkeypatch.setattr("runtime.setup.placement.find_cards", list)
     with caplog.at_level(logging.WARNING), loadPipeline(small_settings()) as pipeline:
         (engine,) = pipeline.engines.values()
         assert engine.model.gpu_layers == 0
@@ -169,8 +169,8 @@ def test_loading_asks_for_the_layers_of_the_plan(
     demo_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a build without CUDA llama.cpp ignores them; what it was asked for is what counts."""
-    monkeypatch.setattr("runtime.placement.has_cuda", lambda: True)
-    monkeypatch.setattr("runtime.placement.find_cards", lambda: [card(0, 80_000)])
+    monkeypatch.setattr("runtime.setup.placement.has_cuda", lambda: True)
+    monkeypatch.setattr("runtime.setup.placement.find_cards", lambda: [card(0, 80_000)])
     with loadPipeline(small_settings(n_gpu_layers=5)) as pipeline:
         (engine,) = pipeline.engines.values()
         assert engine.model.gpu_layers == 5
@@ -180,7 +180,9 @@ def test_loading_asks_for_the_layers_of_the_plan(
 def test_no_card_is_looked_for_where_the_cpu_is_asked_for(
     demo_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.placement.find_cards", lambda: pytest.fail("asked for cards"))
+    monkeypatch.setattr(
+        "runtime.setup.placement.find_cards", lambda: pytest.fail("asked for cards")
+    )
     loadPipeline(small_settings(device_map="cpu")).close()
 
 

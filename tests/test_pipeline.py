@@ -224,8 +224,8 @@ def test_no_room_for_a_question_is_refused() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.placement.find_cards", list)
-    monkeypatch.setattr("runtime.placement.has_cuda", lambda: False)
+    monkeypatch.setattr("runtime.setup.placement.find_cards", list)
+    monkeypatch.setattr("runtime.setup.placement.has_cuda", lambda: False)
     with pytest.raises(SetupError, match=r"DEVICE_MAP=cuda:0: .* built without GPU support"):
         loadPipeline(small_settings(device_map="cuda:0"))
 

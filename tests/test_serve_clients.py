@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from runtime import Pipeline, loadPipeline
-from runtime.loading import adapter_name
+from runtime.setup.loading import adapter_name
 from tests.conftest import small_settings
 from tests.serving import LORAS, Server, serving
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
-from runtime import loadPipeline, tune
-from runtime.files import tuning
+from runtime import SetupError, loadPipeline, tune
 from runtime.files.manifest import ModelFiles
 from runtime.settings import Settings
+from runtime.setup import trials, tuning
 from tests.conftest import small_settings
 
 FOUND = {"batch_size": 5, "num_threads": 1, "prefill_tokens": 64}
@@ -79,14 +80,54 @@ def test_two_models_are_noted_beside_each_other(model: Path) -> None:
     assert served(model.parent, other)["batch_size"] == 7
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"x": 1}'])
+@pytest.mark.parametrize("content", ["{", "[1]", "null", "[" * 200_000, '{"a":' * 200_000])
 def test_a_damaged_note_is_not_used_and_said(
     model: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (model.parent / tuning.FILE_NAME).write_text(content)
     with caplog.at_level(logging.WARNING):
         assert served(model.parent, model)["batch_size"] == 48
-    assert content == '{"x": 1}' or tuning.FILE_NAME in caplog.text
+    assert str(model.parent / tuning.FILE_NAME) in caplog.text
+    tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
+    assert served(model.parent, model) == FOUND
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["null", "3", "[]", '{"settings": null}', '{"knobs": null}', '{"settings": [1]}']
+    + [f'{{"settings": {{"batch_size": {value}}}}}' for value in ("null", "[]", "1e400", "[[[")],
+)
+def test_a_damaged_entry_is_not_used_and_said(
+    model: Path, entry: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
+    (key,) = json.loads(path.read_text())
+    path.write_text(f'{{"{key}": {entry}}}')
+    with caplog.at_level(logging.WARNING):
+        assert served(model.parent, model)["batch_size"] == 48
+    assert str(path) in caplog.text
+
+
+def test_a_pipe_in_place_of_the_note_is_not_waited_for(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(model.parent / tuning.FILE_NAME)
+    assert served(model.parent, model)["batch_size"] == 48
+    assert "tuning.json cannot be read, so nothing in it is used: " in caplog.text
+    with pytest.raises(SetupError, match=r"tuning\.json: cannot be written \(not a regular file"):
+        tuning.keep(model.parent, model, FOUND, {}, ModelFiles())
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[" * 200_000, None])
+def test_trials_go_on_without_a_note_that_is_damaged(
+    model: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is None:
+        os.mkfifo(model.parent / trials.FILE_NAME)
+    else:
+        (model.parent / trials.FILE_NAME).write_text(content)
+    monkeypatch.setattr(trials, "crash_reason", lambda model, adapters: "")
+    assert trials.Trials(model.parent, ModelFiles()).crash_reason(model) == ""
 
 
 def test_a_value_that_is_not_allowed_is_not_used_and_said(

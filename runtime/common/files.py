@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from runtime.common.atomic import replacing
+
 
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file; a pipe or device is refused, since it may never end.
@@ -35,3 +37,15 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path).decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written, or something else than a regular file is in its place.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", "utf-8")

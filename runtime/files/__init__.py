@@ -1,1 +1,1 @@
-"""GGUF files on disk: which there are, what the manifest says, which serve a subject."""
+"""GGUF files on disk: which there are, what manifests say of them, which answer a subject."""

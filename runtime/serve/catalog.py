@@ -10,10 +10,10 @@ from typing import Any
 
 from runtime.engine import Engine
 from runtime.files.routes import Route
-from runtime.loading import adapter_name
 from runtime.serve.conversations import Conversations
 from runtime.serve.errors import ApiError
 from runtime.settings import Settings
+from runtime.setup.loading import adapter_name
 
 AUTO = "auto"
 MARGIN = 1  # tokens of a slot that are always left for an answer

@@ -1,4 +1,4 @@
-"""What `python -m runtime.tune` found for a model on this machine, and where it is kept.
+"""What `python -m runtime.tune` found for a model on this machine, and where it is noted.
 
 `MODELS_DIR/tuning.json` has an entry for each model file, CPU and build of llama.cpp: a file
 that changes, or is carried to another machine, is served with the defaults again.
@@ -7,7 +7,6 @@ that changes, or is carried to another machine, is served with the defaults agai
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import platform
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
+from runtime.common.files import read_json, write_json
 from runtime.engine import describe_build, physical_cores
 from runtime.files.manifest import ModelFiles
 from runtime.settings import Settings
@@ -40,53 +39,62 @@ def machine() -> str:
 
 
 def tuned(settings: Settings, model: Path, files: ModelFiles) -> Settings:
-    """The settings, tuned for a model file where the user has not set them."""
-    entry = _read(settings.models_dir).get(_key(model, files), {})
-    values = entry.get("settings", entry.get("knobs", {}))  # "knobs" is what older notes call them
-    new = {
-        name: values[name]
-        for name in TUNED
-        if name in values and name not in settings.model_fields_set
-    }
-    if not new:
-        return settings
+    """The settings, tuned for a model file where the user has not set them.
+
+    A note that cannot be used is logged, and the settings stay as they are.
+    """
+    path = settings.models_dir / FILE_NAME
+    entry = _read(path).get(_key(model, files), {})
     try:
+        if not isinstance(entry, dict):
+            raise ValueError("the entry is not an object")
+        values = entry.get("settings", entry.get("knobs", {}))  # "knobs" in notes of old versions
+        if not isinstance(values, dict):
+            raise ValueError("the entry's settings are not an object")
+        new = {n: values[n] for n in TUNED if n in values and n not in settings.model_fields_set}
         checked = Settings.model_validate({**dict(settings), **new})
     except ValidationError as error:
-        log.warning(
-            "%s: not used for %s: %s; run python -m runtime.tune again",
-            settings.models_dir / FILE_NAME,
-            model.name,
-            error.errors()[0]["msg"],
-        )
+        (first, *_) = error.errors()
+        name = str(first["loc"][0]).upper()
+        return _unused(settings, path, model, f"{name}={first['input']!r:.60}: {first['msg']}")
+    except ValueError as error:
+        return _unused(settings, path, model, str(error))
+    if not new:
         return settings
-    log.info(
-        "%s: tuned: %s", model.name, " ".join(f"{name.upper()}={new[name]}" for name in sorted(new))
+    shown = " ".join(f"{name.upper()}={getattr(checked, name)}" for name in sorted(new))
+    log.info("%s: tuned: %s", model.name, shown)
+    return settings.model_copy(update={name: getattr(checked, name) for name in new})
+
+
+def _unused(settings: Settings, path: Path, model: Path, problem: str) -> Settings:
+    log.warning(
+        "%s: not used for %s: %s; run python -m runtime.tune again", path, model.name, problem
     )
-    return checked
+    return settings
 
 
 def keep(
     folder: Path, model: Path, values: dict[str, Any], measured: dict[str, Any], files: ModelFiles
 ) -> Path:
-    """Note what was found for a model file; where it is noted.
+    """Note what was found for a model file.
 
     Args:
         folder: `MODELS_DIR`.
         model: the GGUF file.
         values: by the names of settings in `TUNED`.
-        measured: what the choice rests on, for people to read.
+        measured: what the choice is based on, for people to read.
         files: tells model files apart.
 
+    Returns:
+        the file of notes.
+
     Raises:
-        SetupError: the folder cannot be written.
+        SetupError: it cannot be written.
     """
     path = folder / FILE_NAME
     entry = {"model": model.name, "machine": machine(), "settings": values, "measured": measured}
     try:
-        with replacing(path) as partial:
-            text = json.dumps(_read(folder) | {_key(model, files): entry}, indent=1)
-            partial.write_text(text + "\n", "utf-8")
+        write_json(path, _read(path) | {_key(model, files): entry})
     except OSError as error:
         raise SetupError(f"{path}: cannot be written ({error.strerror})") from None
     return path
@@ -96,10 +104,10 @@ def _key(model: Path, files: ModelFiles) -> str:
     return hashlib.sha256(f"{files.identity(model)}\n{machine()}".encode()).hexdigest()[:32]
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE_NAME
+def _read(path: Path) -> dict[str, Any]:
+    """All entries; none where the file cannot be used, which is logged."""
     try:
-        entries = json.loads(path.read_text("utf-8"))
+        entries = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -108,4 +116,4 @@ def _read(folder: Path) -> dict[str, Any]:
     if not isinstance(entries, dict):
         log.warning("%s is not what runtime.tune writes: nothing in it is used", path)
         return {}
-    return {key: entry for key, entry in entries.items() if isinstance(entry, dict)}
+    return entries

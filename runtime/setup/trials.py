@@ -8,13 +8,11 @@ identities and llama-cpp-python's version; a file that changes is tried again.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.common.atomic import replacing
-from runtime.common.files import read_json
+from runtime.common.files import read_json, write_json
 from runtime.engine.library import version
 from runtime.engine.probe import crash_reason
 from runtime.files.manifest import ModelFiles
@@ -52,8 +50,7 @@ class Trials:
         if not reason:
             self._passed = [*self._passed, key][-_MOST_KEPT:]
             try:
-                with replacing(self._path) as partial:
-                    partial.write_text(json.dumps(self._passed), "utf-8")
+                write_json(self._path, self._passed)
             except OSError as error:
                 log.debug("%s cannot be written: %s", self._path, error)
         return reason

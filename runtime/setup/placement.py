@@ -1,4 +1,4 @@
-"""Asks what there is of GPUs and files, and has `runtime.devices` decide where models run."""
+"""Asks what there is of GPUs and files, and has `runtime.setup.devices` decide where models run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.devices import Need, Plan, choose_cards, compare, less, plan, why_no_card
 from runtime.engine.cards import find_cards
 from runtime.engine.context import CACHE_BYTES
 from runtime.engine.library import has_cuda
 from runtime.engine.sizing import call_tokens, cells_needed, fit_layout, round_up_cells
 from runtime.engine.weights import read_sizes
 from runtime.settings import Settings
+from runtime.setup.devices import Need, Plan, choose_cards, compare, less, plan, why_no_card
 
 log = logging.getLogger(__name__)
 

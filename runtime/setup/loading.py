@@ -23,11 +23,11 @@ from runtime.engine import (
 from runtime.engine.sizing import PADDING_CELLS, cells_needed
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
-from runtime.files.trials import Trials
-from runtime.files.tuning import tuned
-from runtime.placement import Placement, longest, wanted_cache
 from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
+from runtime.setup.placement import Placement, longest, wanted_cache
+from runtime.setup.trials import Trials
+from runtime.setup.tuning import tuned
 
 log = logging.getLogger(__name__)
 
