@@ -102,7 +102,9 @@ def test_exercises_are_computed_and_the_response_says_who_answered(client: Any) 
     assert other.route["model"] == "general"
 
 
-def test_a_subject_shows_the_passages_that_the_pipeline_shows(demo_model: Path, tmp_path: Path) -> None:
+def test_a_subject_shows_the_passages_that_the_pipeline_shows(
+    demo_model: Path, tmp_path: Path
+) -> None:
     raw = tmp_path / "raw.jsonl"
     raw.write_text(json.dumps({"title": "Lutz", "text": "The capital of Lutz is Ambrona."}))
     make("geography", [raw], tmp_path)
