@@ -13,7 +13,7 @@ from algebra import units
 from algebra.parser import parse, parse_relation
 from algebra.phrases import integers, listed_numbers, number, relations, spoken
 from algebra.readings import UnclearError
-from algebra.syntax import Node, Relation, names
+from algebra.syntax import Node, Operation, Relation, names
 from algebra.words import without_separators
 
 Built = tuple[Any, ...]
@@ -48,10 +48,16 @@ def solve(eqs: str, v: str = "", v2: str = "") -> Built:
 
 
 def roots(e: str, v: str = "") -> Built:
+    e = body(e)
     if any(sign in e for sign in "<>="):
         return solve(e, v)
     node = _with_variable(e)
     return "solve", (Relation((node, parse("0")), ("=",), f"{e.strip()} = 0"),), tuple(names(node))
+
+
+def body(text: str) -> str:
+    """What a function or a curve is: "x^2 - 4" of "f(x) = x^2 - 4" and of "y = x^2 - 4"."""
+    return re.sub(r"^(?:[A-Za-z] ?\([a-z]\)|y) ?= ?", "", text.strip())
 
 
 def wanted(eqs: str, e: str) -> Built:
@@ -218,3 +224,111 @@ def form_of_number(kind: str) -> Callable[..., Built]:
         return kind, node, percent, text
 
     return build
+
+
+def of_function(kind: str, *fixed: Any) -> Callable[..., Built]:
+    """An exercise on an expression in one variable, which may be a function's."""
+
+    def build(e: str) -> Built:
+        text = re.sub(r" ?= ?0$", "", body(e))
+        node = _with_variable(text)
+        if kind == "square":
+            return kind, node, " ".join(text.split())
+        if kind == "domain":
+            if len(names(node)) != 1:
+                raise UnclearError("a function of several variables")
+            return kind, *names(node), node
+        return kind, *fixed, node
+
+    return build
+
+
+def inverse_function(e: str) -> Built:
+    match = re.match(r"([A-Za-z]) ?\(([a-z])\) ?= ?", e)
+    if match is None:
+        raise UnclearError("no function")
+    return "inverse_function", match[1], match[2], _with_variable(e[match.end() :])
+
+
+def compose(f: str, x: str, fb: str, g: str, gb: str, o: str, i: str, at: str) -> Built:
+    """If f(x) = 2x and g(x) = x + 1, what is f(g(3))?"""
+    bodies = {f: _expression(fb), g: _expression(gb)}
+    value = _expression(at)
+    if f == g or not {o, i} <= bodies.keys() or any(names(b) - {x} for b in bodies.values()):
+        raise UnclearError("other functions")
+    if names(value) - {x}:
+        raise UnclearError("another variable")
+    return "compose", f"{o}({i}({at.strip()}))", x, bodies[o], bodies[i], value
+
+
+def divide(asked: str) -> Callable[..., Built]:
+    def build(a: str, b: str) -> Built:
+        over, under = _expression(a), _expression(b)
+        if names(over) | names(under):
+            return "divide", asked, over, under
+        if not (a.strip().isdigit() and b.strip().isdigit()) or not int(b):
+            raise UnclearError("a remainder of numbers that are not whole")
+        if asked == "both" and int(a) % int(b) == 0:
+            return evaluate(f"{a} ÷ {b}")
+        if asked == "both" or max(len(a), len(b)) > 20:
+            raise UnclearError("a quotient, or a remainder")
+        return "integer_remainder", asked, int(a), int(b)
+
+    return build
+
+
+def slope_line(m: str, p: str) -> Built:
+    x, y = p.strip("() ").split(",")
+    return "slope_line", parse(m), (parse(x), parse(y))
+
+
+def matrix(kind: str) -> Callable[..., Built]:
+    def build(m: str) -> Built:
+        rows = [row.split(",") for row in re.findall(r"\[([^\[\]]+)\]", m[1:-1])]
+        if len({len(row) for row in rows}) != 1 or not 2 <= len(rows) <= 4 or len(rows[0]) > 5:
+            raise UnclearError("no small matrix")
+        entries = tuple(tuple(parse(entry) for entry in row) for row in rows)
+        if any(names(entry) for row in entries for entry in row):
+            raise UnclearError("a matrix with variables")
+        return kind, entries
+
+    return build
+
+
+def sum_of_terms(family: str, a: str, d: str, n: str) -> Built:
+    return "sum_of_terms", _family(family), number(a), number(d), int(n)
+
+
+def sum_of_sequence(ns: str, n: str, family: str = "") -> Built:
+    return "sum_of_sequence", listed_numbers(ns.strip(" .,")), _family(family), int(n)
+
+
+def infinite_series(ns: str) -> Built:
+    return "infinite_series", listed_numbers(ns.strip(" .,"))
+
+
+def sigma(k: str, lo: str, hi: str, e: str) -> Built:
+    node = _expression(e)
+    if isinstance(node, Operation) and node.sign in "+-":
+        raise UnclearError("a sum of which the end is not sure")
+    if e.strip().startswith("(") and e.strip().endswith(")"):
+        node = _expression(e.strip()[1:-1]) if e.count("(") == 1 else node
+    return "sigma", k, int(lo), int(hi), node
+
+
+def recurrence(s: str, at: str, first: str, later: str, body: str, w: str) -> Built:
+    """If a_1 = 2 and a_n = 3a_(n-1) + 1, what is a_5?"""
+    shift = 0 if later == "n" else 1
+    before = rf"{s}_[({{]n ?- ?1[)}}]" if not shift else rf"{s}_\(?n\)?(?!\w)"
+    text, count = re.subn(before, "P", body)
+    if not count or "_" in text or "P" in body:
+        raise UnclearError("a recurrence of another kind")
+    return "recurrence", number(first), int(at), "n", _expression(text), shift, int(w)
+
+
+def as_mixed(e: str) -> Built:
+    return "as_mixed", number(e), e.strip()
+
+
+def square_roots(e: str) -> Built:
+    return "square_roots", parse(without_separators(e)), e

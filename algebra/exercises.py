@@ -13,6 +13,7 @@ from typing import Any
 
 from algebra.forms import ENGLISH
 from algebra.forms_chinese import CHINESE
+from algebra.forms_functions import FUNCTIONS as FUNCTION_FORMS
 from algebra.notation import plain
 from algebra.phrases import (
     COURTESIES,
@@ -82,7 +83,10 @@ def _is_letter(character: str) -> bool:
     return character.isascii() and character.isalpha()
 
 
-FORMS = [(re.compile(pattern, re.IGNORECASE), build) for pattern, build in [*ENGLISH, *CHINESE]]
+FORMS = [
+    (re.compile(pattern, re.IGNORECASE), build)
+    for pattern, build in [*FUNCTION_FORMS, *ENGLISH, *CHINESE]
+]
 
 
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:

@@ -9,139 +9,128 @@ from __future__ import annotations
 from algebra import builders as build
 from algebra import units
 from algebra.builders import Builder
-from algebra.phrases import NUMBER, POINT
-
-_V = r"(?P<v>[A-Za-z](?:(?:, ?(?:and )?| and )[A-Za-z])*)"
-_V2 = _V.replace("<v>", "<v2>")
-_WHAT = (
-    r"(?:what is|what's|what are|find|calculate|compute|work out|determine|evaluate|how much is"
-    r"|give|state)(?: the value of)?"
+from algebra.patterns import (
+    EQUATIONS,
+    FAMILY,
+    IF,
+    LIST,
+    MONEY,
+    NTH,
+    PERCENT,
+    POINTS,
+    SERIES,
+    TERMS,
+    V2,
+    WHAT,
+    A,
+    B,
+    D,
+    V,
 )
-_IF = r"(?:if|given that|given|suppose|suppose that|when|let)"
-_EQUATIONS = (
-    r"(?:the )?(?:following )?(?:simultaneous |linear |quadratic |cubic |rational |radical "
-    r"|exponential |logarithmic |absolute value |polynomial )?"
-    r"(?:system of linear equations|system of equations|systems of equations|pair of equations"
-    r"|equations|equation|inequalities|inequality|linear system|system)\b"
-)
-_LIST = rf"(?P<ns>{NUMBER}(?: ?,? (?:and )?|, ?){NUMBER}(?:(?:, ?(?:and )?| and ){NUMBER})*)"
-TERMS = rf"(?P<ns>{NUMBER}(?:, ?{NUMBER}){{2,14}})(?:,? ?\.\.\.,?|,)?"
-_FAMILY = r"(?:(?P<family>arithmetic|geometric) )?"
-_SERIES = r"(?:sequence|progression|series|pattern|number sequence|list)"
-_NTH = r"(?P<n>\d{1,6})(?:st|nd|rd|th)"
-_MONEY = r"(?P<u>[$€£¥])?"
-_POINTS = rf"(?:the )?(?:points? )?(?P<p>{POINT}) (?:and|to) (?:the point )?(?P<q>{POINT})"
-
-
-def _numbered(name: str) -> str:
-    return rf"(?P<{name}>{NUMBER})"
-
-
-A, B, D = (_numbered(name) for name in "abd")
-_PERCENT = r" ?(?:%|percent|per cent)"
 
 ENGLISH: list[tuple[str, Builder]] = [
     # points and lines
     (
-        rf"{_WHAT} (?:the )?(?:slope|gradient) of (?:the |a )?(?:straight )?line"
+        rf"{WHAT} (?:the )?(?:slope|gradient) of (?:the |a )?(?:straight )?line"
         rf" (?:through|passing through|that passes through|which passes through|joining|connecting"
-        rf"|that joins|that goes through|containing|between) {_POINTS}",
+        rf"|that joins|that goes through|containing|between) {POINTS}",
         build.points("slope"),
     ),
-    (rf"{_WHAT} (?:the )?(?:slope|gradient) (?:between|from) {_POINTS}", build.points("slope")),
+    (rf"{WHAT} (?:the )?(?:slope|gradient) (?:between|from) {POINTS}", build.points("slope")),
     (
-        rf"{_WHAT} (?:the )?equation of (?:the |a )?(?:straight )?line (?:through|passing through"
-        rf"|that passes through|joining|connecting|that joins) {_POINTS}",
+        rf"{WHAT} (?:the )?equation of (?:the |a )?(?:straight )?line (?:through|passing through"
+        rf"|that passes through|joining|connecting|that joins) {POINTS}",
         build.points("line"),
     ),
-    (rf"{_WHAT} (?:the )?distance (?:between|from) {_POINTS}", build.points("distance")),
+    (rf"{WHAT} (?:the )?distance (?:between|from) {POINTS}", build.points("distance")),
     (
-        rf"{_WHAT} (?:the )?midpoint (?:of|between)(?: the (?:line )?segment)?"
-        rf"(?: joining| between| connecting| with endpoints)? ?{_POINTS}",
+        rf"{WHAT} (?:the )?midpoint (?:of|between)(?: the (?:line )?segment)?"
+        rf"(?: joining| between| connecting| with endpoints)? ?{POINTS}",
         build.points("midpoint"),
     ),
     (
-        rf"{_WHAT} (?:the )?(?:slope|gradient) of (?:the )?(?:line )?(?P<eq>[^,?]+=[^,?]+)",
+        rf"{WHAT} (?:the )?(?:slope|gradient) of (?:the )?(?:line )?(?P<eq>[^,?]+=[^,?]+)",
         build.line("slope_of"),
     ),
     (
-        rf"{_WHAT} (?:the )?y-intercept of (?:the )?(?:line |graph of )?(?P<eq>[^,?]+=[^,?]+)",
+        rf"{WHAT} (?:the )?y-intercept of (?:the )?(?:line |graph of )?(?P<eq>[^,?]+=[^,?]+)",
         build.line("intercept_of"),
     ),
     # functions and values
     (
-        rf"{_IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<body>.+?)[,;.]? (?:then )?{_WHAT}"
+        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<body>.+?)[,;.]? (?:then )?{WHAT}"
         r" (?P<f2>[fgh]) ?\((?P<at>[^()]+)\)",
         build.function,
     ),
     (
-        rf"{_WHAT} (?P<f2>[fgh]) ?\((?P<at>[^()]+)\),? (?:if|when|given|given that|for|where)"
+        rf"{WHAT} (?P<f2>[fgh]) ?\((?P<at>[^()]+)\),? (?:if|when|given|given that|for|where)"
         r" (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<body>.+)",
         build.function,
     ),
     (
-        rf"(?:{_WHAT}|simplify and evaluate) (?:the )?(?:expression )?(?P<e>[^=]+?),? (?:for|when"
+        rf"(?:{WHAT}|simplify and evaluate) (?:the )?(?:expression )?(?P<e>[^=]+?),? (?:for|when"
         r"|if|at|where|given|given that|with) (?P<eqs>[^=]*=.+)",
         build.substitute,
     ),
-    (rf"{_IF} (?P<eqs>[^=]*=.+?)[,;]? (?:then )?{_WHAT} (?P<e>[^=]+)", build.substitute),
-    (rf"(?P<eqs>[^=]*=.+?)\. {_WHAT} (?P<e>[^=]+)", build.substitute),
+    (rf"{IF} (?P<eqs>[^=]*=.+?)[,;]? (?:then )?{WHAT} (?P<e>[^=]+)", build.substitute),
+    (rf"(?P<eqs>[^=]*=.+?)\. {WHAT} (?P<e>[^=]+)", build.substitute),
     # percentages
-    (rf"(?:{_WHAT} )?{A}{_PERCENT} of {_MONEY}{B}", build.numbers("percent_of")),
+    (rf"(?:{WHAT} )?{A}{PERCENT} of {MONEY}{B}", build.numbers("percent_of")),
     (
-        rf"(?:{_WHAT} )?{_MONEY}{A} (?:increased by|plus an increase of) {B}{_PERCENT}",
+        rf"(?:{WHAT} )?{MONEY}{A} (?:increased by|plus an increase of) {B}{PERCENT}",
         build.numbers("percent_change", 1),
     ),
-    (rf"increase {_MONEY}{A} by {B}{_PERCENT}", build.numbers("percent_change", 1)),
+    (rf"increase {MONEY}{A} by {B}{PERCENT}", build.numbers("percent_change", 1)),
     (
-        rf"(?:{_WHAT} )?{_MONEY}{A} (?:decreased|reduced) by {B}{_PERCENT}",
+        rf"(?:{WHAT} )?{MONEY}{A} (?:decreased|reduced) by {B}{PERCENT}",
         build.numbers("percent_change", -1),
     ),
-    (rf"(?:decrease|reduce) {_MONEY}{A} by {B}{_PERCENT}", build.numbers("percent_change", -1)),
+    (rf"(?:decrease|reduce) {MONEY}{A} by {B}{PERCENT}", build.numbers("percent_change", -1)),
     (rf"what (?:percent|percentage|per cent) is {A} of {B}", build.numbers("share")),
     (rf"what (?:percent|percentage|per cent) of {B} is {A}", build.numbers("share")),
     (rf"{A} is what (?:percent|percentage|per cent) of {B}", build.numbers("share")),
     (rf"(?:express|write) {A} as a (?:percent|percentage) of {B}", build.numbers("share")),
-    (rf"{A} is {B}{_PERCENT} of (?:what|what number|which number)", build.numbers("base")),
+    (rf"{A} is {B}{PERCENT} of (?:what|what number|which number)", build.numbers("base")),
     (
-        rf"{_WHAT} (?:the )?(?:percent|percentage) (?P<w>change|increase|decrease) from"
-        rf" {_MONEY}{A} to [$€£¥]?{B}",
+        rf"{WHAT} (?:the )?(?:percent|percentage) (?P<w>change|increase|decrease) from"
+        rf" {MONEY}{A} to [$€£¥]?{B}",
         build.change,
     ),
     # whole numbers and lists
     (
-        rf"(?:{_WHAT} )?(?:the )?(?:gcd|gcf|hcf|greatest common divisor|greatest common factor"
+        rf"(?:{WHAT} )?(?:the )?(?:gcd|gcf|hcf|greatest common divisor|greatest common factor"
         rf"|highest common factor|largest common divisor)(?: \((?:gcd|gcf|hcf)\))? ?"
-        rf"(?:of|between)?(?: the numbers)? ?\(?{_LIST}\)?",
+        rf"(?:of|between)?(?: the numbers)? ?\(?{LIST}\)?",
         build.whole_list("gcd"),
     ),
     (
-        rf"(?:{_WHAT} )?(?:the )?(?:lcm|least common multiple|lowest common multiple"
+        rf"(?:{WHAT} )?(?:the )?(?:lcm|least common multiple|lowest common multiple"
         rf"|smallest common multiple)(?: \(lcm\))? ?(?:of|between)?(?: the numbers)? ?"
-        rf"\(?{_LIST}\)?",
+        rf"\(?{LIST}\)?",
         build.whole_list("lcm"),
     ),
     (
-        rf"{_WHAT} (?:the )?(?:average|mean|arithmetic mean)"
-        rf" of(?: the numbers|:)?:? ?{_LIST}",
+        rf"{WHAT} (?:the )?(?:average|mean|arithmetic mean)"
+        rf" of(?: the numbers|:)?:? ?{LIST}",
         build.list_("mean"),
     ),
-    (rf"{_WHAT} (?:the )?median of(?: the numbers|:)?:? ?{_LIST}", build.list_("median")),
+    (rf"{WHAT} (?:the )?median of(?: the numbers|:)?:? ?{LIST}", build.list_("median")),
     (
-        r"(?:what is|find|give|write|determine) (?:the )?prime factori[sz]ation of (?P<ns>\d{1,9})",
+        r"(?:what is|find|give|write|determine) (?:the )?prime (?:factorization|factorisation) "
+        r"of (?P<ns>\d{1,9})",
         build.whole_list("primes"),
     ),
     (r"simplify (?:the )?ratio:? (?P<a>\d{1,9}) ?: ?(?P<b>\d{1,9})", build.ratio),
     # sequences
     (
         rf"(?:what is|what's|find|determine|write|give) (?:the )?next (?:term|number)"
-        rf"(?: in| of)(?: the| this)?(?: following)? ?{_FAMILY}{_SERIES}:? ?{TERMS}",
+        rf"(?: in| of)(?: the| this)?(?: following)? ?{FAMILY}{SERIES}:? ?{TERMS}",
         build.term,
     ),
-    (rf"(?:what|which number) comes next(?: in (?:the|this) {_SERIES})?:? ?{TERMS}", build.term),
+    (rf"(?:what|which number) comes next(?: in (?:the|this) {SERIES})?:? ?{TERMS}", build.term),
     (
-        rf"(?:what is|find|determine|calculate) (?:the )?{_NTH} term(?: in| of)(?: the| this)?"
-        rf"(?: following)? ?{_FAMILY}{_SERIES}:? ?{TERMS}",
+        rf"(?:what is|find|determine|calculate) (?:the )?{NTH} term(?: in| of)(?: the| this)?"
+        rf"(?: following)? ?{FAMILY}{SERIES}:? ?{TERMS}",
         build.term,
     ),
     (
@@ -150,16 +139,16 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     (
         rf"(?:what is|find|determine|write) (?:the |a formula for the )?(?:nth|n-th|general) term"
-        rf"(?: in| of)(?: the| this)? ?{_FAMILY}{_SERIES}:? ?{TERMS}",
+        rf"(?: in| of)(?: the| this)? ?{FAMILY}{SERIES}:? ?{TERMS}",
         build.general_term,
     ),
     (
         rf"(?:what is|find|determine) (?:the )?common (?P<what>difference|ratio)(?: in| of)"
-        rf"(?: the| this)? ?(?:arithmetic |geometric )?{_SERIES}:? ?{TERMS}",
+        rf"(?: the| this)? ?(?:arithmetic |geometric )?{SERIES}:? ?{TERMS}",
         build.step,
     ),
     (
-        rf"(?:find|what is|determine|calculate) (?:the )?{_NTH} term of an? "
+        rf"(?:find|what is|determine|calculate) (?:the )?{NTH} term of an? "
         rf"(?P<family>arithmetic|geometric) (?:sequence|progression) (?:with|whose) (?:a )?first"
         rf" term(?: is)? {A} and (?:a )?common (?:difference|ratio)(?: is| of)? {D}",
         build.described,
@@ -204,48 +193,49 @@ ENGLISH: list[tuple[str, Builder]] = [
     # equations
     (
         rf"(?:solve|find|determine|what are|what is) (?:all )?(?:the )?(?:real )?(?:solution|"
-        rf"solutions|root|roots|solution set)(?: of| to) (?:{_EQUATIONS}:? )?(?P<eqs>.+)",
+        rf"solutions|root|roots|solution set)(?: of| to) (?:{EQUATIONS}:? )?(?P<eqs>.+)",
         build.solve,
     ),
     (
         r"(?:find|determine|what are) (?:all )?(?:the )?(?:real )?(?:roots|zeros|zeroes)(?: of) "
-        r"(?:the )?(?:polynomial |quadratic |function |equation |quadratic equation )?(?P<e>.+)",
+        r"(?:the )?(?:polynomial |quadratic |function |equation |quadratic equation "
+        r"|quadratic function )?(?P<e>.+)",
         build.roots,
     ),
     (
-        rf"(?:solve for {_V}(?: in| from| if| when| given that)?[:,]? "
-        rf"|find {_V2}(?:[:,]|,? (?:if|when|given that|given|such that|for which|where|from)) )"
-        rf"(?:{_EQUATIONS}:? ?)?(?P<eqs>.+)",
+        rf"(?:solve for {V}(?: in| from| if| when| given that)?[:,]? "
+        rf"|find {V2}(?:[:,]|,? (?:if|when|given that|given|such that|for which|where|from)) )"
+        rf"(?:{EQUATIONS}:? ?)?(?P<eqs>.+)",
         build.solve,
     ),
-    (rf"solve (?:{_EQUATIONS}:? ?)?(?P<eqs>.+?),? for {_V}", build.solve),
-    (rf"solve:? ?(?:{_EQUATIONS}:? ?)?(?P<eqs>.+)", build.solve),
+    (rf"solve (?:{EQUATIONS}:? ?)?(?P<eqs>.+?),? for {V}", build.solve),
+    (rf"solve:? ?(?:{EQUATIONS}:? ?)?(?P<eqs>.+)", build.solve),
     (
-        rf"(?:what is|what's|find|determine|calculate) (?:the )?(?:value|values) of {_V}"
-        rf"(?: if| when| given that| given| in| for which| such that| that satisfies"
-        rf"| that satisfy| in the equation)[:,]? (?P<eqs>.+)",
+        rf"(?:what is|what's|find|determine|calculate) (?:the )?(?:value|values) of {V}"
+        rf"(?: in the equation| in the following equation| if| when| given that| given| in"
+        rf"| for which| such that| that satisfies| that satisfy)[:,]? (?P<eqs>.+)",
         build.solve,
     ),
-    (rf"what is {_V} (?:if|when|given that|given|in) (?P<eqs>.+)", build.solve),
+    (rf"what is {V} (?:if|when|given that|given|in) (?P<eqs>.+)", build.solve),
     (
-        rf"(?:what|which|for what|for which) (?:value|values) of {_V} (?:satisfies|satisfy|makes?"
+        rf"(?:what|which|for what|for which) (?:value|values) of {V} (?:satisfies|satisfy|makes?"
         rf"|is|are|solves)(?: (?:the )?equation)? (?P<eqs>.+?)(?: true)?",
         build.solve,
     ),
     (
-        rf"{_IF} (?P<eqs>.+?)[,;.]? (?:then )?(?:what is|what's|what are|find|solve for|determine"
-        rf"|calculate|what must) (?:the )?(?:value of |values of )?{_V}(?: equal to| equal| be)?",
+        rf"{IF} (?P<eqs>.+?)[,;.]? (?:then )?(?:what is|what's|what are|find|solve for|determine"
+        rf"|calculate|what must) (?:the )?(?:value of |values of )?{V}(?: equal to| equal| be)?",
         build.solve,
     ),
-    (rf"{_IF} (?P<eqs>.+?)[,;.]? (?:then )?{_V} ?= ?\??", build.solve),
-    (rf"(?:{_EQUATIONS}:? )?(?P<eqs>[^?]+?)[,;.]? (?:solve for|find|what is) {_V}", build.solve),
-    (rf"(?P<eqs>[^?]+?)[,;.] ?{_V} ?= ?\?", build.solve),
+    (rf"{IF} (?P<eqs>.+?)[,;.]? (?:then )?{V} ?= ?\??", build.solve),
+    (rf"(?:{EQUATIONS}:? )?(?P<eqs>[^?]+?)[,;.]? (?:solve for|find|what is) {V}", build.solve),
+    (rf"(?P<eqs>[^?]+?)[,;.] ?{V} ?= ?\?", build.solve),
     (
-        rf"{_IF} (?P<eqs>.+?)[,;.]? (?:then )?{_WHAT}(?: the value of)?(?: the expression)?"
+        rf"{IF} (?P<eqs>.+?)[,;.]? (?:then )?{WHAT}(?: the value of)?(?: the expression)?"
         rf" (?P<e>[^=]+)",
         build.wanted,
     ),
-    (rf"{_WHAT} (?P<e>[^=]+?),? (?:if|given that|given|when) (?P<eqs>[^=]*=.+)", build.wanted),
+    (rf"{WHAT} (?P<e>[^=]+?),? (?:if|given that|given|when) (?P<eqs>[^=]*=.+)", build.wanted),
     # rewriting
     (
         r"(?:expand and simplify|expand the brackets|expand|multiply out)\b(?: the)?(?: expression"
@@ -254,7 +244,9 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     (
         r"(?:factor|factorise|factorize)\b(?: completely| fully)?(?: the)?(?: following)?(?: "
-        r"expression| polynomial| quadratic| trinomial)?:? ?(?P<e>.+?)(?: completely| fully)?",
+        r"quadratic expression| quadratic polynomial| expression| polynomial| quadratic| "
+        r"trinomial)?"
+        r":? ?(?P<e>.+?)(?: completely| fully)?",
         build.rewrite("factor"),
     ),
     (
@@ -264,7 +256,7 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     # arithmetic
     (
-        rf"(?:{_WHAT}|solve|simplify)(?: the)?(?: following)?(?: result of| expression)?:? ?"
+        rf"(?:{WHAT}|solve|simplify)(?: the)?(?: following)?(?: result of| expression)?:? ?"
         r"(?P<e>[^=]+?)(?: ?= ?\??)?",
         build.evaluate,
     ),

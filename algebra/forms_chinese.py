@@ -5,7 +5,7 @@ from __future__ import annotations
 from algebra import builders as build
 from algebra import units
 from algebra.builders import Builder
-from algebra.forms import TERMS, A, B
+from algebra.patterns import TERMS, A, B
 from algebra.phrases import NUMBER, POINT
 
 _LIST_ZH = rf"(?P<ns>{NUMBER}(?:(?:, ?| ?[和与及] ?) ?{NUMBER})+)"
@@ -24,7 +24,7 @@ CHINESE: list[tuple[str, Builder]] = [
         r"(?:两点)?(?:之间)?的?(?:距离)(?:是多少|为多少)?",
         build.points("distance"),
     ),
-    (rf"(?:求|计算)? ?{B} ?的 ?{A}%{_ASK}?", build.numbers("percent_of")),
+    (rf"(?:求|计算)? ?{B} ?的 ?{A}% ?{_ASK}?", build.numbers("percent_of")),
     (rf"{A} ?是 ?{B} ?的百分之几", build.numbers("share")),
     (rf"{A} ?占 ?{B} ?的百分之几", build.numbers("share")),
     (rf"(?:把 ?)?{A} ?增加 ?{B}%(?:后)?{_ASK}?", build.numbers("percent_change", 1)),

@@ -74,6 +74,8 @@ _COMMANDS = {
     "vert": "|",
     "pm": "±",
     "infty": "∞",
+    "circ": "∘",
+    "det": "det",
     "cup": " or ",
     "lor": " or ",
     "emptyset": "∅",
@@ -90,6 +92,7 @@ _COMMANDS = {
     **dict.fromkeys(("left", "right"), ""),
 }
 _CASES = re.compile(r"\\begin\s*\{(?:cases|aligned|array)\}(?:\{[lcr]*\})?(.*?)\\end\s*\{\w+\}")
+_MATRIX = re.compile(r"\\begin\s*\{([pb])matrix\}(.*?)\\end\s*\{\1matrix\}", re.DOTALL)
 _INNERMOST = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"((\1)/(\2))"),
@@ -137,6 +140,7 @@ def _raised(match: re.Match[str]) -> str:
 
 
 def _from_latex(text: str) -> str:
+    text = _MATRIX.sub(_rows, text)
     text = _CASES.sub(lambda m: m[1].replace("\\\\", " ; ").replace("&", " "), text)
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = re.sub(r"\\[()\[\]]", "$", text)
@@ -150,6 +154,12 @@ def _from_latex(text: str) -> str:
         if text == before:
             break
     return _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
+
+
+def _rows(match: re.Match[str]) -> str:
+    """A matrix as [[1, 2], [3, 4]]."""
+    rows = [row.split("&") for row in match[2].split("\\\\") if row.strip()]
+    return f"[{', '.join('[' + ', '.join(map(str.strip, row)) + ']' for row in rows)}]"
 
 
 def _without_delimiters(text: str) -> str:

@@ -18,15 +18,16 @@ _MAX_BITS = 2000
 Point = tuple[Node, Node]
 
 
-def _text(value: Fraction, decimal: bool = True) -> str:
+def text_of(value: Fraction, decimal: bool = True) -> str:
     """A number as a decimal if that ends and is wanted, else as a fraction."""
     if value.denominator == 1:
         return str(value.numerator)
     return (decimal_text(value) if decimal else None) or f"{value.numerator}/{value.denominator}"
 
 
-def _braced(value: Fraction, decimal: bool = True) -> str:
-    text = _text(value, decimal)
+def braced(value: Fraction, decimal: bool = True) -> str:
+    """The same in brackets where it could not follow a sign without."""
+    text = text_of(value, decimal)
     return f"({text})" if value < 0 or "/" in text else text
 
 
@@ -35,24 +36,24 @@ def _braced(value: Fraction, decimal: bool = True) -> str:
 
 def _percent_of(words: Words, rate: Number, whole: Number, unit: str) -> str:
     part = rate.value / 100 * whole.value
-    step = f"{_text(rate.value)}/100 * {_braced(whole.value)} = {_text(part)}"
-    return words.so(step, unit + _text(part))
+    step = f"{text_of(rate.value)}/100 * {braced(whole.value)} = {text_of(part)}"
+    return words.so(step, unit + text_of(part))
 
 
 def _percent_change(words: Words, sign: int, start: Number, rate: Number, unit: str) -> str:
     change = rate.value / 100 * start.value
     end = start.value + sign * change
-    step = f"{_text(rate.value)}/100 * {_braced(start.value)} = {_text(change)}"
-    sum_ = f"{_text(start.value)} {'+' if sign > 0 else '-'} {_braced(change)} = {_text(end)}"
-    return words.so(words.both([step, sum_]), unit + _text(end))
+    step = f"{text_of(rate.value)}/100 * {braced(start.value)} = {text_of(change)}"
+    sum_ = f"{text_of(start.value)} {'+' if sign > 0 else '-'} {braced(change)} = {text_of(end)}"
+    return words.so(words.both([step, sum_]), unit + text_of(end))
 
 
 def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
     if not whole.value:
         raise UnclearError("a share of nothing")
     rate = part.value / whole.value * 100
-    step = f"{_braced(part.value)}/{_braced(whole.value)} * 100 = {_text(rate)}"
-    return words.so(step, f"{_text(rate)}%")
+    step = f"{braced(part.value)}/{braced(whole.value)} * 100 = {text_of(rate)}"
+    return words.so(step, f"{text_of(rate)}%")
 
 
 def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
@@ -60,7 +61,7 @@ def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
         raise UnclearError("no percent of nothing")
     whole = part.value * 100 / rate.value
     return words.so(
-        f"{_braced(part.value)} * 100/{_braced(rate.value)} = {_text(whole)}", _text(whole)
+        f"{braced(part.value)} * 100/{braced(rate.value)} = {text_of(whole)}", text_of(whole)
     )
 
 
@@ -70,9 +71,9 @@ def _change(words: Words, start: Number, end: Number, asked: str) -> str:
     rate = (end.value - start.value) / start.value * 100
     if asked != "change" and (asked == "increase") != (rate > 0):
         raise UnclearError("a decrease that is an increase, or the reverse")
-    over = f"{_text(end.value)} - {_text(start.value)}"
-    step = f"({over})/{_text(start.value)} * 100 = {_text(rate)}"
-    size = f"{_text(abs(rate))}%"
+    over = f"{text_of(end.value)} - {text_of(start.value)}"
+    step = f"({over})/{text_of(start.value)} * 100 = {text_of(rate)}"
+    size = f"{text_of(abs(rate))}%"
     if asked == "change":
         size = words.phrase("increased" if rate > 0 else "decreased", size)
     return words.so(step, size)
@@ -92,15 +93,15 @@ def _lcm(words: Words, values: tuple[int, ...]) -> str:
 def _mean(words: Words, values: tuple[Number, ...]) -> str:
     total = sum((n.value for n in values), Fraction(0))
     mean = total / len(values)
-    added = " + ".join(_braced(n.value) for n in values)
-    return words.so(f"({added})/{len(values)} = {_text(total)}/{len(values)}", _text(mean))
+    added = " + ".join(braced(n.value) for n in values)
+    return words.so(f"({added})/{len(values)} = {text_of(total)}/{len(values)}", text_of(mean))
 
 
 def _median(words: Words, values: tuple[Number, ...]) -> str:
     row = sorted(n.value for n in values)
     half = len(row) // 2
     median = row[half] if len(row) % 2 else (row[half - 1] + row[half]) / 2
-    return words.so(words.phrase("sorted", ", ".join(map(_text, row))), _text(median))
+    return words.so(words.phrase("sorted", ", ".join(map(text_of, row))), text_of(median))
 
 
 def _primes(words: Words, values: tuple[int, ...]) -> str:
@@ -140,7 +141,7 @@ def _sum_to(words: Words, n: Number, unit: str) -> str:
 # --- sequences ------------------------------------------------------------------------------
 
 
-def _rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
+def rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
     """Each simple rule that all terms follow, with its step.
 
     Args:
@@ -168,22 +169,24 @@ def _rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
 def _term(words: Words, given: tuple[Number, ...], n: int | None, family: str) -> str:
     """The next term, or the n-th."""
     terms = [number.value for number in given]
-    rules = _rules(terms, 3 if family else 4)
+    found = rules(terms, 3 if family else 4)
     if family:
-        rules = {name: step for name, step in rules.items() if name == family}
-    if "arithmetic" in rules and rules["arithmetic"] == 0:
-        rules = {"arithmetic": Fraction(0)}
+        found = {name: step for name, step in found.items() if name == family}
+    if "arithmetic" in found and found["arithmetic"] == 0:
+        found = {"arithmetic": Fraction(0)}
     place = n or len(terms) + 1
-    values = {_nth(terms, rule, step, place) for rule, step in rules.items()}
+    values = {_nth(terms, rule, step, place) for rule, step in found.items()}
     if len(values) != 1:
         raise UnclearError("no rule, or several")
     (value,) = values
-    rule, step = next(iter(rules.items()))
+    rule, step = next(iter(found.items()))
     result = (
-        words.phrase("next", _text(value)) if n is None else words.phrase("nth", n, _text(value))
+        words.phrase("next", text_of(value))
+        if n is None
+        else words.phrase("nth", n, text_of(value))
     )
     falls = rule == "arithmetic" and step < 0
-    said = words.phrase("falling" if falls else rule, _text(abs(step) if falls else step))
+    said = words.phrase("falling" if falls else rule, text_of(abs(step) if falls else step))
     return words.so(said, result)
 
 
@@ -208,34 +211,34 @@ def _nth(terms: list[Fraction], rule: str, step: Fraction, n: int) -> Fraction:
 
 def _general_term(words: Words, given: tuple[Number, ...], family: str) -> str:
     terms = [number.value for number in given]
-    rules = {k: v for k, v in _rules(terms).items() if not family or k == family}
-    if set(rules) == {"arithmetic"}:
-        step = rules["arithmetic"]
+    found = {k: v for k, v in rules(terms).items() if not family or k == family}
+    if set(found) == {"arithmetic"}:
+        step = found["arithmetic"]
         formula = show(meaning(parse(f"({step})*n + ({terms[0] - step})")))
-    elif set(rules) == {"geometric"}:
-        formula = f"{_braced(terms[0], False)} * {_braced(rules['geometric'], False)}^(n - 1)"
+    elif set(found) == {"geometric"}:
+        formula = f"{braced(terms[0], False)} * {braced(found['geometric'], False)}^(n - 1)"
     else:
         raise UnclearError("no rule, or several")
     return words.sentence(formula)
 
 
 def _step(words: Words, given: tuple[Number, ...], family: str) -> str:
-    rules = _rules([number.value for number in given])
-    if family not in rules:
+    found = rules([number.value for number in given])
+    if family not in found:
         raise UnclearError("not such a sequence")
     a, b = given[0].value, given[1].value
     sign = "-" if family == "arithmetic" else "/"
-    value = _text(rules[family], any(n.decimal for n in given))
-    return words.sentence(f"{_text(b)} {sign} {_braced(a)} = {value}")
+    value = text_of(found[family], any(n.decimal for n in given))
+    return words.sentence(f"{text_of(b)} {sign} {braced(a)} = {value}")
 
 
 def _described_term(words: Words, family: str, first: Number, step: Number, n: int) -> str:
     value = _nth([first.value, first.value], family, step.value, n)
     if family == "arithmetic":
-        sum_ = f"{_text(first.value)} + {n - 1} * {_braced(step.value)}"
+        sum_ = f"{text_of(first.value)} + {n - 1} * {braced(step.value)}"
     else:
-        sum_ = f"{_braced(first.value)} * {_braced(step.value)}^{n - 1}"
-    return words.so(f"{sum_} = {_text(value)}", _text(value))
+        sum_ = f"{braced(first.value)} * {braced(step.value)}^{n - 1}"
+    return words.so(f"{sum_} = {text_of(value)}", text_of(value))
 
 
 # --- units and forms -----------------------------------------------------------------------
@@ -252,7 +255,7 @@ def _convert(words: Words, amount: Number, old: Unit, new: Unit) -> str:
         shown = f"≈ {float(value):.6g}"
         if "e" in shown:
             raise UnclearError("a size that is hard to write")
-    return words.sentence(f"{_text(amount.value)} {old.name} {shown} {new.name}")
+    return words.sentence(f"{text_of(amount.value)} {old.name} {shown} {new.name}")
 
 
 def _fraction(node: Node, percent: bool) -> Fraction:
@@ -263,7 +266,7 @@ def _fraction(node: Node, percent: bool) -> Fraction:
 
 
 def _as_fraction(words: Words, node: Node, percent: bool, text: str) -> str:
-    return words.sentence(f"{text} = {_text(_fraction(node, percent), decimal=False)}")
+    return words.sentence(f"{text} = {text_of(_fraction(node, percent), decimal=False)}")
 
 
 def _as_decimal(words: Words, node: Node, percent: bool, text: str) -> str:
@@ -275,7 +278,7 @@ def _as_decimal(words: Words, node: Node, percent: bool, text: str) -> str:
 def _as_percent(words: Words, node: Node, percent: bool, text: str) -> str:
     if percent:
         raise UnclearError("it is one")
-    return words.sentence(f"{text} = {_text(100 * _fraction(node, False))}%")
+    return words.sentence(f"{text} = {text_of(100 * _fraction(node, False))}%")
 
 
 # --- points ---------------------------------------------------------------------------------
@@ -295,8 +298,8 @@ def _slope(words: Words, p: Point, q: Point) -> str:
         if b == d:
             raise UnclearError("one point")
         return words.sentence(words.phrase("vertical"))
-    slope = _text((d - b) / (c - a), _decimals(p, q))
-    step = f"({_text(d)} - {_braced(b)})/({_text(c)} - {_braced(a)}) = {slope}"
+    slope = text_of((d - b) / (c - a), _decimals(p, q))
+    step = f"({text_of(d)} - {braced(b)})/({text_of(c)} - {braced(a)}) = {slope}"
     return words.so(step, slope)
 
 
@@ -305,10 +308,10 @@ def _line(words: Words, p: Point, q: Point) -> str:
     if a == c:
         if b == d:
             raise UnclearError("one point")
-        return words.sentence(f"x = {_text(a, False)}")
+        return words.sentence(f"x = {text_of(a, False)}")
     slope = (d - b) / (c - a)
     right = show(meaning(parse(f"({slope})*x + ({b - slope * a})")))
-    step = f"({_text(d)} - {_braced(b)})/({_text(c)} - {_braced(a)}) = {_text(slope, False)}"
+    step = f"({text_of(d)} - {braced(b)})/({text_of(c)} - {braced(a)}) = {text_of(slope, False)}"
     return words.so(step, f"y = {right}")
 
 
@@ -316,14 +319,14 @@ def _distance(words: Words, p: Point, q: Point) -> str:
     a, b, c, d = _coordinates(p, q)
     square = (c - a) ** 2 + (d - b) ** 2
     value = show(meaning(parse(f"sqrt({square})")))
-    step = f"({_text(c)} - {_braced(a)})^2 + ({_text(d)} - {_braced(b)})^2 = {_text(square)}"
+    step = f"({text_of(c)} - {braced(a)})^2 + ({text_of(d)} - {braced(b)})^2 = {text_of(square)}"
     return words.so(step, value)
 
 
 def _midpoint(words: Words, p: Point, q: Point) -> str:
     a, b, c, d = _coordinates(p, q)
     decimal = _decimals(p, q)
-    return words.sentence(f"({_text((a + c) / 2, decimal)}, {_text((b + d) / 2, decimal)})")
+    return words.sentence(f"({text_of((a + c) / 2, decimal)}, {text_of((b + d) / 2, decimal)})")
 
 
 KINDS: dict[str, Callable[..., str]] = {

@@ -26,12 +26,24 @@ _AFTER = re.compile(
     r"|show the steps|step by step|写出过程|并写出过程|要有过程)[. ]*",
     re.IGNORECASE,
 )
-COURTESIES = "please can you could you help me question show your all work steps the step by step"
-COURTESIES_ZH = "请问你帮我写出过程并要有"
+# How it is to be done does not change what comes out.
+_METHOD = re.compile(
+    r",? (?:by|using|with)(?: the)?(?: method of)? (?:substitution|elimination|factoring"
+    r"|factorization|completing the square|quadratic formula)(?: method)?(?=[:.,]| |$)",
+    re.IGNORECASE,
+)
+_METHOD_ZH = re.compile(r"用(?:代入|加减|加减消元|配方|公式|因式分解)法")
+COURTESIES = (
+    "by using with the method of substitution elimination factoring factorization completing square"
+    " quadratic formula please can you could you help me question show your all work steps the step"
+    " by step"
+)
+COURTESIES_ZH = "用代入加减消元配方公式因式分解法请问你帮我写出过程并要有"
 
 
 def without_courtesies(text: str) -> str:
     """A question without "please", "show your work" and the mark at its end."""
+    text = _METHOD_ZH.sub("", _METHOD.sub("", text))
     begun = _BEFORE.match(text)
     text = text[begun.end() :] if begun else text
     ends = [m for m in _AFTER.finditer(text) if m.end() == len(text)]

@@ -30,7 +30,7 @@ def _substitute(words: Words, node: Node, pairs: tuple[tuple[str, Node], ...], t
     given = words.both([f"{name} = {show(value, True)}" for name, value in values.items()])
     decimal = has_decimals(node) or any(has_decimals(value) for _, value in pairs)
     try:
-        value = _simplest(meaning(node, values))
+        value = simplest(meaning(node, values))
     except NotRealError:
         raise UnclearError("not a real number") from None
     except UndefinedError:
@@ -39,14 +39,14 @@ def _substitute(words: Words, node: Node, pairs: tuple[tuple[str, Node], ...], t
 
 
 def _function(words: Words, f: str, x: str, node: Node, at: Node, text: str) -> str:
-    value = _simplest(meaning(node, {x: meaning(at)}))
+    value = simplest(meaning(node, {x: meaning(at)}))
     decimal = has_decimals(node) or has_decimals(at)
     return words.sentence(f"{f}({text}) = {_value(value, decimal)}")
 
 
 def _evaluate(words: Words, node: Node, text: str) -> str:
     try:
-        value = _simplest(meaning(node))
+        value = simplest(meaning(node))
     except NotRealError:
         raise UnclearError("not a real number") from None
     except UndefinedError:
@@ -70,7 +70,7 @@ def _bare(text: str) -> str:
     return text.replace("sqrt", "√").translate(str.maketrans("", "", " ()"))
 
 
-def _simplest(value: Expression) -> Expression:
+def simplest(value: Expression) -> Expression:
     """A number in its plainest form; raises UnclearError if it is not real."""
     if not value.is_number:
         raise UnclearError("not a number")
@@ -133,7 +133,7 @@ def _simplify(words: Words, node: Node, text: str) -> str:
     value = meaning(node)
     free = list(value.free_symbols)
     if value.is_number:
-        return words.sentence(f"{text} = {_value(_simplest(value), has_decimals(node))}")
+        return words.sentence(f"{text} = {_value(simplest(value), has_decimals(node))}")
     if value.is_polynomial(*free):
         found = expanded(value)
     elif value.is_rational_function(*free):
@@ -148,11 +148,11 @@ def _simplify(words: Words, node: Node, text: str) -> str:
     roots = [power for power in found.atoms(sp.Pow) if not power.exp.is_Integer]
     if value.has(sp.log) or any(root.base.atoms(sp.Pow) & set(roots) for root in roots):
         raise UnclearError("logarithms, or roots of roots")
-    _check_same(node, found)
+    check_same(node, found)
     return words.sentence(f"{text} = {show(found, has_decimals(node))}")
 
 
-def _check_same(node: Node, found: Expression) -> None:
+def check_same(node: Node, found: Expression) -> None:
     """Put numbers into an expression and its simpler form; raises UnclearError if they part."""
     compared = 0
     variables = sorted(names(node))

@@ -205,7 +205,7 @@ def _inequality(words: Words, relations: tuple[Relation, ...], name: str) -> str
     if not found:
         return words.sentence(words.phrase("no solution", text))
     decimal = _decimal(list(relations))
-    result = _ranges(words, name, found, decimal)
+    result = ranges(words, name, found, decimal)
     if not result:
         return words.sentence(words.phrase("always", text))
     return words.so(_inequality_step(parts, x, decimal), result)
@@ -230,7 +230,7 @@ def _inequality_step(parts: list[tuple[Expression, str]], x: Expression, decimal
     return f"{show(a * x, decimal)} {_SIGNS[sign]} {show(b, decimal)}"
 
 
-def _ranges(words: Words, name: str, found: list[equations.Interval], decimal: bool) -> str:
+def ranges(words: Words, name: str, found: list[equations.Interval], decimal: bool) -> str:
     """Intervals as relations: x < 2 or x > 5; "" for all numbers."""
     gaps = [(one.high, next_.low) for one, next_ in pairwise(found) if one.high == next_.low]
     if found[0].low is None and found[-1].high is None and len(gaps) == len(found) - 1:

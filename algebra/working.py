@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from algebra import numbers, rewriting, solving
+from collections.abc import Callable
+
+from algebra import functions, matrices, numbers, rewriting, series, solving
 from algebra.exercises import Exercise
 from algebra.meaning import UndefinedError
 from algebra.readings import UnclearError, assumed
@@ -10,7 +12,11 @@ from algebra.sentences import Words
 
 MAX_CHARS = 500  # of an answer
 
-_KINDS = {**solving.KINDS, **rewriting.KINDS, **numbers.KINDS}
+_KINDS: dict[str, Callable[..., str]] = {
+    name: work
+    for module in (solving, rewriting, numbers, functions, matrices, series)
+    for name, work in module.KINDS.items()
+}
 
 
 def work(exercise: Exercise) -> str:
