@@ -59,12 +59,12 @@ def recognize(question: str) -> Exercise | None:
         match = pattern.fullmatch(text)
         if match is None or _cuts_a_word(match):
             continue
-        if any((part or "").startswith("- ") for part in match.groups()):
-            return None  # "Solve for x - 2x + 1 = 9": a minus, or a dash
         try:
             kind, *given = build(**{k: v for k, v in match.groupdict().items() if v is not None})
         except (UnclearError, ArithmeticError):
             continue
+        if any((part or "").startswith("- ") for part in match.groups()):
+            return None  # "Solve for x - 2x + 1 = 9": a minus, or a dash
         return Exercise(kind, tuple(given), chinese, text)
     return None
 

@@ -90,6 +90,10 @@ _SPOKEN = (
     (r"^根号 ?(\d+)$", r"sqrt(\1)"),
     (r"等于(?=.)", " = "),
 )
+# "3 plus 4 squared", "3 times x to the power of 2"
+_SPOKEN_POWER = re.compile(
+    r"\b(?:plus|minus|times|by)\b.* (?:squared|cubed|(?:raised )?to the)\b", re.IGNORECASE
+)
 SPOKEN = tuple((re.compile(pattern, re.IGNORECASE), new) for pattern, new in _SPOKEN)
 
 
@@ -98,6 +102,8 @@ def spoken(text: str) -> str:
     if re.search(r"[A-Za-z\u4e00-\u9fff]{2}|[加减乘]", text):
         if re.search(r"(?:-|negative|minus) ?\d+ (?:squared|cubed|to the)", text, re.IGNORECASE):
             raise UnclearError("the square of a negative number, or minus a square")
+        if _SPOKEN_POWER.search(text):
+            raise UnclearError("the square of a number, or of all that was said before")
         for pattern, new in SPOKEN:
             text = pattern.sub(new, text)
     return text

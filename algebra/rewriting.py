@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import sympy as sp
@@ -57,6 +58,8 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
         if not value.is_Rational:
             shown = f"≈ {approximate(value)}"
             return words.sentence(f"{text} {shown}")
+        if re.fullmatch(r"\d+/\d+", text):
+            raise UnclearError("a fraction in lowest terms, a date, a score")
         shown = show(value, True)
         if "/" in shown:
             return words.sentence(f"{text} ≈ {approximate(value)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import islice
@@ -17,7 +18,7 @@ EACH = 9
 def all_exercises(seed: int = 1) -> list[Checked]:
     """`EACH` exercises of every kind, always the same for a seed."""
     rng = random.Random(seed)
-    return [exercise for make in _KINDS for exercise in islice(make(rng), EACH)]
+    return [exercise for make in KINDS for exercise in islice(make(rng), EACH)]
 
 
 def result(answer: str) -> str:
@@ -31,7 +32,7 @@ def value(text: str) -> Fraction:
     return Fraction(text.rstrip("。.").split()[-1].lstrip("$"))
 
 
-def _ends(wanted: Fraction | int) -> Callable[[str], bool]:
+def ends(wanted: Fraction | int) -> Callable[[str], bool]:
     return lambda answer: value(result(answer)) == wanted
 
 
@@ -46,11 +47,11 @@ def _roots(wanted: set[Fraction], name: str = "x") -> Callable[[str], bool]:
     return right
 
 
-def _n(rng: random.Random, low: int = -9, high: int = 9, but: tuple[int, ...] = (0,)) -> int:
+def n_(rng: random.Random, low: int = -9, high: int = 9, but: tuple[int, ...] = (0,)) -> int:
     return rng.choice([n for n in range(low, high + 1) if n not in but])
 
 
-def _s(n: int | Fraction) -> str:
+def s_(n: int | Fraction) -> str:
     """A number as a further term: + 3, - 3."""
     return f"+ {n}" if n >= 0 else f"- {-n}"
 
@@ -66,10 +67,10 @@ def _linear(rng: random.Random) -> Iterator[Checked]:
         "What is the value of x if {}?",
         "{}",
     ):
-        a, b, c, root = _n(rng), _n(rng), _n(rng), Fraction(_n(rng), rng.randint(1, 4))
+        a, b, c, root = n_(rng), n_(rng), n_(rng), Fraction(n_(rng), rng.randint(1, 4))
         a = a if a != c else a + 10
         d = a * root + b - c * root
-        yield form.format(f"{a}x {_s(b)} = {c}x {_s(d)}"), _roots({root})
+        yield form.format(f"{a}x {s_(b)} = {c}x {s_(d)}"), _roots({root})
 
 
 def _quadratic(rng: random.Random) -> Iterator[Checked]:
@@ -83,75 +84,80 @@ def _quadratic(rng: random.Random) -> Iterator[Checked]:
         "Solve {} for x",
         "求解方程：{}",
     ):
-        p, q, a = _n(rng), _n(rng), _n(rng, 1, 4)
+        p, q, a = n_(rng), n_(rng), n_(rng, 1, 4)
         b, c = -a * (p + q), a * p * q
-        yield form.format(f"{a}x^2 {_s(b)}x {_s(c)} = 0"), _roots({Fraction(p), Fraction(q)})
+        yield form.format(f"{a}x^2 {s_(b)}x {s_(c)} = 0"), _roots({Fraction(p), Fraction(q)})
 
 
 def _cubic(rng: random.Random) -> Iterator[Checked]:
     while True:
-        p, q, r = _n(rng), _n(rng), _n(rng)
+        p, q, r = n_(rng), n_(rng), n_(rng)
         b, c, d = -(p + q + r), p * q + q * r + p * r, -p * q * r
-        yield f"Solve x³ {_s(b)}x² {_s(c)}x {_s(d)} = 0", _roots(set(map(Fraction, (p, q, r))))
+        yield f"Solve x³ {s_(b)}x² {s_(c)}x {s_(d)} = 0", _roots(set(map(Fraction, (p, q, r))))
 
 
 def _irrational(rng: random.Random) -> Iterator[Checked]:
     while True:
-        b, c = _n(rng, -9, 9), _n(rng, -9, -1)  # c < 0: two real roots
+        b, c = n_(rng, -9, 9), n_(rng, -9, -1)  # c < 0: two real roots
 
         def right(answer: str, b: int = b, c: int = c) -> bool:
-            from evaluation.judges.values import read
-
             roots = [
-                read(part.split(" = ")[1].replace("√", "sqrt "))[0]
-                for part in result(answer).split(" or ")
+                _number(part.split(" = ")[1].rstrip(".")) for part in result(answer).split(" or ")
             ]
-            total, product = sum(map(complex, roots)), complex(roots[0]) * complex(roots[-1])
+            total, product = sum(roots), roots[0] * roots[-1]
             if len(roots) != 2:
                 return False
             return abs(total + b) < 1e-9 and abs(product - c) < 1e-9
 
-        yield f"Solve x^2 {_s(b)}x {_s(c)} = 0", right
+        yield f"Solve x^2 {s_(b)}x {s_(c)} = 0", right
+
+
+def _number(text: str) -> float:
+    """The value of a number with roots: (3 + √17)/2."""
+    text = re.sub(r"√(\d+)", r"(\1)**0.5", re.sub(r"(?<=\d)√", "*√", text))
+    if not re.fullmatch(r"[-+*/().\d ]+", text):
+        raise ValueError(text)
+    return float(eval(text))
 
 
 def _rational(rng: random.Random) -> Iterator[Checked]:
     while True:
-        a, b, root = _n(rng), _n(rng), _n(rng)
+        a, b, root = n_(rng), n_(rng), n_(rng)
         if a in (b, root) or b == root:
             continue
-        k = _n(rng)
+        k = n_(rng)
         # k/(x - a) = m/(x - b) at root; cross-multiplied it is linear.
         m = Fraction(k * (root - b), root - a)
         if m == k or m == 0:
             continue
-        yield f"Solve {k}/(x {_s(-a)}) = ({m})/(x {_s(-b)})", _roots({Fraction(root)})
+        yield f"Solve {k}/(x {s_(-a)}) = ({m})/(x {s_(-b)})", _roots({Fraction(root)})
 
 
 def _absolute(rng: random.Random) -> Iterator[Checked]:
     while True:
-        a, b, c = _n(rng, 1, 5), _n(rng), _n(rng, 1, 9)
-        yield f"Solve |{a}x {_s(b)}| = {c}", _roots({Fraction(c - b, a), Fraction(-c - b, a)})
+        a, b, c = n_(rng, 1, 5), n_(rng), n_(rng, 1, 9)
+        yield f"Solve |{a}x {s_(b)}| = {c}", _roots({Fraction(c - b, a), Fraction(-c - b, a)})
 
 
 def _radical(rng: random.Random) -> Iterator[Checked]:
     while True:
-        root, right = _n(rng), _n(rng, 1, 9)
-        a = _n(rng, 1, 5)
-        yield f"Solve √({a}x {_s(right**2 - a * root)}) = {right}", _roots({Fraction(root)})
+        root, right = n_(rng), n_(rng, 1, 9)
+        a = n_(rng, 1, 5)
+        yield f"Solve √({a}x {s_(right**2 - a * root)}) = {right}", _roots({Fraction(root)})
 
 
 def _exponential(rng: random.Random) -> Iterator[Checked]:
     while True:
-        base, power, a = _n(rng, 2, 6), _n(rng, -3, 5), _n(rng, 1, 3)
-        shift = _n(rng, -3, 3)
+        base, power, a = n_(rng, 2, 6), n_(rng, -3, 5), n_(rng, 1, 3)
+        shift = n_(rng, -3, 3)
         right = Fraction(base) ** (a * power + shift)
-        yield f"Solve {base}^({a}x {_s(shift)}) = {right}", _roots({Fraction(power)})
+        yield f"Solve {base}^({a}x {s_(shift)}) = {right}", _roots({Fraction(power)})
 
 
 def _logarithm(rng: random.Random) -> Iterator[Checked]:
     while True:
-        base, power, a, b = _n(rng, 2, 5), _n(rng, 1, 3), _n(rng, 1, 4), _n(rng)
-        yield f"Solve log_{base}({a}x {_s(b)}) = {power}", _roots({Fraction(base**power - b, a)})
+        base, power, a, b = n_(rng, 2, 5), n_(rng, 1, 3), n_(rng, 1, 4), n_(rng)
+        yield f"Solve log_{base}({a}x {s_(b)}) = {power}", _roots({Fraction(base**power - b, a)})
 
 
 def _system(rng: random.Random) -> Iterator[Checked]:
@@ -166,10 +172,10 @@ def _system(rng: random.Random) -> Iterator[Checked]:
         "Solve the simultaneous equations {} and {}",
     )
     for form in forms:
-        x, y = Fraction(_n(rng), rng.randint(1, 3)), _n(rng)
-        a, b, c, d = (_n(rng) for _ in range(4))
+        x, y = Fraction(n_(rng), rng.randint(1, 3)), n_(rng)
+        a, b, c, d = (n_(rng) for _ in range(4))
         d = d if a * d != b * c else d + 10
-        first, second = f"{a}x {_s(b)}y = {a * x + b * y}", f"{c}x {_s(d)}y = {c * x + d * y}"
+        first, second = f"{a}x {s_(b)}y = {a * x + b * y}", f"{c}x {s_(d)}y = {c * x + d * y}"
 
         def right(answer: str, x: Fraction = x, y: int = y) -> bool:
             return result(answer).replace("，", " and ") == f"x = {x} and y = {y}"
@@ -181,28 +187,28 @@ def _inequality(rng: random.Random) -> Iterator[Checked]:
     signs = {"<": "<", ">": ">", "<=": "≤", "≥": "≥"}
     flipped = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
     while True:
-        a, b, end = _n(rng), _n(rng), Fraction(_n(rng), rng.randint(1, 3))
+        a, b, end = n_(rng), n_(rng), Fraction(n_(rng), rng.randint(1, 3))
         sign = rng.choice(list(signs))
         wanted = signs[sign] if a > 0 else flipped[signs[sign]]
         yield (
-            f"Solve the inequality {a}x {_s(b)} {sign} {a * end + b}",
+            f"Solve the inequality {a}x {s_(b)} {sign} {a * end + b}",
             lambda answer, w=wanted, e=end: result(answer) == f"x {w} {e}",
         )
 
 
 def _quadratic_inequality(rng: random.Random) -> Iterator[Checked]:
     while True:
-        p = _n(rng)
-        q = p + _n(rng, 1, 9)
-        left = f"x^2 {_s(-p - q)}x {_s(p * q)}"
+        p = n_(rng)
+        q = p + n_(rng, 1, 9)
+        left = f"x^2 {s_(-p - q)}x {s_(p * q)}"
         yield f"Solve {left} < 0", lambda a, p=p, q=q: result(a) == f"{p} < x < {q}"
         yield f"Solve {left} >= 0", lambda a, p=p, q=q: result(a) == f"x ≤ {p} or x ≥ {q}"
 
 
 def _expand(rng: random.Random) -> Iterator[Checked]:
     for form in ("Expand {}.", "Multiply out {}.", "展开 {}", "Expand and simplify: {}") * 2:
-        a, b, c, d = (_n(rng) for _ in range(4))
-        text = f"({a}x {_s(b)})({c}x {_s(d)})"
+        a, b, c, d = (n_(rng) for _ in range(4))
+        text = f"({a}x {s_(b)})({c}x {s_(d)})"
         yield (
             form.format(text),
             lambda t, v=(a, b, c, d): (
@@ -213,9 +219,9 @@ def _expand(rng: random.Random) -> Iterator[Checked]:
 
 def _power(rng: random.Random) -> Iterator[Checked]:
     while True:
-        n, a = rng.randint(2, 5), _n(rng, -4, 4)
+        n, a = rng.randint(2, 5), n_(rng, -4, 4)
         yield (
-            f"Expand (x {_s(a)})^{n}",
+            f"Expand (x {s_(a)})^{n}",
             lambda t, n=n, a=a: _coefficients(t) == [comb(n, k) * a**k for k in range(n + 1)],
         )
 
@@ -233,23 +239,23 @@ def _coefficients(answer: str) -> list[Fraction]:
 
 def _factor(rng: random.Random) -> Iterator[Checked]:
     for form in ("Factor {}.", "Factorise {}", "因式分解：{}", "Factor completely: {}") * 2:
-        p, q = _n(rng), _n(rng)
-        text = f"x^2 {_s(p + q)}x {_s(p * q)}"
-        brackets = {f"(x {_s(p)})(x {_s(q)})", f"(x {_s(q)})(x {_s(p)})", f"(x {_s(p)})^2"}
+        p, q = n_(rng), n_(rng)
+        text = f"x^2 {s_(p + q)}x {s_(p * q)}"
+        brackets = {f"(x {s_(p)})(x {s_(q)})", f"(x {s_(q)})(x {s_(p)})", f"(x {s_(p)})^2"}
         wanted = brackets if p == q else {b for b in brackets if "^" not in b}
         yield form.format(text), lambda a, w=wanted: a.rstrip(".。").rpartition(" = ")[2] in w
 
 
 def _simplify(rng: random.Random) -> Iterator[Checked]:
     while True:
-        a, b, c, d = (_n(rng, 1, 9) for _ in range(4))
+        a, b, c, d = (n_(rng, 1, 9) for _ in range(4))
         yield (
             f"Simplify {a}x + {b} + {c}x - {d}",
             lambda t, v=(a + c, b - d): _coefficients(t) == list(map(Fraction, v)),
         )
         p, q = rng.sample(range(1, 10), 2)
         yield (
-            f"Simplify (x^2 {_s(-p - q)}x {_s(p * q)})/(x - {p})",
+            f"Simplify (x^2 {s_(-p - q)}x {s_(p * q)})/(x - {p})",
             lambda t, q=q: t.endswith(f" = x - {q}."),
         )
         yield f"Simplify y^{a} * y^{b + 1}", lambda t, n=a + b + 1: t.endswith(f" = y^{n}.")
@@ -270,19 +276,19 @@ def _fractions(rng: random.Random) -> Iterator[Checked]:
         "Evaluate: {}",
         "{} 等于多少？",
     ):
-        a, b = Fraction(_n(rng), rng.randint(2, 9)), Fraction(_n(rng, 1, 9), rng.randint(2, 9))
+        a, b = Fraction(n_(rng), rng.randint(2, 9)), Fraction(n_(rng, 1, 9), rng.randint(2, 9))
         sign, wanted = rng.choice([("+", a + b), ("-", a - b), ("×", a * b), ("÷", a / b)])
-        yield form.format(f"({a}) {sign} ({b})"), _ends(wanted)
+        yield form.format(f"({a}) {sign} ({b})"), ends(wanted)
 
 
 def _decimals(rng: random.Random) -> Iterator[Checked]:
     while True:
         a, b = Fraction(rng.randint(1, 999), 100), Fraction(rng.randint(1, 99), 10)
-        yield f"What is {float(a)} × {float(b)} - 1,234.5?", _ends(a * b - Fraction("1234.5"))
+        yield f"What is {float(a)} × {float(b)} - 1,234.5?", ends(a * b - Fraction("1234.5"))
         n = rng.randint(1, 5)
-        yield f"What is {n} 1/2 + 2 1/3?", _ends(n + Fraction(1, 2) + Fraction(7, 3))
-        yield f"What is {n} squared?", _ends(n**2)
-        yield rf"What is \frac{{{n}}}{{7}} \cdot 3?", _ends(Fraction(3 * n, 7))
+        yield f"What is {n} 1/2 + 2 1/3?", ends(n + Fraction(1, 2) + Fraction(7, 3))
+        yield f"What is {n} squared?", ends(n**2)
+        yield rf"What is \frac{{{n}}}{{7}} \cdot 3?", ends(Fraction(3 * n, 7))
 
 
 def _substitute(rng: random.Random) -> Iterator[Checked]:
@@ -292,48 +298,48 @@ def _substitute(rng: random.Random) -> Iterator[Checked]:
         "What is {} if x = {}?",
         "Calculate {} where x = {}",
     ):
-        a, b, x = _n(rng), _n(rng), _n(rng)
-        yield form.format(f"{a}x^2 {_s(b)}", x), _ends(a * x * x + b)
+        a, b, x = n_(rng), n_(rng), n_(rng)
+        yield form.format(f"{a}x^2 {s_(b)}", x), ends(a * x * x + b)
     for form in ("If f(x) = {}, what is f({})?", "Given f(x) = {}, find f({})."):
-        a, b, x = _n(rng), _n(rng), _n(rng)
-        yield form.format(f"{a}x {_s(b)}", x), _ends(a * x + b)
-    a, x = _n(rng), _n(rng)
-    yield f"当x={x}时，求{a}x+1的值", _ends(a * x + 1)
-    yield f"If y = {a}x - 2 and x = {x}, what is y?", _ends(a * x - 2)
+        a, b, x = n_(rng), n_(rng), n_(rng)
+        yield form.format(f"{a}x {s_(b)}", x), ends(a * x + b)
+    a, x = n_(rng), n_(rng)
+    yield f"当x={x}时，求{a}x+1的值", ends(a * x + 1)
+    yield f"If y = {a}x - 2 and x = {x}, what is y?", ends(a * x - 2)
 
 
 def _percent(rng: random.Random) -> Iterator[Checked]:
     a, b = rng.randint(1, 99), rng.randint(1, 900)
-    yield f"What is {a}% of {b}?", _ends(Fraction(a * b, 100))
-    yield f"{b}的{a}%是多少？", _ends(Fraction(a * b, 100))
-    yield f"Increase {b} by {a}%", _ends(b + Fraction(a * b, 100))
-    yield f"What is ${b} decreased by {a}%?", _ends(b - Fraction(a * b, 100))
+    yield f"What is {a}% of {b}?", ends(Fraction(a * b, 100))
+    yield f"{b}的{a}%是多少？", ends(Fraction(a * b, 100))
+    yield f"Increase {b} by {a}%", ends(b + Fraction(a * b, 100))
+    yield f"What is ${b} decreased by {a}%?", ends(b - Fraction(a * b, 100))
     yield f"{a} is what percent of 80?", lambda t: value(t.rstrip(".%")) == Fraction(a * 100, 80)
-    yield f"{a} is 20% of what number?", _ends(5 * a)
+    yield f"{a} is 20% of what number?", ends(5 * a)
     yield "What is the percent increase from 40 to 50?", lambda t: t.endswith(" 25%.")
-    yield f"Find {a} percent of 1,000.", _ends(10 * a)
+    yield f"Find {a} percent of 1,000.", ends(10 * a)
 
 
 def _sequence(rng: random.Random) -> Iterator[Checked]:
-    a, d, r = _n(rng), _n(rng, 1, 9), _n(rng, 2, 4)
+    a, d, r = n_(rng), n_(rng, 1, 9), n_(rng, 2, 4)
     up = [a + n * d for n in range(40)]
     times = [a * r**n for n in range(12)]
     first = ", ".join(map(str, up[:4]))
-    yield f"What is the next term in the sequence {first}, ...?", _ends(up[4])
-    yield f"What comes next: {', '.join(map(str, times[:4]))}?", _ends(times[4])
-    yield f"Find the 30th term of the arithmetic sequence {first}, ...", _ends(up[29])
+    yield f"What is the next term in the sequence {first}, ...?", ends(up[4])
+    yield f"What comes next: {', '.join(map(str, times[:4]))}?", ends(times[4])
+    yield f"Find the 30th term of the arithmetic sequence {first}, ...", ends(up[29])
     yield f"等差数列 {first} 的第 20 项是多少？", lambda t: t.endswith(f"是 {up[19]}。")
     yield (
         f"Find the 10th term of the geometric sequence {', '.join(map(str, times[:3]))}, ...",
-        _ends(times[9]),
+        ends(times[9]),
     )
-    yield f"What is the common difference of the sequence {first}, ...?", _ends(d)
+    yield f"What is the common difference of the sequence {first}, ...?", ends(d)
     squares = [(n + d) ** 2 for n in range(9)]
-    yield f"What comes next: {', '.join(map(str, squares[:5]))}, ...", _ends(squares[5])
+    yield f"What comes next: {', '.join(map(str, squares[:5]))}, ...", ends(squares[5])
     yield (
         f"Find the 9th term of an arithmetic sequence with first term {a} and common difference"
         f" {d}.",
-        _ends(up[8]),
+        ends(up[8]),
     )
 
 
@@ -376,20 +382,20 @@ def _points(rng: random.Random) -> Iterator[Checked]:
         "Find the slope of the line that joins ({}, {}) and ({}, {}).",
         "求过点({}，{})和({}，{})的直线的斜率",
     ):
-        a, b, d = _n(rng), _n(rng), _n(rng)
-        yield form.format(a, b, a + 3, d), _ends(Fraction(d - b, 3))
-    a, b = _n(rng), _n(rng)
-    yield f"What is the distance between (1, 2) and ({1 + 3 * 4}, {2 + 4 * 4})?", _ends(20)
+        a, b, d = n_(rng), n_(rng), n_(rng)
+        yield form.format(a, b, a + 3, d), ends(Fraction(d - b, 3))
+    a, b = n_(rng), n_(rng)
+    yield f"What is the distance between (1, 2) and ({1 + 3 * 4}, {2 + 4 * 4})?", ends(20)
     yield f"What is the midpoint of ({a}, 1) and ({a + 4}, 3)?", lambda t: t == f"({a + 2}, 2)."
     yield (
         f"Find the equation of the line through (0, {b}) and (1, {b + 5}).",
-        lambda t: result(t) == f"y = 5x {_s(b)}",
+        lambda t: result(t) == f"y = 5x {s_(b)}",
     )
-    yield f"What is the slope of y = {a}x + 1?", _ends(a)
-    yield f"What is the mean of {a}, 4 and {b}?", _ends(Fraction(a + b + 4, 3))
+    yield f"What is the slope of y = {a}x + 1?", ends(a)
+    yield f"What is the mean of {a}, 4 and {b}?", ends(Fraction(a + b + 4, 3))
 
 
-_KINDS = [
+KINDS = [
     _linear, _quadratic, _cubic, _irrational, _rational, _absolute, _radical, _exponential,
     _logarithm, _system, _inequality, _quadratic_inequality, _expand, _power, _factor, _simplify,
     _fractions, _decimals, _substitute, _percent, _sequence, _units, _whole, _points,
