@@ -1,4 +1,4 @@
-"""Asks a pipeline the same questions with and without passages, and remembers what it said."""
+"""Asks a pipeline questions with given passages, and remembers the answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tqdm import tqdm
 from evaluation.records import Item
 from runtime import Pipeline
 from runtime.common.errors import UserError
+from runtime.common.journal import Journal
 
-# Of an answer's tokens those that tell how sure the model is.
+# The first tokens of an answer tell how sure the model is.
 _FIRST = 4
 
 
@@ -38,33 +39,30 @@ class Said:
 
 
 class Asker:
-    """Asks a pipeline, and what has been asked before it answers out of a file.
+    """Asks a pipeline; what was asked before is answered from a file.
 
     Args:
         pipeline: its own knowledge is not used.
-        journal: JSON Lines, a line for each answer; made if it is not there. None forgets.
+        journal: JSON Lines, one line for each answer; made if it does not exist. Without it
+            nothing is remembered.
 
     Raises:
-        UserError: the journal has a line that is none of its own.
-        OSError: it cannot be read.
+        UserError: the journal is another kind of file.
+        OSError: it cannot be read or made.
     """
 
     def __init__(self, pipeline: Pipeline, journal: Path | None = None) -> None:
         self._pipeline = pipeline
-        self._journal = journal
         self._known: dict[str, Said] = {}
-        if journal is not None and journal.exists():
-            lines = journal.read_text("utf-8").splitlines(keepends=True)
-            for number, line in enumerate(lines, start=1):
-                try:
-                    key, answer, logprobs = json.loads(line)
-                    self._known[key] = Said(answer, tuple(logprobs))
-                except (ValueError, TypeError):
-                    if number == len(lines) and not line.endswith("\n"):
-                        continue  # cut off when a run was stopped
-                    raise UserError(
-                        f"{journal}, line {number}: not an answer that was kept; give another file"
-                    ) from None
+        self._journal = Journal(journal) if journal is not None else None
+        for _, entry in self._journal.entries() if self._journal else ():
+            try:
+                key, answer, logprobs = entry
+                self._known[str(key)] = Said(str(answer), tuple(map(float, logprobs)))
+            except (ValueError, TypeError):
+                raise UserError(
+                    f"{journal} has records of another kind; give the name of a new file"
+                ) from None
 
     def ask(self, items: Sequence[Item], passages: Sequence[Sequence[str]]) -> list[Said]:
         """Answers to questions with passages shown, in their order.
@@ -88,9 +86,7 @@ class Asker:
             said = Said(answer.answer, tuple(round(x, 4) for x in answer.logprobs))
             self._known[key] = said
             if self._journal is not None:
-                with self._journal.open("a", encoding="utf-8") as file:
-                    line = [key, said.answer, said.logprobs]
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._journal.append([key, said.answer, list(said.logprobs)])
         return [self._known[key] for key in keys]
 
     def _key(self, item: Item, passages: Sequence[str]) -> str:

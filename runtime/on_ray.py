@@ -17,29 +17,27 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from tqdm import tqdm
-
-from runtime.__main__ import Journal
 from runtime.common import command
 from runtime.common.errors import SetupError
-from runtime.engine import physical_cores
-from runtime.pipeline import Answer, loadPipeline
-from runtime.questions import Question, read_file
-from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+    from runtime.questions import Question
+    from runtime.settings import Settings
+    from runtime.way import Answer
+
 _COLUMNS = ("questionID", "subject", "question")
-# Batches that wait at an actor: one, so that it need not wait, and the others are free to be
-# answered by whoever has time.
+# What comes back of an answer to a question in a file.
+_FIELDS = ("answer", "problem", "cut")
+# Batches at an actor: one that it answers and one that waits, so that the actor is never idle
+# and the other batches can go to any actor.
 _IN_FLIGHT = 2
 # Ray gives an error of a worker as the text of its traceback, which ends with the message.
 _OURS = re.compile(r"\n(?:[\w.]+\.)?(?:SetupError|EngineError): (.+)\Z", re.DOTALL)
@@ -73,6 +71,9 @@ class AnswerQuestions:
             SetupError: a wrong setting, a missing file, too little memory.
             EngineError: a file that llama.cpp cannot load.
         """
+        from runtime.pipeline import loadPipeline
+        from runtime.settings import Settings
+
         set_already = Settings.load(**settings).model_fields_set
         lent = {name: value for name, value in _lent().items() if name not in set_already}
         self._pipeline = loadPipeline(Settings.load(**settings, **lent))
@@ -116,6 +117,8 @@ class AnswerQuestions:
         rows = [dict(zip(looked_at, row, strict=True)) for row in zip(*columns, strict=True)]
         answers = [answer["answer"] for answer in self._pipeline(rows)]
         if isinstance(batch, dict):
+            import numpy as np
+
             return {**batch, "answer": np.array(answers, dtype=object)}
         import pyarrow
 
@@ -130,16 +133,17 @@ class _AnswerPlaces(AnswerQuestions):
     """For files: questions that are parsed already, and their places in the file."""
 
     def __call__(self, batch: Any) -> Any:
-        """`place`, `answer` and `problem` for a table of `place` and `question` (as JSON)."""
+        """What `_FIELDS` names, for a table of `place` and `question` (as JSON)."""
         import pyarrow
+
+        from runtime.questions import Question
 
         questions = [Question(**json.loads(text)) for text in batch["question"].to_pylist()]
         answers = sorted(self._pipeline.stream(questions), key=lambda answer: answer.index)
         return pyarrow.table(
             {
                 "place": batch["place"],
-                "answer": [answer.answer for answer in answers],
-                "problem": [answer.problem for answer in answers],
+                **{name: [getattr(answer, name) for answer in answers] for name in _FIELDS},
             }
         )
 
@@ -154,6 +158,8 @@ def _lent() -> dict[str, Any]:
         return {}
     lent = context.get_assigned_resources()
     cpus, gpus = lent.get("CPU", 0.0), lent.get("GPU", 0.0)
+    from runtime.engine import physical_cores
+
     # Ray shows an actor only the GPUs that it lent it, so that "cuda" is those. Without any, one
     # that llama.cpp still could see is somebody else's.
     values: dict[str, Any] = {"device_map": "cuda" if gpus else "cpu"}
@@ -165,7 +171,7 @@ def _lent() -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return command.run(_answer, options, stopped="stopped; --resume goes on from there")
+    return command.run(_answer, options, stopped=command.resumable(options.output))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,6 +216,9 @@ def _positive(text: str) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
+    from runtime.answer_file import answer_questions, questions_of
+    from runtime.settings import Settings
+
     source, target = options.input, options.output
     if not source.exists():
         raise SetupError(f"{source}: no such file")
@@ -225,77 +234,64 @@ def _answer(options: argparse.Namespace) -> int:
         raise SetupError("--resume is for JSON Lines: docs/ray.md shows Ray's own way for Parquet")
     if is_parquet and target.exists():
         raise SetupError(f"{target} is there already; --output of Parquet is a new folder")
-    _start(options)
-    try:
-        if is_parquet:
-            questions = ray.data.read_parquet(str(source.absolute()))
-            questions = questions.repartition(target_num_rows_per_block=options.batch)
-            answers = _mapped(questions, AnswerQuestions, settings, options)
-            answers.write_parquet(str(target.absolute()))
-        else:
-            _answer_lines(source, target, settings, options)
-    except ray.exceptions.RayError as error:
-        raise SetupError(_told(error)) from None
-    finally:
-        ray.shutdown()
+    if not is_parquet:
+        answer_questions(
+            questions_of(source, target),
+            target,
+            options.resume,
+            settings,
+            lambda: _actors(settings, options),
+            lambda actors, _: f"; {options.actors} actors",
+            show=False,
+        )
+        return 0
+    with _ray(options):
+        rows = ray.data.read_parquet(str(source.absolute()))
+        rows = rows.repartition(target_num_rows_per_block=options.batch)
+        answers = _mapped(rows, AnswerQuestions, settings, options)
+        answers.write_parquet(str(target.absolute()))
     print(f"answers are in {target}", file=sys.stderr)
     return 0
 
 
-def _answer_lines(
-    source: Path, target: Path, settings: Settings, options: argparse.Namespace
-) -> None:
-    """As `python -m runtime` does, with the same files, so that either may go on for the other."""
-    if target.exists() and source.samefile(target):
-        raise SetupError(f"--output {target} is the file of the questions; choose another")
-    questions = read_file(source)
-    if not questions:
-        raise SetupError(f"{source}: no questions in it")
-    with Journal(target, questions, settings, options.resume) as journal:
-        todo = [index for index in range(len(questions)) if index not in journal.answers]
-        if journal.answers:
-            print(f"{len(journal.answers)} answers kept from {journal.path}", file=sys.stderr)
-        started, failed = time.perf_counter(), 0
-        answers = _answers(questions, todo, settings, options)
-        for answer in tqdm(answers, total=len(todo), unit="q", disable=None, file=sys.stderr):
-            journal.write(answer.index, answer)
-            failed += bool(answer.problem)
-        journal.finish()
-    seconds = time.perf_counter() - started
-    print(
-        f"{len(todo)} questions in {seconds:.1f} s: {len(todo) / seconds:.1f} questions/s,"
-        f" starting included; {options.actors} actors",
-        file=sys.stderr,
-    )
-    if failed:
-        print(f'{failed} could not be answered: their answers begin with "ERROR"', file=sys.stderr)
+@contextmanager
+def _actors(settings: Settings, options: argparse.Namespace) -> Iterator[_Actors]:
+    with _ray(options):
+        yield _Actors(settings, options)
 
 
-def _answers(
-    questions: list[Question], todo: list[int], settings: Settings, options: argparse.Namespace
-) -> Iterator[Answer]:
-    """The answers to `questions[i]` for i in `todo`, each once, as batches of them are done."""
-    import pyarrow
-    import ray.data
+class _Actors:
+    """Answers questions as a pipeline does, each once, as batches of them are done."""
 
-    if not todo:
-        return
-    # Nobody waits while another has more than a batch.
-    rows = min(options.batch, math.ceil(len(todo) / options.actors))
-    blocks = [todo[start : start + rows] for start in range(0, len(todo), rows)]
-    dataset = ray.data.from_arrow(
-        [
+    def __init__(self, settings: Settings, options: argparse.Namespace) -> None:
+        self._settings = settings
+        self._options = options
+
+    def stream(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        """Answers as soon as each is there; `index` is the place in `questions`."""
+        import pyarrow
+        import ray.data
+
+        from runtime.way import Answer
+
+        # No actor waits while another has more than a batch.
+        count = min(self._options.batch, math.ceil(len(questions) / self._options.actors))
+        texts = [json.dumps(asdict(question)) for question in questions]
+        blocks = [
             pyarrow.table(
-                {"place": block, "question": [json.dumps(asdict(questions[i])) for i in block]}
+                {
+                    "place": list(range(start, min(start + count, len(texts)))),
+                    "question": texts[start : start + count],
+                }
             )
-            for block in blocks
+            for start in range(0, len(texts), count)
         ]
-    )
-    answered = _mapped(dataset, _AnswerPlaces, settings, options)
-    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-        columns = (batch[name].to_pylist() for name in ("place", "answer", "problem"))
-        for place, answer, problem in zip(*columns, strict=True):
-            yield Answer(place, questions[place].id, answer, problem)
+        dataset = ray.data.from_arrow(blocks)
+        answered = _mapped(dataset, _AnswerPlaces, self._settings, self._options)
+        for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for row in batch.to_pylist():
+                place = row.pop("place")
+                yield Answer(place, questions[place].id, **row)
 
 
 def _mapped(
@@ -330,8 +326,25 @@ def _shipped(settings: Settings) -> dict[str, Any]:
     return values
 
 
+@contextmanager
+def _ray(options: argparse.Namespace) -> Iterator[None]:
+    """Join the Ray that `RAY_ADDRESS` names, or start one on this machine; left at the end.
+
+    Raises:
+        SetupError: in words what an actor raised in the block.
+    """
+    import ray
+
+    try:
+        _start(options)
+        yield
+    except ray.exceptions.RayError as error:
+        raise SetupError(_told(error)) from None
+    finally:
+        ray.shutdown()
+
+
 def _start(options: argparse.Namespace) -> None:
-    """Join the Ray that `RAY_ADDRESS` names, or start one on this machine."""
     import ray.data
 
     # Nothing is sent to Ray's makers; it must be said before Ray starts.

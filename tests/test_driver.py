@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from runtime import Answer
-from runtime.__main__ import Journal
+from runtime.answer_file import Answers
 from runtime.questions import parse, read_file
 from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import SAMPLES, small_settings
+from tests.serving import LORAS
 
 pytestmark = pytest.mark.usefixtures("demo_model")
 
@@ -79,7 +80,7 @@ def test_it_says_how_many_answers_were_cut_off() -> None:
     result = run(MAX_NEW_TOKENS="2", ALGEBRA_TOOL="off")
     assert "5 were cut off and may lack their result (" in result.stderr
     assert "geography 1" in result.stderr
-    assert "MAX_NEW_TOKENS=2 is the limit" in result.stderr
+    assert "the limit is MAX_NEW_TOKENS=2 times the subject's length" in result.stderr
 
 
 def test_it_draws_no_progress_bar_in_a_pipe() -> None:
@@ -144,23 +145,98 @@ def test_resume_keeps_answers_only_of_the_same_questions_and_settings(
 ) -> None:
     parsed = read_file(write_questions(tmp_path / "q.jsonl", 2))
     settings = small_settings()
-    with Journal(tmp_path / "a", parsed, settings, resume=False) as journal:
-        journal.write(0, Answer(0, 0, "kept"))
+    with Answers(tmp_path / "a", parsed, settings, resume=False) as answers:
+        answers.write(0, Answer(0, 0, "kept"))
     if change == "a question":
         parsed[0] = replace(parsed[0], text="Another?")
     if change == "a setting":
         settings = small_settings(top_k=7)
-    with Journal(tmp_path / "a", parsed, settings, resume=True) as journal:
-        kept = journal.answers
+    with Answers(tmp_path / "a", parsed, settings, resume=True) as answers:
+        kept = answers.done
     assert kept == ({0: {"questionID": 0, "answer": "kept"}} if change == "nothing" else {})
 
 
 def test_what_could_not_be_answered_is_tried_again(tmp_path: Path) -> None:
     parsed = parse([{"questionID": 1, "question": "x"}])
-    with Journal(tmp_path / "a", parsed, small_settings(), resume=False) as journal:
-        journal.write(0, Answer(0, 1, "ERROR: not answered", "no room"))
-    with Journal(tmp_path / "a", parsed, small_settings(), resume=True) as journal:
-        assert journal.answers == {}
+    with Answers(tmp_path / "a", parsed, small_settings(), resume=False) as answers:
+        answers.write(0, Answer(0, 1, "ERROR: not answered", "no room"))
+    with Answers(tmp_path / "a", parsed, small_settings(), resume=True) as answers:
+        assert answers.done == {}
+
+
+def start(
+    *arguments: str | Path, stderr: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "runtime", *map(str, arguments)],
+        cwd=PROJECT_DIR,
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("moment", ["at once", "loading", "answering", "mixing"])
+def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) -> None:
+    questions, target = write_questions(tmp_path / "q.jsonl", 60), tmp_path / "a"
+    partial = tmp_path / "a.partial"
+    mixed = {"ADAPTERS_BASE_DIR": str(LORAS)} if moment == "mixing" else {}
+    process = start("--input", questions, "--output", target, MAX_NEW_TOKENS="32", **mixed)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and {
+        "at once": False,
+        "loading": not partial.exists(),
+    }.get(moment, not partial.exists() or partial.stat().st_size < 300):
+        time.sleep(0.01)
+    time.sleep(0.5 if moment == "at once" else 0.05)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    took = time.monotonic() - sent
+    assert process.returncode == 130, said
+    assert "stopped; --resume goes on from there" in said
+    assert "Traceback" not in said
+    assert took < 3, "within a second, on a machine that does nothing else"
+    assert not target.exists()
+    if moment in ("at once", "loading"):
+        return
+    kept = read(partial)
+    assert not any(entry["answer"].startswith("ERROR") for entry in kept)
+    run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="32", **mixed)
+    answers = [answer["answer"] for answer in read(target)]
+    assert len(answers) == 60
+    assert not any(answer.startswith("ERROR") for answer in answers)
+    assert all(answers[entry["index"]] == entry["answer"] for entry in kept)
+
+
+def test_a_device_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    questions = write_questions(tmp_path / "q.jsonl", 3)
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        run("--input", questions, "--output", pipe)
+        assert reader.stdout
+        lines = reader.stdout.read().splitlines()
+    assert [json.loads(line)["questionID"] for line in lines] == [0, 1, 2]
+    assert pipe.is_fifo()
+    run("--input", questions, "--output", link)
+    assert link.is_symlink()
+    assert [json.loads(line) for line in lines] == read(file)
+    assert "stopped" not in run("--input", questions, "--output", "/dev/null").stderr
+    assert Path("/dev/null").is_char_device()
+    assert not Path("/dev/null.partial").exists()
+    error = run("--input", questions, "--output", "/dev/null", "--resume", status=1).stderr
+    assert "is not a file, so it has kept no answers" in error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "pipe", "q.jsonl"]
+
+
+def test_it_answers_without_a_standard_error(tmp_path: Path) -> None:
+    questions, target = write_questions(tmp_path / "q.jsonl", 3), tmp_path / "a"
+    command = f'exec "{sys.executable}" -m runtime --input "{questions}" --output "{target}" 2>&-'
+    subprocess.run(["sh", "-c", command], cwd=PROJECT_DIR, env=ENVIRONMENT, check=True)
+    assert [answer["questionID"] for answer in read(target)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def remove_unfinished() -> None:
             remove(path)
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path is a device, a pipe or a socket: written to, never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target` if the block ends well, else it is removed.
@@ -59,7 +64,7 @@ def replacing(target: Path) -> Iterator[Path]:
         OSError: the folder of `target` cannot be written; and as `scratch`.
     """
     target = target.resolve() if target.is_symlink() else target
-    special = target.exists() and not target.is_file() and not target.is_dir()
+    special = is_special(target)
     beside = Path(tempfile.gettempdir()) / target.name if special else target
     with scratch(beside) as partial:
         yield partial

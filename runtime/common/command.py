@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -65,6 +66,13 @@ def run(
             # A signal inside an import or a callback may come out as another error.
             return interrupts.stop() if interrupts.received else _failed(error)
         return interrupts.stop() if interrupts.received else status
+
+
+def resumable(target: Path | None) -> str:
+    """What to print after a signal where --resume goes on with `target`, unless it cannot."""
+    if target is None or atomic.is_special(target):
+        return "stopped"
+    return "stopped; --resume goes on from there"
 
 
 def explain(error: Exception) -> str:
@@ -160,6 +168,9 @@ class _Interrupts:
         if not self._said:
             self._said = True
             print(self._stopped, file=sys.stderr, flush=True)
+        # Where the interrupt came inside an exec() of a text, as dataclasses use it, Python would
+        # remember that and end with the signal in place of the status. Another one forgets it.
+        exec("")
         return _INTERRUPTED
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

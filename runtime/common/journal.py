@@ -100,7 +100,7 @@ class Journal:
             OSError: it cannot be written, for example because the disk is full; the error names
                 the file. What was half written is removed: a later call may succeed.
         """
-        line = _to_json(record).encode() + b"\n"
+        line = to_json(record).encode() + b"\n"
         with self._lock, self._locked():
             end, missing = self._end()
             try:
@@ -166,7 +166,7 @@ class Journal:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
-def _to_json(record: Any) -> str:
+def to_json(record: Any) -> str:
     """JSON in readable characters; lone surrogates, which UTF-8 does not have, stay escaped."""
     text = json.dumps(record, ensure_ascii=False)
     try:
