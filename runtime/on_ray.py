@@ -222,12 +222,8 @@ def _answer(options: argparse.Namespace) -> int:
     source, target = options.input, options.output
     if not source.exists():
         raise SetupError(f"{source}: no such file")
-    try:
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise SetupError(
-            f"many machines need {error.name}: pip install 'subject-lora-serve[ray]'"
-        ) from None
+    import ray.data
+
     settings = Settings.load()  # a wrong setting is reported here, before anything starts
     is_parquet = source.is_dir() or source.suffix == ".parquet"
     if is_parquet and options.resume:

@@ -48,7 +48,7 @@ def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.Compl
             "evaluation",
         ),
         ("training.finetune --model demo --data-history x.jsonl", "torch", "training", "train"),
-        ("runtime.serve --help", "uvicorn", "the server", "server"),
+        ("runtime.serve", "uvicorn", "the server", "server"),
         ("lab.circle --help", "opencc", "evaluating", "evaluation"),
     ],
 )

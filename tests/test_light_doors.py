@@ -29,9 +29,6 @@ sys.meta_path.insert(0, Blocked())
 
 # Commands whose help still loads more.
 HEAVY = {
-    "runtime",
-    "runtime.on_ray",
-    "runtime.serve",
     "runtime.tune",
 }
 

@@ -243,7 +243,7 @@ def test_it_is_asked_in_its_own_words_with_its_own_adapter(
     ) as pipeline:
         plain = pipeline(asked)
         (engine,) = pipeline.engines.values()
-        head = b"".join(map(engine.model.piece, pipeline._frames["physics"].head)).decode()
+        head = b"".join(map(engine.model.piece, pipeline.way.frames["physics"].head)).decode()
     assert "You know physics. Answer with a value and its unit." in head
     with loadPipeline(
         small_settings(subjects_file=sixth, max_new_tokens=4, adapters_base_dir=tmp_path)

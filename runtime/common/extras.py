@@ -20,6 +20,7 @@ _LIBRARIES = {
     "sympy": ("exact algebra", "algebra"),
     "math_verify": ("judging mathematics", "evaluation"),
     "fastapi": ("the server", "server"),
+    "prometheus_client": ("the server", "server"),
     "uvicorn": ("the server", "server"),
     "ray": ("answering on Ray", "ray"),
 }

@@ -2,10 +2,15 @@
 
 python -m runtime.serve
 
-From the bottom up: `errors` and `schema` (what goes wrong, what may come in), `worker` (the one
-thread that owns the engines), `catalog` (what can be asked for as a model), `conversations`
-(messages to tokens), `service` (admission, deadlines, who runs), `asking` (a body to requests),
-`shapes` and `answering` (completions to OpenAI's JSON, whole or as a stream), `tokens`,
-`store` and `batches` (files and batches in a folder), `metrics`, `limits` (size, key), `app` (the
-routes), `options` and `__main__` (the command).
+From the bottom up:
+
+- `errors`, `schema`: OpenAI's form of an error, and the bodies of requests;
+- `worker`: the one thread that owns the engines;
+- `catalog`, `conversations`: models by name, and messages to tokens;
+- `metrics`, `service`: Prometheus, and requests on their way: admission, deadlines, updates;
+- `asking`, `answering`, `tokens`: a body to requests, and completions to OpenAI's JSON;
+- `store`, `journal`, `batches`: files and batches in a folder;
+- `limits`, `hangups`: keys and sizes of bodies, and clients that leave;
+- `app`, `batch_routes`, `adapters`: the routes;
+- `options`, `server`, `__main__`: the command.
 """

@@ -1,4 +1,4 @@
-"""The options of `python -m runtime.serve`. What is answered, and how, is in the settings."""
+"""The options of `python -m runtime.serve`. What it answers, and how, is in the settings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Options:
     """How the server listens and what it takes in.
 
     Attributes:
-        host, port: where it listens; port 0 is any that is free.
-        api_key: what clients must send; "" lets everybody in.
+        host, port: where it listens; port 0 is any free one.
+        api_key: what clients must send; "" admits all clients.
         queue: requests that may wait before 429 is answered.
         deadline: seconds until a request is given up.
         grace: seconds that a server asked to stop gives to what still runs.
@@ -77,7 +77,7 @@ def _number(kind: type[int] | type[float], least: float, most: float) -> Any:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text} is not {least:g} to {most:g}")
         return value

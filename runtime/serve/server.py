@@ -6,6 +6,8 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -26,15 +28,17 @@ def run(options: Options, settings: Settings | None = None) -> int:
     """Serve until asked to stop (SIGTERM, Ctrl-C); returns the exit status.
 
     Raises:
-        SetupError: the address cannot be had, or the pipeline cannot be set up.
+        SetupError: the address cannot be listened on, or the pipeline cannot be set up.
         EngineError: a file that llama.cpp cannot load.
     """
     settings = settings or Settings.load()
-    # Before the pipeline: it is slow to load, and its offline guard lets nobody look up names.
+    # Before the pipeline: it is slow to load, and its offline guard blocks looking up names.
     with _listening(options) as listener, loadPipeline(settings) as pipeline:
         if options.host not in _LOCAL and not options.api_key:
             log.warning(
-                "open to everybody who reaches %s: %s sets a key", options.host, KEY_VARIABLE
+                "no API key set: anyone who can reach %s can use this server; %s sets one",
+                options.host,
+                KEY_VARIABLE,
             )
         config = uvicorn.Config(
             make_app(pipeline, options),
@@ -47,8 +51,22 @@ def run(options: Options, settings: Settings | None = None) -> int:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("serving on http://%s:%d", shown, port)
-        _Server(config).run(sockets=[listener])
+        with _own_signals():
+            _Server(config).run(sockets=[listener])
     return 0
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Leave signals to uvicorn: the frame of commands gives them less than a second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
 
 
 class _Server(uvicorn.Server):
