@@ -6,9 +6,9 @@ python -m evaluation --questions Q.jsonl --name theirs --resume
 python -m evaluation compare report/a report/b --output report/compare.html
 
 A pipeline is package:function, path/to/file.py:function or path/to/folder:function. The report is
-written to report/NAME/. Exit status: 0 evaluated, whatever came of it; 1 bad input; 2 wrong
-command line; 3 the run falls short of --min-accuracy or --max-slowdown (where either is asked for,
-so does a run whose pipeline failed or whose output the contest would not take); 130 stopped.
+written to report/NAME/. Exit status: 0 evaluated, whatever the result; 1 bad input; 2 wrong
+command line; 3 the run misses --min-accuracy or --max-slowdown (with either of them, also if the
+pipeline failed or the contest would not accept its output); 130 stopped.
 """
 
 from __future__ import annotations
@@ -64,27 +64,31 @@ def _parser() -> argparse.ArgumentParser:
         help="questions with right answers, JSON Lines",
     )
     add("--pipeline", default="inferencePipeline:loadPipeline", help="default: %(default)s")
-    add("--name", type=_folder_name, help="what the run is called; default: as the pipeline")
+    add("--name", type=_folder_name, help="name of the run; default: that of the pipeline")
     add("--reports", type=Path, default=Path("report"), help="where reports go: %(default)s/")
-    add("--resume", action="store_true", help="go on with what a stopped evaluation left")
+    add("--resume", action="store_true", help="continue a stopped evaluation")
     add("--timeout", type=_positive, default=3600.0, help="seconds for the call (%(default)g)")
     add("--setup-timeout", type=_positive, default=3600.0, help="seconds for loading (%(default)g)")
     add(
         "--hide",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="hide files with right answers from the pipeline, where the system allows it",
+        help="hide questions and reports from the pipeline, where the system allows it",
     )
     judges = parser.add_argument_group("judges")
     add = judges.add_argument
     add("--judge", choices=["cheap", "model"], default="cheap", help="default: %(default)s")
     add("--judge-model", help="URL of an OpenAI-compatible server, or a .gguf file")
-    add("--judge-name", help="what the server calls the model")
-    add("--judge-budget", type=_count, help="how often the model may be asked")
+    add("--judge-name", help="name of the model on the server")
+    add("--judge-budget", type=_count, help="how many prompts the model may get")
     gates = parser.add_argument_group("gate")
     add = gates.add_argument
     add("--min-accuracy", type=_share, help="0.0 to 1.0; exit status 3 if it is less")
-    add("--max-slowdown", type=_positive, help="exit status 3 if BASELINE is so many times faster")
+    add(
+        "--max-slowdown",
+        type=_positive,
+        help="exit status 3 if the call takes more than this many times BASELINE's",
+    )
     add("--baseline", type=Path, help="folder of a report from this machine")
     return parser
 

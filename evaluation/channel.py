@@ -1,7 +1,7 @@
-"""The pipe between the evaluation and the process of the pipeline under test: JSON, line by line.
+"""The pipe between the evaluation and the process of the pipeline under test: lines of JSON.
 
-What comes is stamped with this process's clock when its last byte is there. It is data from an
-untrusted process: anything may come, at any time and of any size.
+Each message gets the time of this process's clock when its last byte arrives. Messages come from
+an untrusted process: anything may come, at any time and of any size.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-# A line of more bytes is no output of any pipeline.
+# Bytes; no pipeline's output is longer.
 _LONGEST = 256 << 20
 
 
 class ChannelError(Exception):
-    """What came is not a line of JSON; the message says what is wrong with it."""
+    """A message is not a line of JSON; the error says what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A line that came, and when its end was there, by `time.perf_counter`; None at the end."""
+    """A line, and when it had arrived, by `time.perf_counter`; the line is None at the end."""
 
     line: bytes | None
     at: float
 
     def json(self) -> Any:
-        """What it says. Raises ChannelError."""
+        """Its content. Raises ChannelError."""
         line = self.line or b""
         if not line.endswith(b"\n"):
             long = len(line) >= _LONGEST
@@ -39,14 +39,14 @@ class Message:
         try:
             return json.loads(line)
         except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-            raise ChannelError("it is no JSON") from None
+            raise ChannelError("it is not JSON") from None
 
 
 class Channel:
-    """This end of the pipe. A context manager: leaving it closes both ends that are here.
+    """This end of the pipe. A context manager, which closes both ends.
 
     Attributes:
-        theirs: the other end, for the process to inherit; to be closed here once it has.
+        theirs: the other end, for the process to inherit; close it here after that.
     """
 
     def __init__(self) -> None:
@@ -55,14 +55,14 @@ class Channel:
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: Any) -> float:
-        """Send a message, not waiting until it is read; returns the time before its first byte."""
+        """Start to send a message; returns the time before its first byte."""
         data = json.dumps(message).encode() + b"\n"
         at = time.perf_counter()
         threading.Thread(target=self._send, args=[data], daemon=True).start()
         return at
 
     def receive(self, timeout: float) -> Message | None:
-        """The next message, or None if none came within so many seconds."""
+        """The next message, or None if none comes within `timeout` seconds."""
         with suppress(queue.Empty):
             return self._came.get(timeout=timeout)
         return None
@@ -77,7 +77,7 @@ class Channel:
         self.theirs.close()
 
     def _send(self, data: bytes) -> None:
-        with suppress(OSError):  # the process is gone, which is seen elsewhere
+        with suppress(OSError):  # the process has ended, which is noticed elsewhere
             self._ours.sendall(data)
 
     def _read(self) -> None:

@@ -1,10 +1,9 @@
-"""Whether the contest would take a pipeline's output, and if not, why.
+"""Whether the contest would accept a pipeline's output, and if not, why.
 
-It wants a list with one {"questionID", "answer"} for each question in their order, and nothing
-else. One rule decides what of a broken output still counts: an answer counts if it is in the
-place of its question and has no fault itself. All others are missing, which is wrong. So a
-shuffled output gets no credit for what landed in other places, and one that is too short keeps
-what it has.
+It expects a list with one {"questionID", "answer"} for each question in their order, and nothing
+else. Of a broken output, an answer counts if it is in the place of its question and has no fault
+itself. All others count as missing, and so as wrong: a shuffled output gets no credit for answers
+in other places, and one that is too short keeps the answers it has.
 
 The pipeline's process turns the output into plain data (`evaluation.worker.as_plain`) and sends it
 as JSON; what it is worth is decided here, in the evaluation's own process. Only exact lists, dicts
@@ -56,7 +55,7 @@ def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
 
 
 def _told(value: Any) -> str:
-    """What the pipeline's process said a value is, or what else came in its place."""
+    """What the worker said a value is, or what came in its place."""
     if isinstance(value, dict) and set(value) == {"is"}:
         value = value["is"]
     elif not isinstance(value, str):
@@ -75,7 +74,7 @@ def _fault(record: Any, id_: Any) -> tuple[str, str]:
         return "id", f"has another questionID: {_shown(record['questionID'])}"
     if len(record) > len(_KEYS):
         other = next(key for key in record if key not in _KEYS)
-        return "extra", f"has a key too many: {_shown(other)}"
+        return "extra", f"has an extra key: {_shown(other)}"
     answer = record["answer"]
     if not isinstance(answer, str):
         kind = _told(answer) if isinstance(answer, dict) else described(answer)
@@ -85,12 +84,12 @@ def _fault(record: Any, id_: Any) -> tuple[str, str]:
     try:
         answer.encode("utf-8")
     except UnicodeEncodeError:
-        return "unicode", "has half of a surrogate pair, which is no character"
+        return "unicode", "has half of a surrogate pair, which is not a character"
     return "", ""
 
 
 def _summed_up(cases: list[tuple[str, str]]) -> str:
-    """The first case in full, and how many there are like it."""
+    """The first case in full, and how many more there are."""
     (name, fault), *others = cases
     if not others:
         return f"{name} {fault}"
@@ -98,7 +97,7 @@ def _summed_up(cases: list[tuple[str, str]]) -> str:
 
 
 def _same_ids(output: list[Any], ids: list[Any]) -> bool:
-    """Whether the output has exactly the ids that were asked, in whatever order."""
+    """Whether the output has exactly the ids that were sent, in any order."""
     came = [record.get("questionID") for record in output if isinstance(record, dict)]
     if not all(type(id_) in (str, int) for id_ in came):
         return False

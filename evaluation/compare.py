@@ -19,7 +19,9 @@ def read(folders: Sequence[Path]) -> list[score.Standing]:
     runs = [(report.read_summary(folder), report.read_correct(folder)) for folder in folders]
     for folder, (summary, correct) in zip(folders, runs, strict=True):
         if summary.accuracy.n != len(correct):
-            raise EvaluationError(f"{folder}: summary.json and results.jsonl are of two runs")
+            raise EvaluationError(
+                f"{folder}: summary.json and results.jsonl come from different runs"
+            )
     return score.standings(runs)
 
 
@@ -51,7 +53,7 @@ def text(standings: Sequence[score.Standing]) -> str:
 
 
 def write(path: Path, standings: Sequence[score.Standing]) -> None:
-    """The leaderboard as a page that needs nothing else. Raises OSError."""
+    """Write the leaderboard as one HTML file. Raises OSError."""
     with replacing(path) as partial:
         plot = plots.runs([each.summary for each in standings])
         page = report.render("compare.html", standings=standings, plot=plot)

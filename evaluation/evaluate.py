@@ -1,4 +1,4 @@
-"""The way of an evaluation: read the questions, call, judge, score, report."""
+"""An evaluation from start to end: call, judge, score, report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evaluation.questions import Questions
 from evaluation.records import Item, Result, Run, Summary, Verdict
 from runtime.common.command import explain
 
-# The judge of answers that are not there.
+# The verdict on a missing answer.
 NO_ANSWER = Verdict(False, 0.0, "none", "no answer")
 
 
@@ -29,9 +29,9 @@ class Plan:
 
     Attributes:
         pipeline: where its loadPipeline is; see `evaluation.worker.find`.
-        folder: where the report goes; its name is what the run is called.
-        setup_timeout: seconds it may take to load, and `timeout` those of the call.
-        resume: go on with what a stopped evaluation left in the folder.
+        folder: of the report; its name is the name of the run.
+        setup_timeout: seconds that loading may take; `timeout` is for the call.
+        resume: continue what a stopped evaluation left in the folder.
         hide: hide questions and reports from the pipeline, where the system allows it.
     """
 
@@ -49,7 +49,7 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
     """Evaluate a pipeline and write its report.
 
     Args:
-        tell: called with what is being done now.
+        tell: called with each stage.
 
     Raises:
         EvaluationError: there is no such pipeline, or a stopped evaluation is in the way.
@@ -102,7 +102,7 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
 def judge_all(
     questions: Questions, run: Run, judging: Judging, journal: RunJournal | None = None
 ) -> list[Result]:
-    """What became of each question that is scored, in order; a progress bar on a terminal."""
+    """The result of each scored question, in order; shows a progress bar on a terminal."""
     pairs = [
         (item, answer)
         for item, answer in zip(questions.items, run.answers, strict=True)
@@ -124,7 +124,7 @@ def judge_all(
 
 
 def _ask(judging: Judging, pairs: list[Pair]) -> Iterator[tuple[Pair, Verdict]]:
-    if not pairs:  # opening a model takes its time
+    if not pairs:  # opening a model takes time
         return
     with (
         judging.open() as judge,
@@ -184,5 +184,5 @@ def read_baseline(folder: Path) -> Summary:
     """A stored run to compare speed with. Raises EvaluationError."""
     baseline = report.read_summary(folder)
     if reason := score.barred(baseline):
-        raise EvaluationError(f"{folder}: this run is no baseline: {reason}")
+        raise EvaluationError(f"{folder}: this run cannot be a baseline: {reason}")
     return baseline

@@ -1,4 +1,4 @@
-"""The gate for CI: whether a run is good enough to go on."""
+"""The gate for CI: whether a run passes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def shortfalls(
     max_slowdown: float | None,
     baseline: Summary | None,
 ) -> list[str]:
-    """By how much a run falls short of what is asked, a line each; empty if it does not.
+    """What a run misses and by how much, one line each; empty if it passes.
 
-    A run whose pipeline failed, or whose output the contest would not take, is never good enough.
+    A run whose pipeline failed, or whose output the contest would not take, never passes.
 
     Args:
         min_accuracy: share from 0 to 1, or None.
@@ -47,12 +47,11 @@ def shortfalls(
 
 
 def doubts(summary: Summary, max_slowdown: float | None, baseline: Summary | None) -> list[str]:
-    """What makes the comparison of two latencies doubtful, a line each."""
+    """Why two latencies may not be comparable, one line each."""
     if max_slowdown is None or baseline is None:
         return []
     return [
-        f"{run.name}: {found}, so that its latency is no fair one: evaluate it again on a quiet"
-        " machine"
+        f"{run.name}: {found}, so its latency may be too long: evaluate it again on a quiet machine"
         for run in (summary, baseline)
         if (found := score.disturbance(run))
     ]
@@ -63,10 +62,10 @@ def refuse_incomparable(baseline: Summary, questions_sha256: str, machine: str) 
     if baseline.questions_sha256 != questions_sha256:
         raise EvaluationError(
             f"the baseline {baseline.name} answered other questions ({baseline.questions}, or"
-            " another state of it): evaluate it anew on this file"
+            " another version of it): evaluate it again with this file"
         )
     if baseline.machine != machine:
         raise EvaluationError(
             f"the baseline {baseline.name} ran on another machine ({baseline.machine}; this is"
-            f" {machine}): evaluate it anew on this one"
+            f" {machine}): evaluate it again on this one"
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 _SCRIPT = Path(__file__).with_name("hide.sh")
 _SECONDS = 60.0
 # With these root could undo the hiding, or read the disk past it. The rest stays: a pipeline may
-# depend on reading everybody's files.
+# depend on reading other users' files.
 _UNDOING = "-sys_admin,-sys_ptrace,-mknod,-dac_read_search"
 
 
@@ -51,14 +51,14 @@ def wrapper(hidden: Sequence[Path], needed: Sequence[Path]) -> list[str]:
     for path in paths:
         if path.is_file() and path.parent == Path("/"):
             raise CannotHideError(f"{path} lies in the root folder; move it into another one")
-    missing = [str(path) for path in needed if not path.exists()]
     reasons = []
     for command in _wrappers(paths):
-        checking = [*command, "ls", "-d", "--", *(str(p) for p in needed if str(p) not in missing)]
-        if not (reason := _failure(checking)):
+        if not (reason := _failure([*command, "ls", "-d", "--", *map(str, needed)])):
             return command
         reasons.append(reason)
-    raise CannotHideError("; ".join(dict.fromkeys(reasons)) or "there is no unshare (util-linux)")
+    raise CannotHideError(
+        "; ".join(dict.fromkeys(reasons)) or "unshare of util-linux is not installed"
+    )
 
 
 def _wrappers(paths: Sequence[Path]) -> list[list[str]]:
@@ -83,8 +83,10 @@ def _failure(command: Sequence[str]) -> str:
         ran = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"it took over {_SECONDS:g} s; keep the questions in a small folder of their own"
     if ran.returncode == 0:
         return ""
     lines = ran.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from runtime.common.machine import cpu_name
 
 
 def describe() -> str:
     """CPU, cores, memory and GPU, such as "AMD EPYC 9B45, 2 cores, 8 GiB, no GPU"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = round(psutil.virtual_memory().total / 2**30)
-    return f"{_cpu()}, {cores} cores, {memory} GiB, {_gpu_names() or 'no GPU'}"
+    return (
+        f"{' '.join(cpu_name().split())}, {cores} cores, {memory} GiB, {_gpu_names() or 'no GPU'}"
+    )
 
 
 def gpu_memory() -> int | None:
-    """Bytes in use on all GPUs together, by whomever; None without a GPU or nvidia-ml-py.
+    """Bytes in use on all GPUs, by any process; None without a GPU or nvidia-ml-py.
 
-    The whole GPU is asked, not a process: from within a container the driver's process ids
-    mean nothing.
+    The whole GPU is measured, not a process: in a container the driver's process ids mean
+    nothing.
     """
     nvml, gpus = _gpus()
     return sum(int(nvml.nvmlDeviceGetMemoryInfo(gpu).used) for gpu in gpus) if gpus else None
@@ -44,16 +46,5 @@ def _gpus() -> tuple[Any, list[Any]]:
         nvml.nvmlInit()
         n = nvml.nvmlDeviceGetCount()
         return nvml, [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(n)]
-    except Exception:  # no package, no driver, no permission: all the same here
+    except Exception:  # no package, driver or permission
         return None, []
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return " ".join(value.split())
-    except OSError:  # no Linux
-        pass
-    return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG to put into its page.
+"""The plots of a report, as SVG for its page.
 
 Text stays text, in the page's own font and colour, so that plots are as readable as the page is
 on a phone, on paper and in the dark.
@@ -40,7 +40,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with its heading; `svg` describes itself to those who cannot see it."""
+    """A drawing with its heading; `svg` has a description for screen readers."""
 
     title: str
     svg: Markup
@@ -55,7 +55,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
 
     Args:
         ranked: all runs, best first.
-        this: the one that stands out, or None.
+        this: the one to highlight, or None.
     """
     timed = [(rank, s) for rank, s in enumerate(ranked, start=1) if s.latency is not None]
     if not timed:
@@ -63,7 +63,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     figure, axes = _figure(2.7)
     longest = max(s.latency.total for _, s in timed if s.latency)
     taken: list[tuple[float, float]] = []
-    # The one that stands out lies on top.
+    # The highlighted one is drawn last.
     for _, summary in sorted(timed, key=lambda each: each[1] is this):
         assert summary.latency is not None
         x, accuracy = summary.latency.total, summary.accuracy
@@ -102,12 +102,12 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     return replace(plot, note="numbers are rows of the table") if len(ranked) > 1 else plot
 
 
-# What a number takes of the plot's width and height.
+# A number's share of the plot's width and height.
 _NUMBER_WIDTH, _NUMBER_HEIGHT = 0.06, 0.09
 
 
 def _free(place: tuple[float, float], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The place, or the next one to its right where no number stands yet; all in shares."""
+    """The place, or the next free one to its right; in shares of the axes."""
     x, y = place
     while any(abs(x - a) < _NUMBER_WIDTH and abs(y - b) < _NUMBER_HEIGHT for a, b in taken):
         x += _NUMBER_WIDTH
@@ -150,7 +150,7 @@ def lengths(results: Sequence[Result]) -> Plot:
 
 
 def time(latency: Latency) -> Plot | None:
-    """Where the time of the call went; None if the pipeline does not tell."""
+    """Where the time of the call went; None if the pipeline does not report it."""
     prefill, decode = latency.prefill_share, latency.decode_share
     if prefill is None or decode is None:
         return None
@@ -185,7 +185,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -198,7 +198,7 @@ def _errors(shares: Sequence[Interval]) -> list[list[float]]:
 
 
 def _plot(figure: Figure, title: str, told: str) -> Plot:
-    """The figure as an element of a page that names no other place and repeats no id."""
+    """The figure as an SVG element without links and without repeated ids."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):

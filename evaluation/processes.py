@@ -48,8 +48,8 @@ class Processes:
     def kill(self) -> None:
         """Kill all of them, and return when they have ended.
 
-        A PID namespace ends with its init, whatever its processes have started meanwhile and
-        wherever they have put themselves. Without one, a process is missed that left the process
+        A PID namespace ends with its init, whatever its processes have started and whichever
+        session they are in. Without one, a process is missed that left the process
         group and whose parents ended before they were looked at.
         """
         if self._wrapped and (inits := _children(self._top)):

@@ -31,42 +31,42 @@ from evaluation.processes import Processes
 from evaluation.records import Run
 from evaluation.watch import Watch
 
-# How often the process is looked at, in seconds. Looking costs the pipeline some speed.
+# Seconds between two looks at the process. Looking slows the pipeline down a little.
 _PERIOD = 0.2
-# What the worker may take before it loads the pipeline.
+# Seconds that the worker may take before it loads the pipeline.
 _START = 60.0
-# What a pipeline that has answered may take to end by itself.
+# Seconds that a pipeline may take to end after it has answered.
 _GRACE = 5.0
 _WORKER = Path(__file__).with_name("worker.py")
 
 
-class _Said(BaseModel):
-    """What the worker may say; anything else is a failure of the pipeline."""
+class _Reply(BaseModel):
+    """A message of the worker; anything else is a failure of the pipeline."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_T = TypeVar("_T", bound=_Said)
+_T = TypeVar("_T", bound=_Reply)
 
 
-class _Started(_Said):
+class _Started(_Reply):
     started: bool
 
 
-class _Loaded(_Said):
+class _Loaded(_Reply):
     loaded: bool = False
     refused: str = ""
     failure: str = ""
 
 
-class _Outcome(_Said):
+class _Outcome(_Reply):
     call: str
     output: Any = None
     failure: str = ""
 
 
-class _Told(_Said):
-    """What the pipeline tells of itself."""
+class _OwnFigures(_Reply):
+    """What the pipeline reports about itself."""
 
     stats: dict[str, FiniteFloat] = {}
     answer_seconds: list[NonNegativeFloat] | None = None
@@ -91,10 +91,10 @@ def call(
 
     Args:
         pipeline: where its loadPipeline is; see `evaluation.worker.find`.
-        records: what it is given.
+        records: the questions it gets.
         log: file for what it prints.
-        setup_timeout: seconds it may take to load; `timeout` those of the call.
-        tell: called with what is being done now.
+        setup_timeout: seconds that loading may take; `timeout` is for the call.
+        tell: called with each stage.
         hide: files and folders that it must not see, where the system allows that; None hides
             nothing.
 
@@ -126,7 +126,7 @@ def call(
         worker = _Worker(process, processes, channel, Watch(processes, gpu_before))
         try:
             worker.starts(log)
-            loaded, at = worker.says(_Loaded, "loading", setup_timeout)
+            loaded, at = worker.reply(_Loaded, "loading", setup_timeout)
             if loaded.refused:
                 raise EvaluationError(f"--pipeline {pipeline}: {_printable(loaded.refused)}")
             found["setup_seconds"] = at - started
@@ -161,10 +161,10 @@ def _around(pipeline: str, hide: Sequence[Path] | None) -> tuple[list[str], str]
 
 
 class _Worker:
-    """The process of the pipeline, as it is talked to.
+    """The pipeline's process, and what is said to and by it.
 
     Attributes:
-        watch: what it takes of the machine.
+        watch: measures its memory and CPU time.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class _Worker:
     def starts(self, log: Path) -> None:
         """Wait until the worker runs. Raises EvaluationError if it does not."""
         try:
-            self.says(_Started, "starting", _START)
+            self.reply(_Started, "starting", _START)
         except _FailedError as failure:
             raise EvaluationError(
                 f"the pipeline's process did not start ({failure}); see {log}"
@@ -195,7 +195,7 @@ class _Worker:
         # Drawn only now, so that nothing can be answered before it is asked.
         code = secrets.token_hex(16)
         started = self._channel.send({"call": code, "questions": records})
-        outcome, ended = self.says(_Outcome, "the call", timeout)
+        outcome, ended = self.reply(_Outcome, "the call", timeout)
         found["other_cpu_seconds"] = self.watch.stop()
         self.watch.look()
         if outcome.call != code:
@@ -205,13 +205,13 @@ class _Worker:
         found["call_seconds"] = ended - started
         ids = [record["questionID"] for record in records]
         found["answers"], found["violations"] = check(outcome.output, ids)
-        found |= self._tells_of_itself(len(records))
+        found |= self._own_figures(len(records))
         return found
 
-    def _tells_of_itself(self, n_questions: int) -> dict[str, Any]:
+    def _own_figures(self, n_questions: int) -> dict[str, Any]:
         """What the pipeline reports of itself, which does not count; {} where it makes no sense."""
         try:
-            told, _ = self.says(_Told, "the call", _GRACE)
+            told, _ = self.reply(_OwnFigures, "the call", _GRACE)
         except _FailedError:
             return {}
         self._channel.send({})
@@ -222,7 +222,7 @@ class _Worker:
             seconds = None
         return {"stats": told.stats, "answer_seconds": seconds}
 
-    def says(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
+    def reply(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
         """Its next message, and when that came. Raises _FailedError if it does not come."""
         message = self._next(stage, timeout)
         if message.line is None:
@@ -241,7 +241,7 @@ class _Worker:
             if message := self._channel.receive(_PERIOD):
                 return message
             self.watch.look()
-            if self._process.poll() is not None:  # while a fork of it may hold the pipe open
+            if self._process.poll() is not None:  # while a fork may hold the pipe open
                 last = self._channel.receive(_PERIOD)
                 return last or Message(None, time.perf_counter())
             if time.monotonic() > deadline:
@@ -269,6 +269,6 @@ def _end(status: int | None, stage: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """What came from the pipeline's process, as it may be shown on a terminal."""
+    """Text from the pipeline's process, made safe to show on a terminal."""
     short = text if len(text) <= 400 else f"{text[:397]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

@@ -1,4 +1,4 @@
-"""Files of questions with the answers they should get.
+"""Files of questions with their right answers.
 
 JSON Lines, or a JSON list if the file's name ends in .json, of
 
@@ -22,7 +22,7 @@ from runtime.common.records import read_records
 from runtime.settings import declared_subjects
 from runtime.subjects import Subjects
 
-# What a pipeline is given of a record; the rest is for the judges.
+# What a pipeline gets of a record; the rest is for the judges.
 GIVEN = ("questionID", "subject", "question")
 
 
@@ -30,14 +30,14 @@ GIVEN = ("questionID", "subject", "question")
 class Questions:
     """Files of questions, read.
 
-    A question that is blank is sent to the pipeline as the contest would send it, and its
-    answer is checked for form; it is not scored, for there is no right answer to it.
+    A blank question is sent to the pipeline, as the contest would send it, and the form of its
+    answer is checked. It is not scored, because it has no right answer.
 
     Attributes:
-        name: what the files are called, and `sha256` the fingerprint of their bytes.
-        records: what the pipeline is given, in order: "questionID", "question" and "subject"
-            (which may be missing), as they came.
-        items: for each record what it takes to judge its answer; None for a blank question.
+        name: names of the files; `sha256` is the fingerprint of their bytes.
+        records: what the pipeline gets, in order: "questionID", "question" and "subject"
+            (which may be missing), unchanged.
+        items: for each record, what is needed to judge its answer; None for a blank question.
         paths: the files.
     """
 
@@ -52,9 +52,9 @@ def read(*paths: Path) -> Questions:
     """Read files of questions, one after the other.
 
     Raises:
-        SetupError: a file cannot be read, or that of the subjects (`SUBJECTS_FILE`) is wrong.
-        EvaluationError: a record that cannot be used; the message names file and line (in a
-            .json file the place in the list), and what to do.
+        SetupError: a file cannot be read, or the file of subjects (`SUBJECTS_FILE`) is wrong.
+        EvaluationError: a record cannot be used; the message names the file, the line (in a
+            .json file the place in the list) and what to do.
     """
     records: list[dict[str, Any]] = []
     items: list[Item | None] = []
@@ -69,13 +69,15 @@ def read(*paths: Path) -> Questions:
                 items.append(_item(record.value, subjects))
                 first = seen.setdefault(repr(record.value["questionID"]), where)
                 if first is not where:
-                    raise _UnfitError(f"its questionID is that of {first}: give it one of its own")
+                    raise _UnfitError(
+                        f"its questionID is already used by {first}: give it another one"
+                    )
             except _UnfitError as problem:
                 raise EvaluationError(f"{where}: {problem}") from None
             records.append({key: record.value[key] for key in GIVEN if key in record.value})
     names = ", ".join(path.name for path in paths)
     if not any(items):
-        raise EvaluationError(f"{names}: no questions in it that could be scored")
+        raise EvaluationError(f"{names}: no question in it can be scored")
     sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     return Questions(names, sha256, records, items, paths)
 
@@ -98,7 +100,7 @@ def _item(record: Any, subjects: Subjects) -> Item | None:
     try:
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise _UnfitError("it has half of a surrogate pair, which is no character") from None
+        raise _UnfitError("it has half of a surrogate pair, which is not a character") from None
     if not question.strip():
         return None
     references = _references(record)

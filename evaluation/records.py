@@ -1,4 +1,4 @@
-"""What is passed from the call to the judges, the score and the report."""
+"""What the call passes to the judges, the score and the report."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ Seconds = Annotated[FiniteFloat, Field(gt=0)]
 
 @dataclass(frozen=True)
 class Item:
-    """A question with what it takes to judge an answer to it.
+    """A question with what is needed to judge an answer to it.
 
     Attributes:
-        id: its questionID, as it came.
+        id: its questionID, unchanged.
         subject: name of one of the declared subjects.
         question: its text.
-        references: right answers, any of which will do; at least one.
+        references: right answers, any of which is enough; at least one.
         choices: all answers that were on offer, the right one included; or none.
-        difficulty: as it came, such as "easy", or None.
-        judge: which of `runtime.subjects.JUDGES` its subject wants; None is what the subject of
-            that name wants by default.
+        difficulty: such as "easy", or None.
+        judge: which of `runtime.subjects.JUDGES` to use; None is the default of the subject.
     """
 
     id: Any
@@ -37,12 +36,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of an answer.
+    """What a judge decided about an answer.
 
     Attributes:
-        correct: whether it counts as right.
-        score: how near it is, 0.0 to 1.0 (token F1, say); 1.0 where nothing finer is known.
-        judge: which judge said so.
+        correct: whether the answer counts as right.
+        score: how close it is, 0.0 to 1.0 (token F1, for example); 1.0 if only `correct` is known.
+        judge: which judge decided.
         reason: why, in a few words.
     """
 
@@ -53,21 +52,21 @@ class Verdict:
 
 
 class Run(BaseModel):
-    """One run of a pipeline under test: what its process returned, and what was seen from outside.
+    """One run of a pipeline under test: what its process returned, and what was measured outside.
 
     Attributes:
         answers: the answer to each question in order; None where the pipeline gave none.
         failure: how the pipeline failed as a whole ("raised ValueError: ...", "hung: ...",
             "crashed: SIGSEGV"), or "".
-        violations: everything in its output that the contest would not take.
-        setup_seconds: what loading took; not counted.
+        violations: everything in its output that the contest would not accept.
+        setup_seconds: of loading, which does not count.
         call_seconds: what the call took, end to end, or None if it never ended.
         answer_seconds: when each answer was ready, in seconds from the start of the call;
-            None where the pipeline does not tell.
-        stats: counters the pipeline tells of itself (`prefill_seconds`, `decode_seconds`,
-            `new_tokens`, ...); empty where it does not.
-        peak_memory: most bytes of memory that its processes held at once.
-        peak_gpu_memory: the same of the GPU, or None where there is none.
+            None if the pipeline does not report it.
+        stats: counters that the pipeline reports (`prefill_seconds`, `decode_seconds`,
+            `new_tokens`, ...); may be empty.
+        peak_memory: the most bytes that its processes held at once.
+        peak_gpu_memory: the same on the GPU, or None without one.
         other_cpu_seconds: CPU seconds that other programs used during the call, or None.
         hidden: the right answers were hidden from the pipeline, or `why_not_hidden`.
     """
@@ -124,10 +123,10 @@ class Interval(BaseModel):
 
 
 class Latency(BaseModel):
-    """Seconds, but for the rates and shares; None where the pipeline does not tell.
+    """Seconds, except for rates and shares; None if the pipeline does not report it.
 
-    `other_cores` is how many CPU cores other programs kept busy meanwhile, on the average: a
-    latency is comparable only if that is next to nothing. None where it is not known.
+    `other_cores` is how many CPU cores other programs kept busy during the call, on average;
+    latencies are comparable only if it is close to 0. None if it is not known.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -146,22 +145,22 @@ class Summary(BaseModel):
     """summary.json: a judged run.
 
     Attributes:
-        name: what the run is called.
+        name: of the run.
         pipeline: where `loadPipeline` was found, such as "inferencePipeline:loadPipeline".
-        questions: files of the questions, and `questions_sha256` their fingerprint.
-        machine: what it ran on; runs are compared in speed only on the same machine.
-        judge: which judges decided; runs are compared in accuracy only under the same ones.
+        questions: files of the questions; `questions_sha256` is their fingerprint.
+        machine: where it ran; speeds are compared only on the same machine.
+        judge: which judges decided; accuracies are compared only under the same judges.
         failure: how the pipeline failed as a whole, or "".
-        violations: everything in its output that the contest would not take.
-        accuracy: of all questions; a question without an answer counts as wrong.
-        by_subject, by_difficulty: the same in parts.
+        violations: everything in its output that the contest would not accept.
+        accuracy: over all questions; a missing answer counts as wrong.
+        by_subject, by_difficulty: the same for parts of the questions.
         by_judge: how many answers each judge decided.
         latency: of the one call, or None if it never ended.
-        setup_seconds: loading, which is not counted.
+        setup_seconds: loading, which does not count.
         peak_memory, peak_gpu_memory: bytes.
         hidden: the right answers were hidden from the pipeline (see docs/evaluation.md), or
             `why_not_hidden`.
-        gated: accuracy is under the gate, so that the run scores nothing.
+        gated: accuracy is under the gate, so the run scores nothing.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,6 +1,6 @@
 """The report of a run, in its folder: results.jsonl, summary.json, report.html.
 
-report.html is one file that needs nothing else: no network, no script, plots in it as SVG.
+report.html is complete in itself: no network, no script, plots as SVG.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from evaluation.errors import EvaluationError
 from evaluation.records import Interval, Result, Summary
 from runtime.common.atomic import replacing
 
-# Wrong answers that are shown of each subject.
+# Wrong answers shown of each subject.
 _WRONG = 5
-# An answer of more characters is shown by its beginning, and opens.
+# A longer answer is shown as its first `_SHORT` characters, and can be opened.
 _LONG, _SHORT = 240, 200
 
 
@@ -55,7 +55,7 @@ def read_summary(folder: Path) -> Summary:
 
 
 def read_correct(folder: Path) -> list[bool]:
-    """What a run got right, question by question. Raises EvaluationError."""
+    """Which answers of a run are right, in order. Raises EvaluationError."""
     path = folder / "results.jsonl"
     try:
         lines = path.read_bytes().splitlines()
@@ -63,11 +63,11 @@ def read_correct(folder: Path) -> list[bool]:
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError:
-        raise EvaluationError(f"{path}: not the results of a run") from None
+        raise EvaluationError(f"{path}: not the results of a run; evaluate again") from None
 
 
 def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[bool]]]:
-    """Runs in the folders beside that can be compared with this one; broken ones are skipped."""
+    """Comparable runs in the folders beside this one; broken ones are skipped."""
     others = []
     for path in sorted(folder.parent.glob("*/summary.json")):
         if path.parent == folder:
@@ -91,7 +91,7 @@ class Figure:
 
 
 def figures(summary: Summary) -> list[Figure]:
-    """The figures of a run that are there."""
+    """The figures that a run has."""
     found = [
         Figure("accuracy", percent(summary.accuracy.mean), _between(summary.accuracy)),
         Figure("questions scored", str(summary.accuracy.n)),
@@ -137,7 +137,7 @@ def not_hidden(summary: Summary) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with the columns under each other."""
+    """Lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -148,7 +148,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 def html(
     summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[bool]]]
 ) -> str:
-    """The page of a run; `others` can be compared with it, each with what it got right."""
+    """The page of a run; `others` are comparable runs, each with which answers are right."""
     standings = score.standings([(summary, [r.correct for r in results]), *others])
     drawn = [
         plots.runs([each.summary for each in standings], summary),
@@ -175,7 +175,7 @@ def html(
 
 
 def render(template: str, **values: Any) -> str:
-    """A page; everything put into it is escaped, for answers may be anything."""
+    """A page. Every value is escaped: answers may contain anything."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("evaluation"),
         autoescape=True,

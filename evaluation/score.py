@@ -4,8 +4,8 @@ Accuracy is 60 % of the score, latency 40 %, each as a share of the best run's:
 
     score = 0.6 * accuracy / best accuracy + 0.4 * best latency / latency
 
-A run is barred, which means that it scores 0 and is nobody's best, if its accuracy is under the
-gate, if the pipeline failed, or if its output is not what the contest takes.
+A run is barred if its accuracy is under the gate, if the pipeline failed, or if the contest would
+not accept its output: it scores 0, and other runs are not compared with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LATENCY_WEIGHT = 0.4
 _PAIRED_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
 _SEED = 0
-# In the order in which they are shown; others come after them.
+# In this order; others come after them.
 _DIFFICULTIES = ["easy", "medium", "hard"]
 
 
@@ -83,7 +83,7 @@ def _other_cores(run: Run) -> float | None:
 
 
 def disturbance(summary: Summary) -> str:
-    """What to know of a latency that was taken while other programs used the CPU, or ""."""
+    """A warning if other programs used the CPU during the call, else ""."""
     cores = summary.latency and summary.latency.other_cores
     if not cores or cores < _DISTURBING:
         return ""
@@ -95,7 +95,7 @@ def _over(part: float | None, total: float) -> float | None:
 
 
 def _share(part: float | None, total: float) -> float | None:
-    """None too for what a pipeline cannot mean: the figures are its own."""
+    """None as well for impossible figures: they are the pipeline's own."""
     return None if part is None or not 0 <= part <= total else part / total
 
 
@@ -119,7 +119,7 @@ class Standing:
         barred: why the run scores nothing, or "".
         accuracy_share: accuracy / best accuracy, and `latency_share` best latency / latency.
         low, high: 95 % bootstrap interval of the score. Questions are resampled, the same for
-            all runs; latencies are taken as they are, for each was measured once.
+            all runs; each latency was measured once and is used as it is.
     """
 
     summary: Summary
@@ -181,17 +181,17 @@ def refuse_incomparable(summaries: Iterable[Summary]) -> None:
 
 
 def difference(one: Summary, other: Summary) -> str:
-    """What keeps two runs from being compared, and what to do about it; or ""."""
+    """Why two runs cannot be compared, and what to do about it; or ""."""
     if one.questions_sha256 != other.questions_sha256:
         return (
             f"they answered different questions ({one.questions} and {other.questions}, or"
-            " another state of the file): run both on one file"
+            " another version of the file): run both with the same file"
         )
     if one.judge != other.judge:
-        return f"they were judged by {one.judge} and {other.judge}: judge both alike"
+        return f"they were judged by {one.judge} and {other.judge}: use the same judge for both"
     if one.machine != other.machine:
         return (
             f"they ran on different machines ({one.machine}; {other.machine}), whose speeds"
-            " say nothing about each other: run both on one"
+            " are not comparable: run both on the same one"
         )
     return ""

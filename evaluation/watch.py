@@ -15,7 +15,7 @@ from evaluation.processes import Processes
 class Watch:
     """Peak memory of a pipeline's processes, and who used the CPU during a call.
 
-    Memory that several processes share is counted once (Linux's PSS), as often as somebody looks;
+    Memory that several processes share is counted once (Linux's PSS), whenever `look` is called;
     of each process alone it is the most that it ever held (Linux's VmHWM). GPU memory is what has
     been added since before the start, as other programs may use the GPU too.
 
@@ -48,7 +48,7 @@ class Watch:
         self._cpu_before = self._cpu_of_others()
 
     def stop(self) -> float:
-        """The call has ended; returns the CPU seconds that other programs used meanwhile.
+        """The call has ended; returns the CPU seconds that other programs used during it.
 
         The system counts in hundredths of a second.
         """

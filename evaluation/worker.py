@@ -107,14 +107,14 @@ def _loaded(name: str) -> Callable[[list[dict[str, Any]]], Any]:
 
 
 def find(name: str) -> Callable[[], Any]:
-    """The function that `name` stands for.
+    """The function that a name stands for.
 
     `package:function`, `path/to/file.py:function` or `path/to/folder:function`, where the
     folder is a package or has a package inferencePipeline in it. What has no slash and no .py
     is a package.
 
     Raises:
-        _RefusedError: there is no such thing.
+        _RefusedError: there is no such file, module or function.
         BaseException: whatever importing it raises.
     """
     place, _, function = name.rpartition(":")
@@ -183,7 +183,7 @@ def _stats(pipeline: Any) -> dict[str, float]:
 
 
 def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
-    """When each answer was ready, if the pipeline has that for each of `n` questions."""
+    """When each answer was ready, if the pipeline has that for all `n` questions."""
     try:
         seconds = getattr(pipeline, "answer_seconds", None)
         if not isinstance(seconds, list) or len(seconds) != n:

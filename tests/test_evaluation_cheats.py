@@ -182,13 +182,13 @@ def test_what_is_done_at_exit_changes_nothing(tmp_path: Path, at_exit: str, call
 @pytest.mark.parametrize(
     ("written", "failure"),
     [
-        ('{"call": ', "what came back of the call cannot be read: it is no JSON"),
-        ("[" * 100_000, "what came back of the call cannot be read: it is no JSON"),
+        ('{"call": ', "what came back of the call cannot be read: it is not JSON"),
+        ("[" * 100_000, "what came back of the call cannot be read: it is not JSON"),
         ("[]", "what came back of the call cannot be read: it is not what was asked for"),
         ('{"call": "x", "score": 1}', "what came back of the call cannot be read: it is not what"),
         ('{"call": 1, "output": []}', "what came back of the call cannot be read: it is not what"),
         ('{"loaded": true}', "what came back of the call cannot be read: it is not what"),
-        ("\\xff\\x00", "what came back of the call cannot be read: it is no JSON"),
+        ("\\xff\\x00", "what came back of the call cannot be read: it is not JSON"),
     ],
 )
 def test_a_broken_outcome_is_a_failure(tmp_path: Path, written: str, failure: str) -> None:
@@ -246,7 +246,7 @@ def test_what_it_tells_of_itself_has_no_say(tmp_path: Path) -> None:
         """,
     )
     assert accuracy == 0
-    assert found.violations[0].startswith("answer 1 (questionID 'q0') has a key too many: 'score'")
+    assert found.violations[0].startswith("answer 1 (questionID 'q0') has an extra key: 'score'")
     assert found.answer_seconds is None
 
 

@@ -48,7 +48,7 @@ from tests.evaluating import GOOD, IDS, run_of, score_of
         ([{"questionID": "q0"}, *GOOD[1:]], "answer 1 (questionID 'q0') has no 'answer'", 1),
         (
             [{**GOOD[0], "score": 1}, *GOOD[1:]],
-            "answer 1 (questionID 'q0') has a key too many: 'score'",
+            "answer 1 (questionID 'q0') has an extra key: 'score'",
             1,
         ),
         (
@@ -69,7 +69,7 @@ from tests.evaluating import GOOD, IDS, run_of, score_of
         ),
         (
             [{"questionID": "q0", "answer": "\ud800"}, *GOOD[1:]],
-            "answer 1 (questionID 'q0') has half of a surrogate pair, which is no character",
+            "answer 1 (questionID 'q0') has half of a surrogate pair, which is not a character",
             1,
         ),
     ],

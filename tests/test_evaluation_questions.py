@@ -48,7 +48,7 @@ def test_references_may_be_one_or_several_in_lines_or_in_a_list(tmp_path: Path) 
         ('{"questionID": 1, "question": "?", "answers": []}', "no right answer to compare with"),
         ('{"questionID": 1, "question": "?", "answer": 5}', '"answer" must be a string'),
         ('{"questionID": 1, "question": "?", "answer": "x", "answers": []}', "keep one of them"),
-        ('{"questionID": "q0", "question": "?", "answer": "x"}', "questionID is that of "),
+        ('{"questionID": "q0", "question": "?", "answer": "x"}', "questionID is already used by "),
         ('{"questionID": "\\ud800", "question": "?", "answer": "x"}', "half of a surrogate pair"),
         ('{"questionID": 1, "question": "?", "answer": "x", "choices": "x"}', '"choices" must be'),
         ('{"questionID": 1, "question": "?", "answer": "x", "difficulty": 3}', '"difficulty" must'),
@@ -72,13 +72,13 @@ def test_several_files_are_read_as_one(tmp_path: Path) -> None:
         len({asked.sha256, questions.read(first).sha256, questions.read(second, first).sha256}) == 3
     )
     again = write_questions(tmp_path, RECORDS[3:4], "c.jsonl")
-    message = f"{again}, line 1: its questionID is that of {first}, line 4"
+    message = f"{again}, line 1: its questionID is already used by {first}, line 4"
     with pytest.raises(EvaluationError, match=re.escape(message)):
         questions.read(first, again)
 
 
 def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="no questions in it that could be scored"):
+    with pytest.raises(EvaluationError, match="no question in it can be scored"):
         questions.read(write_questions(tmp_path, []))
     with pytest.raises(UserError, match="cannot be read"):
         questions.read(tmp_path / "none.jsonl")

@@ -7,6 +7,7 @@ gets: more threads than its CPU quota wait for one another, and more memory than
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,14 @@ class Cpus:
     cores: int
     logical: int
     reason: str
+
+
+def cpu_name() -> str:
+    """The CPU model, such as "AMD EPYC 9B45"; several, if they differ, separated by commas."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    return ", ".join(sorted(names)) or platform.processor() or platform.machine()
 
 
 def cpus() -> Cpus:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from runtime.common.errors import SetupError
 from runtime.common.files import read_json, write_json
+from runtime.common.machine import cpu_name
 from runtime.engine import describe_build, physical_cores
 from runtime.files.manifest import ModelFiles
 from runtime.settings import Settings
@@ -30,12 +30,8 @@ TUNED = ("batch_size", "num_threads", "prefill_tokens")
 
 def machine() -> str:
     """The CPU and the build of llama.cpp, in words."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    cpu = ", ".join(sorted(names)) or platform.processor() or platform.machine()
     build = describe_build()
-    return f"{physical_cores()} cores of {cpu}; {build.compiler}, {build.openmp}"
+    return f"{physical_cores()} cores of {cpu_name()}; {build.compiler}, {build.openmp}"
 
 
 def tuned(settings: Settings, model: Path, files: ModelFiles) -> Settings:
