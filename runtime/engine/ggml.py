@@ -174,6 +174,10 @@ class GGUF:
         """Rows and columns of each tensor."""
         return {t.name.decode(): (t.ne[1], t.ne[0]) for t in self._tensors()}
 
+    def types(self) -> dict[str, int]:
+        """The `enum ggml_type` of each tensor."""
+        return {t.name.decode(): t.type for t in self._tensors()}
+
     def sizes(self) -> dict[str, int]:
         """Bytes of each tensor."""
         return {t.name.decode(): t.nb[3] * t.ne[3] for t in self._tensors()}

@@ -78,15 +78,10 @@ def describe_build() -> Build:
     Compiler and OpenMP runtime are read from the library with the CPU's kernels as far as it
     is an ELF file, as on Linux, so that it works for anybody's wheel.
     """
-    set_environment()
-    import llama_cpp
-
-    llama_cpp.llama_backend_init()
-    info = llama_cpp.llama_print_system_info().decode("utf-8", "replace")
+    features = cpu_features()
     path = _cpu_library(_folder())
     compiler, needed = read_elf(path) if path else (UNKNOWN, [])
     openmp = openmp_runtime(needed)
-    features = _features(info)
     if openmp == OWN_POOL and "OPENMP" in features:
         # Linked into the library; its entry points tell whose it is.
         is_llvms = path is not None and b"__kmpc_fork_call" in path.read_bytes()
@@ -98,6 +93,15 @@ def describe_build() -> Build:
         features=tuple(f for f in features if f not in ("OPENMP", "REPACK", "LLAMAFILE")),
         cuda=has_cuda(),
     )
+
+
+def cpu_features() -> list[str]:
+    """Extensions of the CPU that this build uses, such as AVX2; loads llama_cpp."""
+    set_environment()
+    import llama_cpp
+
+    llama_cpp.llama_backend_init()
+    return _features(llama_cpp.llama_print_system_info().decode("utf-8", "replace"))
 
 
 def version() -> str:

@@ -18,6 +18,7 @@ import llama_cpp as llama
 import numpy as np
 
 from runtime.engine.calls import Callbacks, check_stop, undisturbed
+from runtime.engine.kernels import is_best_mapped
 from runtime.engine.llama import (
     EngineError,
     Handle,
@@ -47,6 +48,10 @@ class Model:
     Raises:
         EngineError: no such file, not a whole GGUF file, or a model that llama.cpp
             does not know.
+
+    Attributes:
+        mapped: the weights are used as they are in the file, which processes share; else they
+            are a copy in memory, or on a GPU.
     """
 
     def __init__(
@@ -62,9 +67,12 @@ class Model:
         start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        if gpu_layers == 0:
-            # llama.cpp keeps quantized weights in an order of its own; a mapped file would stay in
-            # memory beside that copy.
+        self.mapped = gpu_layers == 0 and is_best_mapped(self.path)
+        if self.mapped:
+            params.use_extra_bufts = False
+            params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+        elif gpu_layers == 0:
+            # The file would stay in memory beside the repacked copy.
             params.load_mode = llama.LLAMA_LOAD_MODE_NONE
         if main_gpu is not None:
             params.main_gpu = main_gpu
