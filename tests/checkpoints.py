@@ -132,19 +132,19 @@ def save_checkpoint(
     bias = options.pop("bias", 0.0)
     dtype = options.pop("dtype", torch.float32)
     shard = options.pop("max_shard_size", "1GB")
-    config = CONFIGS[kind](
-        vocab_size=len(tokenizer) + 24,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        initializer_range=0.1,
+    sizes = {
+        "vocab_size": len(tokenizer) + 24,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": tied,
+        "initializer_range": 0.1,
         **({"head_dim": 32} if kind == "qwen3" else {}),
-        **options,
-    )
+    }
+    config = CONFIGS[kind](**(sizes | options))
     model = AutoModelForCausalLM.from_config(config).to(dtype)
     for name, parameter in model.named_parameters():
         if bias and name.endswith(".bias"):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.engine import Engine, EngineOptions, Request, SamplingParams
+from runtime.engine.kernels import is_best_mapped
 from tests import products
 
 pytestmark = pytest.mark.skipif(
@@ -63,3 +65,45 @@ def test_a_column_does_not_depend_on_the_others_nor_on_threads(
     for n in columns:
         assert (found[str(n)] == found["100"][:n]).all()
         assert (found[str(n)] == more[str(n)]).all()
+
+
+@pytest.fixture(scope="module")
+def k_quants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of random weights, with rows that K-quants can hold."""
+    from convert.export_gguf import main
+    from tests.checkpoints import save_checkpoint, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("k-quants")
+    sizes = {"hidden_size": 256, "intermediate_size": 512}
+    base = save_checkpoint(folder / "tiny", "qwen3", tiny_tokenizer(), **sizes)
+    assert main(["--base", str(base), "--output", str(folder), "--mode", "adapter"]) == 0
+    return folder / "tiny-Q4_K_M.gguf"
+
+
+def answers(path: Path) -> list[list[int]]:
+    """The greedy answers of one engine to prompts of several lengths, as tokens."""
+    greedy = SamplingParams(temperature=0.0, min_new_tokens=12, max_new_tokens=12)
+    prompts = [list(range(30, 30 + n)) for n in (1, 2, 5, 12, 13, 40, 77)]
+    with Engine.load(path, EngineOptions(slots=4, cells_per_slot=256)) as engine:
+        requests = [Request(prompt, greedy, tag=prompt) for prompt in prompts]
+        found = {len(done.tag): done.tokens for done in engine.generate(requests)}
+    return [found[len(prompt)] for prompt in prompts]
+
+
+def test_a_model_of_k_quants_stays_in_its_file_which_processes_share(
+    k_quants: Path, demo_model: Path
+) -> None:
+    with Engine.load(k_quants, EngineOptions(slots=2, cells_per_slot=256)) as engine:
+        assert engine.model.mapped
+        maps = Path("/proc/self/maps")
+        assert not maps.exists() or str(k_quants) in maps.read_text()
+    assert not is_best_mapped(demo_model)  # whose kernels want another order of the weights
+
+
+def test_answers_are_the_same_mapped_and_repacked(
+    k_quants: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = answers(k_quants)
+    monkeypatch.setattr("runtime.engine.model.is_best_mapped", lambda path: False)
+    assert answers(k_quants) == mapped
+    assert all(len(tokens) == 12 for tokens in mapped)
