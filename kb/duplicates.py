@@ -1,71 +1,43 @@
-"""Which passages say the same as an earlier one, nearly word for word.
+"""Which entries and passages say the same as an earlier one, word for word.
 
-MinHash (Broder, "On the resemblance and containment of documents", 1997) over shingles of
-three tokens, with bands of four as locality-sensitive hashing. Passages whose titles or
-numbers differ are never duplicates, however alike: "Airports: 7" is not "Airports: 8".
+Case, punctuation and articles do not count. Every other word does, and so does the order: a name,
+a number or a "not" that only one of two has makes them two, and knowledge is never lost for being
+told twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable
 
-import numpy as np
-
-HASHES, _BAND = 16, 4
-# So many of the 16 must agree: an estimated resemblance of 0.875 or more.
-_AGREE = 14
-_DRAWN = np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, (2, HASHES), dtype=np.uint64)
-_FACTORS, _OFFSETS = _DRAWN[0] | np.uint64(1), _DRAWN[1]
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
-_NUMBER = re.compile(r"\d+")
-# What is kept of a passage: 16 hashes and one of what may not differ.
-SIGNATURE = np.dtype([("hashes", np.uint32, HASHES), ("strict", np.uint64)])
+# Numbers with their sign and point, words, and symbols that change what is said, such as "%".
+_WORDS = re.compile(
+    r"(?<!\w)[-+\u2212]?\d+(?:[.,]\d+)*|\w+|[^\w\s.,;:!?'\"()\[\]\u2010-\u201f\u2026\u3000-\u303f-]"
+)
+_ARTICLES = frozenset({"a", "an", "the"})
 
 
-def signature(words: Sequence[str], title: str, text: str) -> np.ndarray:
-    """The signature of a passage, a scalar of `SIGNATURE`.
+class Seen:
+    """What has been said. It holds some 100 bytes for each different text."""
 
-    Args:
-        words: its search tokens.
-        title: of which not a letter may differ.
-        text: whose numbers may not differ.
-    """
-    found = np.zeros((), dtype=SIGNATURE)
-    ids = np.array([zlib.crc32(word.encode()) for word in words] or [0], dtype=np.uint64)
-    ids = np.concatenate([ids, np.zeros(max(0, 3 - len(ids)), dtype=np.uint64)])
-    shingles = ids[:-2] * _MIX[0] ^ ids[1:-1] * _MIX[1] ^ ids[2:] * _MIX[2]
-    hashed = shingles[None, :] * _FACTORS[:, None] + _OFFSETS[:, None]
-    found["hashes"] = (hashed.min(axis=1) >> np.uint64(32)).astype(np.uint32)
-    strict = "\n".join([title.casefold(), *_NUMBER.findall(text)]).encode()
-    found["strict"] = zlib.crc32(strict) << 32 | zlib.adler32(strict)
-    return found
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def again(self, *texts: str) -> bool:
+        """Whether title, section and text have been said; they count as said from now on."""
+        digest = hashlib.blake2b("\n".join(map(_plain, texts)).encode(), digest_size=12).digest()
+        if digest in self._digests:
+            return True
+        self._digests.add(digest)
+        return False
 
 
-def duplicates(signatures: np.ndarray) -> np.ndarray:
-    """Which passages resemble one before them.
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold().encode("utf-8", "replace").decode()
+    return " ".join(_meant(_WORDS.findall(folded)))
 
-    Args:
-        signatures: [n], of type `SIGNATURE`.
 
-    Returns:
-        bool [n], False for the first of those that are alike.
-    """
-    n = len(signatures)
-    dropped = np.zeros(n, dtype=bool)
-    hashes, strict = signatures["hashes"], signatures["strict"]
-    for start in range(0, HASHES, _BAND):
-        key = strict.copy()
-        for column in range(start, start + _BAND):
-            key = key * _MIX[0] ^ hashes[:, column]
-        order = np.argsort(key, kind="stable")
-        begins = np.flatnonzero(np.diff(key[order], prepend=key[order[:1]] - np.uint64(1)))
-        sizes = np.diff(np.append(begins, n))
-        first = np.repeat(order[begins], sizes)
-        agree = np.zeros(n, dtype=np.uint8)
-        for column in range(HASHES):
-            agree += hashes[order, column] == hashes[first, column]
-        alike = (agree >= _AGREE) & (strict[order] == strict[first]) & (order != first)
-        dropped[order[alike]] = True
-    return dropped
+def _meant(words: Iterable[str]) -> Iterable[str]:
+    return (word for word in words if word not in _ARTICLES)

@@ -5,7 +5,6 @@ The same files give the same base and index, byte for byte.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from array import array
@@ -18,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from kb.duplicates import SIGNATURE, duplicates, signature
+from kb.duplicates import Seen
 from kb.indexing import TokenIds, write_index
 from kb.passages import LENGTH, Draft, drafts
 from kb.reading import Bad, Entry, entries
@@ -66,11 +65,11 @@ class Summary:
 def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) -> Summary:
     """Write a subject's base and index, whole or not at all.
 
-    Held in memory: the vocabulary, and for each passage 200 bytes to find duplicates by and 24 of
-    the index; the texts and the postings are not.
+    Held in memory: the vocabulary, and for each entry and each passage some 100 bytes to find
+    repeats by, and 24 of the index; the texts and the postings are not.
 
     Args:
-        subject: whose base it is.
+        subject: the subject of the base.
         raw: the files, see `kb.reading`; their order is that of the base.
         folder: where both files go.
         length: longest passage, in words.
@@ -83,10 +82,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(folder / f"{subject}_knowledge") as scratch:
         spool = scratch / "passages"
-        signatures = _spool(raw, spool, length, summary)
-        dropped = duplicates(signatures)
-        summary.dropped["near-duplicates of a passage before"] += int(dropped.sum())
-        summary.passages = len(dropped) - int(dropped.sum())
+        _spool(raw, spool, length, summary)
         if not summary.passages:
             raise UserError(f"{', '.join(map(str, raw))}: no passage is left\n{summary}")
         with (
@@ -94,83 +90,73 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
             replacing(index_path(folder, subject)) as index,
         ):
             ids = scratch / "ids"
-            words, ends, offsets = _write_base(base, ids, subject, spool, dropped)
+            words, ends, offsets = _write_base(base, ids, subject, spool, summary.passages)
             write_index(index, subject, sha256(base), words, TokenIds(ids, ends), offsets)
-    summary.dropped = +summary.dropped
     return summary
 
 
-def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> np.ndarray:
-    """Write passages that are not exactly alike to a file, a line each; their signatures [n]."""
-    seen: set[bytes] = set()
-    signatures = bytearray()
+def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> None:
+    """Write passages that say something new to a file, a line each, and count them."""
+    passages = Seen()
     size = sum(path.stat().st_size for path in raw)
     bar = tqdm(total=size, unit="B", unit_scale=True, desc="reading", disable=None)
     with bar, spool.open("w", encoding="utf-8", newline="\n") as out:
+        said = Seen()
         for path in raw:
-            for draft in drafts(_good(path, bar, summary), length):
-                words = tokens(f"{draft.title} {draft.section} {draft.text}")
-                if len(words) < _FEWEST_TOKENS:
+            for draft in drafts(_good(path, bar, summary, said), length):
+                if len(tokens(f"{draft.title} {draft.section} {draft.text}")) < _FEWEST_TOKENS:
                     summary.dropped["passages without words"] += 1
-                    continue
-                same = "\n".join([draft.title, draft.section, draft.text]).casefold().encode()
-                digest = hashlib.blake2b(same, digest_size=12).digest()
-                if digest in seen:
-                    summary.dropped["exact duplicates"] += 1
-                    continue
-                seen.add(digest)
-                signatures += signature(words, draft.title, draft.text).tobytes()
-                source = f"{path.name}, {draft.where}"
-                fields = [draft.title, draft.section, draft.text, source]
-                out.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    return np.frombuffer(signatures, dtype=SIGNATURE)
+                elif passages.again(draft.title, draft.section, draft.text):
+                    summary.dropped["passages that repeat an earlier one"] += 1
+                else:
+                    summary.passages += 1
+                    source = f"{path.name}, {draft.where}"
+                    fields = [draft.title, draft.section, draft.text, source]
+                    out.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-def _good(path: Path, bar: Bar, summary: Summary) -> Iterator[Entry]:
-    """The good entries of a file; the others are named and counted."""
+def _good(path: Path, bar: Bar, summary: Summary, said: Seen) -> Iterator[Entry]:
+    """The good entries of a file that say something new; the others are counted, bad ones named.
+
+    Repeats go before short entries are merged: else one sentence would fill a passage.
+    """
     for entry in entries(path, bar.update):
         summary.entries += 1
-        if isinstance(entry, Entry):
+        if isinstance(entry, Bad):
+            summary.dropped["bad entries"] += 1
+            if summary.dropped["bad entries"] <= _NAMED:
+                log.warning("%s, %s %s: left out", path, entry.where, entry.problem)
+        elif said.again(entry.title, entry.section, entry.text):
+            summary.dropped["entries that repeat an earlier one"] += 1
+        else:
             yield entry
-            continue
-        summary.dropped["bad entries"] += 1
-        if summary.dropped["bad entries"] <= _NAMED:
-            log.warning("%s, %s %s: left out", path, *_words(entry))
-
-
-def _words(bad: Bad) -> tuple[str, str]:
-    return bad.where, bad.problem
 
 
 def _write_base(
-    base: Path, ids: Path, subject: str, spool: Path, dropped: np.ndarray
+    base: Path, ids: Path, subject: str, spool: Path, count: int
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Write the base, and the ids of its tokens. Returns tokens, ends [n], offsets [n + 1]."""
     vocabulary: dict[str, int] = {}
     ends, offsets = array("q"), array("q")
-    kept = int((~dropped).sum())
     head = f'{{"format": {FORMAT}, "subject": {json.dumps(subject)}, "passages": [\n'.encode()
     with (
         spool.open(encoding="utf-8", newline="\n") as lines,
         base.open("wb") as out,
         ids.open("wb") as id_file,
-        tqdm(total=kept, unit=" passages", desc="writing", disable=None) as bar,
+        tqdm(total=count, unit=" passages", desc="writing", disable=None) as bar,
     ):
         at = out.write(head)
-        count = 0
-        for line, drop in zip(lines, dropped.tolist(), strict=True):
-            if drop:
-                continue
+        n_tokens = 0
+        for number, line in enumerate(lines):
             title, section, text, source = json.loads(line)
-            draft = Draft(title, section, text, source)
             offsets.append(at)
-            number = len(offsets) - 1
-            at += out.write(_record(number, draft) + (b",\n" if number + 1 < kept else b"\n"))
+            record = _record(number, Draft(title, section, text, source))
+            at += out.write(record + (b",\n" if number + 1 < count else b"\n"))
             found = tokens(f"{title} {section} {text}")
             numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in found]
             id_file.write(np.array(numbers, dtype=np.int32).tobytes())
-            count += len(numbers)
-            ends.append(count)
+            n_tokens += len(numbers)
+            ends.append(n_tokens)
             bar.update()
         offsets.append(at)
         out.write(b"]}\n")

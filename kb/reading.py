@@ -20,6 +20,7 @@ LONGEST_ENTRY = 16 << 20
 _TITLES = ("title", "name", "topic", "entity", "headword")
 _SECTIONS = ("section", "heading", "category")
 _TEXTS = ("text", "content", "passage", "body", "fact", "description")
+_NOT_UTF8 = "is not UTF-8; convert the file first, for example with iconv -f latin1 -t utf-8"
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 
 Progress = Callable[[int], object]
@@ -37,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bad:
-    """Something that is no entry: where it stands and why."""
+    """Something that is not an entry: its place and the problem."""
 
     where: str
     problem: str
@@ -64,30 +65,44 @@ def entries(path: Path, progress: Progress = lambda count: None) -> Iterator[Ent
         kinds = ", ".join(_READERS)
         raise UserError(f"{path}: not a kind of file that is understood ({kinds})")
     with path.open("rb") as file:
+        _check_encoding(path, file)
         try:
             yield from reader(file, progress)
         except JsonError as error:
             raise UserError(f"{path}, {error}") from None
 
 
-def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | None]]:
-    """Line numbers and lines without their end; None for a line that is too long."""
+def _check_encoding(path: Path, file: BinaryIO) -> None:
+    """Raise UserError for text in another encoding than UTF-8, where its beginning tells."""
+    begin = file.read(256)
+    file.seek(0)
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
+        raise UserError(
+            f"{path}: not UTF-8, but UTF-16 or binary data; convert it first, for example with"
+            " iconv -f utf-16 -t utf-8"
+        )
+
+
+def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]]:
+    """Line numbers and lines without their end, which may be that of any system."""
     number = 0
-    while line := file.readline(LONGEST_ENTRY + 1):
-        number += 1
-        progress(len(line))
-        if len(line) > LONGEST_ENTRY:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_ENTRY)
-                progress(len(line))
-            yield number, None
-        else:
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
+    while raw := file.readline(LONGEST_ENTRY + 1):
+        progress(len(raw))
+        if len(raw) > LONGEST_ENTRY:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(LONGEST_ENTRY)
+                progress(len(raw))
+            number += 1
+            yield number, Bad(f"line {number}", f"is longer than {LONGEST_ENTRY >> 20} MiB")
+            continue
+        for line in raw.rstrip(b"\r\n").split(b"\r"):
+            number += 1
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                yield number, Bad(f"line {number}", _NOT_UTF8)
+                continue
             yield number, text.removeprefix("\ufeff") if number == 1 else text
-
-
-def _too_long(number: int) -> Bad:
-    return Bad(f"line {number}", f"is longer than {LONGEST_ENTRY >> 20} MiB")
 
 
 def _json(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
@@ -97,8 +112,8 @@ def _json(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
 
 def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
     for number, line in _lines(file, progress):
-        if line is None:
-            yield _too_long(number)
+        if isinstance(line, Bad):
+            yield line
         elif line.strip():
             try:
                 yield _entry(json.loads(line), f"line {number}")
@@ -125,20 +140,18 @@ def _entry(value: Any, where: str) -> Entry | Bad:
 
 def _tsv(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
     for number, line in _lines(file, progress):
-        where = f"line {number}"
-        if line is None:
-            yield _too_long(number)
+        if isinstance(line, Bad):
+            yield line
             continue
         if not line.strip() or line.startswith("#"):
             continue
-        cells = line.split("\t")
+        where, cells = f"line {number}", line.split("\t")
         if len(cells) > 3:
             yield Bad(where, f"has {len(cells)} columns; 1 to 3 are understood")
-        else:
-            title, section, text = {1: ["", "", *cells], 2: [cells[0], "", cells[1]]}.get(
-                len(cells), cells
-            )
-            yield Entry(title, section, text, where) if text.strip() else Bad(where, "has no text")
+            continue
+        text = cells[-1]
+        title, section = [*cells[:-1], "", ""][:2]
+        yield Entry(title, section, text, where) if text.strip() else Bad(where, "has no text")
 
 
 def _text(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
@@ -154,6 +167,7 @@ def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[
     title = section = ""
     held: list[str] = []
     start = size = 0
+    spoiled = False  # without one of its lines a paragraph may say something else
 
     def paragraph() -> Iterator[Entry]:
         text = "\n".join(held)
@@ -161,13 +175,15 @@ def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[
             yield Entry(title, section, text, f"line {start}")
 
     for number, line in _lines(file, progress):
-        if line is None:
-            yield _too_long(number)
+        if isinstance(line, Bad):
+            yield line
+            spoiled = True
             continue
         heading = _HEADING.fullmatch(line) if headings else None
         if heading or not line.strip() or size > LONGEST_ENTRY // 2:
-            yield from paragraph()
-            held, size = [], 0
+            if not spoiled:
+                yield from paragraph()
+            held, size, spoiled = [], 0, False
         if heading:
             name = heading[2].strip(" #.")
             title, section = (name, "") if len(heading[1]) == 1 else (title, name)
@@ -175,7 +191,8 @@ def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[
             start = start if held else number
             held.append(line)
             size += len(line)
-    yield from paragraph()
+    if not spoiled:
+        yield from paragraph()
 
 
 _READERS: dict[str, Callable[[BinaryIO, Progress], Iterator[Entry | Bad]]] = {

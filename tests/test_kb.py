@@ -20,6 +20,7 @@ from kb.reading import LONGEST_ENTRY, Bad, Entry, entries
 from runtime.common.errors import UserError
 from runtime.retrieval import Index, Retrieval
 from runtime.retrieval.files import base_path, index_path
+from runtime.retrieval.search import find
 from runtime.retrieval.tokens import tokens
 from runtime.settings import PROJECT_DIR
 
@@ -195,13 +196,12 @@ def _texts(folder: Path, subject: str = "geography") -> list[str]:
 LONG = "The river rises in the snow of the high mountains and runs through {} wide green valleys"
 
 
-def test_near_duplicates_go_but_not_what_differs_by_a_number_or_a_title(tmp_path: Path) -> None:
-    """Of the same words in another order of a few, the first is kept."""
+def test_what_is_said_again_goes_but_not_what_differs_by_a_word(tmp_path: Path) -> None:
     same = (LONG + " before it reaches the town where the old stone bridge stands.").format("many")
     raw = [
         {"title": "A", "text": same},
         {"title": "A", "text": same},  # word for word
-        {"title": "A", "text": same.replace("the old", "an old")},  # nearly
+        {"title": "A", "text": same.replace("the old", "an old").replace(".", "!").upper()},
         {"title": "A", "text": same.replace("many", "7")},
         {"title": "A", "text": same.replace("many", "8")},
         {"title": "B", "text": same},
@@ -215,11 +215,84 @@ def test_near_duplicates_go_but_not_what_differs_by_a_number_or_a_title(tmp_path
     assert _texts(tmp_path) == [raw[n]["text"] for n in (0, 3, 4, 5, 7)]
     assert (summary.entries, summary.passages) == (8, 5)
     assert dict(summary.dropped) == {
-        "exact duplicates": 1,
-        "near-duplicates of a passage before": 1,
+        "entries that repeat an earlier one": 2,
         "passages without words": 1,
     }
-    assert "dropped: 1 exact duplicates" in str(summary)
+    assert "dropped: 2 entries that repeat an earlier one" in str(summary)
+
+
+WORDS = " ".join(f"word{n}" for n in range(72))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [
+            f"{WORDS} {name}."
+            for name in ("Anna", "Boris", "copper", "iron", "Ana", "李", "王", "É")
+        ],
+        [f"The gate is {word} open, and {WORDS}." for word in ("always", "never", "not", "now")],
+        ["Rome won against Carthage.", "Carthage won against Rome."],
+        [f"It is {n} degrees there." for n in ("5", "-5", "1.5", "15", "5 %", "\u22125")],
+        ["春天来了，花开了。", "春天没来，花开了。", "花开了，春天来了。"],
+    ],
+    ids=["names", "denials", "order", "numbers", "Chinese"],
+)
+def test_a_name_a_number_or_a_denial_makes_two(tmp_path: Path, texts: list[str]) -> None:
+    path = _file(tmp_path, "a.txt", "\n\n".join([*texts, *texts]))
+    summary = make("geography", [path], tmp_path)
+    assert _texts(tmp_path) == texts
+    assert summary.dropped["entries that repeat an earlier one"] == len(texts)
+
+
+def test_one_sentence_does_not_fill_a_passage_or_what_is_shown(tmp_path: Path) -> None:
+    same = {"title": "Lutz", "text": "The gate is open."}
+    rest = [
+        {"title": "Lutz", "text": f"The gate is open. {WORDS} {WORDS} bell{n}."} for n in range(3)
+    ]
+    other = [{"title": f"Town {n}", "text": f"It has {n} bells."} for n in range(20)]
+    lines = [json.dumps(each) for each in (*[same] * 40, *rest, *other)]
+    summary = make("geography", [_file(tmp_path, "a.jsonl", "\n".join(lines))], tmp_path)
+    assert summary.dropped["entries that repeat an earlier one"] == 39
+    index = Index.load(tmp_path, "geography")
+    shown = " ".join(find(index, "Is the gate of Lutz open?", 8).passages)
+    assert shown.count("The gate is open.") == 1
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(tmp_path: Path, ends: str) -> None:
+    for name, text in (
+        ("a.tsv", "Lima is a town.\nChile\tIt is long."),
+        ("a.txt", "Lima is a town.\n\nIt is long."),
+        ("a.jsonl", '"Lima is a town."\n{"text": "It is long."}\n'),
+    ):
+        found = list(entries(_file(tmp_path, name, text.replace("\n", ends))))
+        assert [e.text for e in found if isinstance(e, Entry)] == ["Lima is a town.", "It is long."]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.tsv", "a.jsonl", "a.json"])
+def test_other_encodings_are_told(tmp_path: Path, name: str) -> None:
+    text = '["Das Tor in Köln"]\n' if name == "a.json" else '"Das Tor in Köln"\n'
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(UserError, match=rf"{name}: not UTF-8, but UTF-16"):
+            list(entries(_file(tmp_path, name, text.encode(encoding))))
+    latin = _file(tmp_path, name, text.encode("latin-1"))
+    if name == "a.json":
+        with pytest.raises(UserError, match="UTF-8"):
+            list(entries(latin))
+        return
+    (bad,) = entries(latin)
+    assert isinstance(bad, Bad)
+    assert bad.where == "line 1"
+    assert "is not UTF-8; convert the file" in bad.problem
+
+
+def test_a_paragraph_without_one_of_its_lines_is_left_out(tmp_path: Path) -> None:
+    text = "It is said that\nthe k\xf6nig is not\na good man.\n\nThe next one.".encode("latin-1")
+    found = list(entries(_file(tmp_path, "a.txt", text)))
+    assert [type(each) for each in found] == [Bad, Entry]
+    assert isinstance(found[1], Entry)
+    assert found[1].text == "The next one."
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

@@ -112,8 +112,16 @@ def _trimmed(
             ranked.append((0.02 * length - trust * value, rank, place, length, sentence))
     ranked.sort()
     taken: dict[int, list[tuple[int, str]]] = {}
-    sentences = max(1, room // _WORDS_OF_A_SENTENCE)
-    for _, rank, place, length, sentence in ranked[:sentences]:
+    said: set[tuple[str, str]] = set()
+    left = max(1, room // _WORDS_OF_A_SENTENCE)
+    for _, rank, place, length, sentence in ranked:
+        same = found[rank][0].heading, sentence
+        if same in said:
+            continue
+        if not left:
+            break
+        said.add(same)
+        left -= 1
         if length <= room or not taken:
             taken.setdefault(rank, []).append((place, sentence))
             room -= length
