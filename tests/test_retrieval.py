@@ -267,7 +267,7 @@ def test_an_endless_entry_leaves_the_question_whole(
     raw.write_text("The capital of Zubrowka is " + "Lutz" * 2_500_000)
     make("geography", [raw], tmp_path)
     retrieval = Retrieval.load(tmp_path, {"geography": "always"}, 3)
-    monkeypatch.setattr(informed, "_retrieval", retrieval)
+    monkeypatch.setattr(informed.way, "_retrieval", retrieval)
     (prompt,) = _prompts(informed, monkeypatch, [{"subject": "geography", "question": ASKED}])
     assert "capital of Zubrowka is Lutz" in prompt
     assert f"Question: {ASKED}[" in prompt
