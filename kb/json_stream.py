@@ -1,140 +1,108 @@
-"""The records of a JSON file of any size, one at a time, with the line that each begins in."""
+"""The records of a JSON file of any size, one at a time."""
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-_PIECE = 1 << 20
-_SPACE = re.compile(r"[ \t\r\n]*")
+from runtime.common.extras import require
+
+_PIECE = 1 << 16
+# Deeper nesting is not a record.
+_DEEPEST = 200
 
 
 class JsonError(ValueError):
-    """Not JSON, from a line on that the message names."""
+    """Not JSON, or neither a list nor an object, from a record on that the message names."""
 
 
-class _Text:
-    """A window on the file that moves on and never back."""
+class _WrongError(ValueError):
+    pass
+
+
+class _Source:
+    """A file whose reading is reported and bounded, without the mark that some editors put first.
+
+    Attributes:
+        begun: how many bytes had been read when the present record began.
+    """
 
     def __init__(self, file: BinaryIO, progress: Callable[[int], object], longest: int) -> None:
         self._file, self._progress, self._longest = file, progress, longest
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder()
-        self._held, self._at, self._ended = "", 0, False
-        self.line = 1
+        self.count = self.begun = 0
 
-    def _more(self) -> bool:
-        """Read on, at least as much as is held, so that a long value is not tried often."""
-        if self._ended:
-            return False
-        piece = self._file.read(max(_PIECE, len(self._held) - self._at))
+    def read(self, size: int) -> bytes:
+        # Here, since the parser holds a whole text before it says anything of it.
+        if self.count - self.begun > self._longest + _PIECE:
+            raise _WrongError(f"a value is longer than {self._longest >> 20} MiB")
+        piece = self._file.read(size)
         self._progress(len(piece))
-        self._ended = not piece
-        try:
-            text = self._decoder.decode(piece, final=not piece)
-        except UnicodeDecodeError as error:
-            raise self.error(f"is not UTF-8 ({error.reason})") from None
-        self._held, self._at = self._held[self._at :] + text, 0
-        return True
-
-    def error(self, problem: str) -> JsonError:
-        return JsonError(f"line {self.line}: {problem}; what follows cannot be read")
-
-    def _skip(self, end: int) -> None:
-        self.line += self._held.count("\n", self._at, end)
-        self._at = end
-
-    def peek(self) -> str:
-        """The next character that is not white space, "" at the end."""
-        while True:
-            match = _SPACE.match(self._held, self._at)
-            self._skip(match.end() if match else self._at)
-            if self._at < len(self._held):
-                return self._held[self._at]
-            if not self._more():
-                return ""
-
-    def take(self, wanted: str) -> str:
-        """Pass over one of some characters. Raises JsonError if another comes."""
-        found = self.peek()
-        if not found or found not in wanted:
-            raise self.error(f"expected one of {wanted} and found {found or 'the end'}")
-        self._skip(self._at + 1)
-        return found
-
-    def value(self) -> Any:
-        """The next whole value. Raises JsonError if it is none or too long."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._json.raw_decode(self._held, self._at)
-                # A number may go on in the next piece.
-                if end < len(self._held) or self._ended or not isinstance(value, (int, float)):
-                    self._skip(end)
-                    return value
-            except json.JSONDecodeError as error:
-                # Read on only where the end of what is held may be to blame.
-                cut = error.pos >= len(self._held) - 16 or error.msg.startswith("Unterminated")
-                if self._ended or not cut:
-                    raise self.error(f"not JSON ({error.msg})") from None
-            except RecursionError:
-                raise self.error("nested too deeply") from None
-            if len(self._held) - self._at > self._longest:
-                raise self.error(f"a value is longer than {self._longest >> 20} MiB")
-            self._more()
+        first, self.count = self.count == 0, self.count + len(piece)
+        return piece.removeprefix(b"\xef\xbb\xbf") if first else piece
 
 
 def records(
     file: BinaryIO, progress: Callable[[int], object], longest: int
 ) -> Iterator[tuple[int, Any]]:
-    """Records as (line, value).
+    """The records of a JSON list, or of the lists in a JSON object, with their numbers from 1 on.
 
-    A list gives its items; an object gives the items of lists that are its values, and its
-    other values with their key as their title.
+    Another object or text in the object is a record with its key as its title.
+
+    Args:
+        file: opened for reading bytes; it is read in pieces.
+        progress: gets the number of bytes that were read since the last call.
+        longest: most bytes of a record.
 
     Raises:
-        JsonError: names the line from which on the file is not JSON.
+        JsonError: names the record after which the file is not JSON.
+        ModuleNotFoundError: ijson is not installed.
     """
-    text = _Text(file, progress, longest)
-    if text.peek() == "[":
-        yield from _items(text)
-    elif text.peek() == "{":
-        text.take("{")
-        more = text.peek() != "}"
-        while more:
-            line, key = text.line, text.value()
-            if not isinstance(key, str):
-                raise text.error("a key is not a text")
-            text.take(":")
-            if text.peek() == "[":
-                yield from _items(text)
-            else:
-                value = text.value()
-                if isinstance(value, dict):
-                    yield line, {"title": key, **value}
-                elif isinstance(value, str):
-                    yield line, {"title": key, "text": value}
-                # Numbers and the like in a file's object tell of the file itself.
-            more = text.take(",}") == ","
-        if text.peek() == "}":
-            text.take("}")
-    else:
-        raise text.error("a list or an object is expected")
-    if text.peek():
-        raise text.error("something follows the end")
+    require("reading a JSON file", "kb", "ijson")
+    import ijson
+
+    source = _Source(file, progress, longest)
+    number = 0
+    try:
+        for number, record in enumerate(_records(ijson, source), start=1):
+            yield number, record
+    except (ijson.JSONError, UnicodeDecodeError, _WrongError) as error:
+        said = " ".join(str(error).split())[:200]
+        where = f"after record {number}" if number else "at its beginning"
+        raise JsonError(f"{where}: not JSON with entries ({said}); the rest was not read") from None
 
 
-def _items(text: _Text) -> Iterator[tuple[int, Any]]:
-    text.take("[")
-    if text.peek() == "]":
-        text.take("]")
-        return
-    while True:
-        text.peek()
-        line = text.line
-        yield line, text.value()
-        if text.take(",]") == "]":
-            return
+def _records(ijson: Any, source: _Source) -> Iterator[Any]:
+    is_object = False
+    depth = around = 0  # containers that are open, and those of them that are no part of a record
+    key = ""
+    builder: Any = None
+    for event, value in ijson.basic_parse(source, use_float=True, buf_size=_PIECE):
+        opens, closes = event.startswith("start_"), event.startswith("end_")
+        if builder is None:
+            if not depth and not opens:
+                raise _WrongError("a list or an object is expected")
+            # The file's own list or object, and the lists in its object, hold the records.
+            if opens and (not depth or (depth == 1 and is_object and event == "start_array")):
+                is_object = event == "start_map" if not depth else is_object
+                depth = around = depth + 1
+                continue
+            if closes:
+                depth = around = depth - 1
+                continue
+            if event == "map_key":
+                key = value
+                continue
+            builder, source.begun = ijson.ObjectBuilder(), source.count
+        depth += opens - closes
+        if depth > _DEEPEST:
+            raise _WrongError("nested too deeply")
+        builder.event(event, value)
+        if depth == around:
+            record, builder = builder.value, None
+            if around == 2 or not is_object:
+                yield record
+            elif isinstance(record, dict):
+                yield {"title": key, **record}
+            elif isinstance(record, str):
+                yield {"title": key, "text": record}
+            # Numbers and the like in a file's object describe the file itself.

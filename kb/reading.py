@@ -57,7 +57,7 @@ def entries(path: Path, progress: Progress = lambda count: None) -> Iterator[Ent
         progress: told how many bytes have been read since it was last told.
 
     Raises:
-        UserError: another ending, or JSON that cannot be read on; names file and line.
+        UserError: another ending, or a file that is not JSON; names the file and the place.
         OSError: the file cannot be read.
     """
     reader = _READERS.get(path.suffix.lower())
@@ -106,8 +106,8 @@ def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]
 
 
 def _json(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
-    for line, value in records(file, progress, LONGEST_ENTRY):
-        yield _entry(value, f"line {line}")
+    for number, value in records(file, progress, LONGEST_ENTRY):
+        yield _entry(value, f"record {number}")
 
 
 def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:

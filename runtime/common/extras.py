@@ -17,6 +17,7 @@ _LIBRARIES = {
     "accelerate": ("training", "train"),
     "opencc": ("evaluating", "evaluation"),
     "matplotlib": ("evaluating", "evaluation"),
+    "ijson": ("reading a JSON file", "kb"),
     "sympy": ("exact algebra", "algebra"),
     "math_verify": ("judging mathematics", "evaluation"),
     "fastapi": ("the server", "server"),
