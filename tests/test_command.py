@@ -128,6 +128,44 @@ def test_one_signal_ends_a_command_with_130_and_how_to_go_on(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_call_that_was_left_alone_is_not_disturbed_by_the_end(tmp_path: Path) -> None:
+    """What it uses must not be freed: llama.cpp would crash, and the status be that of a crash."""
+    body = """
+import atexit
+atexit.register(lambda: print('freed', flush=True))
+print('begun', flush=True)
+time.sleep(60)
+"""
+    child = start(tmp_path, body)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=30)[0] == ""
+    assert child.returncode == 130
+
+
+def test_a_signal_while_a_command_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    """The library that the command asks for first is one that takes its time."""
+    (tmp_path / "logging.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    (tmp_path / "early.py").write_text(
+        "import sys; sys.orig_argv = ['python', '-m', 'kb.preprocess']\n"
+        "from runtime.common import early\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport logging\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-P", str(tmp_path / "early.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begun\n"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=30)[1] == "stopped\n"
+    assert child.returncode == 130
+
+
 def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
     body = """
 print('begun', flush=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from runtime.common import atomic, extras
+from runtime.common import atomic, early, extras
 from runtime.common.errors import UserError
 
 T = TypeVar("T")
 
-_INTERRUPTED = 130
+_INTERRUPTED = early.INTERRUPTED
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -123,6 +123,13 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _flush_for(seconds: float) -> None:
+    """Write what is buffered, unless that has to wait: for a pipe, or another thread's lock."""
+    flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
+    flushing.start()
+    flushing.join(seconds)
+
+
 class _Interrupts:
     """Turns SIGINT and SIGTERM into KeyboardInterrupt, and ends a process that does not stop.
 
@@ -163,14 +170,15 @@ class _Interrupts:
         os.write(self._write_end, b"\0")
 
     def stop(self) -> int:
-        """Print the message once; the exit status."""
+        """Print the message; after a signal end the process, else return the exit status."""
         atomic.remove_unfinished()  # what a signal in the middle of removing left
-        if not self._said:
-            self._said = True
-            print(self._stopped, file=sys.stderr, flush=True)
-        # Where the interrupt came inside an exec() of a text, as dataclasses use it, Python would
-        # remember that and end with the signal in place of the status. Another one forgets it.
-        exec("")
+        self._said = True
+        print(self._stopped, file=sys.stderr, flush=True)
+        if self.received:
+            # Not through Python's own end: it would free what a call of llama.cpp that was left
+            # alone is still using, and wait for threads.
+            _flush_for(0.1)
+            os._exit(_INTERRUPTED)
         return _INTERRUPTED
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -201,9 +209,7 @@ class _Interrupts:
     def _end(self) -> None:
         """End the process, whatever its main thread is doing."""
         atomic.remove_unfinished()
-        flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
-        flushing.start()
-        flushing.join(0.1)  # the main thread may hold the lock of the stream
+        _flush_for(0.1)
         if not self._said:
             os.write(2, f"{self._stopped}\n".encode())
         os._exit(_INTERRUPTED)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 
-_OURS = frozenset(
-    {"algebra", "runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab"}
-)
+from runtime.common.early import is_our_command
+
 # For each library, as it is imported: the work that needs it, and the extra that installs it.
 _LIBRARIES = {
     "gguf": ("converting", "convert"),
@@ -55,7 +53,7 @@ def missing(error: ModuleNotFoundError, what: str, extra: str) -> BaseException:
     """What to raise in place of the error of a failed import; see `require`."""
     words = _in_words(error, what, extra)
     # Until every command imports what it needs inside its frame.
-    return SystemExit(f"error: {words}") if _is_our_command() else words
+    return SystemExit(f"error: {words}") if is_our_command() else words
 
 
 def _in_words(error: ModuleNotFoundError, what: str, extra: str) -> MissingLibraryError:
@@ -63,13 +61,6 @@ def _in_words(error: ModuleNotFoundError, what: str, extra: str) -> MissingLibra
     return MissingLibraryError(
         f"{what} needs {name}: pip install 'subject-lora-serve[{extra}]'", name=name
     )
-
-
-def _is_our_command() -> bool:
-    """Whether Python was started as `python -m` with a module of this project."""
-    _, *options = sys.orig_argv
-    module = options[options.index("-m") + 1] if "-m" in options[:-1] else ""
-    return module.partition(".")[0] in _OURS
 
 
 def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:

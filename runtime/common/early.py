@@ -1,0 +1,35 @@
+"""Ctrl-C while one of this project's commands is being imported ends it without a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+INTERRUPTED = 130  # the exit status
+
+_OURS = frozenset(
+    ["runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab", "algebra"]
+)
+
+
+def is_our_command() -> bool:
+    """Whether Python was started as `python -m` with a module of this project."""
+    _, *options = sys.orig_argv
+    module = options[options.index("-m") + 1] if "-m" in options[:-1] else ""
+    return module.partition(".")[0] in _OURS
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(INTERRUPTED)
+
+
+if (
+    is_our_command()
+    and threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, _end)  # until `command.run` takes over, and after it
