@@ -15,20 +15,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from runtime.common import command
-from runtime.common.machine import available_memory, cpus
-from runtime.engine import Model
-from runtime.engine.context import CACHE_BYTES
-from runtime.engine.speeds import SingleCalls
-from runtime.files.manifest import ModelFiles
-from runtime.files.routes import plan_routes
-from runtime.settings import Settings
-from runtime.setup.placement import Placement
-from runtime.setup.tuning import keep, tuned
+
+if TYPE_CHECKING:
+    from runtime.engine import Model
+    from runtime.engine.speeds import SingleCalls
+    from runtime.settings import Settings
 
 CALL_TOKENS = (64, 128, 256, 512)
 SLOTS = (4, 8, 16, 24, 32, 48, 64, 96, 128)
@@ -60,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune_all(options: argparse.Namespace) -> int:
+    # Only now, so that --help needs no library.
+    from runtime.files.manifest import ModelFiles
+    from runtime.files.routes import plan_routes
+    from runtime.settings import Settings
+    from runtime.setup.tuning import keep, tuned
+
     settings = Settings.load()
     files = ModelFiles()
     for path in sorted({route.model for route in plan_routes(settings, files).values()}):
@@ -82,6 +82,13 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
     Raises:
         EngineError: llama.cpp cannot load the file, or a call failed.
     """
+    from tqdm import tqdm
+
+    from runtime.common.machine import cpus
+    from runtime.engine import Model
+    from runtime.engine.speeds import SingleCalls
+    from runtime.setup.placement import Placement
+
     made = Placement(settings).place(settings, path)
     cores = sorted({cpus().cores, cpus().logical})
     model = Model(path, made.gpu_layers, made.main_gpu)
@@ -132,6 +139,9 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
 
 def _affordable(model: Model) -> list[int]:
     """The numbers of slots whose KV cache does not crowd this machine; at least the first."""
+    from runtime.common.machine import available_memory
+    from runtime.engine.context import CACHE_BYTES
+
     slot_bytes = model.cell_values * CACHE_BYTES["f16"] * CELLS
     most = MEMORY * available_memory() / slot_bytes
     return [n for n in SLOTS if n <= most] or [SLOTS[0]]
