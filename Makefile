@@ -1,5 +1,6 @@
 # make run    set up, then answer data/sample_questions.jsonl with the demo model
 # make test   set up, then run the tests
+# make test-fast  the quick tests, with what make run installs and pytest: a minute
 # make cuda   set up once more beside it, with llama.cpp for this machine's NVIDIA GPU, in .venv-cuda
 # make test-clients  other people's clients against the server, in an environment of their own
 # make check  lint and types
@@ -18,7 +19,7 @@ BIN    := $(VENV)/bin
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
-.PHONY: run cuda test test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
+.PHONY: run cuda test test-fast test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
@@ -31,6 +32,10 @@ cuda:
 
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+
+# Tests that need other libraries are skipped, and slow ones left out: see tests/fast.py.
+test-fast: $(VENV)/.ready-fast
+	$(BIN)/python -m pytest -p tests.fast --numprocesses auto --dist loadfile
 
 # Other people's clients are heavy and pin much, so they live in an environment of their own,
 # at the versions that were tried. The wheel of llama.cpp that is kept is used again.
@@ -124,6 +129,10 @@ $(VENV)/.ready: $(VENV)/.llama setup.cfg
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.ready-fast: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet 'pytest>=8' 'pytest-xdist>=3.5'
 	@touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready

@@ -47,8 +47,7 @@ ctypes.CDLL(None).qsort(numbers, 4000, 4, compare(slow))
 time.sleep(60)
 """
 HANGING_CLEANUP = """
-print('begun', flush=True)
-try: time.sleep(60)
+try: print('begun', flush=True); time.sleep(60)
 finally: time.sleep(60)
 """
 HANGING_THREAD = """
@@ -71,13 +70,11 @@ with replacing(folder / 'file') as path, replacing_folder(folder / 'sub', folder
         except KeyboardInterrupt: pass
 """
 ANOTHER_ERROR = """
-print('begun', flush=True)
-try: time.sleep(60)
+try: print('begun', flush=True); time.sleep(60)
 except KeyboardInterrupt: raise ImportError('initialization failed') from None
 """
 RETURNING = """
-print('begun', flush=True)
-try: time.sleep(60)
+try: print('begun', flush=True); time.sleep(60)
 except KeyboardInterrupt: return 0
 """
 
@@ -122,7 +119,7 @@ def test_one_signal_ends_a_command_with_130_and_how_to_go_on(
     child.send_signal(number)
     _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
-    assert time.monotonic() - started < 3  # a second, on a machine that does nothing else
+    assert time.monotonic() - started < 20  # one second where nothing else runs; none waits for 60
     assert errors.splitlines()[-1] == "stopped; --resume continues"
     assert errors.count("stopped") == 1
     assert list((tmp_path / "work").iterdir()) == []
@@ -168,8 +165,7 @@ def test_a_signal_while_a_command_is_imported_leaves_no_traceback(tmp_path: Path
 
 def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
     body = """
-print('begun', flush=True)
-try: time.sleep(60)
+try: print('begun', flush=True); time.sleep(60)
 finally:
     print('cleaning', flush=True)
     time.sleep(0.3)
@@ -241,7 +237,9 @@ def test_handlers_are_as_before_when_a_command_has_ended() -> None:
     deadline = time.monotonic() + 10
     while files() > open_before and time.monotonic() < deadline:
         time.sleep(0.01)  # the thread closes its pipe
-    assert (handlers(), files()) == (before, open_before)
+    # Fewer, if a pipe of an earlier test was closed meanwhile.
+    assert handlers() == before
+    assert files() <= open_before
 
 
 def test_a_command_may_run_in_any_thread() -> None:

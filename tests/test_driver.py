@@ -105,6 +105,7 @@ def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
     assert "3 could not be answered" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> None:
     questions = write_questions(tmp_path / "q.jsonl", 120)
     target, partial = tmp_path / "a", tmp_path / "a.partial"

@@ -51,6 +51,7 @@ def test_the_demo_is_never_a_silent_stand_in(tmp_path: Path, demo_model: Path) -
         find_model(settings(tmp_path, models_dir=demo_model.parent))
 
 
+@pytest.mark.slow
 def test_the_demo_is_requantized_once(tmp_path: Path) -> None:
     path = find_model(settings(tmp_path, model_name="demo"))
     made = path.stat()

@@ -105,6 +105,7 @@ def test_the_likeliest_tokens_are_there_with_their_logits(demo_model: Path) -> N
     model.close()
 
 
+@pytest.mark.slow
 def test_no_column_stands_for_a_token_beyond_the_vocabulary(demo_model: Path) -> None:
     model = Model(demo_model)
     context = Context(model, 1, 0, 256, 2, shortlist=10_000)  # all blocks but one

@@ -156,6 +156,7 @@ def test_a_value_is_not_slow_because_the_machine_was_once() -> None:
     assert tune._choose([1, 2], speed) == (2, {1: 100.0, 2: 200.0})
 
 
+@pytest.mark.slow
 def test_the_demo_is_tuned_and_then_served_so(
     demo_model: Path,
     tmp_path: Path,
