@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
 import json
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime import Pipeline
 from tests.serving import Server, serving
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("python_multipart")
+httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
 
 SETTINGS = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off"}
@@ -165,3 +171,122 @@ def test_files_and_batches_as_the_client_manages_them(demo_model: Path, tmp_path
             serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS),
         ):
             pass
+
+
+def serve_here(pipeline: Pipeline, folder: Path, test: Callable[[Any], Awaitable[None]]) -> None:
+    """Run a test with a client of a server in this process, whose batches are in `folder`."""
+    from runtime.serve.app import make_app
+    from runtime.serve.options import Options
+
+    async def run() -> None:
+        app = make_app(pipeline, Options(batch_dir=folder))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://here", timeout=60) as client,
+        ):
+            await test(client)
+
+    asyncio.run(run())
+
+
+async def answer_batch(client: Any, lines: list[Any]) -> dict[str, Any]:
+    """A batch's last state."""
+    text = "\n".join(map(json.dumps, lines)).encode()
+    sent = await client.post(
+        "/v1/files", files={"file": ("b.jsonl", text)}, data={"purpose": "batch"}
+    )
+    body = {"endpoint": "/v1/completions", "completion_window": "24h"}
+    made = await client.post("/v1/batches", json={**body, "input_file_id": sent.json()["id"]})
+    state: dict[str, Any] = made.json()
+    end = time.monotonic() + 60
+    while state["status"] not in ("completed", "failed"):
+        assert time.monotonic() < end, state
+        await asyncio.sleep(0.05)
+        state = (await client.get(f"/v1/batches/{state['id']}")).json()
+    return state
+
+
+def test_a_full_disk_costs_a_batch_nothing_but_time(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.common.journal import Journal
+    from runtime.serve import batches
+    from runtime.serve.store import Store
+
+    monkeypatch.setattr(batches, "_AGAIN", 0.02)
+    failures = {"append": 5, "write_batch": 2, "add_file": 2}
+
+    def filling(kind: type, name: str) -> None:
+        write = getattr(kind, name)
+
+        def failing(self: Any, *arguments: Any) -> Any:
+            # The first file and state are a client's, who is told; the others are the runner's.
+            mine = name == "append" or (self_is_runner and failures[name] > 0)
+            if mine and failures[name] > 0:
+                failures[name] -= 1
+                raise OSError(errno.ENOSPC, "No space left on device", "a file")
+            return write(self, *arguments)
+
+        monkeypatch.setattr(kind, name, failing)
+
+    self_is_runner = False
+    for kind, name in ((Journal, "append"), (Store, "write_batch"), (Store, "add_file")):
+        filling(kind, name)
+
+    async def test(client: Any) -> None:
+        nonlocal self_is_runner
+        original = batches.Batches._process
+
+        async def process(self: Any, batch: Any) -> None:
+            nonlocal self_is_runner
+            self_is_runner = True
+            await original(self, batch)
+
+        monkeypatch.setattr(batches.Batches, "_process", process)
+        lines = [request(number, max_tokens=2) for number in range(12)]
+        lines[5]["body"]["model"] = "gpt-4"
+        state = await answer_batch(client, lines)
+        assert state["status"] == "completed"
+        assert state["request_counts"] == {"total": 12, "completed": 11, "failed": 1}
+        assert failures == {"append": 0, "write_batch": 0, "add_file": 0}
+        found = [
+            json.loads(line)["custom_id"]
+            for id_ in (state["output_file_id"], state["error_file_id"])
+            for line in (await client.get(f"/v1/files/{id_}/content")).text.splitlines()
+        ]
+        assert sorted(found) == sorted(f"id-{number}" for number in range(12))
+
+    serve_here(pipeline, tmp_path, test)
+
+
+def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "batches").mkdir()
+    for name, text in (("batch_a", "{"), ("batch_b", "[]"), ("batch_c", "\xff")):
+        (tmp_path / "batches" / f"{name}.json").write_bytes(text.encode("latin-1"))
+
+    async def test(client: Any) -> None:
+        state = await answer_batch(client, [request(1, max_tokens=1)])
+        assert state["status"] == "completed"
+        assert (await client.get("/v1/batches/batch_a")).status_code == 500
+        assert len((await client.get("/v1/batches")).json()["data"]) == 1
+
+    serve_here(pipeline, tmp_path, test)
+
+
+def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Path) -> None:
+    from runtime.serve.service import Service
+
+    async def test(client: Any) -> None:
+        state = await answer_batch(client, [request(n, max_tokens=20) for n in range(12)])
+        assert state["request_counts"] == {"total": 12, "completed": 12, "failed": 0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        start_service = Service.start
+
+        def hurried(self: Any) -> None:
+            self.limits = replace(self.limits, deadline=0.001)
+            start_service(self)
+
+        patch.setattr(Service, "start", hurried)
+        serve_here(pipeline, tmp_path, test)

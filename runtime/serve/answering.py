@@ -120,7 +120,7 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
     """Run a task; the whole response. Raises ApiError.
 
     Args:
-        limited: it counts for the queue's limit.
+        limited: it counts for the queue's limit, and has a deadline.
     """
     ended = {a.index: Ended.at_once(a) for a in task.choices if isinstance(a, Answer)}
     if task.asked:

@@ -1,14 +1,18 @@
-"""Batches: files of requests, answered in the engine beside everybody else's.
+"""Batches: files of requests, answered beside all other requests.
 
 One batch runs at a time, the oldest first, with as many of its lines in the engine as keep the
 slots busy. Each answer is in the batch's journal as soon as it is there, so that a server that
 was killed goes on where it was: no answer is lost, none is computed twice but those that were
 half way. A line that has no seed draws from its custom_id, so that it makes no difference.
+
+A full disk stops a batch until there is room again. A batch is complete when every line has an
+answer in the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 import time
@@ -18,11 +22,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runtime.common.command import explain
 from runtime.serve import journal
 from runtime.serve.answering import ChatShape, CompletionShape, whole
 from runtime.serve.asking import chat_task, completion_task
 from runtime.serve.errors import ApiError, explain_invalid
-from runtime.serve.journal import Journal, Line
+from runtime.serve.journal import Answers, Line
 from runtime.serve.schema import BatchBody, ChatBody, CompletionBody
 from runtime.serve.service import Service
 from runtime.serve.store import Store
@@ -32,6 +37,9 @@ log = logging.getLogger(__name__)
 JsonDict = dict[str, Any]
 
 _RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+# What a disk says that is full, or beyond a quota or limit; seconds until it is tried again.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_AGAIN = 1.0
 
 
 class Batches:
@@ -133,17 +141,28 @@ class Batches:
             try:
                 await self._process(batch)
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    log.error("batch %s waits: %s", batch["id"], explain(error))
+                    await asyncio.sleep(_AGAIN)
+                    continue  # where it was: nothing is lost
                 log.exception("batch %s failed", batch["id"])
-                problem = {"code": "server_error", "message": str(error), "param": None}
-                batch["errors"] = {"object": "list", "data": [{**problem, "line": None}]}
-                self._set(batch, "failed")
+                self._fail(batch, "server_error", str(error))
             finally:
                 del self._running[batch["id"]]
             if self._service.worker.failure:
                 return  # the batch goes on when the server has been started again
 
+    def _fail(self, batch: JsonDict, code: str, message: str) -> None:
+        problem = {"code": code, "message": message, "param": None, "line": None}
+        batch["errors"] = {"object": "list", "data": [problem]}
+        with suppress(OSError):  # it will fail again, and may have room then
+            self._set(batch, "failed")
+
     async def _process(self, batch: JsonDict) -> None:
         source = self.store.content(batch["input_file_id"])
+        if not source.exists():
+            self._fail(batch, "file_not_found", f"{batch['input_file_id']} has been deleted")
+            return
         if batch["status"] == "validating":
             total, problems = await asyncio.to_thread(journal.check, source, batch["endpoint"])
             if problems:
@@ -153,13 +172,14 @@ class Batches:
             batch["request_counts"]["total"] = total
             if batch["status"] == "validating":  # it may have been cancelled meanwhile
                 self._set(batch, "in_progress")
-        answers = await asyncio.to_thread(Journal, self.store.journal(batch["id"]))
+        answers = await asyncio.to_thread(Answers, self.store.journal(batch["id"]))
         try:
             self._count(batch, answers)
-            if batch["status"] == "in_progress":
+            total = batch["request_counts"]["total"]
+            while batch["status"] == "in_progress" and len(answers.done) < total:
                 await self._answer_all(batch, source, answers)
-            if self._service.worker.failure:
-                return
+                if self._service.worker.failure:
+                    return
             if batch["status"] == "in_progress":
                 self._set(batch, "finalizing")
             await asyncio.to_thread(self._keep_results, batch, answers)
@@ -168,18 +188,21 @@ class Batches:
         self._set(batch, "cancelled" if batch["status"] == "cancelling" else "completed")
         self.store.journal(batch["id"]).unlink(missing_ok=True)
 
-    async def _answer_all(self, batch: JsonDict, source: Path, answers: Journal) -> None:
+    async def _answer_all(self, batch: JsonDict, source: Path, answers: Answers) -> None:
         """Answer the lines that have no answer yet, until all have or the batch is cancelled."""
         cancelled = self._cancelled.setdefault(batch["id"], asyncio.Event())
         room = asyncio.Semaphore(2 * self._service.slots)
         tasks: set[asyncio.Task[None]] = set()
+        failures: list[Exception] = []
 
         async def answer(line: Line) -> None:
             try:
                 status, body = await self._answer(batch["endpoint"], line)
                 if not self._service.worker.failure:
-                    answers.write(line.number, status >= 400, _result(line, status, body))
+                    await self._keep(answers, line, status, body)
                     self._count(batch, answers)
+            except Exception as error:  # the answer could not be kept
+                failures.append(error)
             finally:
                 room.release()
 
@@ -188,7 +211,7 @@ class Batches:
                 if line.number in answers.done:
                     continue
                 await room.acquire()
-                if cancelled.is_set() or self._service.worker.failure:
+                if cancelled.is_set() or self._service.worker.failure or failures:
                     break
                 task = asyncio.create_task(answer(line))
                 tasks.add(task)
@@ -204,6 +227,24 @@ class Batches:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+        if failures:
+            raise failures[0]
+
+    async def _keep(self, answers: Answers, line: Line, status: int, body: JsonDict) -> None:
+        """Keep an answer, as soon as there is room for it."""
+        result, told = _result(line, status, body), False
+        while True:
+            try:
+                answers.write(line.number, status >= 400, result)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                if not told:
+                    log.error("line %d of a batch waits: %s", line.number, explain(error))
+                told = True
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     async def _answer(self, endpoint: str, line: Line) -> tuple[int, JsonDict]:
         """The status and body of a line's response."""
@@ -227,11 +268,11 @@ class Batches:
             failure = ApiError(500, f"{type(error).__name__} in the server")
             return failure.status_code, failure.body()
 
-    def _count(self, batch: JsonDict, answers: Journal) -> None:
+    def _count(self, batch: JsonDict, answers: Answers) -> None:
         counts, failed = batch["request_counts"], answers.n_failed
         counts["failed"], counts["completed"] = failed, len(answers.done) - failed
 
-    def _keep_results(self, batch: JsonDict, answers: Journal) -> None:
+    def _keep_results(self, batch: JsonDict, answers: Answers) -> None:
         """Make the files of answers and of errors, each if there are any."""
         number = batch["id"].removeprefix("batch_")
         failed = answers.n_failed

@@ -1,4 +1,4 @@
-"""A batch's lines: those that come in, checked, and the answers to them, in a file that grows."""
+"""A batch's lines, checked, and the answers to them in a file that grows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from runtime.common.journal import Journal, Place, to_json
 
 JsonDict = dict[str, Any]
 
@@ -35,7 +37,7 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def check(path: Path, endpoint: str) -> tuple[int, list[JsonDict]]:
-    """How many lines a batch's file has, and what is wrong with them, in OpenAI's form."""
+    """The number of lines in a batch's file, and what is wrong with them, in OpenAI's form."""
     seen: set[str] = set()
     problems: list[JsonDict] = []
     with path.open("rb") as file:
@@ -69,7 +71,7 @@ def _problem(raw: bytes, endpoint: str, seen: set[str]) -> _Problem | None:
     except (ValueError, RecursionError):
         return "invalid_json_line", "the line is not JSON in UTF-8", None
     if not isinstance(entry, dict):
-        return "invalid_json_line", "the line is no JSON object", None
+        return "invalid_json_line", "the line is not a JSON object", None
     id_ = entry.get("custom_id")
     if not isinstance(id_, str) or not 1 <= len(id_) <= _LONGEST_ID:
         return "invalid_custom_id", f"a text of 1 to {_LONGEST_ID} characters", "custom_id"
@@ -85,59 +87,49 @@ def _problem(raw: bytes, endpoint: str, seen: set[str]) -> _Problem | None:
     return None
 
 
-class Journal:
-    """The answers of a batch, a JSON line each, that survive a kill from `write` on.
+class Answers:
+    """The answers of a batch, in a file that a kill does not damage.
 
-    A line that a kill cut short is thrown away when the file is opened again.
+    Args:
+        path: JSON Lines; made if it does not exist.
+
+    Raises:
+        UserError: it is another kind of file.
+        OSError: it cannot be read or made.
 
     Attributes:
-        done: numbers of the lines that have an answer, and whether it is none but an error.
+        done: numbers of the lines that have an answer, and whether it is an error.
     """
 
     def __init__(self, path: Path) -> None:
         self.done: dict[int, bool] = {}
-        self._places: dict[int, tuple[int, int]] = {}  # number → start, length
-        self._file: BinaryIO = path.open("a+b")
-        self._read()
+        self._places: dict[int, Place] = {}
+        self._journal = Journal(path)
+        for place, entry in self._journal.entries():
+            if isinstance(entry, dict) and {"number", "failed", "result"} <= entry.keys():
+                self._note(entry["number"], entry["failed"], place)
 
-    def _read(self) -> None:
-        self._file.seek(0)
-        end = 0
-        for raw in self._file:
-            if not raw.endswith(b"\n"):
-                break
-            entry = json.loads(raw)
-            self._note(entry["number"], entry["failed"], end, len(raw))
-            end += len(raw)
-        self._file.truncate(end)
-        self._file.seek(end)
-
-    def _note(self, number: int, failed: bool, start: int, length: int) -> None:
+    def _note(self, number: int, failed: bool, place: Place) -> None:
         self.done[number] = failed
-        self._places[number] = (start, length)
+        self._places[number] = place
 
     def write(self, number: int, failed: bool, result: JsonDict) -> None:
-        """Keep an answer."""
-        raw = json.dumps({"number": number, "failed": failed, "result": result}).encode() + b"\n"
-        start = self._file.seek(0, 2)
-        self._file.write(raw)
-        self._file.flush()
-        self._note(number, failed, start, len(raw))
+        """Keep an answer; it survives a kill from here on. Raises OSError."""
+        record = {"number": number, "failed": failed, "result": result}
+        self._note(number, failed, self._journal.append(record))
 
     @property
     def n_failed(self) -> int:
         return sum(self.done.values())
 
     def results(self, failed: bool) -> BinaryIO:
-        """A file of all answers, or all errors, in the order of the lines asked."""
+        """A file of all answers, or all errors, in the order of the lines. Raises OSError."""
         made: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
         for number in sorted(n for n, its in self.done.items() if its == failed):
-            start, length = self._places[number]
-            self._file.seek(start)
-            result = json.loads(self._file.read(length))["result"]
-            made.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+            result = self._journal.read(self._places[number])["result"]
+            made.write(to_json(result).encode() + b"\n")
         made.seek(0)
         return made
 
     def close(self) -> None:
-        self._file.close()
+        self._journal.close()

@@ -129,13 +129,13 @@ class Service:
         Args:
             served: whose engine runs them.
             asked: their requests are run.
-            limited: they count for the queue's limit.
+            limited: they count for the queue's limit, and are given up at the deadline.
 
         Raises:
             ApiError: too many wait (429), the deadline is over (504), the engine failed (500).
         """
         if limited:
-            self._refuse_if_full()
+            self._refuse_if_full(len(asked))
         assert self._loop is not None
         queue: asyncio.Queue[object] = asyncio.Queue()
         arrived = self._arrived
@@ -146,11 +146,14 @@ class Service:
         self._n_limited += limited * len(followers)
         for follower in followers:
             self.worker.submit(follower)
-        alarm = self._loop.call_later(self.limits.deadline, queue.put_nowait, _LATE)
+        alarm = None
+        if limited:
+            alarm = self._loop.call_later(self.limits.deadline, queue.put_nowait, _LATE)
         try:
             yield self._updates(queue, len(followers))
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
             for follower in followers:
                 if not follower.ended:
                     self.worker.abort(follower)
@@ -180,12 +183,22 @@ class Service:
             await asyncio.to_thread(self.way.keep, asked, completion)
         return self.way.finish(asked, completion)
 
-    def _refuse_if_full(self) -> None:
+    def _refuse_if_full(self, count: int) -> None:
+        """Raises ApiError where `count` more requests would be too many."""
         if self.worker.failure:
             raise ApiError(503, f"the engine has failed: {self.worker.failure}")
-        waiting = self._n_limited - self.worker.load.running
-        if waiting < self.limits.queue:
+        running = self.worker.load.running
+        waiting = self._n_limited - running
+        more = max(1, count - max(0, self.slots - running))  # that will have to wait
+        if waiting + more <= self.limits.queue:
             return
+        if more > self.limits.queue:
+            raise ApiError(
+                400,
+                f"{count} requests in one body are too many here: send at most"
+                f" {self.limits.queue + self.slots}, or a batch",
+                code="too_many_requests_in_body",
+            )
         self.metrics.refused.labels("queue").inc()
         raise ApiError(
             429,

@@ -7,6 +7,7 @@ FOLDER/batches/ID.json    a batch's state         FOLDER/batches/ID.journal its 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,8 +22,10 @@ from runtime.serve.errors import ApiError
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody keeps a second server away
+except ImportError:  # Windows: a second server is not kept away
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 JsonDict = dict[str, Any]
 
@@ -30,7 +33,7 @@ _ID = re.compile(r"(?:file|batch)[-_][A-Za-z0-9_-]{1,80}")
 
 
 class Store:
-    """A folder of files and batches; one server at a time has it.
+    """A folder of files and batches, for one server at a time.
 
     Args:
         folder: made if it is not there.
@@ -83,7 +86,7 @@ class Store:
         return _read(self._files, id_, "file")
 
     def content(self, id_: str) -> Path:
-        """Where its content lies."""
+        """The path of its content."""
         return self._files / f"{id_}.data"
 
     def files(self) -> list[JsonDict]:
@@ -135,14 +138,33 @@ def _write(path: Path, entry: JsonDict) -> None:
 
 
 def _read(folder: Path, id_: str, kind: str) -> JsonDict:
+    path = folder / f"{id_}.json"
     try:
         if not _ID.fullmatch(id_):
             raise FileNotFoundError(id_)
-        return dict(json.loads((folder / f"{id_}.json").read_text("utf-8")))
+        return _entry(path)
     except FileNotFoundError:
         raise ApiError(404, f"there is no {kind} {id_[:100]!r}", code="not_found") from None
+    except (OSError, ValueError) as error:
+        raise ApiError(500, f"{path.name} cannot be read: {error}", code="damaged") from None
 
 
 def _all(folder: Path) -> list[JsonDict]:
-    entries = [json.loads(path.read_text("utf-8")) for path in folder.glob("[!.]*.json")]
+    """All entries, the newest first; those that cannot be read are logged and left aside."""
+    entries = []
+    for path in folder.glob("[!.]*.json"):
+        try:
+            entries.append(_entry(path))
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+        except (OSError, ValueError) as error:
+            log.warning("%s is left aside, it cannot be read: %s", path, error)
     return sorted(entries, key=lambda entry: (-entry["created_at"], entry["id"]))
+
+
+def _entry(path: Path) -> JsonDict:
+    """What a file says. Raises OSError, and ValueError for what is not a file or batch."""
+    entry = json.loads(path.read_text("utf-8"))
+    if not isinstance(entry, dict) or not {"id", "created_at"} <= entry.keys():
+        raise ValueError("it is not the record of a file or a batch")
+    return entry
