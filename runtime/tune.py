@@ -87,9 +87,9 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
     from runtime.common.machine import cpus
     from runtime.engine import Model
     from runtime.engine.speeds import SingleCalls
-    from runtime.setup.placement import Placement
+    from runtime.setup.placement import Placement, Served
 
-    made = Placement(settings).place(settings, path)
+    (made,) = Placement(settings, [path]).place([Served(path, settings)])
     cores = sorted({cpus().cores, cpus().logical})
     model = Model(path, made.gpu_layers, made.main_gpu)
     slots_to_try = _affordable(model)

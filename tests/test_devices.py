@@ -14,6 +14,7 @@ from runtime.engine.cards import Card
 from runtime.engine.sizing import PADDING_CELLS
 from runtime.engine.weights import ModelSizes, read_sizes
 from runtime.setup.devices import RESERVE, Need, Plan, compare, estimate, less, plan
+from runtime.setup.placement import Placement, Served
 from tests.conftest import small_settings
 
 MIB = 2**20
@@ -190,6 +191,40 @@ def test_this_builds_cards_can_be_asked_for() -> None:
     found = cards.find_cards()
     assert library.has_cuda() or not found
     assert all(0 <= c.free <= c.total for c in found)
+
+
+def test_models_share_the_memory_that_their_weights_leave(
+    demo_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = demo_model.stat().st_size
+    monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: 4 * size)
+    settings = small_settings(device_map="cpu", kv_cache_gb=1.0)
+    models = [Served(demo_model, settings)] * 2
+    plans = Placement(settings, [demo_model] * 2).place(models)
+    assert [made.cache_bytes for made in plans] == [int((0.8 * 4 * size - 2 * size) / 2)] * 2
+    assert "GiB of memory are free for the KV cache" in caplog.text
+    monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: 2**40)
+    plans = Placement(settings, [demo_model] * 2).place(models)
+    assert [made.cache_bytes for made in plans] == [2**30] * 2
+
+
+def test_what_is_not_on_a_card_must_fit_into_memory(
+    demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = demo_model.stat().st_size
+    monkeypatch.setattr("runtime.setup.placement.has_cuda", lambda: True)
+    monkeypatch.setattr("runtime.setup.placement.find_cards", lambda: [card(0, 80_000)])
+    monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: size // 2)
+    for layers, fits in ((-1, True), (25, True), (2, False)):
+        settings = small_settings(n_gpu_layers=layers)
+        placement = Placement(settings, [demo_model])
+        if fits:
+            placement.place([Served(demo_model, settings)])
+        else:
+            with pytest.raises(SetupError, match=r"1 model files need .* for their weights, but"):
+                placement.place([Served(demo_model, settings)])
+    with pytest.raises(SetupError, match="for their weights, but"):
+        Placement(small_settings(device_map="cpu"), [demo_model])
 
 
 # Profiles

@@ -55,6 +55,7 @@ class Plan:
         nbytes: estimated of all of them together.
         says: the decision in a line.
         warns: it is less than the user may expect.
+        cache_bytes: the most bytes of its KV cache.
     """
 
     gpu_layers: int
@@ -62,6 +63,7 @@ class Plan:
     nbytes: int
     says: str
     warns: bool = False
+    cache_bytes: int = 0
 
     @property
     def main_gpu(self) -> int | None:

@@ -1,16 +1,16 @@
-"""From routes to engines: devices, memory, damaged files."""
+"""From routes to engines, and what else a pipeline is loaded with."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from algebra import Solver, available
 from runtime.common.errors import SetupError
-from runtime.common.machine import available_memory, cpus
+from runtime.common.machine import cpus
 from runtime.engine import (
     Engine,
     EngineError,
@@ -18,21 +18,19 @@ from runtime.engine import (
     Model,
     check_gguf,
     describe_build,
-    physical_cores,
 )
 from runtime.engine.sizing import PADDING_CELLS, cells_needed
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
 from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
-from runtime.setup.placement import Placement, longest, wanted_cache
+from runtime.setup.devices import Plan
+from runtime.setup.placement import Placement, Served, longest, watched
 from runtime.setup.trials import Trials
 from runtime.setup.tuning import tuned
 
 log = logging.getLogger(__name__)
 
-# The share of free memory that KV caches may take at most.
-_MEMORY_SHARE = 0.8
 # Question and template of most questions, in tokens.
 _USUAL_PROMPT = 100
 
@@ -87,45 +85,37 @@ def load_engines(
     files: ModelFiles,
     progress: Callable[[float], None] | None = None,
 ) -> dict[Path, Engine]:
-    """An engine for each model file of the routes, with the adapters on it; the caller's.
+    """An engine for each model file of the routes, with its adapters; the caller closes them.
+
+    Args:
+        settings: what to serve, and how.
+        routes: what answers each subject.
+        files: tells files apart.
+        progress: called with the share of a model that is loaded, 0.0 to 1.0.
 
     Raises:
         SetupError: no such device, or too little memory.
         EngineError: a file that llama.cpp cannot load.
     """
-    placement = Placement(settings)
     log.info("llama.cpp: %s", describe_build())
     if not settings.num_threads:
         found = cpus()
         log.info("CPU threads of NUM_THREADS=0: %d (%s)", found.cores, found.reason)
-    adapters: dict[Path, dict[str, Path]] = {}
-    for route in routes.values():
-        names = adapters.setdefault(route.model, {})
-        if route.adapter is not None:
-            names[str(route.adapter)] = route.adapter
-    _refuse_too_large(list(adapters), placement.on_gpu)
+    models = _adapters_by_model(routes)
+    placement = Placement(settings, list(models))
     trials = Trials(settings.models_dir, files)
-    for path, its_adapters in adapters.items():
-        _refuse_crashing(trials, path, list(its_adapters.values()))
-    free = _free_for_caches(list(adapters))
+    for path, adapters in models.items():
+        _refuse_crashing(trials, path, adapters)
+    served = [Served(path, tuned(settings, path, files), models[path]) for path in models]
+    engines: dict[Path, Engine] = {}
     with ExitStack() as stack:
-        engines: dict[Path, Engine] = {}
-        for path, its_adapters in adapters.items():
-            own = tuned(settings, path, files)
-            made = placement.place(own, path, list(its_adapters.values()))
-            engine = Engine.load(
-                path,
-                partial(_options, own, free=None if made.gpu_layers else free),
-                its_adapters,
-                progress,
-                made.gpu_layers,
-                made.main_gpu,
-            )
-            placement.check(path, made)
-            engines[path] = stack.enter_context(engine)
+        for each, made in zip(served, placement.place(served), strict=True):
+            with watched(each.path, made):
+                engine = stack.enter_context(_load(each, made, progress))
+            engines[each.path] = engine
             log.info(
                 "%s: %s, %d slots of %d tokens, %d threads, %s",
-                path.name,
+                each.path.name,
                 engine.model.describe(),
                 engine.layout.slots,
                 engine.layout.cells,
@@ -136,9 +126,40 @@ def load_engines(
         return engines
 
 
-def _options(settings: Settings, model: Model, free: float | None) -> EngineOptions:
-    """How a model's engine runs, by the settings tuned for it; `free` bytes are there for its
-    cache, None if llama.cpp knows."""
+def _adapters_by_model(routes: dict[str, Route]) -> dict[Path, tuple[Path, ...]]:
+    """The model files of the routes, each with the adapters on it."""
+    models: dict[Path, dict[Path, None]] = {}
+    for route in routes.values():
+        adapters = models.setdefault(route.model, {})
+        if route.adapter is not None:
+            adapters[route.adapter] = None
+    return {path: tuple(adapters) for path, adapters in models.items()}
+
+
+def _load(served: Served, made: Plan, progress: Callable[[float], None] | None) -> Engine:
+    """The engine of a model that was placed."""
+    adapters = {str(path): path for path in served.adapters}
+    return Engine.load(
+        served.path,
+        partial(engine_options, served.settings, cache_bytes=made.cache_bytes),
+        adapters,
+        progress,
+        made.gpu_layers,
+        made.main_gpu,
+    )
+
+
+def engine_options(settings: Settings, model: Model, cache_bytes: int) -> EngineOptions:
+    """How the engine of a loaded model runs.
+
+    Args:
+        settings: as tuned for the model.
+        model: for the positions it was trained for and the device it is on.
+        cache_bytes: the most bytes of its KV cache.
+
+    Raises:
+        SetupError: a usual question and answer are longer than the model was trained for.
+    """
     least = cells_needed(settings.max_input_tokens, settings.longest_answer)
     if least > model.n_ctx_train:
         raise SetupError(
@@ -147,30 +168,19 @@ def _options(settings: Settings, model: Model, free: float | None) -> EngineOpti
             f" MAX_TOKENS_MULTIPLIER) are too many: {model.path.name} was trained for"
             f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
         )
-    wanted = wanted_cache(settings, model.cell_values)
-    if free is not None and free < wanted:
-        log.warning(
-            "%.1f GiB of memory are free for the KV cache of %s, %.1f GiB are wanted: fewer"
-            " questions are answered at once. KV_CACHE_TYPE=q8_0, smaller MAX_INPUT_TOKENS or"
-            " MAX_NEW_TOKENS need less.",
-            free / 2**30,
-            model.path.name,
-            wanted / 2**30,
-        )
-        wanted = free
     return EngineOptions(
         slots=settings.batch_size,
         # Where a subject's longer answers do not fit after the longest question they end earlier.
         cells_per_slot=min(longest(settings), model.n_ctx_train),
-        threads=settings.num_threads or min(physical_cores(), model.profile.most_threads or 512),
+        threads=settings.num_threads or min(cpus().cores, model.profile.most_threads or 512),
         cache_type=settings.kv_cache_type,
-        cache_bytes=int(wanted),
+        cache_bytes=cache_bytes,
         call_tokens=settings.prefill_tokens,
         usual_cells=cells_needed(_USUAL_PROMPT, settings.longest_answer),
     )
 
 
-def _refuse_crashing(trials: Trials, model: Path, adapters: list[Path]) -> None:
+def _refuse_crashing(trials: Trials, model: Path, adapters: Sequence[Path]) -> None:
     """Raises EngineError for a model on which llama.cpp would end this process."""
     check_gguf(model)
     reason = trials.crash_reason(model, adapters)
@@ -179,23 +189,3 @@ def _refuse_crashing(trials: Trials, model: Path, adapters: list[Path]) -> None:
         raise EngineError(
             f"{model}{among if adapters else ''} is damaged: llama.cpp crashes on it ({reason})"
         )
-
-
-def _refuse_too_large(paths: list[Path], on_gpu: bool) -> None:
-    """Say how much memory the model files need; raises SetupError if there is not so much."""
-    needed = sum(path.stat().st_size for path in paths)
-    log.info("%d model files need %.1f GiB for their weights", len(paths), needed / 2**30)
-    free = available_memory()
-    if needed > free and not on_gpu:  # of a GPU's memory llama.cpp will say
-        raise SetupError(
-            f"{len(paths)} model files need {needed / 2**30:.1f} GiB for their weights, but only"
-            f" {free / 2**30:.1f} GiB of memory are free: serve adapters on one base instead"
-            " (python -m convert.export_gguf --mode adapter)"
-        )
-
-
-def _free_for_caches(paths: list[Path]) -> float:
-    """Bytes that the KV cache of each model may take; asked before any is loaded."""
-    weights = sum(path.stat().st_size for path in paths)
-    free = available_memory() * _MEMORY_SHARE
-    return max(0.0, free - weights) / len(paths)
