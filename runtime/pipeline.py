@@ -21,7 +21,7 @@ from runtime.files.routes import Route, describe, plan_routes
 from runtime.questions import Question, parse
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
-from runtime.setup.loading import adapter_name, load_engines, load_retrieval, load_solver
+from runtime.setup.loading import load_engines, load_retrieval, load_solver
 from runtime.way import Answer, Asked, Overrides, Way
 
 __all__ = ["Answer", "Pipeline", "loadPipeline"]
@@ -102,7 +102,7 @@ class Pipeline:
         for path, engine in engines.items():
             served = [(s, route) for s, route in routes.items() if route.model == path]
             engine.share_prefixes(
-                [(adapter_name(route), self.way.frames[subject].head) for subject, route in served]
+                [(route.adapter_name, self.way.frames[subject].head) for subject, route in served]
             )
             engine.stats.reset()
 

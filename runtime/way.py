@@ -24,7 +24,6 @@ from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
-from runtime.setup.loading import adapter_name
 
 log = logging.getLogger(__name__)
 
@@ -323,7 +322,7 @@ class Way:
             prompt.tokens,
             self.params(subject, overrides),
             _seed(self._settings.seed, question),
-            adapter_name(route),
+            route.adapter_name,
             # Questions that are shown the same passages have them computed once.
             "\n".join([subject, *passages]),
         )

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from runtime import Pipeline, loadPipeline
-from runtime.setup.loading import adapter_name
 from tests.conftest import small_settings
 from tests.serving import LORAS, Server, serving
 
@@ -139,7 +138,7 @@ def test_lm_evaluation_harness_finds_the_engines_own_likelihoods(
         tmp_path, task, lines, "--model", "local-completions", "--model_args", joined
     )
     (engine,) = in_process.engines.values()
-    adapter = None if model == "demo" else adapter_name(in_process.routes[model])
+    adapter = None if model == "demo" else in_process.routes[model].adapter_name
     right = 0
     for (context, choices, answer), record in zip(CHOICES, records, strict=True):
         prompt = engine.model.tokenize(context)

@@ -21,6 +21,11 @@ class Route:
     model: Path
     adapter: Path | None = None
 
+    @property
+    def adapter_name(self) -> str | None:
+        """The name under which the adapter is loaded; None for the bare model."""
+        return str(self.adapter) if self.adapter else None
+
 
 def plan_routes(settings: Settings, files: ModelFiles | None = None) -> dict[str, Route]:
     """Subject → the files that answer it.

@@ -13,7 +13,6 @@ from runtime.files.routes import Route
 from runtime.serve.conversations import Conversations
 from runtime.serve.errors import ApiError
 from runtime.settings import Settings
-from runtime.setup.loading import adapter_name
 
 AUTO = "auto"
 MARGIN = 1  # tokens of a slot that are always left for an answer
@@ -67,7 +66,7 @@ class Catalog:
                 engines[route.model],
                 conversations[route.model],
                 route.adapter or route.model,
-                adapter_name(route),
+                route.adapter_name,
                 subject,
             )
         # A file that carries an adapter, or serves everything, is the bare model.

@@ -35,11 +35,6 @@ log = logging.getLogger(__name__)
 _USUAL_PROMPT = 100
 
 
-def adapter_name(route: Route) -> str | None:
-    """The name under which a route's adapter is loaded; None for the bare model."""
-    return str(route.adapter) if route.adapter else None
-
-
 def load_solver(settings: Settings) -> Solver | None:
     """What computes exercises exactly; None if that is switched off or cannot be had."""
     wanted = any(subject.tool == "algebra" for subject in settings.subjects.values())
