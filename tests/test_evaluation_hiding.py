@@ -193,6 +193,28 @@ def test_what_is_saved_after_the_hiding_is_hidden_too(tmp_path: Path) -> None:
 
 
 @needs_namespaces
+def test_a_relative_path_leads_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder is the one that was put together anew, not the one below it."""
+    monkeypatch.chdir(tmp_path)
+    source = """
+    import os
+    from pathlib import Path
+
+    def loadPipeline():
+        seen = [path for path in (Path("questions.jsonl"), Path("../") / Path.cwd().name /
+                "questions.jsonl", Path("/proc/self/cwd/questions.jsonl")) if path.exists()]
+        return lambda questions: [
+            dict(questionID=q["questionID"], answer=repr((seen, os.listdir()))) for q in questions
+        ]
+    """
+    found, _ = run(tmp_path, source)
+    assert found.hidden
+    assert found.answers[0] is not None
+    assert "questions.jsonl" not in found.answers[0]
+    assert "cheat.py" in found.answers[0]
+
+
+@needs_namespaces
 def test_everything_else_beside_the_questions_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "folder" / "in it").mkdir(parents=True)
     (tmp_path / "folder" / "file").write_text("one")
