@@ -1,4 +1,4 @@
-"""The subjects that questions may have: declared in a TOML file, and listed nowhere else.
+"""The subjects of questions: declared in a TOML file, and listed nowhere else.
 
     fallback = "general"
 
@@ -6,7 +6,7 @@
     instruction = "You are a helpful assistant. Answer the physics question."
     names = ["phys", "物理"]
 
-docs/subjects.md describes the file. Ours, `DEFAULT_FILE`, lies beside this module.
+docs/subjects.md describes the file. Ours, `DEFAULT_FILE`, is beside this module.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from runtime.common.files import read_bytes
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 
-# What can answer a subject's questions before a model is asked: exact algebra (`algebra`).
+# Tools that may answer a subject's questions in place of the model: exact algebra (`algebra`).
 TOOLS = ("algebra",)
-# How answers to a subject's questions are judged (`evaluation.judges`).
+# Ways to judge the answers to a subject's questions (`evaluation.judges`).
 JUDGES = ("facts", "math", "chinese")
 
 # Names become parts of file names, settings and options of command lines.
@@ -47,12 +47,12 @@ class Subject:
 
     Attributes:
         name: as in file names, such as "history".
-        instruction: what the model is told before each question.
-        names: other names of it, as people write them.
+        instruction: the system message before each question.
+        names: other names that questions may use.
         setting: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
-        length: how many times as long as MAX_NEW_TOKENS says its answers may be.
-        tool: which of `TOOLS` is tried before the model, or None.
-        judge: which of `JUDGES` its answers are judged by.
+        length: factor by which its answers may exceed MAX_NEW_TOKENS.
+        tool: the one of `TOOLS` that is tried before the model, or None.
+        judge: the one of `JUDGES` for its answers.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Subjects(Mapping[str, Subject]):
 
     Attributes:
         declared: the subjects.
-        fallback: name of the one that takes questions of no declared subject.
-        file: where they are declared, for messages.
+        fallback: name of the subject for questions of undeclared subjects.
+        file: where they are declared, for error messages.
     """
 
     declared: tuple[Subject, ...]
@@ -80,7 +80,7 @@ class Subjects(Mapping[str, Subject]):
 
     @classmethod
     def load(cls, file: Path = DEFAULT_FILE) -> Self:
-        """The subjects that a file declares.
+        """Read the subjects that a file declares.
 
         Raises:
             SetupError: names the file, and the table and key that are wrong or missing.
@@ -105,15 +105,15 @@ class Subjects(Mapping[str, Subject]):
         return cls(subjects, fallback, file)
 
     def knows(self, name: str) -> bool:
-        """Whether a name stands for a declared subject."""
+        """Whether a name is one of a declared subject's names."""
         return _normalize(name) in self._by_spelling
 
     def check(self, name: str, source: str) -> None:
-        """Refuse a name that is not exactly that of a subject.
+        """Refuse a name that is not exactly a subject's.
 
         Args:
-            name: to be looked for.
-            source: where it was given, for the message: an option, say.
+            name: the name.
+            source: where it was given, such as an option, for the message.
 
         Raises:
             SetupError: there is no such subject.
@@ -124,7 +124,7 @@ class Subjects(Mapping[str, Subject]):
             )
 
     def of(self, name: str) -> Subject:
-        """The subject that a question's name for it stands for; the fallback if it is unknown."""
+        """The subject with a name that a question gives; the fallback if there is none."""
         return self._by_spelling.get(_normalize(name), self[self.fallback])
 
     @cached_property
@@ -153,8 +153,8 @@ def _subject(name: str, table: Any) -> Subject:
     """Raises _WrongError."""
     if not isinstance(table, dict):
         raise _WrongError(
-            f"{name} is no table: a subject is [name] with its keys below; {_FALLBACK} is the only"
-            " key outside"
+            f"{name} is not a table: a subject is [name] with its keys below; {_FALLBACK} is the"
+            " only key outside"
         )
     where = f"[{name}]"
     if not _NAME.fullmatch(name):
@@ -167,7 +167,7 @@ def _subject(name: str, table: Any) -> Subject:
             raise _WrongError(f"{where} {key}: no such key; there are {', '.join(_KEYS)}")
     instruction, names = table.get("instruction"), table.get("names", [])
     if not isinstance(instruction, str) or not instruction.strip():
-        raise _WrongError(f"{where} instruction: must be a text, what the model is told")
+        raise _WrongError(f"{where} instruction: must be a text, the system message")
     if not isinstance(names, list) or not all(isinstance(n, str) and _normalize(n) for n in names):
         raise _WrongError(f"{where} names: must be a list of texts with a letter or digit in each")
     if "setting" in table and _OLD_SETTING in table:
@@ -198,11 +198,11 @@ def _refuse_shared(subjects: tuple[Subject, ...]) -> None:
         for name in (subject.name, *subject.names):
             other = owner.setdefault(_normalize(name), subject.name)
             if other != subject.name:
-                raise _WrongError(f"[{subject.name}] names: {name!r} is a name of [{other}], too")
+                raise _WrongError(f"[{subject.name}] names: {name!r} is also a name of [{other}]")
         other = owner.setdefault(subject.setting, subject.name)
         if other != subject.name:
             raise _WrongError(
-                f"[{subject.name}] setting: {subject.setting} is that of [{other}], too"
+                f"[{subject.name}] setting: {subject.setting} is also the setting of [{other}]"
             )
 
 
@@ -211,6 +211,6 @@ def _spellings(subject: Subject) -> list[str]:
 
 
 def _normalize(name: str) -> str:
-    """A name without what does not tell it from others: case, width, spaces, hyphens."""
+    """A name without case, width, spaces and hyphens, which do not distinguish names."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if c.isalnum())

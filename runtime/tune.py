@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 CALL_TOKENS = (64, 128, 256, 512)
 SLOTS = (4, 8, 16, 24, 32, 48, 64, 96, 128)
-# What is this near to the fastest is taken if it needs less.
+# A smaller value with at least this share of the best speed is preferred.
 NEAR = 0.97
-# The share of free memory that a KV cache on trial may take.
+# The share of free memory that a KV cache may take while measuring.
 MEMORY = 0.5
-# A usual question: where in the context its answer is decoded.
+# The position in the context at which a usual answer is decoded.
 DEPTH = 100
-# A slot for that, as llama.cpp rounds it.
+# Cells of a slot for that, as llama.cpp rounds them.
 CELLS = 256
 # How often each value is measured.
 _ROUNDS = 2
@@ -101,7 +101,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
             return SingleCalls(model, slots, CELLS, threads, max(CALL_TOKENS), cache)
 
         def speed_of_threads(n: int) -> float:
-            """Of a usual question with an answer as long, other things equal."""
+            """For a usual question and an answer of the same length."""
             bar.update()
             with calls(A_FEW, n) as these:
                 prefill = these.prefill(1, max(CALL_TOKENS) // 2, repeats=2)
@@ -138,7 +138,7 @@ def tune(path: Path, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _affordable(model: Model) -> list[int]:
-    """The numbers of slots whose KV cache does not crowd this machine; at least the first."""
+    """The numbers of slots whose KV cache fits into memory; at least the first."""
     from runtime.common.machine import available_memory
     from runtime.engine.context import CACHE_BYTES
 
@@ -148,9 +148,9 @@ def _affordable(model: Model) -> list[int]:
 
 
 def _choose(values: Iterable[int], speed: Callable[[int], float]) -> tuple[int, dict[int, float]]:
-    """The smallest value that is near the fastest, and the speeds of all.
+    """The smallest value that is nearly the fastest, and the speeds of all.
 
-    All are tried, in two rounds of which the faster counts: what else a machine does only slows.
+    Each is measured in two rounds, and the faster one counts: other work only slows a machine.
     """
     speeds = dict.fromkeys(values, 0.0)
     for value in [*speeds] * _ROUNDS:

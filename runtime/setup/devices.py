@@ -1,16 +1,16 @@
-"""Where a model runs: from what there is and what is asked to a plan. Pure: it asks nothing.
+"""Where a model runs. Pure: hardware and settings go in, a plan comes out.
 
 | DEVICE_MAP | build with CUDA | cards | plan |
 | --- | --- | --- | --- |
 | cpu, or N_GPU_LAYERS=0 | any | any | the CPU |
 | auto | no, or yes | none | the CPU, and a line that says why |
 | cuda, cuda:N | no, or yes | none | an error |
-| cuda:N | yes | no such one | an error that lists those there are |
+| cuda:N | yes | not that one | an error that lists the cards |
 | cuda:N | yes | that one | that one: all layers if they fit, else as many as fit |
-| auto, cuda | yes | one | that one, likewise |
-| auto, cuda | yes | several | the emptiest if all layers fit on it, else split over all by layers |
+| auto, cuda | yes | one | that one, in the same way |
+| auto, cuda | yes | several | the emptiest if all layers fit on it, else all, split by layers |
 
-A model of which no layer fits runs on the CPU with `auto`, and is an error otherwise.
+If not even one layer fits, the model runs on the CPU with `auto`; otherwise that is an error.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from runtime.common.errors import SetupError
 from runtime.engine.cards import Card
 from runtime.engine.weights import ModelSizes
 
-# What CUDA's context, cuBLAS and the fragments of llama.cpp's pools take of a card, in bytes.
-# An assumption, checked on no card yet; the log of loading has what was taken beside it.
+# Bytes of a card that CUDA's context, cuBLAS and fragmented pools take. An assumption: the log of
+# loading shows what was taken beside the estimate.
 RESERVE = 600 * 2**20
 _FLOAT = 4
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a model is to hold beside its weights.
+    """What a model needs memory for besides its weights.
 
     Attributes:
-        cells: tokens in the KV cache, all slots together.
-        value_bytes: of a number in it.
+        cells: tokens of the KV cache, all slots together.
+        value_bytes: bytes of one of its numbers.
         call_tokens: most rows of a call.
-        adapters: bytes of the adapters' files together.
+        adapters: bytes of all adapter files.
     """
 
     cells: int
@@ -47,14 +47,14 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a model.
+    """Where a model runs.
 
     Attributes:
-        gpu_layers: how many layers, the output among them, lie on cards; 0 is the CPU alone.
+        gpu_layers: layers on cards, counting the output as one; 0 is the CPU alone.
         cards: indices of the cards.
-        nbytes: estimated of all of them together.
-        says: the decision in a line.
-        warns: it is less than the user may expect.
+        nbytes: estimated bytes on all of them together.
+        says: the decision in words.
+        warns: it is less than a user may expect.
         cache_bytes: the most bytes of its KV cache.
     """
 
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def main_gpu(self) -> int | None:
-        """As `Model` takes it: None lets llama.cpp split over all cards."""
+        """The card for `Model`; None lets llama.cpp split over all cards."""
         return self.cards[0] if len(self.cards) == 1 else None
 
 
@@ -85,12 +85,12 @@ def plan(
         device_map: auto, cpu, cuda or cuda:N.
         most_layers: N_GPU_LAYERS; -1 is no limit.
         with_cuda: the build of llama.cpp has CUDA.
-        cards: what it finds, with the memory that is free for this model.
+        cards: those it finds, with the memory that is free for this model.
         sizes: of the model.
-        need: beside them.
+        need: memory besides the weights.
 
     Raises:
-        SetupError: no such card, or a card was asked for and cannot be used.
+        SetupError: DEVICE_MAP names a card that does not exist or has no room for a layer.
     """
     if device_map == "cpu" or most_layers == 0:
         return Plan(0, (), 0, "on the CPU, as asked")
@@ -127,15 +127,15 @@ def plan(
 
 
 def choose_cards(device_map: str, with_cuda: bool, cards: Sequence[Card]) -> list[int]:
-    """Indices of the cards that may be used; none if DEVICE_MAP leaves it open and there is none.
+    """Indices of the cards that may be used; none with `auto` if there are none.
 
     Args:
         device_map: auto, cuda or cuda:N.
         with_cuda: the build of llama.cpp has CUDA.
-        cards: what it finds.
+        cards: those it finds.
 
     Raises:
-        SetupError: a card that was asked for is not there.
+        SetupError: DEVICE_MAP names a card that does not exist.
     """
     if device_map != "auto" and not cards:
         raise SetupError(
@@ -152,23 +152,23 @@ def choose_cards(device_map: str, with_cuda: bool, cards: Sequence[Card]) -> lis
 
 
 def why_no_card(with_cuda: bool) -> str:
-    """The line that says why a model runs on the CPU."""
+    """Why a model runs on the CPU, in words."""
     if with_cuda:
         return (
             "on the CPU: this llama.cpp has CUDA, but finds no GPU or no driver (nvidia-smi"
-            " shows what there is; CUDA_VISIBLE_DEVICES may hide it)"
+            " lists them; CUDA_VISIBLE_DEVICES may hide them)"
         )
     return (
-        "on the CPU: this llama.cpp was built without GPU support (docs/building.md says how it"
-        " gets it)"
+        "on the CPU: this llama.cpp was built without GPU support (docs/building.md says how to"
+        " build it with)"
     )
 
 
 def estimate(layers: int, sizes: ModelSizes, need: Need) -> int:
-    """Bytes that so many layers take of GPUs: weights, KV cache, adapters, results of a call.
+    """Bytes of GPUs that `layers` layers take: weights, KV cache, adapters, results of a call.
 
-    llama.cpp offloads the output first and then the last layers; each layer's part of the KV
-    cache lies with it. The embeddings stay with the CPU.
+    llama.cpp offloads the output first and then the last layers, each with its part of the KV
+    cache. The embeddings stay on the CPU.
     """
     if layers == 0:
         return 0
@@ -186,8 +186,10 @@ def layers_that_fit(wanted: int, room: int, sizes: ModelSizes, need: Need) -> in
 
 
 def layers_on_several(wanted: int, free: Sequence[int], sizes: ModelSizes, need: Need) -> int:
-    """The most layers that fit on several cards together; each has results of its own, and a
-    layer lies on one, so that up to a layer's worth of each stays empty."""
+    """The most layers that fit on several cards together.
+
+    Each card holds results of its own, and a layer is not split, so each may waste up to a layer.
+    """
     results = need.call_tokens * sizes.row_values * _FLOAT
     largest = max(sizes.layers, default=0)
     room = sum(max(0, memory - RESERVE - results - largest) for memory in free)
@@ -195,7 +197,7 @@ def layers_on_several(wanted: int, free: Sequence[int], sizes: ModelSizes, need:
 
 
 def less(cards: Sequence[Card], made: Plan) -> list[Card]:
-    """The cards with what a plan takes gone, shared as llama.cpp does: by free memory."""
+    """The cards after a plan took its memory, which llama.cpp divides by free memory."""
     total = sum(cards[i].free for i in made.cards)
     left = list(cards)
     for i in made.cards:
@@ -204,8 +206,10 @@ def less(cards: Sequence[Card], made: Plan) -> list[Card]:
 
 
 def compare(before: Sequence[Card], after: Sequence[Card], made: Plan) -> tuple[str, bool]:
-    """What was taken of the cards by llama.cpp's account beside the estimate, in a line; and
-    whether it is more than a fifth over it. What others took meanwhile counts, too."""
+    """The memory taken beside the estimate, in words; and whether it exceeds it by over a fifth.
+
+    What other processes took meanwhile counts, too.
+    """
     taken = sum(before[i].free - after[i].free for i in made.cards)
     line = f"{_gib(taken)} of GPU memory taken, {_gib(made.nbytes)} were estimated"
     return line, taken > 1.2 * made.nbytes

@@ -1,8 +1,8 @@
 """Which files have passed their trial, so that none is tried twice.
 
 The trial (`runtime.engine.probe`) loads files in a process of its own, which takes a second
-for a file of a gigabyte. What has passed is noted in `MODELS_DIR/.trials.json` by the files'
-identities and llama-cpp-python's version; a file that changes is tried again.
+for a gigabyte. Files that passed are noted in `MODELS_DIR/.trials.json`, with llama-cpp-python's
+version; a file that changes is tried again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = ".trials.json"
 _MOST_KEPT = 200
-# Raised when the trial tries more, so that what passed before is tried again.
+# Raised when the trial tests more, so that files that passed before are tried again.
 _TRIAL = "2"
 
 
 class Trials:
-    """The trials noted in a folder. A note that cannot be read or written is done without.
+    """The trials noted in a folder. Notes that cannot be read or written are ignored.
 
     Args:
         folder: `MODELS_DIR`.
