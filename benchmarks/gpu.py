@@ -96,7 +96,7 @@ def ours(
     options = EngineOptions(slots, cells, threads=4, call_tokens=o.pop("call_tokens", 512), **o)
     layers, card = (-1, 0) if find_cards() else (0, None)
     started = time.perf_counter()
-    with Engine.load(model, options, paths, None, layers, card) as engine:
+    with Engine.load(model, options, paths, gpu_layers=layers, main_gpu=card) as engine:
         figures = {"load_seconds": time.perf_counter() - started}
         warm = requests_for(prompts[:slots], 8, list(paths))
         list(engine.generate(warm))
@@ -125,7 +125,7 @@ def merged(
     layers, card = (-1, 0) if find_cards() else (0, None)
     with ExitStack() as stack:
         engines = [
-            stack.enter_context(Engine.load(model, options, {}, None, layers, card))
+            stack.enter_context(Engine.load(model, options, gpu_layers=layers, main_gpu=card))
             for _ in range(files)
         ]
         for engine in engines:

@@ -124,8 +124,9 @@ def _inside(options: argparse.Namespace) -> dict[str, Any]:
 
 def _decode_prefixes(pipeline: Pipeline) -> float:
     (engine,) = pipeline.engines.values()
-    wanted = list(engine._prefixes._saved)
-    engine._prefixes.clear()
+    saved = engine._slots.sharing.saved
+    wanted = list(saved._saved)
+    saved.clear()
     started = time.perf_counter()
     engine.share_prefixes(wanted)
     return time.perf_counter() - started

@@ -101,18 +101,25 @@ class GgufModel:
     ) -> None:
         self.model = Model(path)
         flash: FlashAttention = "off" if cache_type == "f32" else "on"
-        self._context = Context(
-            self.model, 1, 0, _LONGEST, physical_cores(), flash, cache_type=cache_type
-        )
+        self._adapter = None if adapter is None else "adapter"
         if adapter is not None:
             self.model.load_adapter("adapter", adapter)
-            self._context.use_adapter("adapter")
+        self._context = Context(
+            self.model,
+            1,
+            0,
+            _LONGEST,
+            physical_cores(),
+            flash_attention=flash,
+            cache_type=cache_type,
+        )
         self._batch = Batch(self._context.max_tokens)
 
     def __call__(self, tokens: Sequence[int]) -> np.ndarray:
         self._context.clear_all()
         n = len(tokens)
-        return self._context.decode(self._batch.fill(tokens, np.arange(n), 0, 1), n).copy()
+        batch = self._batch.fill(tokens, np.arange(n), 0, 1)
+        return self._context.run(batch, adapter=self._adapter).logits.copy()
 
     def close(self) -> None:
         self.model.close()

@@ -8,7 +8,7 @@ so that llama-quantize and llama-imatrix take it as well.
 
 from __future__ import annotations
 
-import ctypes
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from runtime.common.atomic import replacing
 from runtime.common.records import read_records
 from runtime.engine import ggml
 from runtime.engine.batch import Batch
+from runtime.engine.calls import Callbacks
 from runtime.engine.context import Context
 from runtime.engine.llama import physical_cores
 from runtime.engine.model import Model
@@ -119,17 +120,18 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
     """
     text = "\n\n".join(read_text(path) for path in texts)
     importance = Importance(texts=[path.name for path in texts])
-    failed: list[BaseException] = []
 
-    def look(tensor: int, ask: bool, _: Any) -> bool:
-        try:
-            return _look(lib, tensor, ask, importance)
-        except BaseException as error:  # cannot pass through llama.cpp
-            failed.append(error)
-            return True
+    def look(address: int, ask: bool, _: Any) -> bool:
+        """llama.cpp asks whether we want a result, and then shows it."""
+        found = ggml.multiplication(address)
+        if found is None or not re.fullmatch(r"blk\..*\.weight", found.weight):
+            return not ask
+        if not ask:
+            importance.add(found.weight, found.input())
+        return True
 
-    lib = ggml.library()  # refuses another layout of tensors
-    callback = llama.ggml_backend_sched_eval_callback(look)
+    callbacks = Callbacks()
+    callback = callbacks.wrap(llama.ggml_backend_sched_eval_callback, look, failed=True)
     model = Model(model_path)
     try:
         tokens = model.tokenize(text)
@@ -145,33 +147,12 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
             context.clear_all()
             piece = tokens[n * CHUNK : (n + 1) * CHUNK]
             # Logits of all tokens are asked for, else the last layer would see only some.
-            context.decode(batch.fill(piece, np.arange(CHUNK), 0, 1), CHUNK)
-            if failed:
-                raise failed[0]
+            context.run(batch.fill(piece, np.arange(CHUNK), 0, 1))
+            callbacks.check()
             importance.chunks += 1
     finally:
         model.close()
     return importance
-
-
-def _look(lib: Any, address: int, ask: bool, importance: Importance) -> bool:
-    """llama.cpp asks whether we want a result, and then shows it."""
-    tensor = ggml.Tensor.from_address(address)
-    if lib.ggml_op_name(tensor.op) != b"MUL_MAT":
-        return not ask
-    weight = ggml.Tensor.from_address(tensor.src[0])
-    name = weight.name.decode("utf-8", "replace")
-    if not (name.startswith("blk.") and name.endswith(".weight")):
-        return not ask
-    if ask:
-        return True
-    rows = ggml.Tensor.from_address(tensor.src[1])
-    if rows.type != ggml.F32:
-        raise ConvertError(f"{name}: its input is not float32")
-    n_rows = rows.ne[1] * rows.ne[2] * rows.ne[3]
-    flat = (ctypes.c_float * (n_rows * rows.ne[0])).from_address(rows.data)
-    importance.add(name, np.frombuffer(flat, np.float32).reshape(n_rows, rows.ne[0]))
-    return True
 
 
 def read_text(path: Path) -> str:

@@ -70,7 +70,9 @@ class Times:
         return -(-n // PREFILL) * self.prefill + NEW_TOKENS * self.step
 
 
-def measure(context: Context, rows: int, adapters: ArrayLike | None = None) -> Times:
+def measure(
+    context: Context, rows: int, adapters: ArrayLike | None = None, adapter: str | None = None
+) -> Times:
     """One prefill call of up to 8 questions and the best of four steps of `rows` rows."""
     batch = Batch(context.max_tokens)
     used = None if adapters is None else np.asarray(adapters)
@@ -81,7 +83,7 @@ def measure(context: Context, rows: int, adapters: ArrayLike | None = None) -> T
         batch.fill(5 + position, position, np.repeat(np.arange(n), length), output)
         each = None if used is None else np.repeat(used[:n], length)
         started = time.perf_counter()
-        context.decode(batch, n, each)
+        context.run(batch, adapter=adapter, mixed=each)
         return time.perf_counter() - started
 
     context.clear_all()
@@ -106,7 +108,10 @@ def loaded(path: Path, threads: int) -> Iterator[tuple[Model, Callable[[bool], C
     """A model, and what makes a context of 32 slots for it, mixing or not."""
     model = Model(path)
     try:
-        yield model, lambda mix: Context(model, QUESTIONS, 1, 256, threads, "on", mix=mix)
+        yield (
+            model,
+            lambda mix: Context(model, QUESTIONS, 1, 256, threads, flash_attention="on", mix=mix),
+        )
     finally:
         model.close()
 
@@ -126,8 +131,7 @@ def compare(
         plain, mixing = context(False), context(True)
 
         def turn(rows: int, name: str | None) -> Times:
-            plain.use_adapter(name)
-            return measure(plain, rows)
+            return measure(plain, rows, adapter=name)
 
         rows = rows_for(n)
         times = best(

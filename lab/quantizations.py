@@ -80,7 +80,7 @@ def log_probabilities(model: Model, texts: list[str]) -> np.ndarray:
         tokens = model.tokenize(text)[:64]
         context.clear_all()
         batch.fill(tokens, np.arange(len(tokens)), 0, 1)
-        logits = context.decode(batch, len(tokens)).astype(np.float64)
+        logits = context.run(batch).logits.astype(np.float64)
         highest = logits.max(axis=1, keepdims=True)
         total = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
         parts.append(logits - highest - total)

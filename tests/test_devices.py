@@ -246,7 +246,7 @@ def test_the_profile_follows_the_layers() -> None:
 def test_the_scheduler_reads_the_profile(demo_model: Path) -> None:
     with Engine.load(demo_model, EngineOptions(slots=12), gpu_layers=-1) as engine:
         assert engine.model.profile is profiles.GPU
-        assert [engine._scheduler.padded(n) for n in (1, 2, 3, 9)] == [1, 2, 8, 16]
+        assert [engine._slots.scheduler.padded(n) for n in (1, 2, 3, 9)] == [1, 2, 8, 16]
 
 
 # On a card

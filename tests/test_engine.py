@@ -210,14 +210,14 @@ def test_a_step_that_fails_costs_only_its_own_requests(
     params = SamplingParams(min_new_tokens=6, max_new_tokens=6)
     requests = [Request(prompt(engine, f"Count to {n}."), params) for n in range(12)]
     expected = complete(engine, requests)
-    compute, calls = engine.context.compute, iter(range(100))
+    run, calls = engine.context.run, iter(range(100))
 
-    def failing(*args: Any) -> Any:
+    def failing(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == 5:
             raise EngineError("no room")
-        return compute(*args)
+        return run(*args, **kwargs)
 
-    monkeypatch.setattr(engine.context, "compute", failing)
+    monkeypatch.setattr(engine.context, "run", failing)
     completions = complete(engine, requests)
     failed = [c.index for c in completions if c.finish_reason == "error"]
     assert 0 < len(failed) < len(requests)
@@ -234,12 +234,19 @@ def test_a_long_text_has_the_tokens_it_would_have_in_one_piece(engine: Engine) -
 
 def test_pinned_prefixes_stay_and_others_give_way_to_newer_ones() -> None:
     prefixes = PrefixCache(budget=25)
-    for n, pinned in enumerate([True, False, False, False]):
-        prefixes.put(None, [n, n], np.zeros(10, np.uint8), pinned)
+    for n in range(3):
+        prefixes.put(None, [n, n], np.zeros(10, np.uint8))
+        if n == 0:
+            prefixes.pin(None, [n, n])
     prefixes.find(None, [1, 1])
-    prefixes.trim()
+    prefixes.put(None, [3, 3], np.zeros(10, np.uint8))
     kept = [n for n in range(4) if prefixes.find(None, [n, n, 9])[0] == 2]
     assert kept == [0, 1, 3]
+    assert prefixes.nbytes == 20
+    prefixes.put(None, [4, 4], np.zeros(99, np.uint8))  # the newest stays until it was found
+    assert prefixes.nbytes == 99
+    prefixes.trim()
+    assert prefixes.nbytes == 0
     assert prefixes.find(None, [0, 7])[0] == 1  # a part of it will do
     assert prefixes.find("other adapter", [0, 0]) == (0, None)
 
@@ -255,7 +262,7 @@ def logits_of(engine: Engine, tokens: list[int]) -> np.ndarray:
     """The logits after each token, decoded in one call on a context of its own."""
     context = Context(engine.model, 1, 0, 256, threads=2)
     batch = Batch(len(tokens)).fill(tokens, np.arange(len(tokens)), 0, 1)
-    logits = context.decode(batch, len(tokens)).copy()
+    logits = context.run(batch).logits.copy()
     context.close()
     return logits
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from runtime import loadPipeline
-from runtime.engine import Engine, EngineError, EngineOptions, Model
+from runtime.engine import Engine, EngineError, EngineOptions, Model, Request
 from tests.conftest import small_settings
 from tests.ggufs import write_adapter
 
@@ -30,13 +30,25 @@ def test_loading_and_closing_twenty_times_leaves_memory_flat(tmp_path: Path) -> 
     assert resident[-1] - resident[4] < 40 * 2**20, [r // 2**20 for r in resident]
 
 
-def test_what_is_dropped_without_closing_is_freed(demo_model: Path) -> None:
-    engine = Engine.load(demo_model, EngineOptions(slots=1, cells_per_slot=256))
-    handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
-    assert all(handle.alive for handle in handles)
-    del engine
+def test_what_is_dropped_without_closing_is_freed_at_once(demo_model: Path, tmp_path: Path) -> None:
+    """Without a collection: nothing of it is in a cycle of references."""
+    adapters = {name: write_adapter(tmp_path / f"{name}.gguf") for name in "ab"}
     gc.collect()
-    assert not any(handle.alive for handle in handles)
+    gc.disable()
+    try:
+        options = EngineOptions(slots=2, cells_per_slot=256, shortlist=4)
+        engine = Engine.load(demo_model, options, adapters)
+        handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
+        list(engine.generate([Request([500] * 9, adapter=name) for name in ("a", "b", None)]))
+        with pytest.raises(EngineError):
+            engine.load_adapter("c", demo_model)
+        handles.append(engine.context._handle._finalizer)
+        assert handles[0].alive
+        assert handles[2].alive
+        del engine
+        assert not any(handle.alive for handle in handles)
+    finally:
+        gc.enable()
 
 
 def test_a_context_outlives_its_models_name(demo_model: Path) -> None:
@@ -66,3 +78,18 @@ def test_an_exception_in_the_progress_callback_stops_loading(demo_model: Path) -
 
     with pytest.raises(KeyboardInterrupt):
         Model(demo_model, progress=progress)
+
+
+def test_a_dropped_pipeline_frees_its_models_at_once(demo_model: Path, tmp_path: Path) -> None:
+    """Without a collection, as above; `del` is enough to have the memory back."""
+    gc.collect()
+    gc.disable()
+    try:
+        pipeline = loadPipeline(small_settings(max_new_tokens=4, batch_size=2))
+        pipeline([{"questionID": "1", "subject": "history", "question": "Why?"}])
+        (engine,) = pipeline.engines.values()
+        handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
+        del engine, pipeline
+        assert not any(handle.alive for handle in handles)
+    finally:
+        gc.enable()

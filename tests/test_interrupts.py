@@ -109,7 +109,7 @@ def test_an_interrupted_list_leaves_the_engine_as_it_was(mixing: Engine, clock: 
             assert sorted_by_index(found) == expected
         clock.off()
         assert not mixing.has_work
-        assert mixing.n_free_slots == mixing.layout.sequences
+        assert len(mixing._slots.scheduler.free_slots()) == mixing.layout.sequences
     assert interrupted > 5
     assert sorted_by_index(list(mixing.generate(asked))) == expected
 

@@ -135,11 +135,10 @@ def tokens(n: int, length: int) -> np.ndarray:
 
 def alone(single: Context, prompt: np.ndarray, adapter: str | None) -> np.ndarray:
     """Logits [len(prompt), vocab] of one prompt with one adapter."""
-    single.use_adapter(adapter)
     single.clear_all()
     n = len(prompt)
     batch = Batch(64).fill(prompt, np.arange(n), 0, 1)
-    return single.decode(batch, n).copy()
+    return single.run(batch, adapter=adapter).logits.copy()
 
 
 def run(
@@ -150,7 +149,7 @@ def run(
     position = np.tile(np.arange(start, start + length), n)
     slots = np.repeat(np.arange(n), length)
     batch = Batch(64).fill(prompts.ravel(), position, slots, outputs.ravel())
-    return mixed.decode(batch, int(outputs.sum()), np.repeat(adapters, length))
+    return mixed.run(batch, mixed=np.repeat(adapters, length)).logits
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -222,7 +221,7 @@ def test_a_call_that_llama_computes_in_parts_is_refused(mixed: Context) -> None:
     """Slots with a gap between them; the context goes on after it."""
     batch = Batch(8).fill([5, 6, 7], [0, 0, 0], [0, 1, 5], [1, 1, 1])
     with pytest.raises(EngineError, match="could not be mixed"):
-        mixed.decode(batch, 3, [0, 1, BARE])
+        mixed.run(batch, mixed=[0, 1, BARE])
     mixed.clear_all()
     run(mixed, [0, 1], tokens(2, 4), 0, np.ones((2, 4), int))
 
@@ -234,7 +233,7 @@ def test_an_interrupt_inside_llama_reaches_the_caller(
         raise KeyboardInterrupt
 
     assert mixed._mixer is not None
-    monkeypatch.setattr(mixed._mixer, "_mask", interrupted)
+    monkeypatch.setattr(mixed._mixer._masks, "apply", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(mixed, [0, 1], tokens(2, 4), 0, np.ones((2, 4), int))
 
@@ -243,9 +242,9 @@ def test_wrong_assignments_are_refused(mixed: Context, single: Context) -> None:
     batch = Batch(8).fill([5, 6], [0, 0], [0, 1], [1, 1])
     for wrong in ([0], [0, len(ADAPTERS)], [0, -2]):
         with pytest.raises(ValueError, match="adapters"):
-            mixed.decode(batch, 2, wrong)
+            mixed.run(batch, mixed=wrong)
     with pytest.raises(EngineError, match="mix=True"):
-        single.decode(batch, 2, [0, 1])
+        single.run(batch, mixed=[0, 1])
 
 
 def test_a_context_cannot_mix_without_a_stack(paths: dict[str, Path]) -> None:
@@ -347,7 +346,6 @@ def greedy(
     """Eight tokens of each prompt, all of one length."""
     n, length = len(prompts), len(prompts[0])
     made = Context(model, n, 1, 64, 1, mix=rows is not None)
-    made.use_adapter(adapter)
     batch = Batch(n * length)
     outputs = np.zeros((n, length), int)
     outputs[:, -1] = 1
@@ -358,7 +356,7 @@ def greedy(
         position = np.tile(np.arange(start, start + width), n)
         batch.fill(feed.ravel(), position, np.repeat(np.arange(n), width), outputs.ravel())
         used = None if rows is None else np.repeat(rows, width)
-        logits = made.decode(batch, n, used).copy()
+        logits = made.run(batch, adapter=adapter, mixed=used).logits.copy()
         chosen = logits.argmax(1)
         for step, token, row in zip(steps, chosen, logits, strict=True):
             step.append((int(token), row))

@@ -14,6 +14,7 @@ from runtime.engine import (
     Engine,
     EngineError,
     EngineOptions,
+    Model,
     Request,
     SamplingParams,
     Update,
@@ -188,6 +189,37 @@ def test_late_comers_find_the_prefix_of_those_before(engine: Engine) -> None:
     assert engine.stats.shared_tokens - before >= len(head) - 1
 
 
+def test_saved_prefixes_stay_within_their_bound_where_the_engine_is_never_idle(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a server, which steps it only while there is work."""
+    saved = engine._slots.sharing.saved
+    sizes = []
+    monkeypatch.setattr(saved, "budget", 10 * 2**20)
+    for n in range(12):
+        head = words(engine, f"Story number {n}: " + "once upon a time " * 8)
+        for end in ("A", "B"):
+            engine.add(Request([*head, *words(engine, end)], FOUR, group=str(n)))
+        run(engine)
+        sizes.append(saved.nbytes)
+    assert max(sizes) > 2**20
+    assert max(sizes) <= 10 * 2**20
+    assert sizes[-1] > 0
+
+
+def test_an_engine_keeps_the_adapters_that_its_model_has(demo_model: Path, tmp_path: Path) -> None:
+    files = {name: write_adapter(tmp_path / f"{name}.gguf") for name in "abc"}
+    model = Model(demo_model)
+    model.load_adapter("a", files["a"])
+    with Engine(model, EngineOptions(slots=2, cells_per_slot=256), {"b": files["b"]}) as engine:
+        engine.load_adapter("c", files["c"])
+        assert model.adapters == files
+        engine.unload_adapter("a")
+        assert list(model.adapters) == ["b", "c"]
+        asked = [Request([500], FOUR, adapter=name) for name in "abc"]
+        assert {c.index for c in engine.generate(asked) if c.finish_reason == "error"} == {0}
+
+
 def test_what_prefixes_have_in_common_is_decoded_once(demo_model: Path) -> None:
     with Engine.load(demo_model, EngineOptions(slots=4, cells_per_slot=256)) as engine:
         common = words(engine, "A short beginning that many have:")
@@ -302,4 +334,4 @@ def test_every_request_ends_exactly_once_whatever_comes_and_goes(
     while adapted.has_work:
         step()
     assert sorted(ended) == added
-    assert adapted.n_free_slots == adapted.layout.slots + adapted.layout.staging
+    assert len(adapted._slots.scheduler.free_slots()) == adapted.layout.sequences

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.engine.generation import Generation, Request
-from runtime.engine.scheduler import Decode, Prefill, Scheduler, padded
+from runtime.engine.scheduler import Scheduler, padded
+from runtime.engine.sizing import Layout
+from runtime.engine.step import Decode, Prefill
 from runtime.engine.waiting import WaitingRoom
 
 
@@ -18,23 +20,18 @@ def generations(*lengths: int) -> list[Generation]:
 
 
 def scheduler(n_slots: int = 4, n_staging: int = 2, max_tokens: int = 64) -> Scheduler:
-    return Scheduler(n_slots, n_staging, max_tokens, WaitingRoom(patience=100), call_cost=4)
+    layout = Layout(n_slots, n_staging, 10_000)
+    return Scheduler(layout, max_tokens, WaitingRoom(patience=100), call_cost=4)
 
 
 def add(s: Scheduler, generations: list[Generation]) -> None:
     for generation in generations:
-        s.waiting.add(generation)
-
-
-def prefill(s: Scheduler, step: Prefill) -> None:
-    """What the engine does with a prefill step."""
-    for generation in step.generations:
-        s.prefilled(generation, min(step.length, generation.n_to_prefill))
+        s.add(generation)
 
 
 def run_to_decode(s: Scheduler) -> Decode:
-    while isinstance(step := s.next_step(), Prefill):
-        prefill(s, step)
+    while isinstance(step := s.schedule(), Prefill):
+        s.update(step)
     assert isinstance(step, Decode)
     return step
 
@@ -44,17 +41,17 @@ def test_rows_are_padded_to_a_multiple_of_four_but_for_one_and_two() -> None:
 
 
 def test_nothing_to_do() -> None:
-    assert scheduler().next_step() is None
+    assert scheduler().schedule() is None
 
 
 def test_prompts_of_like_length_are_prefilled_together_longest_first() -> None:
     s = scheduler()
     add(s, generations(10, 30, 12, 12))
-    first = s.next_step()
+    first = s.schedule()
     assert isinstance(first, Prefill)
     assert [q.n_prompt for q in first.generations] == [30]
-    prefill(s, first)
-    second = s.next_step()
+    s.update(first)
+    second = s.schedule()
     assert isinstance(second, Prefill)
     assert [q.n_prompt for q in second.generations] == [12, 12, 10]
     assert second.length == 12
@@ -64,7 +61,7 @@ def test_prompts_of_like_length_are_prefilled_together_longest_first() -> None:
 def test_a_prefill_call_has_a_multiple_of_four_rows() -> None:
     s = scheduler()
     add(s, generations(13))
-    step = s.next_step()
+    step = s.schedule()
     assert isinstance(step, Prefill)
     assert step.length == 16
 
@@ -74,9 +71,9 @@ def test_a_prefill_call_stays_within_max_tokens_and_a_long_prompt_goes_in_pieces
     (generation,) = added = generations(150)
     add(s, added)
     lengths = []
-    while isinstance(step := s.next_step(), Prefill):
+    while isinstance(step := s.schedule(), Prefill):
         lengths.append(step.length)
-        prefill(s, step)
+        s.update(step)
     assert lengths == [64, 64, 24]
     assert generation.n_to_prefill == 0
 
@@ -86,7 +83,7 @@ def test_a_cached_prefix_is_not_prefilled_again() -> None:
     (generation,) = added = generations(20)
     generation.n_cached = 12
     add(s, added)
-    step = s.next_step()
+    step = s.schedule()
     assert isinstance(step, Prefill)
     assert step.length == 8
 
@@ -99,16 +96,16 @@ def test_the_next_prompts_are_prefilled_together_behind_the_running_ones() -> No
     assert decode.generations == [a, b]
     assert (c.slot, d.slot, e.slot) == (2, 3, -1)
     s.finish(a)
-    decode = s.next_step()
+    decode = s.schedule()
     assert isinstance(decode, Decode)
     assert decode.moves == [(c, 2, 0)]
     assert decode.generations == [c, b]
     s.finish(b)
-    decode = s.next_step()
+    decode = s.schedule()
     assert isinstance(decode, Decode)
     assert decode.generations == [c, d]
     s.finish(c)  # nothing is staged now: the last two are prefilled in one call
-    step = s.next_step()
+    step = s.schedule()
     assert isinstance(step, Prefill)
     assert step.generations == [e, f]
     assert [q.slot for q in step.generations] == [2, 3]
@@ -121,7 +118,7 @@ def test_when_slots_run_empty_the_running_generations_move_together() -> None:
     run_to_decode(s)
     for index in (0, 2, 4, 5):
         s.finish(added[index])
-    decode = s.next_step()
+    decode = s.schedule()
     assert isinstance(decode, Decode)
     assert [q.slot for q in decode.generations] == [0, 1, 2, 3]
     assert decode.idle_slots == []
@@ -134,7 +131,7 @@ def test_idle_slots_fill_a_decode_step_up_to_a_multiple_of_four() -> None:
     add(s, added)
     run_to_decode(s)
     s.finish(added[1])
-    decode = s.next_step()
+    decode = s.schedule()
     assert isinstance(decode, Decode)
     assert decode.idle_slots == [1]
     assert decode.moves == []
@@ -144,12 +141,12 @@ def test_a_generation_that_ends_with_its_first_token_is_taken_out_wherever_it_is
     s = scheduler(n_slots=1, n_staging=1)
     a, b, c = added = generations(8, 8, 8)
     add(s, added)
-    step = s.next_step()
+    step = s.schedule()
     assert isinstance(step, Prefill)
-    prefill(s, step)
+    s.update(step)
     s.finish(a)
     s.finish(b)
-    step = s.next_step()
+    step = s.schedule()
     assert isinstance(step, Prefill)
     assert step.generations == [c]
 
@@ -165,7 +162,7 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
 ) -> None:
     """A whole run with answers of random length, against llama.cpp's rules."""
     random_ = random.Random(seed)
-    s = Scheduler(n_slots, n_staging, 64, WaitingRoom(patience=100))
+    s = Scheduler(Layout(n_slots, n_staging, 10_000), 64, WaitingRoom(patience=100))
     added = generations(*lengths)
     left = {generation.index: random_.randrange(6) for generation in added}
     cached: dict[int, Generation] = {}  # slot → whose cache lies there
@@ -180,7 +177,7 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
             del cached[generation.slot]
             finished.append(generation.index)
 
-    while (step := s.next_step()) is not None:
+    while (step := s.schedule()) is not None:
         slots = [generation.slot for generation in step.generations]
         if isinstance(step, Prefill):
             assert slots == list(range(slots[0], slots[0] + len(slots)))
@@ -189,7 +186,7 @@ def test_every_generation_is_served_and_no_slot_is_ever_shared(
                 assert cached.setdefault(generation.slot, generation) is generation
                 if generation.index not in admitted:
                     admitted.append(generation.index)
-            prefill(s, step)
+            s.update(step)
             ready = [q for q in step.generations if q.n_to_prefill == 0]
         else:
             for generation, source, target in step.moves:
@@ -219,9 +216,9 @@ def test_a_prompt_that_is_prefilled_is_not_overtaken_when_all_that_run_end_at_on
     add(s, generations(*[8] * 10))
     asked, left, finished = 10, {}, []
     for _ in range(100):
-        step = s.next_step()
+        step = s.schedule()
         if isinstance(step, Prefill):
-            prefill(s, step)
+            s.update(step)
             continue
         assert step is not None
         for generation in step.generations:
@@ -229,7 +226,7 @@ def test_a_prompt_that_is_prefilled_is_not_overtaken_when_all_that_run_end_at_on
             if not left[generation.index]:
                 s.finish(generation)
                 finished.append(generation.index)
-                s.waiting.add(Generation(asked, Request(list(range(8)))))
+                s.add(Generation(asked, Request(list(range(8)))))
                 asked += 1
     assert len(finished) > 20
     assert finished == list(range(len(finished)))

@@ -90,11 +90,9 @@ def test_the_likeliest_tokens_are_there_with_their_logits(demo_model: Path) -> N
     model = Model(demo_model)
     batch, token = Batch(64), np.arange(6) + 500
     plain, short = Context(model, 6, 0, 256, 2), Context(model, 6, 0, 256, 2, shortlist=N_BEST)
-    short.use_shortlist(N_BEST)
     batch.fill(token, 0, np.arange(6), 1)
-    logits = plain.decode(batch, 6)
-    short.compute(batch)
-    rows = short.rows(6)
+    logits = plain.run(batch).logits
+    rows = short.run(batch, n_best=N_BEST)
     assert rows.logits.shape[1] < model.n_vocab / 10
     columns = np.argsort(-rows.logits, axis=1)[:, :N_BEST]
     for place in range(N_BEST):
@@ -109,11 +107,10 @@ def test_the_likeliest_tokens_are_there_with_their_logits(demo_model: Path) -> N
 def test_no_column_stands_for_a_token_beyond_the_vocabulary(demo_model: Path) -> None:
     model = Model(demo_model)
     context = Context(model, 1, 0, 256, 2, shortlist=10_000)  # all blocks but one
-    context.use_shortlist(10_000)
-    context.use_shortlist(1)
     batch = Batch(16).fill(500, 0, 0, 1)
-    context.compute(batch)
-    rows = context.rows(1)
+    context.run(batch, n_best=10_000)
+    context.clear(0)
+    rows = context.run(batch, n_best=1)
     columns = np.flatnonzero(np.isfinite(rows.logits[0]))
     tokens = rows[[0] * len(columns)].tokens(columns)
     assert tokens.max() < model.n_vocab
@@ -126,10 +123,9 @@ def test_all_logits_are_there_where_more_are_wanted_than_a_shortlist_has(demo_mo
     context = Context(model, 1, 0, 256, 2, shortlist=N_BEST)
     batch = Batch(16).fill(500, 0, 0, 1)
     for wanted in (N_BEST + 1, None):
-        context.use_shortlist(N_BEST)
-        context.use_shortlist(wanted)
-        context.compute(batch)
-        assert context.rows(1).logits.shape == (1, model.n_vocab)
+        context.run(batch, n_best=N_BEST)
+        context.clear(0)
+        assert context.run(batch, n_best=wanted).logits.shape == (1, model.n_vocab)
         context.clear(0)
     model.close()
 
@@ -204,14 +200,14 @@ def test_a_step_that_fails_costs_only_its_own_requests(
     plain: Engine, gpu_like: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(plain, 8, SamplingParams(max_new_tokens=10, ignore_end=True))
-    compute, calls = gpu_like.context.compute, iter(range(1000))
+    run, calls = gpu_like.context.run, iter(range(1000))
 
-    def failing(*args: Any) -> None:
+    def failing(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == 6:
             raise EngineError("no room")
-        compute(*args)
+        return run(*args, **kwargs)
 
-    monkeypatch.setattr(gpu_like.context, "compute", failing)
+    monkeypatch.setattr(gpu_like.context, "run", failing)
     completions = complete(gpu_like, asked)
     failed = [c.index for c in completions if c.finish_reason == "error"]
     assert 0 < len(failed) <= 4

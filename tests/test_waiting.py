@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.engine.generation import Generation, Request
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.sizing import cells_needed
 from runtime.engine.waiting import WaitingRoom
+
+ANY = 10_000  # cells of a slot that has room for any of these
 
 
 def generation(index: int, length: int = 5, adapter: str | None = None) -> Generation:
@@ -24,7 +28,7 @@ def room(patience: int, *generations: Generation, shared: bool = False) -> Waiti
 def order(waiting: WaitingRoom) -> list[int]:
     """Who is served when each ends before the next begins."""
     taken = []
-    while (one := waiting.take([], lambda _: True)) is not None:
+    while (one := waiting.take([], ANY)) is not None:
         taken.append(one.index)
     return taken
 
@@ -49,18 +53,18 @@ def test_adapters_do_not_mix_and_the_one_that_runs_goes_on() -> None:
     a, b, c = generation(0, adapter="a"), generation(1, 90, "b"), generation(2, adapter="a")
     waiting = room(10, a, b, c)
     running = [generation(9, adapter="a")]
-    assert [waiting.take(running, lambda _: True) for _ in range(3)] == [a, c, None]
-    assert waiting.take([], lambda _: True) is b
+    assert [waiting.take(running, ANY) for _ in range(3)] == [a, c, None]
+    assert waiting.take([], ANY) is b
 
 
 def test_another_adapter_gets_its_turn_after_so_many() -> None:
     old = generation(0, adapter="b")
     waiting = room(3, old, *(generation(i, adapter="a") for i in range(1, 9)))
     running = [generation(9, adapter="a")]
-    taken = [waiting.take(running, lambda _: True) for _ in range(4)]
+    taken = [waiting.take(running, ANY) for _ in range(4)]
     assert [one.index for one in taken if one] == [1, 2, 3]
     assert taken[3] is None  # those that run must end first
-    assert waiting.take([], lambda _: True) is old
+    assert waiting.take([], ANY) is old
 
 
 def test_shared_adapters_are_served_together() -> None:
@@ -70,7 +74,7 @@ def test_shared_adapters_are_served_together() -> None:
 
 def test_for_one_that_does_not_fit_the_others_wait_too() -> None:
     waiting = room(10, generation(0, 9), generation(1, 5))
-    assert waiting.take([], lambda one: one.n_prompt < 9) is None
+    assert waiting.take([], cells_needed(8, SamplingParams().max_new_tokens)) is None
     assert len(waiting) == 2
 
 
@@ -112,7 +116,7 @@ def test_nobody_is_overtaken_by_more_than_patience(
             present[new.index] = 0
         elif running:
             running.pop(data.draw(st.integers(0, len(running) - 1)))
-        while len(running) < n_slots and (one := waiting.take(running, lambda _: True)):
+        while len(running) < n_slots and (one := waiting.take(running, ANY)):
             assert all(one.request.adapter == other.request.adapter for other in running)
             del present[one.index]
             for index in present:

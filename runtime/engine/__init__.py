@@ -1,8 +1,8 @@
 """A batched generation engine on llama.cpp's C API.
 
-It knows tokens, generations and adapters. It has never heard of a subject, a question or an
-environment variable, and imports nothing from the rest of the project, so that it can be
-lifted out and used alone:
+It works with tokens, generations and adapters, and knows nothing of subjects, questions or
+environment variables. Of the rest of the project it uses only `runtime.common` (the parent class
+of errors, lazy imports), so that it can be used alone:
 
     with Engine.load("model.gguf", EngineOptions(slots=16)) as engine:
         prompt = engine.model.tokenize("The capital of France is")
@@ -16,12 +16,20 @@ Requests may come and go while it runs:
         for update in engine.step():
             print(update.index, update.text)
 
-The rooms, from the bottom up: `llama` (handles, the log), `model`, `adapters`, `context`,
-`batch`; `sampling`; `generation` (a request from first to last), `waiting` (whose turn it is),
-`scheduler` (which step is next), `sizing` and `cache` (how many slots of what length),
-`runner` (carries steps out), `profiles` (what differs on a GPU), `prefixes` and `sharing`;
-`engine`. Beside them `speeds` times single calls, `probe` tries files in a process of its own,
-`cards` lists GPUs, and `weights` says what a file needs of one.
+The modules, from the bottom up:
+
+- llama.cpp: `library` (environment and build), `calls` (signals and callbacks), `llama` (log,
+  handles with one owner), `ggml` (tensors, GGUF files), `sizing` (all sums of capacity),
+  `profiles` (what differs on a GPU)
+- a model: `mixing` (adapters stacked and masked by token), `model`, `adapters`
+- a call: `batch`, `rows` (logits), `shortlist` (the likeliest of them, found on the device),
+  `context`, `sampling`
+- a request: `generation`, `waiting` (whose turn it is), `step` (one call, with all it needs),
+  `scheduler` (the next step)
+- an engine: `options`, `stats`, `cache` (the context, resized when requests need it), `runner`
+  (runs steps), `prefixes` and `sharing`, `slots` (keeps these in agreement), `engine`
+- beside it: `speeds` times single calls, `probe` tries files in a process of its own, `cards`
+  lists GPUs, `weights` reads from a file's header what it needs of one
 """
 
 from typing import TYPE_CHECKING

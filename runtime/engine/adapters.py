@@ -1,4 +1,4 @@
-"""Which adapters a model has: each by itself, and stacked where it pays to mix them."""
+"""Load and free a model's adapters; stack them where mixing them in one call pays."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runtime.engine.model import Model
 log = logging.getLogger(__name__)
 
 
-def have_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
-    """Load the adapters that a model does not have, and free those that are not wanted.
+def set_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> None:
+    """Load the adapters that the model lacks, and free those that are not in `adapters`.
 
-    They are stacked where it pays to mix them. The model must have no context.
+    They are stacked, too, where mixing pays. The model must have no context.
 
     Raises:
-        EngineError: a file that is no adapter for the model; the others are loaded.
+        EngineError: a file is not an adapter for the model; the others stay loaded.
     """
     if model.stack is not None:
         model.drop_stack()

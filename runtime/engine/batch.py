@@ -14,6 +14,10 @@ class Batch:
 
     numpy owns the memory and llama.cpp's struct points into it, so that there is
     nothing to free and filling it is a handful of slice assignments.
+
+    Attributes:
+        outputs: int8 [n_tokens], 1 where logits are wanted.
+        n_outputs: how many those are.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -23,6 +27,7 @@ class Batch:
         self._n_seq_id = np.ones(capacity, np.int32)
         self._seq_id = np.zeros(capacity, np.int32)
         self._output = np.zeros(capacity, np.int8)
+        self.outputs, self.n_outputs = self._output[:0], 0
         # llama.cpp wants a pointer per token; each token here has one sequence id.
         item = self._seq_id.itemsize
         self._seq_id_ptr = self._seq_id.ctypes.data + item * np.arange(capacity, dtype=np.uintp)
@@ -43,7 +48,7 @@ class Batch:
     def fill(self, token: ArrayLike, pos: ArrayLike, seq_id: ArrayLike, output: ArrayLike) -> Batch:
         """Replace the content: four int arrays of shape [n_tokens], n_tokens <= capacity.
 
-        `output` is 1 where logits are wanted. Returns the batch itself.
+        `output` is 1 where logits are wanted, 0 elsewhere. Returns the batch itself.
         """
         n = np.size(token)
         if n > self.capacity:
@@ -53,4 +58,6 @@ class Batch:
         self._seq_id[:n] = seq_id
         self._output[:n] = output
         self.struct.n_tokens = n
+        self.outputs = self._output[:n]
+        self.n_outputs = int(self.outputs.sum())
         return self

@@ -1,4 +1,4 @@
-"""The KV cache of an engine: its context, laid out anew when the requests need it."""
+"""The KV cache of an engine: its context, resized when requests need it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from runtime.engine.context import CACHE_BYTES, Context
 from runtime.engine.llama import EngineError
-from runtime.engine.mixing import Stack
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.sizing import Layout, call_tokens, fit_layout
@@ -16,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """Owns the context of now.
+    """Owns the current llama.cpp context.
 
     Args:
         model: not owned.
@@ -26,8 +25,8 @@ class Cache:
         EngineError: no context could be made.
 
     Attributes:
-        context: another takes its place with `resize`.
-        layout: how it is laid out.
+        context: replaced by `resize`.
+        layout: of its slots.
     """
 
     def __init__(self, model: Model, options: EngineOptions) -> None:
@@ -49,7 +48,7 @@ class Cache:
             try:
                 self.context = self._new_context(self.layout)
                 break
-            except EngineError:  # too little memory on a GPU, say: llama.cpp alone knows
+            except EngineError:  # such as too little memory on a GPU, which only llama.cpp knows
                 if self.layout.slots == 1:
                     raise
                 self._most_slots = self.layout.slots // 2
@@ -58,29 +57,22 @@ class Cache:
 
     @property
     def can_resize(self) -> bool:
-        """Whether the layout follows what requests need."""
+        """Whether the layout may change with the requests."""
         return self._affordable is not None and self._model.can_resize
 
-    @property
-    def stack(self) -> Stack:
-        """The adapters that can be mixed. Raises EngineError if there are none."""
-        if self._model.stack is None:
-            raise EngineError("these adapters cannot be mixed")
-        return self._model.stack
-
     def layout_for(self, cells: int, slots: int) -> Layout:
-        """The layout of up to so many slots of so many cells that memory allows."""
+        """The layout for up to `slots` slots of at least `cells` cells, as far as memory allows."""
         return fit_layout(cells, min(slots, self._most_slots), self._affordable)
 
     def resize(self, layout: Layout, moves: Sequence[tuple[int, int]]) -> None:
-        """Make a context of another layout, and carry over what slots hold.
+        """Make a context of another layout, and move what slots hold to it.
 
         Args:
             layout: the new one.
-            moves: (slot now, slot then) of those whose content is kept.
+            moves: (old slot, new slot) of those whose content is kept.
 
         Raises:
-            EngineError: there is no room for it; the old layout is in force again, unless
+            EngineError: there is no memory for it; the old layout is restored, unless
                 `context.closed`.
         """
         saved = [self.context.save(source) for source, _ in moves]
@@ -99,16 +91,16 @@ class Cache:
             for target, state in zip(targets, saved, strict=True):
                 context.restore(target, state)
         except EngineError:
-            context.close()  # what the slots held is lost, and with it every answer
+            context.close()  # what the slots held is lost, and so are all answers in progress
             raise
         if failure:
             raise failure
 
     def renew(self) -> None:
-        """Make an empty context of the same layout, for the adapters that the model has now.
+        """Make an empty context of the same layout, after the model's adapters have changed.
 
         Raises:
-            EngineError: there is no room for it any more.
+            EngineError: there is not enough memory.
         """
         self.context.close()
         self.context = self._new_context(self.layout)
@@ -122,9 +114,9 @@ class Cache:
             layout.staging,
             layout.cells,
             options.threads,
-            options.flash_attention,
-            self._call_tokens,
-            options.cache_type,
+            flash_attention=options.flash_attention,
+            max_tokens=self._call_tokens,
+            cache_type=options.cache_type,
             mix=self._model.stack is not None,
             shortlist=self._model.profile.shortlist if shortlist is None else shortlist,
         )

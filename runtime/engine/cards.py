@@ -15,7 +15,7 @@ _GPU = 1  # GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h; integrated ones are 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU. Its place in the list of all is llama.cpp's `main_gpu`, and the N of cuda:N.
+    """A GPU. Its index among all is llama.cpp's `main_gpu`, and the N of cuda:N.
 
     Attributes:
         name: as llama.cpp calls it, such as "CUDA0".
@@ -30,7 +30,7 @@ class Card:
 
 
 def find_cards() -> list[Card]:
-    """The GPUs, in llama.cpp's order, with what is free now; none without a driver."""
+    """The GPUs, in llama.cpp's order, with their free memory; none without a driver."""
     start_backend()
     lib, cards = _library(), []
     for index in range(lib.ggml_backend_dev_count()):

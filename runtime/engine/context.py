@@ -46,14 +46,14 @@ class Context:
         flash_attention: "auto" lets llama.cpp decide.
         max_tokens: most tokens in one call; there is always room for one of each slot.
         cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
-        eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to look at the tensors
-            of a computation; kept alive by the context.
-        mix: let the tokens of one call use different adapters of the model's stack (see
-            `Model.load_stack`); on a CPU only.
-        shortlist: tokens of a row that `use_shortlist` reports at least; 0 is without.
+        eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to read the tensors
+            of a computation. The context keeps it alive.
+        mix: tokens of one call may use different adapters of the model's stack (see
+            `Model.load_stack`); only on a CPU.
+        shortlist: likeliest tokens of a row that a call can report instead of all; 0 is none.
 
     Raises:
-        EngineError: llama.cpp could not allocate it, or there is no stack to mix.
+        EngineError: llama.cpp could not allocate it, or the model has no stack to mix.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Context:
         staging: int,
         cells_per_slot: int,
         threads: int,
+        *,
         flash_attention: FlashAttention = "auto",
         max_tokens: int = 512,
         cache_type: CacheType = "f16",
@@ -76,7 +77,9 @@ class Context:
                 f" {slots}, {cells_per_slot}, {threads} and {staging}"
             )
         if mix and (model.stack is None or eval_callback is not None):
-            raise EngineError("mixing needs Model.load_stack() first, and the callback for itself")
+            raise EngineError(
+                "mix=True needs Model.load_stack() first, and cannot be used with an eval_callback"
+            )
         self._mixer = Mixer(model.stack) if mix and model.stack else None
         if self._mixer is not None:
             eval_callback = self._mixer.callback
@@ -96,7 +99,7 @@ class Context:
         params.type_k = params.type_v = _CACHE_TYPES[cache_type]
         if eval_callback is not None:
             params.cb_eval = eval_callback
-            params.op_offload = False  # what it looks at must lie in this machine's memory
+            params.op_offload = False  # what it looks at must be in main memory
         self._stop = StopFlag()
         params.abort_callback = StopFlag.callback(llama.ggml_abort_callback)
         params.abort_callback_data = self._stop.address
@@ -104,7 +107,7 @@ class Context:
         if not pointer:
             raise EngineError(
                 f"no context of {slots} + {staging} slots with {self.cells_per_slot} cells"
-                f" each could be made{with_log(lines)}"
+                f" each could be created{with_log(lines)}"
             )
         # What llama.cpp reads and calls lives as long as the context.
         kept = (model._handle, self._stop, params.cb_eval)
@@ -136,9 +139,65 @@ class Context:
         if self._shortlist is not None:
             self._shortlist.close()
 
-    def use_shortlist(self, n_best: int | None) -> None:
-        """Have the calls that follow report the likeliest tokens of their rows, at least so many,
-        where this context can do so; None has them report all. A change costs a new plan."""
+    @undisturbed
+    def run(
+        self,
+        batch: Batch,
+        *,
+        adapter: str | None = None,
+        mixed: ArrayLike | None = None,
+        n_best: int | None = None,
+    ) -> Rows:
+        """Compute a batch.
+
+        Args:
+            batch: the tokens.
+            adapter: name of a loaded adapter for all of them, or None for the bare model. A
+                change costs a new plan.
+            mixed: instead of it, in a context with `mix`, the adapter of each token, int
+                [n_tokens], as indices of the model's stack or -1 for none. The batch must be
+                one that llama.cpp computes in one pass.
+            n_best: how many of a row's likeliest tokens must be reported, where this context
+                has a shortlist; None is all. A change between some and all costs a new plan.
+
+        Returns:
+            the logits that the batch wants, valid until the next call.
+
+        Raises:
+            EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
+                the slots in it must be cleared.
+            Stopped: the waiting thread was interrupted; the slots hold what they held before.
+        """
+        most = llama.llama_n_batch(self.pointer)
+        if batch.struct.n_tokens > most:  # llama.cpp would abort the process
+            raise EngineError(
+                f"a call of {batch.struct.n_tokens} tokens, and this context takes {most}"
+            )
+        self._report(n_best)
+        if mixed is None:
+            self._apply(adapter)
+            code = self._decode(batch)
+        elif self._mixer is None:
+            raise EngineError("adapters can be mixed in a context made with mix=True only")
+        else:
+            # Bare tokens too go through the stack: to switch adapters makes llama.cpp plan anew.
+            self._apply(STACK)
+            code = self._mixer.run(lambda: self._decode(batch), mixed, batch.outputs)
+        if self._shortlist is not None:
+            self._shortlist.callbacks.check()
+        if code == _ABORTED:
+            raise Stopped
+        if code != 0:
+            reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
+            raise EngineError(f"llama_decode failed with code {code} ({reason})")
+        return self._rows(batch.n_outputs)
+
+    def _decode(self, batch: Batch) -> int:
+        with stoppable(self._stop):
+            return int(llama.llama_decode(self.pointer, batch.struct))
+
+    def _report(self, n_best: int | None) -> None:
+        """Have llama.cpp report the likeliest tokens of rows, or all."""
         shortlist = self._shortlist
         if shortlist is None:
             return
@@ -146,8 +205,8 @@ class Context:
         if wanted != shortlist.attached:
             (shortlist.attach if wanted else shortlist.detach)()
 
-    def use_adapter(self, name: str | None) -> None:
-        """Apply a loaded adapter to the calls that follow, or none. Costs no reload."""
+    def _apply(self, name: str | None) -> None:
+        """Apply a loaded adapter to the whole context, or none."""
         if name == self._adapter:
             return
         if name is None:
@@ -160,48 +219,7 @@ class Context:
             raise EngineError(f"llama.cpp refused adapter {name!r} (code {code})")
         self._adapter = name
 
-    def decode(self, batch: Batch, n_outputs: int, adapters: ArrayLike | None = None) -> np.ndarray:
-        """Run a batch; float32 logits [n_outputs, vocab], valid until the next call.
-
-        As `compute` and `rows`, for a context without a shortlist.
-        """
-        self.compute(batch, adapters)
-        return self.rows(n_outputs).logits
-
-    @undisturbed
-    def compute(self, batch: Batch, adapters: ArrayLike | None = None) -> None:
-        """Run a batch; on a GPU it may go on after this has returned.
-
-        Args:
-            batch: the tokens.
-            adapters: the adapter of each token, int [n_tokens], as indices of the model's stack
-                or -1 for none, in a context with `mix`. The batch must be one that llama.cpp
-                computes in one pass. Without it, all tokens use that of `use_adapter`.
-
-        Raises:
-            EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
-                the slots in it must be cleared.
-            Stopped: the waiting thread was interrupted; the slots hold what they held before.
-        """
-        n_tokens, most = batch.struct.n_tokens, llama.llama_n_batch(self.pointer)
-        if n_tokens > most:  # llama.cpp would abort the process
-            raise EngineError(f"a call of {n_tokens} tokens, and this context takes {most}")
-        if adapters is not None:
-            self._assign(batch, adapters)
-        with stoppable(self._stop):
-            code = llama.llama_decode(self.pointer, batch.struct)
-        if adapters is not None and self._mixer is not None:
-            self._mixer.check(computed=code == 0)
-        if self._shortlist is not None:
-            self._shortlist.callbacks.check()
-        if code == _ABORTED:  # the slots hold what they held before
-            raise Stopped
-        if code != 0:
-            reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
-            raise EngineError(f"llama_decode failed with code {code} ({reason})")
-
-    def rows(self, n_outputs: int) -> Rows:
-        """The logits that the last batch wanted, so many rows, valid until the next."""
+    def _rows(self, n_outputs: int) -> Rows:
         n_vocab = self.model.n_vocab
         if n_outputs == 0:
             return Rows(np.empty((0, n_vocab), np.float32))
@@ -210,27 +228,19 @@ class Context:
         logits = llama.llama_get_logits(self.pointer)
         return Rows(np.ctypeslib.as_array(logits, shape=(n_outputs, n_vocab)))
 
-    def _assign(self, batch: Batch, adapters: ArrayLike) -> None:
-        if self._mixer is None:
-            raise EngineError("adapters can be mixed in a context made with mix=True only")
-        # Bare tokens too go through the stack: to switch adapters makes llama.cpp reserve anew.
-        self.use_adapter(STACK)
-        flags = np.ctypeslib.as_array(batch.struct.logits, shape=(batch.struct.n_tokens,))
-        self._mixer.assign(adapters, flags)
-
     # The cache of a slot
 
     def clear(self, slot: int, start: int = 0) -> None:
-        """Forget what the slot holds from position `start` on."""
+        """Drop what the slot holds from position `start` on."""
         if not llama.llama_memory_seq_rm(self._memory, slot, start, -1):
             raise EngineError(f"slot {slot} could not be cut at position {start}")
 
     def clear_all(self) -> None:
-        """Forget what all slots hold."""
+        """Drop what all slots hold."""
         llama.llama_memory_clear(self._memory, False)
 
     def save(self, slot: int) -> np.ndarray:
-        """A copy of what the slot holds, as bytes for `restore`, in this context or another."""
+        """Copy what the slot holds, as bytes for `restore` in this context or another."""
         size = llama.llama_state_seq_get_size(self.pointer, slot)
         state = np.empty(size, np.uint8)
         if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
@@ -239,12 +249,12 @@ class Context:
             return state
         # llama.cpp (state_seq_get_data, llama_kv_cache::state_write) writes a magic number, the
         # sequence, the number of streams, and for each stream the number of its cells in the
-        # sequence with those cells behind it: 0 for all streams but the slot's own. Without
-        # those, the state fits a context of any number of slots.
+        # sequence followed by those cells: 0 for all streams but the slot's own. Without these
+        # zeros the state fits a context with any number of slots.
         start, after = _HEAD_BYTES + 4 * slot, 4 * (self._n_streams - 1 - slot)
         head, tail = state[:start].view("<u4"), state[size - after :].view("<u4")
         if head[0] != _MAGIC or head[2] != self._n_streams or head[3:].any() or tail.any():
-            raise EngineError("llama.cpp saves a slot's cache in a form that is not known")
+            raise EngineError("this llama.cpp saves a slot's cache in an unknown format")
         return state[start : size - after]
 
     def restore(self, slot: int, state: np.ndarray) -> None:

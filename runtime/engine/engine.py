@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,90 +10,73 @@ from typing import Self
 
 import numpy as np
 
-from runtime.engine.adapters import have_adapters
-from runtime.engine.cache import Cache
-from runtime.engine.calls import Stopped, check_stop, undisturbed
+from runtime.engine.calls import Stopped, undisturbed
 from runtime.engine.context import Context
 from runtime.engine.generation import (
     Completion,
     FinishReason,
     Generation,
     Request,
+    Status,
     Update,
+    why_refused,
 )
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
-from runtime.engine.prefixes import PrefixCache
-from runtime.engine.rows import Rows
-from runtime.engine.runner import Runner
-from runtime.engine.sampling import SamplingParams, choose
-from runtime.engine.scheduler import Decode, Prefill, Scheduler
-from runtime.engine.sharing import MIN_SHARED, Sharing
+from runtime.engine.sampling import Choice, SamplingParams, choose
+from runtime.engine.sharing import MIN_SHARED
 from runtime.engine.sizing import Layout, longest_prompt
+from runtime.engine.slots import Slots
 from runtime.engine.stats import Stats
-from runtime.engine.waiting import WaitingRoom
-
-log = logging.getLogger(__name__)
+from runtime.engine.step import Result, Step
 
 
 class Engine:
     """Completes many prompts at once on one model, with continuous batching.
 
-    `add` requests, `step` until there is no work, `abort` what nobody waits for any more;
-    or `generate` a list. An engine owns its model and context: `close()` it or use it in a
-    `with`. It is not for several threads at a time.
+    `add` requests, `step` until there is no work, `abort` what is no longer wanted; or
+    `generate` a list. An engine owns its model and context: `close()` it or use it in a
+    `with`. Use it from one thread at a time.
 
     Args:
-        model: with its adapters loaded, since llama.cpp sizes a context by them; taken over
-            and closed with the engine.
+        model: taken over, with the adapters that it has, and closed with the engine.
         options: how it runs.
+        adapters: GGUF adapters to load beside those, by the names that requests choose them by.
 
     Raises:
-        EngineError: no context could be made.
+        EngineError: an adapter cannot be loaded, no context could be made, or the files are
+            damaged so that what they compute is not numbers. The model is still the caller's.
 
     Attributes:
         stats: what it has done.
     """
 
-    def __init__(self, model: Model, options: EngineOptions | None = None) -> None:
+    @undisturbed
+    def __init__(
+        self,
+        model: Model,
+        options: EngineOptions | None = None,
+        adapters: Mapping[str, Path] | None = None,
+    ) -> None:
         self.model = model
         self.options = options or EngineOptions()
         self.stats = Stats()
-        self._prefixes = PrefixCache()
-        patience = self.options.patience
-        self._waiting = WaitingRoom(
-            8 * self.options.slots if patience is None else patience,
-            shared=model.stack is not None,
-        )
+        self._slots = Slots(model, self.options, {**model.adapters, **(adapters or {})}, self.stats)
+        self.stats.reset()
         self._arrivals: list[Generation] = []
+        self._generations: dict[int, Generation] = {}  # those that have not ended, by number
+        self._next_number = 0
         # Those of a step that was interrupted after its call are returned by the next one.
         self._updates: list[Update] = []
-        self._next_number = 0
-        self._adapters: dict[str, Path] = {}
-        self._may_mix = False
-        self._cache = Cache(model, self.options)
-        self._runner = Runner(self._cache, self.stats)
-        self._scheduler = Scheduler(
-            self.layout.slots,
-            self.layout.staging,
-            self.context.max_tokens,
-            self._waiting,
-            model.profile.call_cost if self.options.call_cost is None else self.options.call_cost,
-            fits=lambda generation: self._cells(generation) <= self.layout.cells,
-            rows_at_once=model.profile.rows_at_once,
-        )
-        self._sharing = Sharing(
-            self._prefixes, self._cache, self._runner, self._scheduler, self._resize
-        )
 
     @classmethod
-    @undisturbed
     def load(
         cls,
         path: str | Path,
-        options: EngineOptions | Callable[[Model], EngineOptions] | None = None,
+        options: EngineOptions | None = None,
         adapters: Mapping[str, Path] | None = None,
+        *,
         progress: Callable[[float], None] | None = None,
         gpu_layers: int = 0,
         main_gpu: int | None = None,
@@ -102,9 +85,10 @@ class Engine:
 
         Args:
             path: the model.
-            options: how the engine runs, or a function that says so of the loaded model.
+            options: how the engine runs.
             adapters: GGUF adapters by the names that requests choose them by.
-            progress: called with the share of the model that is loaded, 0.0 to 1.0.
+            progress: called with the share of the model that is loaded, 0.0 to 1.0, in another
+                thread.
             gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
             main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
 
@@ -113,16 +97,7 @@ class Engine:
         """
         model = Model(path, gpu_layers, main_gpu, progress)
         try:
-            if callable(options):
-                options = options(model)
-            options = options or EngineOptions()
-            may_mix = options.mix_adapters and model.profile.mixes_adapters
-            check_stop()
-            have_adapters(model, adapters or {}, may_mix)
-            check_stop()
-            engine = cls(model, options)
-            engine._adapters, engine._may_mix = dict(adapters or {}), may_mix
-            return engine
+            return cls(model, options, adapters)
         except BaseException:
             model.close()
             raise
@@ -136,7 +111,7 @@ class Engine:
     @undisturbed
     def close(self) -> None:
         """Free context and model. A second call does nothing."""
-        self._prefixes.clear()
+        self._slots.sharing.saved.clear()
         self.context.close()
         self.model.close()
 
@@ -145,32 +120,37 @@ class Engine:
         """The longest prompt that leaves room for one new token."""
         return longest_prompt(self.options.cells_per_slot)
 
+    @property
+    def context(self) -> Context:
+        """The current llama.cpp context; another takes its place when requests need it."""
+        return self._slots.context
+
+    @property
+    def layout(self) -> Layout:
+        """How the cache is divided at present."""
+        return self._slots.cache.layout
+
     # Requests
 
     @property
     def has_work(self) -> bool:
-        """Whether any request has not ended."""
-        return bool(self._updates or self._arrivals or len(self._waiting) or self._scheduler.held)
+        """Whether any request has not ended, or its end was not reported yet."""
+        return bool(self._generations or self._updates)
 
     @property
     def n_running(self) -> int:
         """Requests that hold a slot."""
-        return len(self._scheduler.held)
-
-    @property
-    def n_free_slots(self) -> int:
-        """Slots, staging ones included, that no request holds."""
-        return len(self._scheduler.free_slots())
+        return len(self._slots.scheduler.held)
 
     @property
     def n_waiting(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._arrivals) + len(self._waiting)
+        return len(self._arrivals) + len(self._slots.waiting)
 
     @property
     def cache_use(self) -> float:
         """The share of the KV cache that holds tokens, 0.0 to 1.0."""
-        used = sum(g.n_cached + len(g.tokens) for g in self._scheduler.held)
+        used = sum(g.n_cached + len(g.tokens) for g in self._slots.scheduler.held)
         return min(1.0, used / self.layout.total_cells)
 
     def add(self, request: Request) -> int:
@@ -182,36 +162,24 @@ class Engine:
         self._refuse_if_closed()
         number = self._next_number
         self._next_number += 1  # a refused request has a number, too
-        problem = self._problem(request)
-        if problem:
-            raise EngineError(problem)
-        generation = Generation(number, request)
+        self._refuse_if_wrong(request)
+        generation = Generation(number, request, self.options.cells_per_slot)
+        self._generations[number] = generation
         self._arrivals.append(generation)
-        return generation.index
+        return number
 
     @undisturbed
     def abort(self, index: int) -> Completion | None:
-        """End a request now and free its slot; what it had, or None if it has ended before."""
-        return self._abort(index)
-
-    def _abort(self, index: int) -> Completion | None:
-        for generation in self._arrivals:
-            if generation.index == index:
-                self._arrivals.remove(generation)
-                return generation.complete("abort")
-        waiting = self._waiting.remove(index)
-        if waiting is not None:
-            return waiting.complete("abort")
-        for generation in self._scheduler.held:
-            if generation.index == index:
-                return self._end(generation, "abort").completion
-        return None
+        """End a request now and free its slot; its completion so far, or None if it has ended."""
+        generation = self._generations.get(index)
+        return self._end(generation, "abort").completion if generation else None
 
     def step(self) -> list[Update]:
-        """Advance by one llama.cpp call at most; what it added to which requests.
+        """Advance by at most one llama.cpp call; returns what it added to which requests.
 
         A request ends with an update that has its completion. A call that fails ends the
-        requests in it with finish_reason "error"; the others go on.
+        requests in it with finish_reason "error", and so do logits that are not numbers; the
+        others go on.
 
         What a signal handler raises meanwhile (a KeyboardInterrupt) is raised soon, and costs
         no request anything: the next step goes on.
@@ -219,50 +187,9 @@ class Engine:
         Raises:
             EngineError: the engine is closed.
         """
-        updates = self._step()
+        updates = self._advance()
         self._updates = []
         return updates
-
-    @undisturbed
-    def _step(self) -> list[Update]:
-        self._refuse_if_closed()
-        self._updates += self._advance()
-        return self._updates
-
-    def _advance(self) -> list[Update]:
-        if self._arrivals:
-            self._sharing.prepare(self._arrivals)
-        while self._arrivals:
-            self._waiting.add(self._arrivals.pop(0))
-        failed = self._make_room()
-        step = self._scheduler.next_step()
-        if step is None:
-            self._prefixes.trim()
-            return failed
-        try:
-            # Those that wait for their next step count, too: switching costs llama.cpp's plans.
-            held = self._scheduler.held
-            self._runner.use({g.request.adapter for g in held}, self._n_best(held))
-            if isinstance(step, Prefill):
-                ready, rows = self._prefill(step)
-            else:
-                ready, rows = step.generations, self._runner.decode(step)
-        except EngineError as error:
-            if self.context.closed:
-                raise
-            return failed + self._fail(step, str(error))
-        except Stopped:  # nothing has changed, but that moves are done
-            self._updates += failed
-            raise
-        except BaseException as error:
-            self._updates += failed + self._fail(step, f"{type(error).__name__}: {error}")
-            raise
-        ended = [g for g in step.generations if not g.n_to_prefill and g not in ready]
-        return [
-            *failed,
-            *(self._end(generation, "length") for generation in ended),
-            *self._sample(ready, rows),
-        ]
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Complete a list of requests; yields each as it ends, in no particular order.
@@ -296,16 +223,6 @@ class Engine:
         finally:
             self._abandon(first, first + len(requests))
 
-    @undisturbed
-    def _abandon(self, first: int, end: int) -> None:
-        """End all requests with these numbers, for a caller who is gone."""
-        if self.context.closed:
-            return
-        for number in range(first, end):
-            self._abort(number)
-        self._updates = [update for update in self._updates if not first <= update.index < end]
-        self._prefixes.trim()
-
     def log_likelihoods(
         self,
         prompt: Sequence[int],
@@ -322,14 +239,11 @@ class Engine:
             EngineError: a prompt or continuation that is empty, too long or has unknown
                 tokens, no such adapter, or busy.
         """
-        nothing_new = SamplingParams(max_new_tokens=0)
         for tokens in [prompt, *continuations]:
-            if problem := self._problem(Request(tokens, adapter=adapter)):
-                raise EngineError(problem)
+            self._refuse_if_wrong(Request(tokens, adapter=adapter))
+        nothing_new, start = SamplingParams(max_new_tokens=0), len(prompt)
         requests = [
-            Request(
-                [*prompt, *tokens], nothing_new, 0, adapter, "likelihoods", score_from=len(prompt)
-            )
+            Request([*prompt, *tokens], nothing_new, 0, adapter, "likelihoods", start)
             for tokens in continuations
         ]
         completions = sorted(self.generate(requests), key=lambda completion: completion.index)
@@ -353,16 +267,13 @@ class Engine:
         Raises:
             EngineError: too long or unknown tokens, no such adapter, or busy.
         """
-        self._refuse_if_closed()
-        if self.has_work:
-            raise EngineError("the engine is busy")
+        self._refuse_if_busy()
         wanted = [(adapter, tuple(p)) for adapter, p in prefixes if len(p) >= MIN_SHARED]
         for adapter, tokens in wanted:
-            if problem := self._problem(Request(tokens, adapter=adapter)):
-                raise EngineError(problem)
-        self._sharing.save(wanted)
-        for adapter, tokens in wanted:
-            self._prefixes.pin(adapter, tokens)
+            self._refuse_if_wrong(Request(tokens, adapter=adapter))
+        for each in wanted:
+            self._slots.share([each])
+            self._slots.sharing.saved.pin(*each)
 
     # Adapters
 
@@ -370,35 +281,24 @@ class Engine:
         """Load one more adapter. Makes the context anew, since llama.cpp sizes it by them.
 
         Raises:
-            EngineError: not an adapter for this model, the name is taken, or busy; or there is
-                no room for a context, and the engine is closed.
+            EngineError: not an adapter for this model, damaged, the name is taken, or busy; or
+                there is no room for a context, and the engine is closed.
         """
         if name in self.model.adapters:
             raise EngineError(f"an adapter named {name!r} is loaded already")
-        self._change_adapters({**self._adapters, name: path})
+        self._change_adapters({**self.model.adapters, name: path})
 
     def unload_adapter(self, name: str) -> None:
         """Free an adapter, and what is saved of prefixes with it. Raises EngineError as above."""
-        if name not in self._adapters:
+        if name not in self.model.adapters:
             raise EngineError(f"no adapter named {name!r} is loaded")
-        self._change_adapters({n: path for n, path in self._adapters.items() if n != name})
-        self._prefixes.forget(name)
+        self._change_adapters({n: p for n, p in self.model.adapters.items() if n != name})
+        self._slots.sharing.saved.forget(name)
 
     @undisturbed
     def _change_adapters(self, wanted: dict[str, Path]) -> None:
-        self._refuse_if_closed()
-        if self.has_work:
-            raise EngineError("the engine is busy")
-        self.context.close()
-        try:
-            have_adapters(self.model, wanted, self._may_mix)
-            self._adapters = wanted
-        except EngineError:
-            have_adapters(self.model, self._adapters, self._may_mix)
-            raise
-        finally:
-            self._cache.renew()
-            self._waiting.shared = self.model.stack is not None
+        self._refuse_if_busy()
+        self._slots.change_adapters(wanted)
 
     # Inside
 
@@ -406,112 +306,94 @@ class Engine:
         if self.context.closed:
             raise EngineError("this engine has been closed")
 
-    def _problem(self, request: Request) -> str:
-        n, params = len(request.prompt), request.params
-        if n == 0:
-            return "the prompt has no tokens"
-        if n > self.max_prompt_tokens:
-            return f"the prompt has {n} tokens and a slot takes {self.max_prompt_tokens}"
-        if min(request.prompt) < 0 or max(request.prompt) >= self.model.n_vocab:
-            return "the prompt has a token id that the model does not know"
-        if request.score_from is not None and not 1 <= request.score_from <= n:
-            return f"score_from is {request.score_from}, not 1 to {n}"
-        if params.max_new_tokens < (request.score_from is None):
-            return "max_new_tokens is below 1"
-        if not all(params.stop):
-            return "an empty stop string"
-        if request.adapter is not None and request.adapter not in self.model.adapters:
-            return f"no adapter named {request.adapter!r} is loaded"
-        return ""
+    def _refuse_if_busy(self) -> None:
+        self._refuse_if_closed()
+        if self.has_work:
+            raise EngineError("the engine is busy")
 
-    def _n_best(self, generations: Sequence[Generation]) -> int | None:
-        """Of how many of a row's likeliest tokens all of them know what to draw; None is all."""
-        wanted = [generation.n_likeliest for generation in generations]
-        if None in wanted:
-            return None
-        return max(n for n in wanted if n is not None) + len(self.model.end_tokens)
+    def _refuse_if_wrong(self, request: Request) -> None:
+        problem = why_refused(request, self.max_prompt_tokens, self.model)
+        if problem:
+            raise EngineError(problem)
 
-    def _prefill(self, step: Prefill) -> tuple[list[Generation], Rows]:
-        ready, rows = self._runner.prefill(step)
-        for generation in step.generations:
-            self._scheduler.prefilled(generation, min(step.length, generation.n_to_prefill))
-        return ready, rows
-
-    def _sample(self, generations: list[Generation], rows: Rows) -> list[Update]:
-        """A token for each row of logits, and what came of it."""
-        if not generations:
-            return []
-        with self.stats.timed("sampling_seconds"):
-            draws = [generation.draw() for generation in generations]
-            choices = choose(rows, draws, self.model.end_tokens)
-            self.stats.new_tokens += len(choices)
-            updates = []
-            for generation, choice in zip(generations, choices, strict=True):
-                token = choice.token
-                is_end, piece = self.model.is_end(token), self.model.piece(token)
-                reason = generation.accept(choice, is_end, piece, self.options.cells_per_slot)
-                updates.append(self._end(generation, reason) if reason else generation.update())
-            return updates
-
-    def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
-        """Take out one that holds a slot."""
-        self._scheduler.finish(generation)
-        if not self.context.closed:
-            self.context.clear(generation.slot)
-        return generation.update(generation.complete(reason, error))
-
-    def _fail(self, step: Prefill | Decode, error: str) -> list[Update]:
-        updates = [self._end(generation, "error", error) for generation in step.generations]
-        # The step may have stopped half way: keep only what is known to be whole.
-        for slot in self._scheduler.free_slots():
-            self.context.clear(slot)
-        return updates
-
-    # The cache's layout
-
-    @property
-    def context(self) -> Context:
-        """The llama.cpp context of now; another takes its place when requests need it."""
-        return self._cache.context
-
-    @property
-    def layout(self) -> Layout:
-        """How the cache is laid out now."""
-        return self._cache.layout
-
-    def _cells(self, generation: Generation) -> int:
-        return min(generation.cells, self.options.cells_per_slot)
-
-    def _make_room(self) -> list[Update]:
-        """Lay the cache out anew if what waits needs longer slots, or could have more of them."""
-        held = self._scheduler.held
-        waiting = self._waiting.next(held)
-        if waiting is None or self._scheduler.is_prefilling or not self._cache.can_resize:
-            return []
-        cells = max(map(self._cells, [waiting, *held]))
-        wanted = self._cache.layout_for(
-            cells, self._scheduler.padded(len(held) + len(self._waiting))
-        )
-        too_short = self._cells(waiting) > self.layout.cells
-        # A few more slots are not worth it while there is work to do.
-        too_few = wanted.slots > self.layout.slots and (
-            not held or wanted.slots >= 2 * self.layout.slots
-        )
-        if not (too_short or too_few) or len(held) > wanted.slots:
-            return []
+    @undisturbed
+    def _advance(self) -> list[Update]:
+        """Schedule a step, run it, update what it was for."""
+        self._refuse_if_closed()
+        if self._arrivals:
+            self._slots.let_in(self._arrivals)
+            self._arrivals = []
+        if without_room := self._slots.make_room():
+            generation, error = without_room
+            self._updates.append(self._end(generation, "error", error))
+        step = self._slots.scheduler.schedule()
+        if step is None:
+            return self._updates
         try:
-            self._resize(wanted)
+            result = self._slots.runner.run(step)
         except EngineError as error:
             if self.context.closed:
                 raise
-            if too_short:
-                self._waiting.remove(waiting.index)
-                return [waiting.update(waiting.complete("error", str(error)))]
-        return []
+            self._fail(step, str(error))
+        except Stopped:  # nothing has changed: the next step is this one
+            raise
+        except BaseException as error:
+            self._fail(step, f"{type(error).__name__}: {error}")
+            raise
+        else:
+            self._update(step, result)
+        return self._updates
 
-    def _resize(self, layout: Layout) -> None:
-        with self.stats.timed("resize_seconds"):
-            moves = [(g.slot, slot) for slot, g in enumerate(self._scheduler.held)]
-            self._cache.resize(layout, moves)
-            self._scheduler.resize(layout.slots, layout.staging)
-            self.stats.resizes += 1
+    def _update(self, step: Step, result: Result) -> None:
+        """Give generations the tokens and scores of a step, and end those that are complete."""
+        self._slots.scheduler.update(step)
+        for generation, scores in zip(step.generations, result.prompt_scores, strict=False):
+            generation.prompt_scores += scores
+            if not all(math.isfinite(choice.logprob) for choice in scores):
+                self._end_damaged(generation)
+            elif not generation.n_to_prefill and not generation.wants_tokens:
+                self._updates.append(self._end(generation, "length"))
+        for generation, choice in self._choices(step, result):
+            if generation.index not in self._generations:  # its scores were damaged
+                continue
+            if choice is None:
+                self._end_damaged(generation)
+                continue
+            self.stats.new_tokens += 1
+            is_end, piece = self.model.is_end(choice.token), self.model.piece(choice.token)
+            reason = generation.accept(choice, is_end, piece)
+            update = self._end(generation, reason) if reason else generation.update()
+            self._updates.append(update)
+
+    def _choices(self, step: Step, result: Result) -> list[tuple[Generation, Choice | None]]:
+        """Draw a token from each row of logits."""
+        if not step.sampled:
+            return []
+        with self.stats.timed("sampling_seconds"):
+            draws = [generation.draw() for generation in step.sampled]
+            choices = choose(result.rows, draws, self.model.end_tokens)
+            return list(zip(step.sampled, choices, strict=True))
+
+    def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
+        """Take a generation out, wherever it is."""
+        del self._generations[generation.index]
+        if generation.status is Status.ARRIVED:
+            self._arrivals.remove(generation)
+        self._slots.free(generation)
+        return generation.update(generation.complete(reason, error))
+
+    def _end_damaged(self, generation: Generation) -> None:
+        error = self.model.why_damaged(generation.request.adapter)
+        self._updates.append(self._end(generation, "error", error))
+
+    def _fail(self, step: Step, error: str) -> None:
+        self._updates += [self._end(each, "error", error) for each in step.generations]
+        self._slots.clear_free()
+
+    @undisturbed
+    def _abandon(self, first: int, end: int) -> None:
+        """End all requests with these numbers, and drop their updates."""
+        for number in range(first, end):
+            if generation := self._generations.get(number):
+                self._end(generation, "abort")
+        self._updates = [update for update in self._updates if not first <= update.index < end]

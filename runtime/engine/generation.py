@@ -1,16 +1,20 @@
-"""One request from first to last: what is asked, the work on it, and what becomes of it."""
+"""One request from first to last: the request, the work on it, and its completion."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from runtime.engine.sampling import Choice, Draw, SamplingParams, n_likeliest
 from runtime.engine.sizing import cells_needed
+
+if TYPE_CHECKING:
+    from runtime.engine.model import Model
 
 FinishReason = Literal["stop", "length", "error", "abort"]
 
@@ -22,14 +26,13 @@ class Request:
     Attributes:
         prompt: token ids, at least one.
         params: how to sample and when to stop.
-        seed: what this request draws its random numbers from; the same seed gives
-            the same draws whatever else is in the batch.
+        seed: of this request's random numbers; the same seed gives the same draws
+            whatever else is in the batch.
         adapter: name of an adapter loaded into the model, or None for the bare model.
         group: requests with the same group and adapter have the longest common
             prefix of their prompts decoded once and shared.
         score_from: also report the log-probabilities of the prompt's own tokens from this
-            place on (at least 1: nothing comes before the first). With it `max_new_tokens`
-            may be 0.
+            position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
         tag: any object of the caller's; it comes back on this request's updates and completion.
             The engine does not look at it, and requests are compared without it.
     """
@@ -45,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
         index: the number that `Engine.add` gave the request; from `Engine.generate`, its
@@ -77,10 +80,10 @@ class Update:
 
     Attributes:
         index: the number that `Engine.add` gave the request.
-        text: text that is new; what may yet turn out to be part of a stop string or of a
-            character is held back until it is known.
-        scores: of the tokens that are new, where asked for.
-        completion: the whole, with the last update.
+        text: new text; what may become part of a stop string or of a character is held back
+            until that is decided.
+        scores: of the new tokens, if requested.
+        completion: with the last update, the whole.
         tag: the request's.
     """
 
@@ -91,22 +94,37 @@ class Update:
     tag: Any = field(default=None, compare=False)
 
 
+class Status(Enum):
+    """How far a generation has come; only `Scheduler` changes it."""
+
+    ARRIVED = auto()
+    WAITING = auto()  # for a slot
+    PREFILLING = auto()
+    STAGED = auto()  # prefilled, waits in a staging slot for one that decodes
+    RUNNING = auto()
+    ENDED = auto()
+
+
 @dataclass(eq=False)
 class Generation:
     """A request on its way through the engine.
 
     Attributes:
-        n_cached: tokens whose keys and values lie in the slot's cache; the prompt from
-            there on is still to be prefilled.
+        most_cells: tokens that a slot can hold at most; None is no limit.
+        status: how far it has come.
+        n_cached: tokens whose keys and values are in the slot's cache; the rest of the prompt
+            is still to be prefilled.
         prefix: a saved cache that begins with the prompt's first `n_cached` tokens, until it
-            has been restored into the slot.
-        slot: where it is held, -1 while it waits.
-        n_likeliest: of how many of a row's likeliest tokens it draws; None is all of them.
+            is in the slot.
+        slot: its slot, -1 while it waits.
+        n_likeliest: how many of a row's likeliest tokens it draws from; None is all.
         tokens: generated so far.
     """
 
     index: int
     request: Request
+    most_cells: int | None = None
+    status: Status = Status.ARRIVED
     n_cached: int = 0
     prefix: np.ndarray | None = None
     slot: int = -1
@@ -134,16 +152,22 @@ class Generation:
     @property
     def cells(self) -> int:
         """Cells of a slot's cache that it may come to need."""
-        return cells_needed(self.n_prompt, self.request.params.max_new_tokens)
+        needed = cells_needed(self.n_prompt, self.request.params.max_new_tokens)
+        return needed if self.most_cells is None else min(needed, self.most_cells)
+
+    @property
+    def wants_tokens(self) -> bool:
+        """False where only the prompt's scores are wanted."""
+        return self.request.params.max_new_tokens > 0
 
     @property
     def n_shareable(self) -> int:
-        """How long a prefix of the prompt may come from elsewhere: logits after it are wanted."""
+        """Longest prefix of the prompt that may be shared: logits after it are needed."""
         scored = self.request.score_from
         return self.n_prompt - 1 if scored is None else min(self.n_prompt, scored) - 1
 
     def draw(self) -> Draw:
-        """How its next token is to be drawn; each call takes the next random number."""
+        """How to draw its next token; each call uses up a random number."""
         params = self.request.params
         penalized = params.repetition_penalty != 1.0
         return Draw(
@@ -153,14 +177,13 @@ class Generation:
             seen=[*self.request.prompt, *self.tokens] if penalized else (),
         )
 
-    def accept(self, choice: Choice, is_end: bool, piece: bytes, cells: int) -> FinishReason | None:
+    def accept(self, choice: Choice, is_end: bool, piece: bytes) -> FinishReason | None:
         """Append a token; returns why the generation ends with it, or None if it goes on.
 
         Args:
             choice: the token, and its log-probability if that was asked for.
             is_end: it is an end-of-generation token.
             piece: the bytes it stands for.
-            cells: how many tokens fit a slot.
         """
         params = self.request.params
         if is_end and not params.ignore_end:
@@ -179,7 +202,8 @@ class Generation:
         if found:
             self._text = self._text[: min(found)]
             return "stop"
-        full = self.n_prompt + len(self.tokens) >= cells
+        n_tokens = self.n_prompt + len(self.tokens)
+        full = self.most_cells is not None and n_tokens >= self.most_cells
         return "length" if full or len(self.tokens) >= params.max_new_tokens else None
 
     def update(self, completion: Completion | None = None) -> Update:
@@ -192,7 +216,7 @@ class Generation:
         return Update(self.index, text, scores, completion, self.request.tag)
 
     def _n_held_back(self) -> int:
-        """Characters at the end of the text with which a stop string may begin."""
+        """Length of the text's end that may be the beginning of a stop string."""
         return max(
             (
                 n
@@ -214,6 +238,32 @@ class Generation:
             self.prompt_scores,
             self.request.tag,
         )
+
+
+def why_refused(request: Request, most_tokens: int, model: Model) -> str:
+    """Why a request cannot be served, or "".
+
+    Args:
+        request: as it was asked.
+        most_tokens: of a prompt.
+        model: with its adapters.
+    """
+    n, params = len(request.prompt), request.params
+    if n == 0:
+        return "the prompt has no tokens"
+    if n > most_tokens:
+        return f"the prompt has {n} tokens and a slot takes {most_tokens}"
+    if min(request.prompt) < 0 or max(request.prompt) >= model.n_vocab:
+        return "the prompt has a token id that the model does not know"
+    if request.score_from is not None and not 1 <= request.score_from <= n:
+        return f"score_from is {request.score_from}, not 1 to {n}"
+    if params.max_new_tokens < (request.score_from is None):
+        return "max_new_tokens is below 1"
+    if not all(params.stop):
+        return "an empty stop string"
+    if request.adapter is not None and request.adapter not in model.adapters:
+        return f"no adapter named {request.adapter!r} is loaded"
+    return ""
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:

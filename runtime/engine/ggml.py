@@ -1,9 +1,9 @@
-"""The little of ggml's own API that mixing adapters needs: tensors, and GGUF files of them.
+"""The part of ggml's own API that the project uses: tensors, and GGUF files of them.
 
-llama-cpp-python binds llama.cpp's API alone. ggml's library is loaded beside it and has its
-own reader and writer of GGUF, so no other package is needed for that. `Tensor` follows
-`struct ggml_tensor` of ggml.h; `check_layout` compares it with what the library says, so that
-another build with another layout is found out before anything rests on it.
+llama-cpp-python binds llama.cpp's API alone. ggml's library is loaded with it and has its own
+reader and writer of GGUF, so no other package is needed for that. `Tensor` follows
+`struct ggml_tensor` of ggml.h. `library` compares it with what the library itself does, so that
+a build with another layout is refused before anything depends on it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,51 @@ def _check_layout(lib: Any) -> None:
         lib.ggml_free(context)
     if not right:
         raise EngineError("this build of ggml lays tensors out in an unknown way")
+
+
+@dataclass(frozen=True)
+class Multiplication:
+    """A matrix product of a running computation, as llama.cpp shows it to an eval callback.
+
+    Attributes:
+        weight: name of the matrix, such as "blk.0.attn_q.weight".
+    """
+
+    weight: str
+    _input: Tensor
+
+    def input(self) -> np.ndarray:
+        """What the matrix is multiplied with, float32 [rows, columns].
+
+        It is llama.cpp's own memory: copy what is to outlive the callback.
+
+        Raises:
+            EngineError: it is not float32, not contiguous, or not in this machine's memory.
+        """
+        found, (columns, n1, n2, n3) = self._input, self._input.ne
+        n_rows = n1 * n2 * n3
+        contiguous = list(found.nb) == [4, 4 * columns, 4 * columns * n1, 4 * columns * n1 * n2]
+        if found.type != F32 or not contiguous or not found.data:
+            raise EngineError(f"the input of {self.weight} is not float32 in one piece")
+        raw = (ctypes.c_float * (n_rows * columns)).from_address(found.data)
+        return np.frombuffer(raw, np.float32).reshape(n_rows, columns)
+
+
+def multiplication(address: int) -> Multiplication | None:
+    """The matrix product that a tensor is, or None if it is something else.
+
+    Args:
+        address: of the tensor, as an eval callback of `Context` gets it.
+
+    Raises:
+        EngineError: this build of ggml lays tensors out in another way than is known here.
+    """
+    lib = library()
+    tensor = Tensor.from_address(address)
+    if lib.ggml_op_name(tensor.op) != b"MUL_MAT":
+        return None
+    weight, other = (Tensor.from_address(source) for source in tensor.src[:2])
+    return Multiplication(weight.name.decode("utf-8", "replace"), other)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""llama.cpp's libraries: what must be set before they are loaded, and which build they are.
+"""llama.cpp's libraries: environment to set before loading them, and which build they are.
 
 Importing this module sets the environment; `runtime.engine` imports it before anything that
 imports llama_cpp. It needs the standard library alone, so that setting up can run it as a file.
@@ -6,25 +6,27 @@ imports llama_cpp. It needs the standard library alone, so that setting up can r
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
-import struct
+import re
 import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 # Read by the OpenMP runtimes as they are loaded; why these: lab/NOTES.md, "Builds".
 ENVIRONMENT = {
-    # A thread that waits for another one gives its core away after so many turns (libgomp).
+    # A waiting thread gives up its core after this many turns (libgomp).
     "GOMP_SPINCOUNT": "1000",
     # So does one of LLVM's runtime: spinning longer gains nothing on an idle machine, and beside
     # other processes it takes the core from the thread that is waited for.
     "KMP_BLOCKTIME": "20us",
-    # Another library's copy of LLVM's runtime in this process is no reason to abort: each
+    # Another library's copy of LLVM's runtime in this process must not abort it: each
     # library calls the copy that it was linked with (libomp, libiomp5).
     "KMP_DUPLICATE_LIB_OK": "TRUE",
 }
@@ -35,6 +37,10 @@ _RUNTIMES = {
     "libomp": "LLVM OpenMP",
     "libiomp5": "LLVM OpenMP",
 }
+# Names of shared objects such as "libgomp-ab12cd34.so.1", as in a wheel that brings its own.
+_NEEDED = re.compile(rb"(libgomp|libomp|libiomp5)(?:-\w+)?\.(?:so|dylib)[.\d]*")
+_CLANG = re.compile(rb"clang version ([\w.]+)")
+_GCC = re.compile(rb"GCC: \([^)\0]*\) ([\w.]+)")
 OWN_POOL = "llama.cpp's own threads"
 UNKNOWN = "unknown compiler"
 
@@ -57,14 +63,23 @@ def set_environment(environment: MutableMapping[str, str] | None = None) -> None
 
 @dataclass(frozen=True)
 class Build:
-    """A build of llama.cpp."""
+    """A build of llama.cpp.
+
+    Attributes:
+        folder: of its libraries.
+        compiler: with its version, or `UNKNOWN`.
+        openmp: the OpenMP runtime, in words.
+        features: what it uses of this CPU, in llama.cpp's words: AVX2, FMA, ...
+        cuda: it has CUDA, whatever hardware there is.
+        digest: hash of the library with the CPU's kernels; another build has another one.
+    """
 
     folder: Path
     compiler: str
     openmp: str
-    # What llama.cpp was compiled to use of this CPU, in llama.cpp's words: AVX2, FMA, ...
     features: tuple[str, ...]
-    cuda: bool = False  # whatever hardware there is
+    cuda: bool = False
+    digest: str = ""
 
     def __str__(self) -> str:
         features = " ".join(self.features) or "no CPU features"
@@ -72,26 +87,23 @@ class Build:
         return f"{cuda}{self.compiler}, {self.openmp}, {features} ({self.folder})"
 
 
+@cache
 def describe_build() -> Build:
-    """The build of llama.cpp in use; loads llama_cpp if it is not yet.
+    """The build of llama.cpp in use; loads llama_cpp if it is not loaded yet.
 
-    Compiler and OpenMP runtime are read from the library with the CPU's kernels as far as it
-    is an ELF file, as on Linux, so that it works for anybody's wheel.
+    Compiler and OpenMP runtime are what the library with the CPU's kernels says of itself, so
+    that this works for any wheel.
     """
     features = cpu_features()
     path = _cpu_library(_folder())
-    compiler, needed = read_elf(path) if path else (UNKNOWN, [])
-    openmp = openmp_runtime(needed)
-    if openmp == OWN_POOL and "OPENMP" in features:
-        # Linked into the library; its entry points tell whose it is.
-        is_llvms = path is not None and b"__kmpc_fork_call" in path.read_bytes()
-        openmp = "LLVM OpenMP, linked in" if is_llvms else "OpenMP"
+    content = path.read_bytes() if path else b""
     return Build(
         folder=path.parent if path else _folder(),
-        compiler=compiler,
-        openmp=openmp,
+        compiler=compiler(content),
+        openmp=openmp_runtime(content),
         features=tuple(f for f in features if f not in ("OPENMP", "REPACK", "LLAMAFILE")),
         cuda=has_cuda(),
+        digest=hashlib.sha256(content).hexdigest()[:32],
     )
 
 
@@ -105,7 +117,7 @@ def cpu_features() -> list[str]:
 
 
 def version() -> str:
-    """llama-cpp-python's version; loads llama_cpp if it is not yet."""
+    """llama-cpp-python's version; loads llama_cpp if it is not loaded yet."""
     set_environment()
     import llama_cpp
 
@@ -120,69 +132,24 @@ def has_cuda() -> bool:
     return any(_folder().glob("*ggml-cuda.*"))
 
 
-def openmp_runtime(needed: list[str]) -> str:
-    """The OpenMP runtime among the shared objects that a library needs, in words."""
-    for name in needed:
-        # "libgomp-ab12cd34.so.1" in a wheel that brings its own.
-        runtime = _RUNTIMES.get(name.partition(".")[0].partition("-")[0])
-        if runtime:
-            return f"{runtime} ({name})"
-    return OWN_POOL
+def openmp_runtime(library: bytes) -> str:
+    """The OpenMP runtime that a library needs or has linked in, in words."""
+    if needed := _NEEDED.search(library):
+        return f"{_RUNTIMES[needed[1].decode()]} ({needed[0].decode()})"
+    # Linked in: its entry points tell whose it is.
+    if b"__kmpc_fork_call" in library:
+        return "LLVM OpenMP, linked in"
+    return "OpenMP" if b"GOMP_parallel" in library else OWN_POOL
 
 
-def read_elf(path: Path) -> tuple[str, list[str]]:
-    """Compiler and needed shared objects of a shared library.
-
-    The section .comment, where compilers leave their name, and DT_NEEDED of .dynamic: System V
-    gABI, chapters 4 and 5. What cannot be read (no 64-bit little-endian ELF file, no such
-    section) is `UNKNOWN` and [].
-    """
-    try:
-        sections = _sections(path.read_bytes())
-    except (OSError, struct.error, IndexError, ValueError):
-        return UNKNOWN, []
-    comments = sections.get(".comment", b"").decode("utf-8", "replace").split("\0")
-    names = sections.get(".dynstr", b"")
-    dynamic = sections.get(".dynamic", b"")
-    entries = struct.iter_unpack("<QQ", dynamic[: len(dynamic) // 16 * 16])
-    needed = [
-        names[value:].partition(b"\0")[0].decode("utf-8", "replace")
-        for tag, value in entries
-        if tag == 1  # DT_NEEDED
-    ]
-    return _compiler(comments), needed
-
-
-def _compiler(comments: list[str]) -> str:
-    # Every Linux library has GCC's comment, from the C library's start files; what was
-    # compiled by clang has clang's too.
-    for mark, name in (("clang version ", "clang "), ("GCC: ", "gcc ")):
-        for comment in comments:
-            if mark in comment:
-                version = comment.rpartition(mark)[2]
-                words = version.rpartition(") ")[2] if name == "gcc " else version
-                return name + (words.split() or [""])[0]
+def compiler(library: bytes) -> str:
+    """The compiler that left its name in a library, with its version."""
+    # Every Linux library names GCC, for the C library's start files; what was compiled by clang
+    # names clang, too.
+    for mark, name in ((_CLANG, "clang"), (_GCC, "gcc")):
+        if found := mark.search(library):
+            return f"{name} {found[1].decode()}"
     return UNKNOWN
-
-
-def _sections(data: bytes) -> dict[str, bytes]:
-    """The sections of a 64-bit little-endian ELF file by name."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("no 64-bit little-endian ELF file")
-    table = struct.unpack_from("<Q", data, 40)[0]
-    size, count, names_index = struct.unpack_from("<HHH", data, 58)
-    # Name, type, (flags, address,) offset and length of each section.
-    headers = [
-        struct.unpack_from("<II16xQQ", data, table + size * number) for number in range(count)
-    ]
-    _, _, names_start, names_length = headers[names_index]
-    names = data[names_start : names_start + names_length]
-    nothing_in_file = 8  # SHT_NOBITS
-    return {
-        names[name:].partition(b"\0")[0].decode(): data[offset : offset + length]
-        for name, kind, offset, length in headers
-        if kind != nothing_in_file
-    }
 
 
 def _folder() -> Path:

@@ -1,4 +1,4 @@
-"""llama.cpp as a library: its log, its start, handles with one owner, a first look at files."""
+"""llama.cpp as a library: its log, its start, handles with one owner, a first check of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class EngineError(UserError):
-    """llama.cpp could not do what was asked; the message says what and why."""
+    """llama.cpp could not do something; the message says what and why."""
 
 
 _log_lock = threading.RLock()
@@ -69,7 +69,7 @@ def captured_log() -> Iterator[list[str]]:
 
 
 def with_log(lines: list[str]) -> str:
-    """The last of collected lines, to go on after an error's message."""
+    """The last of the collected lines, to append to an error message."""
     return f" (llama.cpp: {'; '.join(lines[-3:])})" if lines else ""
 
 
@@ -80,14 +80,14 @@ def start_backend() -> None:
     printer = logging.getLogger("llama-cpp-python")
     if printer.level == logging.NOTSET:
         printer.setLevel(logging.ERROR)
-    # llama_backend_init is idempotent; freeing it would pull the rug from under other
-    # users of llama.cpp in this process, so it is never freed.
+    # llama_backend_init is idempotent; freeing it would break other users of
+    # llama.cpp in this process, so it is never freed.
     with captured_log():
         llama.llama_backend_init()
 
 
 class Handle:
-    """Something of llama.cpp's with exactly one owner."""
+    """An object of llama.cpp with exactly one owner."""
 
     def __init__(self, pointer: Any, free: Callable[[Any], None], *keep_alive: Any) -> None:
         self.pointer = pointer
@@ -105,7 +105,7 @@ class Handle:
 
 
 def check_gguf(path: Path) -> None:
-    """Refuse what is plainly no whole GGUF file before llama.cpp sees it.
+    """Refuse files that cannot be whole GGUF files before llama.cpp reads them.
 
     The magic, version and counts are those of the GGUF specification
     (github.com/ggml-org/ggml/blob/master/docs/gguf.md).

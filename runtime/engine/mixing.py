@@ -1,26 +1,25 @@
 """Several LoRA adapters in one call, each token with its own, on an unmodified llama.cpp.
 
 llama.cpp applies an adapter to every token of a call: a linear layer W becomes
-W x + scale * B (A x). So adapters are stacked into one, of the sum of their ranks: their A's lie
-one above the other, their B's side by side, and A x holds the products of all of them. Before
+W x + scale * B (A x). So adapters are stacked into one, of the sum of their ranks: their A's are
+stacked vertically, their B's side by side, and A x holds the products of all of them. Before
 B is applied, an evaluation callback sets to zero, in the column of each token, the rows of the
 adapters that it does not use; what remains is exactly its own adapter's part.
 
     stack = write_stack({"history": path, "algebra": other}, stacked_path)
     mixer = Mixer(stack)               # one for each context; mixer.callback is its cb_eval
-    mixer.assign([0, 0, -1, 1], [0, 1, 1, 1])   # adapter and output flag of each token
-    ...llama_decode...
-    mixer.check()                      # raises what went wrong inside
+    # adapter and output flag of each token; raises what went wrong inside
+    mixer.run(lambda: llama_decode(...), [0, 0, -1, 1], [0, 1, 1, 1])
 
-It holds only where A x lies in this machine's memory, so not with layers on a GPU, and for a
-call that llama.cpp computes in one pass, its tokens in the order of the batch: with one KV
+It works only where A x is in main memory, so not with layers on a GPU, and for calls
+that llama.cpp computes in one pass, its tokens in the order of the batch: with one KV
 stream per sequence, that is sequences of equally many tokens with consecutive ids.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +31,7 @@ from runtime.engine import ggml
 from runtime.engine.calls import Callbacks
 from runtime.engine.llama import EngineError, check_gguf
 
-BARE = -1  # in `Mixer.assign`: a token that uses no adapter
+BARE = -1  # in `Mixer.run`: a token that uses no adapter
 # llama.cpp's fast kernels for F32 and F16 (llamafile's sgemm) take ranks in multiples of 16;
 # others are computed dot product by dot product. The rows added are zero.
 RANK_STEP = 16
@@ -68,7 +67,7 @@ class Stack:
     nbytes: int
 
     def index(self, name: str | None) -> int:
-        """The index of an adapter for `Mixer.assign`; None is `BARE`.
+        """The index of an adapter for `Mixer.run`; None is `BARE`.
 
         Raises:
             EngineError: it is not in the stack.
@@ -167,9 +166,9 @@ class _Adapter:
 class Mixer:
     """Masks the products of a stacked adapter in one context.
 
-    Give `callback` to the context as its cb_eval, apply the stacked adapter, and before each
-    call `assign` its tokens; after it, `check`. Without an assignment since the last `check`
-    nothing is masked, so that another adapter can be applied to the same context.
+    Give `callback` to the context as its cb_eval, apply the stacked adapter, and have each call
+    done by `run`. In other calls nothing is masked, so that another adapter can be applied to
+    the same context.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -178,24 +177,27 @@ class Mixer:
         self._factors = np.zeros((len(stack.rows) + 1, stack.rank), np.float32)
         for index, rows in enumerate(stack.rows):
             self._factors[index, rows] = 1
-        self._masks: dict[int, np.ndarray] = {}  # by number of columns; empty: do not mask
-        self._masked = 0
         self._callbacks = Callbacks()
-        self._views: dict[int, memoryview] = {}  # the words of a tensor's struct, by its address
-        self._is_a: dict[int, bool] = {}  # whether a tensor is some lora_a, by its address
-        self._products: dict[tuple[int, int], np.ndarray] = {}  # by address and columns
-        self.callback = self._callbacks.wrap(_EvalCallback, self._make_callback(), failed=False)
+        # Apart from this object, which so can be freed while llama.cpp has the callback.
+        self._masks = _Masks(stack.rank)
+        self.callback = self._callbacks.wrap(_EvalCallback, self._masks.callback(), failed=False)
 
-    def assign(self, adapters: ArrayLike, outputs: ArrayLike) -> None:
-        """Say which adapter each token of the next call uses.
+    def run(self, call: Callable[[], int], adapters: ArrayLike, outputs: ArrayLike) -> int:
+        """Do a llama.cpp call in which each token uses an adapter of its own.
 
         Args:
+            call: does it; returns 0 if llama.cpp did.
             adapters: int [n_tokens], indices of the stack's adapters or `BARE`, in the batch's
                 order.
             outputs: [n_tokens], not 0 where logits are wanted.
 
+        Returns:
+            what `call` returns.
+
         Raises:
             ValueError: an index that is not the stack's, or the two differ in length.
+            EngineError: the call was not computed in one pass, or masking failed, so its result
+                is worthless.
         """
         index, wanted = np.asarray(adapters, np.intp), np.asarray(outputs) != 0
         if index.ndim != 1 or index.shape != wanted.shape or not index.size:
@@ -204,37 +206,51 @@ class Mixer:
             raise ValueError(f"adapters must be {BARE} to {len(self.stack.rows) - 1}")
         mask = self._factors[index]
         # Behind the last layer's attention only the tokens with an output go on.
-        self._masks = {int(wanted.sum()): mask[wanted], index.size: mask}
-        self._masked = 0
-        for remembered in (self._views, self._is_a, self._products):
-            if len(remembered) > _MOST_REMEMBERED:
-                remembered.clear()
-
-    def check(self, computed: bool = True) -> None:
-        """End the assignment; to be called after each call that had one.
-
-        Args:
-            computed: llama.cpp did not refuse the batch.
-
-        Raises:
-            EngineError: the call was not computed in one pass, or masking failed, so its result
-                is worthless.
-        """
-        self._masks = {}
+        self._masks.start({int(wanted.sum()): mask[wanted], index.size: mask})
+        try:
+            code = call()
+        finally:
+            n_masked = self._masks.stop()
         try:
             self._callbacks.check()
         except EngineError:
             raise
         except Exception as error:
             raise EngineError(f"adapters could not be mixed: {error}") from error
-        if computed and self._masked != self.stack.n_modules:
+        if code == 0 and n_masked != self.stack.n_modules:
             raise EngineError(
-                f"adapters could not be mixed: llama.cpp computed {self._masked} products for"
+                f"adapters could not be mixed: llama.cpp computed {n_masked} products for"
                 f" {self.stack.n_modules} linear layers, so not in one pass"
             )
+        return code
 
-    def _make_callback(self) -> Any:
-        # Called for each of some 2,000 tensors of a call, so every look-up counts.
+
+class _Masks:
+    """What llama.cpp's callback works with."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._masks: dict[int, np.ndarray] = {}  # by number of columns; empty: do not mask
+        self._n_masked = 0
+        self._views: dict[int, memoryview] = {}  # the words of a tensor's struct, by its address
+        self._is_a: dict[int, bool] = {}  # whether a tensor is some lora_a, by its address
+        self._products: dict[tuple[int, int], np.ndarray] = {}  # by address and columns
+
+    def start(self, masks: dict[int, np.ndarray]) -> None:
+        """Mask from now on: float32 [columns, rank] by number of columns."""
+        self._masks, self._n_masked = masks, 0
+        for remembered in (self._views, self._is_a, self._products):
+            if len(remembered) > _MOST_REMEMBERED:
+                remembered.clear()
+
+    def stop(self) -> int:
+        """Stop masking; returns the number of masked products."""
+        self._masks = {}
+        return self._n_masked
+
+    def callback(self) -> Callable[[int, bool, Any], bool]:
+        """What llama.cpp calls for each tensor of a call."""
+        # There are some 2,000 of them, so every look-up counts.
         views, is_a = self._views, self._is_a
 
         def callback(address: int, ask: bool, _: Any) -> bool:
@@ -248,21 +264,21 @@ class Mixer:
             if found is None:
                 found = is_a[weight] = _is_lora_a(weight)
             if found and not ask:
-                self._mask(view)
+                self.apply(view)
             return found
 
         return callback
 
-    def _mask(self, product: memoryview) -> None:
+    def apply(self, product: memoryview) -> None:
         """Apply the mask to A x, float32 [columns, rank] in memory."""
         rank, columns, address = product[_ROWS], product[_COLUMNS], product[_DATA]
         mask = self._masks.get(columns)
-        if mask is None or rank != self.stack.rank:
+        if mask is None or rank != self._rank:
             raise EngineError(
                 f"adapters could not be mixed: a product of {rank} x {columns} in a call of"
                 f" {max(self._masks)} tokens"
             )
-        self._masked += 1
+        self._n_masked += 1
         if not columns:
             return
         values = self._products.get((address, columns))
@@ -294,7 +310,7 @@ def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, 
         n_adapters: that have requests at the same time; the bare model counts as one.
         stack_parameters: of A's and B's together, padding included.
         model_parameters: of the model.
-        gpu: layers lie on a GPU, where A x is out of reach.
+        gpu: layers are on a GPU, where A x is out of reach.
     """
     if gpu or n_adapters < 2:
         return False

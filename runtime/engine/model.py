@@ -81,6 +81,7 @@ class Model:
         pointer = self._load(params, progress)
         self._handle = Handle(pointer, llama.llama_model_free)
         self._adapters: dict[str, Handle] = {}
+        self._adapter_paths: dict[str, Path] = {}
         self.stack: Stack | None = None
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._pieces: dict[tuple[int, bool], bytes] = {}
@@ -128,6 +129,7 @@ class Model:
         for adapter in self._adapters.values():
             adapter.close()
         self._adapters.clear()
+        self._adapter_paths.clear()
         self._handle.close()
 
     @property
@@ -183,12 +185,12 @@ class Model:
 
     @cached_property
     def n_layers(self) -> int:
-        """What can be offloaded: the repeating layers, and the output as one more."""
+        """Layers that can be offloaded: the repeating ones and the output."""
         return int(llama.llama_model_n_layer(self.pointer)) + 1
 
     @cached_property
     def profile(self) -> DeviceProfile:
-        """What is right for the device that its layers lie on."""
+        """How calls are made up for the device that its layers are on."""
         return profile_for(self.gpu_layers, self.n_layers)
 
     @cached_property
@@ -220,9 +222,9 @@ class Model:
     # Adapters
 
     @property
-    def adapters(self) -> list[str]:
-        """Names of the adapters that are loaded, without the stack."""
-        return [name for name in self._adapters if name != STACK]
+    def adapters(self) -> dict[str, Path]:
+        """The files of the adapters that are loaded, by name, without the stack."""
+        return {name: path for name, path in self._adapter_paths.items() if name != STACK}
 
     @cached_property
     def n_parameters(self) -> int:
@@ -245,6 +247,7 @@ class Model:
             raise EngineError(f"{path}: not a LoRA adapter for {self.path.name}{with_log(lines)}")
         # llama.cpp frees a model's adapters with the model, so the finalizer must come first.
         self._adapters[name] = Handle(pointer, llama.llama_adapter_lora_free, self._handle)
+        self._adapter_paths[name] = path
 
     @undisturbed
     def load_stack(
@@ -252,13 +255,13 @@ class Model:
     ) -> Stack:
         """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
 
-        It is written to a temporary file of `Stack.nbytes`, which is gone when this returns,
-        and lies in memory as long as the model. Adapters loaded by themselves are not needed
-        for it, and are not freed by it.
+        It is written to a temporary file of `Stack.nbytes`, removed before this returns, and
+        stays in memory as long as the model. Adapters that are loaded singly are neither
+        needed nor freed.
 
         Raises:
-            EngineError: a file cannot be stacked (see `write_stack`) or is no adapter for this
-                model, or there is a stack already.
+            EngineError: a file cannot be stacked (see `write_stack`) or is not an adapter for
+                this model, or there is a stack already.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.gguf"
@@ -271,11 +274,21 @@ class Model:
     def drop_stack(self) -> None:
         """Free the stack; a context that mixes must be closed before."""
         self.stack = None
-        self._adapters.pop(STACK).close()
+        self.unload_adapter(STACK)
 
     def unload_adapter(self, name: str) -> None:
         """Free an adapter; contexts that used it must be closed before."""
         self._adapters.pop(name).close()
+        del self._adapter_paths[name]
+
+    def why_damaged(self, adapter: str | None) -> str:
+        """What to say where the logits with an adapter, or without one, are not numbers."""
+        path = self.path if adapter is None else self._adapter_paths[adapter]
+        of = "the model" if adapter is None else f"adapter {adapter!r}"
+        return (
+            f"{path}: damaged: the logits of {of} are not numbers (NaN, or all alike); export or"
+            " copy the file again"
+        )
 
     def adapter(self, name: str) -> Any:
         """The handle of a loaded adapter; still owned by the model."""
@@ -286,13 +299,13 @@ class Model:
     # Tokens
 
     def tokenize(self, text: str, special: bool = False, follows: bool = False) -> list[int]:
-        """Token ids of a text, nothing added.
+        """Token ids of a text, without a beginning-of-sequence token.
 
         Args:
             text: any text.
             special: "<|im_end|>" and the like are one token each.
-            follows: the text goes on after another, so that a vocabulary that begins texts
-                with a space (SentencePiece) adds none.
+            follows: the text continues another, so that a vocabulary that adds a space at the
+                beginning of texts (SentencePiece) adds none.
         """
         first, *rest = split_text(text)
         ids = self._tokenize(first, special, follows)
@@ -306,7 +319,7 @@ class Model:
 
     def _tokenize(self, text: str, special: bool, follows: bool = False) -> list[int]:
         if follows and llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_SPM:
-            # Nothing merges with this character, so what follows it is as it is inside a text.
+            # No token spans this character, so what follows it is tokenized as inside a text.
             before = self._separator
             return self._tokenize("\x01" + text, special)[len(before) :]
         raw = text.encode("utf-8", "replace")
@@ -353,7 +366,7 @@ class Model:
 
 
 def split_text(text: str, longest: int = 4000) -> list[str]:
-    """A text in parts of at most so many characters, cut before a space where there is one.
+    """Split a text into parts of at most `longest` characters, before a space if possible.
 
     Some of llama.cpp's tokenizers split words with std::regex, which recurses for every
     character and overflows the stack on long texts. Tokens start with the space before a

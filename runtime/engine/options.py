@@ -23,14 +23,14 @@ class EngineOptions:
             requests need: long ones run in few slots, short ones in many. None makes it
             once, for `slots` of `cells_per_slot`.
         usual_cells: what most requests are expected to need; a cache with a limit is first
-            laid out for that.
+            sized for that.
         call_tokens: most tokens of a prefill call.
-        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`); None is what
-            the profile of the device says.
-        shortlist: of how many of a row's likeliest tokens a call reports the logits at least,
-            where no request wants more (see `shortlist`); 0 is all, None what the profile says.
-        mix_adapters: requests with different adapters share calls (see `mixing`) where that
-            pays; else they take turns.
+        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`); None takes the
+            device profile's.
+        shortlist: how many of a row's likeliest tokens a call reports at least, where no request
+            needs more (see `shortlist`); 0 is all, None takes the device profile's.
+        mix_adapters: requests with different adapters share calls where that pays (see `mixing`);
+            otherwise they take turns.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`);
             None is eight for each slot.
     """

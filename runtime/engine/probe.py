@@ -1,7 +1,7 @@
-"""Try a GGUF file in a process of its own, where a crash of llama.cpp costs nothing.
+"""Try a GGUF file in a child process, where a crash of llama.cpp does no harm.
 
 llama.cpp checks a file's sizes but trusts much of its metadata: a damaged one can end the
-process in a failed assertion, or in an exception that nobody catches. So the trial does what
+process in a failed assertion, or in an uncaught exception. So the trial does what
 serving does: it loads, tokenizes text in which every byte comes that a question may have, and
 decodes, a few tokens and one. Weights are mapped, not copied, so that it takes a fraction of a
 second and leaves the file in the disk cache.

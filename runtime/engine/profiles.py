@@ -1,5 +1,5 @@
-"""What is right for a device, as a table: the scheduler and the engine read it and do not ask
-where the layers lie.
+"""How calls are made up for a device, as a table, so that scheduler and engine need not know
+where the layers are.
 
 The CPU's figures are measured (lab/NOTES.md), and so is a GPU's shortlist, on an H200; a
 GPU's other figures are reasoned from how llama.cpp's CUDA backend works.
@@ -34,11 +34,11 @@ class DeviceProfile:
 
 # Its matrix kernels take four rows at a time, and each row left over costs nearly as much.
 CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8)
-# Adapters take turns: which rows of A x count is masked in this machine's memory, where a GPU's
-# results do not lie. A step is bound by reading the weights, so a few idle rows cost little,
-# while closing a gap copies a slot's cache to this machine and back, and each new number of rows
-# makes llama.cpp plan (and capture, as a CUDA graph) anew: multiples of eight, then.
-# The CPU looks up embeddings and waits.
+# Adapters take turns: rows of A x are masked in main memory, where a GPU's results are not.
+# A step is bound by reading the weights, so a few idle rows cost little, while closing a gap
+# copies a slot's cache to main memory and back, and each new number of rows makes llama.cpp plan
+# (and capture, as a CUDA graph) anew: hence multiples of eight. The CPU looks up embeddings and
+# waits.
 GPU = DeviceProfile(
     "GPU", mixes_adapters=False, rows_at_once=8, call_cost=8, shortlist=32, most_threads=4
 )
@@ -49,8 +49,8 @@ SPLIT = DeviceProfile(
 
 
 def profile_for(gpu_layers: int, n_layers: int) -> DeviceProfile:
-    """The profile for a model of `n_layers`, the output among them, of which so many (-1 is all)
-    lie on GPUs."""
+    """The profile for a model of `n_layers`, counting the output, `gpu_layers` of which are on GPUs
+    (-1: all)."""
     if gpu_layers == 0:
         return CPU
     return GPU if gpu_layers < 0 or gpu_layers >= n_layers else SPLIT

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# Columns that tell a row of numbers from one of NaN.
+_LOOKED_AT = 16
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -30,6 +33,20 @@ class Rows:
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> Rows:
         blocks = None if self.blocks is None else self.blocks[rows]
         return Rows(self.logits[rows], blocks, self.width)
+
+    def damaged(self) -> list[int]:
+        """Rows that have NaN in them or are all alike, as far as a few columns show.
+
+        A NaN in a model's weights makes all logits NaN, so a look at a few columns finds it; a
+        whole row is looked through only where those are suspicious.
+        """
+        few = self.logits[:, :: max(1, self.logits.shape[1] // _LOOKED_AT)]
+        suspicious = np.isnan(few).any(axis=1) | (few.min(axis=1) == few.max(axis=1))
+        return [
+            row
+            for row in np.flatnonzero(suspicious).tolist()
+            if np.isnan(self.logits[row]).any() or self.logits[row].min() == self.logits[row].max()
+        ]
 
     def tokens(self, columns: np.ndarray) -> np.ndarray:
         """The tokens, int64 [rows], of one column of each row."""

@@ -16,7 +16,7 @@ import numpy as np
 from runtime.engine.rows import Rows
 
 # Columns per block when looking for the top k: the maxima of the blocks are found in
-# one vectorized pass, and the k largest logits can only lie in the k blocks with the
+# one vectorized pass, and the k largest logits can only be in the k blocks with the
 # largest maxima.
 _BLOCK = 64
 # Rows that are turned into float64 log-probabilities at once.
@@ -34,8 +34,8 @@ class SamplingParams:
         repetition_penalty: divides the positive and multiplies the negative logits
             of tokens that are in the prompt or the text so far (CTRL,
             arXiv:1909.05858); 1 does nothing.
-        min_new_tokens: no end-of-generation token before so many tokens.
-        max_new_tokens: stop after so many tokens.
+        min_new_tokens: no end-of-generation token before this many tokens.
+        max_new_tokens: stop after this many tokens.
         stop: strings that end the text and are cut from it.
         ignore_end: go on after end-of-generation tokens too.
         logprobs: report each token's log-probability and this many likeliest rivals; None
@@ -55,12 +55,12 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Draw:
-    """With what a token is drawn from one row of logits.
+    """How to draw a token from one row of logits.
 
     Attributes:
         uniform: the random number, in [0, 1).
         may_end: an end-of-generation token may be drawn.
-        seen: token ids that the repetition penalty is for.
+        seen: token ids that the repetition penalty applies to.
     """
 
     params: SamplingParams
@@ -79,22 +79,26 @@ class Choice:
 
 
 def n_likeliest(params: SamplingParams) -> int | None:
-    """Of how many of a row's likeliest tokens one is drawn; None if it takes the whole row."""
+    """How many of a row's likeliest tokens one is drawn from; None is the whole row."""
     if params.logprobs is not None or params.repetition_penalty != 1.0:
         return None
     return 1 if params.temperature <= 0 else params.top_k or None
 
 
-def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice]:
+def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice | None]:
     """One token for each row of logits; the only place where tokens are masked and picked.
+
+    None stands for a row that is not numbers: it has NaN in it, or all its logits are alike.
 
     Args:
         rows: [len(draws)]; changed in place. Those of parts of the vocabulary have at least
             `n_likeliest` tokens beside the end tokens.
-        draws: how each is to be drawn.
+        draws: how to draw each.
         end_tokens: ids of the end-of-generation tokens, int [n].
     """
     logits = rows.logits
+    damaged = set(rows.damaged())
+    logits[list(damaged)] = 0
     reported = [row for row, draw in enumerate(draws) if draw.params.logprobs is not None]
     raw = logits[reported]  # before masks and penalties; a copy
     alike: dict[SamplingParams, list[int]] = {}
@@ -104,21 +108,25 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
         alike.setdefault(draw.params, []).append(row)
     rows.forbid([row for row, draw in enumerate(draws) if not draw.may_end], end_tokens)
     columns = np.zeros(len(draws), np.int64)
-    for params, those in alike.items():
-        part = logits if len(those) == len(draws) else logits[those]
-        columns[those] = sample(part, params, np.array([draws[row].uniform for row in those]))
+    with np.errstate(invalid="ignore"):  # what comes of it is looked at below
+        for params, those in alike.items():
+            part = logits if len(those) == len(draws) else logits[those]
+            columns[those] = sample(part, params, np.array([draws[row].uniform for row in those]))
     tokens = rows.tokens(columns)
+    # A single NaN or infinity is the largest of its row, so it is what was chosen.
+    chosen = logits[np.arange(len(draws)), columns]
+    damaged |= set(np.flatnonzero(~np.isfinite(chosen)).tolist())
     choices = [Choice(token) for token in tokens.tolist()]
     if reported:
         most = max(draws[row].params.logprobs or 0 for row in reported)
         for row, scored in zip(reported, score(raw, tokens[reported], most), strict=True):
             n_top = draws[row].params.logprobs or 0
             choices[row] = Choice(scored.token, scored.logprob, scored.top[:n_top])
-    return choices
+    return [None if row in damaged else choice for row, choice in enumerate(choices)]
 
 
 def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0) -> list[Choice]:
-    """The log-probabilities of given tokens, one for each row: logits [len(tokens), vocab]."""
+    """Log-probabilities of given tokens, one for each row: logits [len(tokens), vocab]."""
     found: list[Choice] = []
     for first in range(0, len(tokens), _ROWS_SCORED):
         raw = logits[first : first + _ROWS_SCORED]
@@ -150,7 +158,9 @@ def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
         ids = np.broadcast_to(np.arange(vocab), logits.shape)
     else:
         whole = logits[:, : n_blocks * _BLOCK].reshape(rows, n_blocks, _BLOCK)
-        best = np.argpartition(-whole.max(axis=2), k - 1, axis=1)[:, :k]
+        maxima = whole.max(axis=2)
+        maxima[np.isnan(maxima)] = np.inf  # NaN is to be found, not passed over
+        best = np.argpartition(-maxima, k - 1, axis=1)[:, :k]
         ids = (best[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, k * _BLOCK)
         rest = np.broadcast_to(np.arange(n_blocks * _BLOCK, vocab), (rows, vocab % _BLOCK))
         ids = np.sort(np.concatenate([ids, rest], axis=1), axis=1)

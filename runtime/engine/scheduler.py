@@ -15,82 +15,57 @@ lab/NOTES.md):
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from runtime.engine.generation import Generation
+from runtime.engine.generation import Generation, Status
 from runtime.engine.profiles import CPU
-from runtime.engine.sizing import PADDING_CELLS
+from runtime.engine.sizing import PADDING_CELLS, Layout
+from runtime.engine.step import Decode, Prefill, Step
 from runtime.engine.waiting import WaitingRoom
 
 ROWS_AT_ONCE = CPU.rows_at_once
 
 
-def padded(n_rows: int, at_once: int = ROWS_AT_ONCE) -> int:
-    """How many rows to compute for `n_rows`; one or two are cheaper alone."""
-    return n_rows if n_rows <= 2 else -(-n_rows // at_once) * at_once
-
-
-@dataclass(frozen=True)
-class Prefill:
-    """Decode `length` prompt tokens of each generation, in consecutive slots.
-
-    One with fewer tokens left is padded; one with more goes on in a later step.
-    """
-
-    generations: list[Generation]
-    length: int
-
-
-@dataclass(frozen=True)
-class Decode:
-    """Decode the last token of each generation, in order of slot.
-
-    `moves` (generation, from slot, to slot) come first; `idle_slots` get a token whose
-    result is thrown away. With the running ones they fill slots 0 to n without a gap.
-    """
-
-    generations: list[Generation]
-    idle_slots: list[int]
-    moves: list[tuple[Generation, int, int]]
+def padded(n_rows: int, at_once: int = ROWS_AT_ONCE, least: int = 1) -> int:
+    """How many rows to compute for `n_rows`, at least `least`; one or two are cheaper alone."""
+    return max(n_rows, least) if n_rows <= 2 else -(-n_rows // at_once) * at_once
 
 
 class Scheduler:
     """Hands out slots and decides each step.
 
-    Slots 0 to `n_slots` - 1 decode. Behind them lie `n_staging` more, in which the next
-    prompts are prefilled together while all others are taken; a generation that is ready
-    there moves into the first slot that becomes free. So prefill has a batch of its own
+    The first slots decode. Behind them are the staging slots, in which the next prompts are
+    prefilled together while all others are taken; a generation that is ready there moves into
+    the first slot that becomes free. So prefill has a batch of its own
     and no decode step runs with an empty slot while questions wait.
 
     Args:
-        n_slots: generations that are decoded at once.
-        n_staging: generations that can wait prefilled, at least 1.
-        max_tokens: most tokens of a prefill step.
+        layout: of the slots.
+        call_tokens: most tokens of a prefill step.
         waiting: where the next come from.
         call_cost: what one more call costs, in tokens: a prompt joins the prefill of a
             longer one if padding wastes no more than that.
-        fits: whether a slot has room for a generation.
         rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`).
+
+    Attributes:
+        layout: of the slots; changed by `resize`.
+        least_rows: a pass is padded to at least as many.
     """
 
     def __init__(
         self,
-        n_slots: int,
-        n_staging: int,
-        max_tokens: int,
+        layout: Layout,
+        call_tokens: int,
         waiting: WaitingRoom,
+        *,
         call_cost: int = 8,
-        fits: Callable[[Generation], bool] = lambda _: True,
         rows_at_once: int = ROWS_AT_ONCE,
     ) -> None:
-        self.n_slots = n_slots
-        self.n_staging = n_staging
-        self.max_tokens = max_tokens
+        self.layout = layout
+        self.least_rows = 1
+        self.call_tokens = call_tokens
         self.waiting = waiting
-        # Padding to a row more may follow, and a slot has room for so much.
+        # Another row of padding may follow, and a slot has room for PADDING_CELLS.
         self.call_cost = min(call_cost, PADDING_CELLS - rows_at_once)
-        self._fits = fits
         self._rows_at_once = rows_at_once
         self._prefilling: deque[Generation] = deque()
         self._staged: deque[Generation] = deque()
@@ -103,11 +78,20 @@ class Scheduler:
 
     @property
     def is_prefilling(self) -> bool:
+        """Whether some prompt is not complete yet."""
         return bool(self._prefilling)
 
-    def next_step(self) -> Prefill | Decode | None:
-        """The next step, or None when all is done. Its sequences have slots."""
-        if not self._prefilling and len(self._running) + len(self._staged) < self.n_slots:
+    def add(self, generation: Generation) -> None:
+        """Let one wait for a slot. Its `n_cached` must not change while it waits."""
+        self.waiting.add(generation)
+        generation.status = Status.WAITING
+
+    def schedule(self) -> Step | None:
+        """The next step, or None when there is nothing to do.
+
+        Those that it moves and lets in have their new slots from now on.
+        """
+        if not self._prefilling and len(self._running) + len(self._staged) < self.layout.slots:
             self._admit()
         if self._prefilling:
             return self._prefill()
@@ -115,48 +99,63 @@ class Scheduler:
             return self._decode()
         return None
 
-    def prefilled(self, generation: Generation, n_tokens: int) -> None:
-        """Note that `n_tokens` more of a prompt are cached; with the last it is ready."""
-        generation.n_cached += n_tokens
-        if generation.n_to_prefill == 0:
+    def update(self, step: Step) -> None:
+        """Note that a step has been run: its prompts are cached as far as it went."""
+        if isinstance(step, Decode):
+            return
+        for generation in step.generations:
+            generation.n_cached += min(step.length, generation.n_to_prefill)
+            generation.prefix = None
+            if generation.n_to_prefill:
+                continue
             self._prefilling.remove(generation)
-            if generation.slot < self.n_slots:
-                self._running[generation.slot] = generation
+            if generation.slot < self.layout.slots:
+                self._run(generation)
             else:
                 self._staged.append(generation)
+                generation.status = Status.STAGED
 
     def finish(self, generation: Generation) -> None:
-        """Free the slot of one that has ended, wherever it was."""
-        if self._running.get(generation.slot) is generation:
-            del self._running[generation.slot]
-        elif generation in self._staged:
-            self._staged.remove(generation)
-        else:
-            self._prefilling.remove(generation)
+        """Take one out that has ended, wherever it is, and free its slot."""
+        match generation.status:
+            case Status.WAITING:
+                self.waiting.remove(generation.index)
+            case Status.PREFILLING:
+                self._prefilling.remove(generation)
+            case Status.STAGED:
+                self._staged.remove(generation)
+            case Status.RUNNING:
+                del self._running[generation.slot]
+        generation.status = Status.ENDED
 
     def free_slots(self) -> list[int]:
         """Slots, staging ones included, that hold nothing."""
         taken = {generation.slot for generation in self.held}
-        return [slot for slot in range(self.n_slots + self.n_staging) if slot not in taken]
+        return [slot for slot in range(self.layout.sequences) if slot not in taken]
 
-    def resize(self, n_slots: int, n_staging: int) -> None:
-        """Lay the slots out anew: what is `held` has slots 0, 1, ... from now on, in that order.
+    def resize(self, layout: Layout) -> None:
+        """Divide the slots anew: what is `held` has slots 0, 1, ... from now on, in that order.
 
         Raises:
             ValueError: a prompt is half prefilled, or more generations are held than slots.
         """
         held = self.held
-        if self._prefilling or len(held) > n_slots:
-            raise ValueError(f"{len(held)} generations cannot move to {n_slots} slots now")
+        if self._prefilling or len(held) > layout.slots:
+            raise ValueError(f"{len(held)} generations cannot move to {layout.slots} slots now")
+        self.layout = layout
+        self._staged.clear()
+        self._running.clear()
         for slot, generation in enumerate(held):
             generation.slot = slot
-        self.n_slots, self.n_staging = n_slots, n_staging
-        self._staged.clear()
-        self._running = dict(enumerate(held))
+            self._run(generation)
 
     def padded(self, n_rows: int) -> int:
         """How many rows to compute for `n_rows` on this device."""
-        return padded(n_rows, self._rows_at_once)
+        return padded(n_rows, self._rows_at_once, self.least_rows)
+
+    def _run(self, generation: Generation) -> None:
+        self._running[generation.slot] = generation
+        generation.status = Status.RUNNING
 
     def _admit(self) -> None:
         """Give slots to those that wait: all slots if none runs, else the staging ones.
@@ -165,18 +164,28 @@ class Scheduler:
         step, newcomers would else take their slots, again and again.
         """
         free = self.free_slots()
-        staging = [slot for slot in free if slot >= self.n_slots]
+        staging = [slot for slot in free if slot >= self.layout.slots]
         spare = free[len(self._staged) : len(free) - len(staging)]
         for slot in staging or spare if self._running else spare + staging:
-            generation = self.waiting.take(self.held, self._fits)
+            generation = self.waiting.take(self.held, self.layout.cells)
             if generation is None:
                 break
             generation.slot = slot
+            generation.status = Status.PREFILLING
             self._prefilling.append(generation)
+
+    def _n_likeliest(self) -> int | None:
+        """How many of a row's likeliest tokens must be known; None is all.
+
+        All that have a slot count, also those that are not in this step: a change makes
+        llama.cpp plan its calls anew.
+        """
+        wanted = [generation.n_likeliest for generation in self.held]
+        return None if None in wanted else max(n for n in wanted if n is not None)
 
     def _prefill(self) -> Prefill:
         first = self._prefilling[0]
-        length = min(first.n_to_prefill, self.max_tokens)
+        length = min(first.n_to_prefill, self.call_tokens)
         together = [first]
         for generation in list(self._prefilling)[1:]:
             n = len(together)
@@ -184,14 +193,15 @@ class Scheduler:
                 generation.slot != first.slot + n
                 or generation.n_to_prefill > length
                 or length - generation.n_to_prefill > self.call_cost
-                or (n + 1) * length > self.max_tokens
+                or (n + 1) * length > self.call_tokens
             ):
                 break
             together.append(generation)
         n = len(together)
-        while self.padded(n * length) != n * length and n * (length + 1) <= self.max_tokens:
+        while self.padded(n * length) != n * length and n * (length + 1) <= self.call_tokens:
             length += 1
-        return Prefill(together, length)
+        sampled = [g for g in together if g.n_to_prefill <= length and g.wants_tokens]
+        return Prefill(together, length, sampled, self._n_likeliest())
 
     def _decode(self) -> Decode:
         moves = []
@@ -199,17 +209,18 @@ class Scheduler:
         def move(generation: Generation, target: int) -> None:
             moves.append((generation, generation.slot, target))
             generation.slot = target
-            self._running[target] = generation
+            self._run(generation)
 
-        free = [slot for slot in range(self.n_slots) if slot not in self._running]
+        free = [slot for slot in range(self.layout.slots) if slot not in self._running]
         for slot, generation in zip(free, list(self._staged), strict=False):
             self._staged.remove(generation)
             move(generation, slot)
         rows = self.padded(len(self._running))
         while self.padded(max(self._running) + 1) > rows:
-            hole = next(slot for slot in range(self.n_slots) if slot not in self._running)
+            hole = next(slot for slot in range(self.layout.slots) if slot not in self._running)
             move(self._running.pop(max(self._running)), hole)
         slots = sorted(self._running)
-        span = min(max(rows, slots[-1] + 1), self.n_slots)
+        span = min(max(rows, slots[-1] + 1), self.layout.slots)
         idle = [slot for slot in range(span) if slot not in self._running]
-        return Decode([self._running[slot] for slot in slots], idle, moves)
+        generations = [self._running[slot] for slot in slots]
+        return Decode(generations, idle, moves, self._n_likeliest())

@@ -1,19 +1,13 @@
-"""Prefixes that requests share: decoded once, found again by those that come later."""
+"""Prefixes that requests share: which ones are worth decoding once, and who gets them."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
-from runtime.engine.cache import Cache
 from runtime.engine.generation import Generation, common_prefix
-from runtime.engine.llama import EngineError
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Prefix, Runner
-from runtime.engine.scheduler import Scheduler
-from runtime.engine.sizing import Layout, cells_needed
-
-log = logging.getLogger(__name__)
+from runtime.engine.sizing import cells_needed
 
 # A prefix shorter than this is not worth a copy of its cache.
 MIN_SHARED = 8
@@ -23,49 +17,26 @@ Wanted = tuple[str | None, tuple[int, ...]]
 
 
 class Sharing:
-    """Decodes what arrivals have in common, and gives each what is saved of its prompt.
+    """Decodes what requests have in common, and gives each what is saved of its prompt.
 
     Args:
-        saved: where prefixes are kept.
-        cache, runner, scheduler: the engine's; not owned.
-        resize: lays the cache out anew.
+        runner: not owned.
+
+    Attributes:
+        saved: the prefixes.
     """
 
-    def __init__(
-        self,
-        saved: PrefixCache,
-        cache: Cache,
-        runner: Runner,
-        scheduler: Scheduler,
-        resize: Callable[[Layout], None],
-    ) -> None:
-        self._saved = saved
-        self._cache = cache
+    def __init__(self, runner: Runner) -> None:
+        self.saved = PrefixCache()
         self._runner = runner
-        self._scheduler = scheduler
-        self._resize = resize
 
-    def prepare(self, arrivals: Sequence[Generation]) -> None:
-        """Decode the prefixes that arrivals share, and note for each what is saved of its prompt.
+    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Those that are not saved yet, by adapter: a change makes llama.cpp plan anew."""
+        new = [(a, p) for a, p in dict.fromkeys(wanted) if self.saved.find(a, p)[0] < len(p)]
+        return sorted(new, key=lambda each: each[0] or "")
 
-        Raises:
-            EngineError: the cache could not be laid out anew, and what was in it is lost.
-        """
-        try:
-            self.save(self._common(arrivals))
-        except EngineError as error:
-            if self._cache.context.closed:
-                raise
-            log.debug("prefixes are not shared: %s", error)
-        for generation in arrivals:
-            request = generation.request
-            sharable = request.prompt[: generation.n_shareable]
-            n_saved, state = self._saved.find(request.adapter, sharable)
-            if n_saved >= MIN_SHARED:
-                generation.n_cached, generation.prefix = n_saved, state
-
-    def save(self, wanted: Sequence[Wanted]) -> None:
-        """Decode prefixes and keep their caches; each goes on from what another has computed.
+    def save(self, wanted: Iterable[Wanted], slot: int, cells: int) -> None:
+        """Decode prefixes in a free slot of `cells` and keep their caches, those that fit it.
 
         One after another: side by side they would be padded to the longest, and none could
         begin with what is the same in another, which costs more than the calls that it saves.
@@ -73,22 +44,12 @@ class Sharing:
         Raises:
             EngineError: llama.cpp refused a call.
         """
-        new = [(a, p) for a, p in dict.fromkeys(wanted) if self._saved.find(a, p)[0] < len(p)]
-        if not new:
-            return
-        needed = cells_needed(max(len(tokens) for _, tokens in new), 0)
-        too_short = needed > self._cache.layout.cells and self._cache.can_resize
-        if too_short and not self._scheduler.held:
-            self._resize(self._cache.layout_for(needed, self._cache.layout.slots))
-        free = self._scheduler.free_slots()
-        # By adapter: to switch makes llama.cpp plan its calls anew.
-        for adapter, tokens in sorted(new, key=lambda each: each[0] or ""):
-            if free and cells_needed(len(tokens), 0) <= self._cache.layout.cells:
-                self._runner.use({adapter})
-                begun = Prefix(tokens, adapter, *self._saved.find(adapter, tokens))
-                self._saved.put(adapter, tokens, self._runner.prefix(begun, free[0]), pinned=False)
+        for adapter, tokens in wanted:
+            if cells_needed(len(tokens), 0) <= cells:
+                begun = Prefix(tokens, adapter, *self.saved.find(adapter, tokens))
+                self.saved.put(adapter, tokens, self._runner.prefix(begun, slot))
 
-    def _common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
+    def in_common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
         """What at least two of a group have in common, and enough more than is saved already."""
         groups: dict[tuple[str | None, str], list[Generation]] = {}
         for generation in arrivals:
@@ -98,7 +59,16 @@ class Sharing:
         for (adapter, _), members in groups.items():
             shared = common_prefix([g.request.prompt for g in members])
             shared = shared[: min(g.n_shareable for g in members)]
-            n_new = len(shared) - self._saved.find(adapter, shared)[0]
+            n_new = len(shared) - self.saved.find(adapter, shared)[0]
             if len(members) > 1 and n_new >= MIN_SHARED:
                 wanted.append((adapter, shared))
         return wanted
+
+    def hand_out(self, arrivals: Sequence[Generation]) -> None:
+        """Note for each what is saved of its prompt."""
+        for generation in arrivals:
+            request = generation.request
+            sharable = request.prompt[: generation.n_shareable]
+            n_saved, state = self.saved.find(request.adapter, sharable)
+            if n_saved >= MIN_SHARED:
+                generation.n_cached, generation.prefix = n_saved, state

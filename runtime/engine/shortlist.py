@@ -1,9 +1,9 @@
-"""The likeliest tokens of each row of logits, found on the device where the logits lie.
+"""The likeliest tokens of each row of logits, found on the device where the logits are.
 
 48 rows of a vocabulary of 151,936 are 29 MB: to copy them out of a GPU at each step, and to look
 through them here, takes as long as the step itself. A row is divided into blocks; its k likeliest
-tokens can only lie in the k blocks with the largest maxima, so only those are copied. What is
-drawn from them, and how, stays with `sampling`, and so do the results.
+tokens can only be in the k blocks with the largest maxima, so only those are copied. Drawing from
+them stays with `sampling`, and the results are the same.
 
 The operations are added to llama.cpp's own by a backend sampler (`llama_sampler_i` of llama.h,
 attached with `llama_set_sampler`). llama.cpp's samplers work row by row, a dozen operations for
@@ -33,10 +33,10 @@ class Shortlist:
     """Has each call of a context report the likeliest blocks of each row instead of all logits.
 
     Args:
-        context: pointer to it; its owner frees it before it calls `close`.
+        context: pointer to it; its owner frees it before calling `close`.
         n_vocab: tokens of the vocabulary.
         n_sequences: of the context.
-        n_best: blocks of a row that are reported: so many likeliest tokens are sure to be there.
+        n_best: blocks of a row that are reported. They contain its `n_best` likeliest tokens.
     """
 
     def __init__(self, context: Any, n_vocab: int, n_sequences: int, n_best: int) -> None:
@@ -45,10 +45,10 @@ class Shortlist:
         self._n_vocab = n_vocab
         self._width = -(-n_vocab // _MOST_BLOCKS)
         n_blocks = -(-n_vocab // self._width)
-        # The last block is filled up with zeros, which may give it a place that is not its own.
+        # The last block is padded with zeros, which may get it selected wrongly.
         self.n_best = min(n_best, n_blocks - 1)
         self._k = self.n_best + 1
-        # Apart from this object, which so can be collected while llama.cpp has them.
+        # A separate object, so that this one can be freed while llama.cpp uses it.
         operations = _Operations(self._width, self._k)
         wrap = self.callbacks.wrap
         self._interface = llama.llama_sampler_i(
@@ -63,7 +63,7 @@ class Shortlist:
 
     @property
     def attached(self) -> bool:
-        """Whether it is at work; a change makes llama.cpp plan its calls anew."""
+        """Whether it is in use; a change makes llama.cpp plan its calls anew."""
         return bool(self._chains)
 
     def _chain(self) -> Handle:
@@ -88,7 +88,7 @@ class Shortlist:
         self.close()
 
     def close(self) -> None:
-        """Free the samplers, after the context or when it has them no more."""
+        """Free the samplers, after the context or once it no longer uses them."""
         for chain in self._chains:
             chain.close()
         self._chains = []
@@ -125,7 +125,7 @@ class Shortlist:
 
 
 class _Operations:
-    """What llama.cpp calls while it builds a call's operations; `Shortlist` says what they do."""
+    """Callbacks of llama.cpp while it builds a call's operations; see `Shortlist`."""
 
     def __init__(self, width: int, k: int) -> None:
         self._width, self._k = width, k

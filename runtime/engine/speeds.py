@@ -1,4 +1,4 @@
-"""How fast single llama.cpp calls are here: what tuning and the ceiling of benchmarks rest on."""
+"""Times single llama.cpp calls, for tuning and as the ceiling of benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SingleCalls:
         threads: CPU threads.
         call_tokens: most tokens of a call.
         cache_type: of the KV cache.
-        average: of the times of like calls.
+        average: takes the average of repeated times.
 
     Raises:
         EngineError: no context could be made, or, in each method, a call failed.
@@ -91,7 +91,7 @@ class SingleCalls:
         return sequences / self._time(call, repeats)
 
     def _fill(self, sequences: int, length: int) -> None:
-        """Have so many tokens of each sequence in the cache, and nothing else."""
+        """Fill the cache with `length` tokens of each sequence, and nothing else."""
         self._context.clear_all()
         for slot in range(sequences):
             for first in range(0, length, self._batch.capacity):
@@ -106,7 +106,7 @@ class SingleCalls:
             output[:-1] = np.diff(slot) != 0
         self._batch.fill(token, position, slot, output)
         started = time.perf_counter()
-        self._context.decode(self._batch, int(output.sum()))
+        self._context.run(self._batch)
         return time.perf_counter() - started
 
     def _time(self, call: Callable[[], float], repeats: int) -> float:

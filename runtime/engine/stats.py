@@ -1,4 +1,4 @@
-"""What an engine has done."""
+"""Counters and times of an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass
 class Stats:
-    """What an engine has done since it was made or `reset`; times in seconds.
+    """Counters since the engine was made or `reset`; times in seconds.
 
     `prefill_tokens` are prompt tokens computed, `shared_tokens` those taken from a saved
     prefix, `decode_tokens` those computed one per generation and step, `padding_tokens`

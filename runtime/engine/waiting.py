@@ -1,16 +1,14 @@
 """Whose turn it is: the requests that wait, and which of them get the next free slots.
 
-Two wishes pull against the order in which requests came: prompts of like length are
-prefilled together best, longest first, and requests with different adapters cannot share a
-call where llama.cpp applies an adapter to the whole context. Both are granted within one
-bound that nobody needs to know more than: **no request is overtaken by more than `patience`
-requests that came after it.**
+Two goals conflict with the order in which requests arrive: prompts of similar length are best
+prefilled together, longest first, and requests with different adapters cannot share a call
+where llama.cpp applies an adapter to the whole context. Both are pursued within one bound: **no
+request is overtaken by more than `patience` requests that came after it.**
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
 
 from runtime.engine.generation import Generation
 
@@ -39,14 +37,14 @@ class WaitingRoom:
         return len(self._waiting)
 
     def add(self, generation: Generation) -> None:
-        """Let a request in. Its `n_cached` must not change any more while it waits."""
+        """Add a request. Its `n_cached` must not change while it waits."""
         self._waiting[generation.index] = generation
         self._ranks[generation.index] = self._arrived
         self._arrived += 1
         insort(self._by_length.setdefault(self._kind(generation), []), _key(generation))
 
     def remove(self, index: int) -> Generation | None:
-        """Take out one that need not be served any more; None if it does not wait."""
+        """Take one out; None if it does not wait."""
         generation = self._waiting.pop(index, None)
         if generation is not None:
             del self._ranks[index]
@@ -57,25 +55,24 @@ class WaitingRoom:
                 del self._by_length[kind]
         return generation
 
-    def take(
-        self, running: list[Generation], fits: Callable[[Generation], bool]
-    ) -> Generation | None:
+    def take(self, running: list[Generation], cells: int) -> Generation | None:
         """The next to be served, taken out; None if it must wait for those that run.
 
         Args:
             running: what holds slots now.
-            fits: whether there is room for one; if there is none for the next, it waits
-                for it, and so do those behind it.
+            cells: of a slot. If the next one needs more, it waits, and so do those behind it.
         """
         chosen = self.next(running)
-        return self.remove(chosen.index) if chosen is not None and fits(chosen) else None
+        if chosen is None or chosen.cells > cells:
+            return None
+        return self.remove(chosen.index)
 
     def next(self, running: list[Generation]) -> Generation | None:
         """What `take` would take."""
         if not self._waiting:
             return None
         oldest = next(iter(self._waiting.values()))
-        # All that came before the oldest have left; whoever else left has overtaken it.
+        # All that came before the oldest have left; the others that left have overtaken it.
         patience = self.patience - (self._left - self._ranks[oldest.index])
         kind = self._kind(running[0]) if running else self._kind(oldest)
         if patience <= 0:

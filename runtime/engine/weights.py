@@ -1,4 +1,4 @@
-"""What a GGUF file's tensors need where, read from its header before anything is loaded."""
+"""Memory that a GGUF file's tensors need, read from its header before anything is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ModelSizes:
 
     Attributes:
         layers: bytes of each repeating layer's weights, in order.
-        output: bytes of what comes after them; with tied embeddings their copy.
+        output: bytes of what follows them; with tied embeddings a copy of those.
         cell_values: numbers that one token takes in the KV cache, for each layer.
         row_values: numbers of the widest intermediate results of one token: the logits, and
             those of a feed-forward block and its surroundings.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from algebra import Solver, available
@@ -134,14 +133,12 @@ def _adapters_by_model(routes: dict[str, Route]) -> dict[Path, tuple[Path, ...]]
 def _load(served: Served, made: Plan, progress: Callable[[float], None] | None) -> Engine:
     """The engine of a model that was placed."""
     adapters = {str(path): path for path in served.adapters}
-    return Engine.load(
-        served.path,
-        partial(engine_options, served.settings, cache_bytes=made.cache_bytes),
-        adapters,
-        progress,
-        made.gpu_layers,
-        made.main_gpu,
-    )
+    model = Model(served.path, made.gpu_layers, made.main_gpu, progress)
+    try:
+        return Engine(model, engine_options(served.settings, model, made.cache_bytes), adapters)
+    except BaseException:
+        model.close()
+        raise
 
 
 def engine_options(settings: Settings, model: Model, cache_bytes: int) -> EngineOptions:

@@ -97,7 +97,8 @@ def keep(
 
 
 def _key(model: Path, files: ModelFiles) -> str:
-    return hashlib.sha256(f"{files.identity(model)}\n{machine()}".encode()).hexdigest()[:32]
+    parts = f"{files.identity(model)}\n{machine()}\n{describe_build().digest}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
 def _read(path: Path) -> dict[str, Any]:

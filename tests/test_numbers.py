@@ -1,0 +1,109 @@
+"""Logits that are not numbers are told by file, and cost no other request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from runtime.engine import (
+    Completion,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Request,
+    SamplingParams,
+)
+from runtime.engine.rows import Rows
+from tests.ggufs import write_adapter
+from tests.test_mixing import write_model
+
+OPTIONS = EngineOptions(slots=2, cells_per_slot=64)
+
+
+def damage(path: Path, tensor: str, value: float) -> Path:
+    """Overwrite the first value of a tensor, or with 0 all of them."""
+    (found,) = [t for t in gguf.GGUFReader(path).tensors if t.name == tensor]
+    dtype = {0: np.float32, 1: np.float16}[int(found.tensor_type)]
+    raw = bytearray(path.read_bytes())
+    n = int(found.n_elements) if value == 0 else 1
+    new = np.full(n, value, dtype).tobytes()
+    raw[found.data_offset : found.data_offset + len(new)] = new
+    path.write_bytes(raw)
+    return path
+
+
+def tensor_of(path: Path, ending: str) -> str:
+    return next(t.name for t in gguf.GGUFReader(path).tensors if t.name.endswith(ending))
+
+
+def test_a_nan_in_an_adapter_is_an_error_of_loading(demo_model: Path, tmp_path: Path) -> None:
+    good = write_adapter(tmp_path / "good.gguf")
+    bad = write_adapter(tmp_path / "bad.gguf")
+    damage(bad, tensor_of(bad, "lora_b"), float("nan"))
+    for adapters in ({"bad": bad}, {"good": good, "bad": bad}):
+        with pytest.raises(EngineError, match=r"bad\.gguf: damaged: .*adapter 'bad'.* not numbers"):
+            Engine.load(demo_model, OPTIONS, adapters)
+    with Engine.load(demo_model, OPTIONS, {"good": good}) as engine:
+        with pytest.raises(EngineError, match=r"bad\.gguf: damaged"):
+            engine.load_adapter("bad", bad)
+        assert list(engine.model.adapters) == ["good"]
+        (completion,) = engine.generate([Request([500], adapter="good")])
+        assert completion.finish_reason != "error"
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_a_model_whose_logits_are_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
+    """0 in all of the last norm makes all logits alike."""
+    model = write_model(tmp_path / "model.gguf")
+    Engine.load(model, OPTIONS).close()
+    damage(model, "output_norm.weight", value)
+    with pytest.raises(EngineError, match=r"model\.gguf: damaged: .*the model are not numbers"):
+        Engine.load(model, OPTIONS)
+
+
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(temperature=1.0, top_k=9)])
+@pytest.mark.parametrize("kind", ["all", "one", "alike"])
+def test_rows_that_are_not_numbers_end_their_own_requests_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, kind: str, params: SamplingParams
+) -> None:
+    requests = [Request(engine.model.tokenize(f"Count to {n}."), params) for n in range(3)]
+    expected = completed(engine, requests)
+    run, calls = engine.context.run, iter(range(1000))
+
+    def damaged(*args: Any, **kwargs: Any) -> Rows:
+        rows = run(*args, **kwargs)
+        if next(calls) == 4 and len(rows) > 1:
+            logits = rows.logits.copy()
+            logits[1, slice(None) if kind != "one" else 7] = 0 if kind == "alike" else np.nan
+            return Rows(logits)
+        return rows
+
+    monkeypatch.setattr(engine.context, "run", damaged)
+    found = completed(engine, requests)
+    wrong = [c for c in found if c.finish_reason == "error"]
+    assert len(wrong) == 1
+    assert str(engine.model.path) in wrong[0].error
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.finish_reason == "error" or ours.tokens == theirs.tokens
+
+
+def completed(engine: Engine, requests: list[Request]) -> list[Completion]:
+    return sorted(engine.generate(requests), key=lambda completion: completion.index)
+
+
+def test_scores_that_are_not_numbers_are_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = engine.context.run
+
+    def damaged(*args: Any, **kwargs: Any) -> Rows:
+        rows = run(*args, **kwargs)
+        return Rows(np.full_like(rows.logits, np.nan))
+
+    monkeypatch.setattr(engine.context, "run", damaged)
+    with pytest.raises(EngineError, match="not numbers"):
+        engine.log_likelihoods([500, 501], [[502]])
