@@ -74,6 +74,7 @@ _COMMANDS = {
     "vert": "|",
     "pm": "±",
     "infty": "∞",
+    "in": "∈",
     "circ": "∘",
     "det": "det",
     "cup": " or ",

@@ -30,10 +30,8 @@ PAIRS: list[tuple[str, str, str, str, bool]] = [
     (FACT, "Where is Bavaria?", "Germany", "It is in southern Germany.", R),
     (FACT, "Which city became the capital in 1990?", "Berlin", "the Berlin Wall", W),
     (FACT, "Which country has Cancun?", "Mexico", "Mexico City", W),
-    (FACT, "Who was the second president?", "John Adams", "John Quincy Adams", W),
     (FACT, "Who was the first president?", "George Washington", "George Washington Carver", W),
     (FACT, "Who nailed up 95 theses?", "Martin Luther", "Martin Luther King Jr.", W),
-    (FACT, "Who won in 2000?", "George W. Bush", "George H. W. Bush", W),
     (
         FACT,
         "Who wrote Hamlet?",

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 
 from algebra.words import with_chinese_digits, without_separators
+from evaluation.judges import dates
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.text import f1, is_number, places, spelled, tokens
+from evaluation.judges.text import f1, has_han, is_number, places, spelled, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "chinese"
@@ -41,6 +42,10 @@ def _against(reference: str, answer: str) -> Verdict:
     )
     if given and given == wanted:
         return verdict(True, "equals the reference")
+    if dates.contradicts(reference, answer):
+        return verdict(False, "gives another date, era or currency")
+    if dates.same_date(reference, answer) or (given and given == _number_of(wanted)):
+        return verdict(True, f"is “{reference}”")
     if states(with_arabic_digits(answer), wanted):
         return verdict(True, f"contains “{reference}”")
     if places(wanted, given):
@@ -54,6 +59,13 @@ def _against(reference: str, answer: str) -> Verdict:
     if score >= THRESHOLD:
         return verdict(True, f"character F1 {score:.2f}")
     return verdict(False, f"character F1 {score:.2f} is under {THRESHOLD}")
+
+
+def _number_of(wanted: list[str]) -> list[str]:
+    """The number in a number with a measure word of a character or two, 34个, 1949年; else []."""
+    number = wanted[0] if wanted and is_number(wanted[0]) else ""
+    measure = wanted[1:]
+    return [number] if number and 1 <= len(measure) <= 2 and all(map(has_han, measure)) else []
 
 
 def with_arabic_digits(text: str) -> str:

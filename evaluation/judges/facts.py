@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 
-from evaluation.judges import quantities, yes_no
+from evaluation.judges import dates, quantities, yes_no
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.names import joined
+from evaluation.judges.names import joined, without_longer_names
 from evaluation.judges.text import ARTICLES, f1, is_number, places, tokens, without
 from evaluation.records import Item, Verdict
 
@@ -53,12 +53,24 @@ def judge(item: Item, answer: str) -> Verdict:
         wanted = yes_no.decides(reference)
         if wanted is not None:
             verdicts.append(yes_no.judge(item, answer, wanted))
-        elif measured := _measured(reference, answer):
-            verdicts.append(measured)
+        elif settled := (_dated(reference, answer) or _measured(reference, answer)):
+            verdicts.append(settled)
         else:
-            one, other = joined(reference), joined(answer)
+            other = joined(without_longer_names(reference, answer))
+            one = joined(reference)
             verdicts += [_against(form, other) for form in forms(one, other, tokens)]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
+
+
+def _dated(reference: str, answer: str) -> Verdict | None:
+    """The verdict on an answer that gives a date, a time of day or a currency, or None."""
+    if dates.contradicts(reference, answer):
+        return Verdict(False, 0.0, NAME, f"gives another date, era or currency than {reference}")
+    right = dates.same_date(reference, answer) or dates.same_time(reference, answer)
+    if right is None or (right is False and dates.same_time(reference, answer) is None):
+        return None
+    how = "is" if right else "is not"
+    return Verdict(right, float(right), NAME, f"what it gives {how} {reference}")
 
 
 def _measured(reference: str, answer: str) -> Verdict | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from algebra.syntax import FUNCTIONS, TRIGONOMETRIC
-from evaluation.judges import facts, intervals, quantities, values
+from evaluation.judges import dates, facts, intervals, quantities, values
 from evaluation.judges.math_text import (
     AFTERTHOUGHT,
     ASKED,
@@ -61,6 +61,8 @@ def judge(item: Item, answer: str) -> Verdict:
             verdict = facts.judge(item, answer)
             if verdict.correct:
                 return verdict
+        elif _repeats(item.question, wanted, found):
+            continue
         elif _same(wanted, found) or _solves(wanted, everything):
             return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
     if not found:
@@ -68,11 +70,30 @@ def judge(item: Item, answer: str) -> Verdict:
     return Verdict(False, 0.0, NAME, f"the result is {_shown(found)}")
 
 
+# Questions that ask for another form of what they give.
+_FORM = re.compile(
+    r"\b(?:factor|expand|simplify|rationali|multiply out|rewrite)|因式分解|展开|化简"
+)
+
+
+def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether an answer only repeats the expression whose other form is asked for."""
+    if not _FORM.search(question.casefold()) or len(found) != 1:
+        return False
+    text = re.sub(r"\s", "", found[0].text)
+    given = re.sub(r"\s", "", plain(question))
+    return text in given and text not in {re.sub(r"\s", "", claim.text) for claim in wanted}
+
+
 def _special(item: Item, reference: str, answer: str) -> bool | None:
     """What is no plain value: quantities with units, sets of numbers, "no solution".
 
     None where the reference or the answer is none of these.
     """
+    if dates.contradicts(reference, answer):
+        return False
+    if (same := dates.same_time(reference, answer)) is not None:
+        return same
     measured = quantities.quantity(reference)
     if measured and (same := quantities.converted(measured, answer)) is not None:
         return same

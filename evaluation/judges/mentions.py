@@ -18,6 +18,7 @@ _NEGATIONS = (
 _ASIDE = re.compile(r"[(（][^()（）]*[)）]")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
 _EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
+_BOTH = re.compile(r"\W*and\b", re.IGNORECASE)
 # Between two numbers lies a third, and none of them is said.
 _BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
@@ -27,6 +28,7 @@ _DENIAL = re.compile(
     r"|(?:is|was|are|were|would be|seems) (?:wrong|incorrect|false|untrue)\b"
 )
 _BESIDE = (["before"], ["after"])
+_ARE = (["is"], ["are"], ["was"], ["were"])
 _SAID_TO_BE = (["是"], ["为"], ["叫"])
 # A piece of a list has at most so many tokens, its "and" included, and none of a clause's words.
 _SHORT = 4
@@ -68,7 +70,7 @@ def states(answer: str, reference: list[str]) -> bool:
         answer: its text.
         reference: tokens without articles.
     """
-    pieces, either = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
+    pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
     for at in places(reference, whole):
@@ -94,6 +96,13 @@ def states(answer: str, reference: list[str]) -> bool:
                 *(t for piece in following if len(piece) == 1 for t in piece),
             ]
             hedged = hedged or any(map(_alike(reference[0]), beside))
+        # "Italy and Greece" is not Italy; commas alone may say where it lies: "Paris, France".
+        run = range(first - before, last + after + 1)
+        if not number and begins and ends and before + after and not both.isdisjoint(run):
+            continue
+        named = whole[at - 1 : at] in _ARE and ends  # "They are Italy and Greece"
+        if not number and named and after and last + 1 in both:
+            continue
         if before + after < _MANY and not hedged:
             return True
     return False
@@ -104,13 +113,14 @@ def _alike(number: str) -> Callable[[str], bool]:
     return lambda token: is_number(token) and len(token) == len(number)
 
 
-def _pieces(answer: str) -> tuple[list[list[str]], set[int]]:
-    """Tokens from separator to separator, and the indices of pieces that begin with "or".
+def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
+    """Tokens between separators; the indices of pieces that begin with "or", and with "and".
 
     An empty piece ends a sentence, unless the sentence is a mere item ("Paris. London.").
     """
     pieces: list[list[str]] = []
     either: set[int] = set()
+    both: set[int] = set()
     for sentence in _SENTENCE_END.split(answer):
         starts = [0, *(match.start() for match in _SEPARATOR.finditer(sentence))]
         for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
@@ -118,10 +128,12 @@ def _pieces(answer: str) -> tuple[list[list[str]], set[int]]:
             if found:
                 if _EITHER.match(sentence, start):
                     either.add(len(pieces))
+                elif _BOTH.match(sentence, start):
+                    both.add(len(pieces))
                 pieces.append(found)
         if len(starts) > 1 or (pieces and not _is_bare(pieces[-1])):
             pieces.append([])
-    return pieces, either
+    return pieces, either, both
 
 
 def _bare(pieces: Iterable[list[str]]) -> int:

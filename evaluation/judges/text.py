@@ -31,6 +31,8 @@ _ROMAN_VALUES = {roman: str(n) for n, roman in enumerate(_ROMANS.split(), start=
 
 # Roman numerals come after a name: "Elizabeth I", "World War II", "Louis XIV".
 _ROMAN = re.compile(r"(?<=[a-z] )([IVX]+)\b(?!['’](?:m|d|ve|ll)\b)")
+# B.C. is BC.
+_DOTTED = re.compile(r"\b(?:[a-z]\.){2,}")
 _ORDINAL_ENDING = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _VULGAR_FRACTIONS = re.compile("[¼-¾⅐-⅞]")
@@ -89,6 +91,7 @@ def normal(text: str) -> str:
     text = unicodedata.normalize("NFD", spelled(without_separators(text)))
     text = unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Mn"))
     text = with_english_digits(without_separators(text))  # full-width digits are digits only now
+    text = _DOTTED.sub(lambda match: match[0].replace(".", ""), text)
     text = re.sub(r"'s\b|'", "", text)
     return _ORDINAL_ENDING.sub("", text)
 

@@ -34,6 +34,8 @@ _DENIAL = re.compile(
     r"|false|untrue|incorrect|wrong|impossible|unable|incapable|myth|lacks?|without|fails? to)\b"
     r"|[不没非未无]"
 )
+# "Is it or is it not" denies nothing: 是不是, 能不能, 有没有.
+_WHETHER = re.compile(r"(\w)[不没]\1")
 _CLAUSE_END = re.compile(
     r"(?<=[^\d])[.!?](?=\s|$)|[,;:。！？，；]|\b(?:but|although|though|while)\b"
 )
@@ -67,6 +69,7 @@ def says(question: str, answer: str) -> bool | None:
         return False
     if _OPENING_YES.match(text):
         return True
+    question = _WHETHER.sub(r"\1", spelled(question))
     asked = _matter(question)
     clauses = [clause for clause in _CLAUSE_END.split(text) if clause.strip()]
     # The last of those that say most of the matter: "Although they swim, penguins cannot fly".

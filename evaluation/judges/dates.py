@@ -1,0 +1,148 @@
+"""Dates, eras, times of day and currencies: what makes one of them another must be as it is wanted.
+
+"June 4, 1776" has all numbers of "July 4, 1776", "44 AD" of "44 BC", "£5" of "$5".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from algebra.words import with_digits
+from evaluation.judges.text import spelled
+
+_MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august"]
+_MONTHS += ["september", "october", "november", "december"]
+_MONTH = "|".join(rf"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in _MONTHS)
+_YEAR = r"(?P<year>\d{3,4})"
+_DATE = re.compile(
+    rf"\b(?:(?P<month>{_MONTH})\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,? {_YEAR})?(?![\d:])"
+    rf"|(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month2>{_MONTH})\.?"
+    r"(?:,? (?P<year2>\d{3,4}))?"
+    rf"|(?P<month3>{_MONTH})\.?,? (?:of )?(?P<year3>\d{{3,4}})"
+    r"|(?P<year4>\d{4})-(?P<month4>\d{1,2})-(?P<day4>\d{1,2})"
+    r"|(?:(?P<year5>\d{2,4})年)?(?P<month5>\d{1,2})月(?:(?P<day5>\d{1,2})[日号])?)"
+)
+_BEFORE_CHRIST = r"(?:b\.? ?c\.?(?: ?e\.?)?|before christ)(?!\w)"
+_ANNO_DOMINI = r"(?:a\.? ?d\.?|c\.? ?e\.?)(?!\w)"
+_ERA = re.compile(
+    rf"(?P<ad>\b{_ANNO_DOMINI} ?)?(?<![\d.,])(?P<before>公元前 ?)?(?P<year>\d{{1,4}})(?![\d,.]\d)"
+    rf"(?: ?(?P<bc>{_BEFORE_CHRIST})| ?(?P<ce>{_ANNO_DOMINI}))?"
+)
+_CLOCK = re.compile(
+    r"(?<![\d:.])(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?(?![\d:])"
+    r"(?: ?(?P<half>[ap])\.?m\b\.?)?"
+)
+_CURRENCIES = {
+    "$": ("$", "dollar", "dollars", "usd"),
+    "£": ("£", "pound", "pounds", "gbp"),
+    "€": ("€", "euro", "euros", "eur"),
+    "¥": ("¥", "yen", "yuan", "rmb", "元"),
+}
+_MONEY = re.compile(
+    r"(?P<sign>[$£€¥]) ?\d(?![^\s$]*\$)|\d(?: (?:thousand|million|billion|trillion))?(?: us)? ?"
+    r"(?P<word>dollars?|pounds?|euros?|yen|yuan|usd|gbp|eur|rmb|元)(?!\w)"
+)
+
+
+@dataclass(frozen=True)
+class Date:
+    """A day, or a month; None for what is not said."""
+
+    year: int | None
+    month: int
+    day: int | None
+
+    def is_in(self, other: Date) -> bool:
+        """Whether this is another date, told as exactly or more exactly."""
+        return self.month == other.month and all(
+            wanted is None or wanted == said
+            for wanted, said in ((other.year, self.year), (other.day, self.day))
+        )
+
+
+def contradicts(reference: str, answer: str) -> bool:
+    """Whether an answer gives another date, era or currency than a reference."""
+    wanted, said = _plain(reference), _plain(answer)
+    days, told = _dates(wanted), _dates(said)
+    if len(days) == 1 and told and not any(date.is_in(days[0]) for date in told):
+        return True
+    if not days and _another_era(wanted, said):
+        return True
+    return _another_currency(wanted, said)
+
+
+def same_date(reference: str, answer: str) -> bool:
+    """Whether a reference is a date, and the answer gives that and no other."""
+    wanted = _plain(reference).strip(" .。")
+    days, told = _dates(wanted), _dates(_plain(answer))
+    if len(days) != 1 or not _DATE.fullmatch(wanted) or not told:
+        return False
+    return all(date.is_in(days[0]) for date in told)
+
+
+def same_time(reference: str, answer: str) -> bool | None:
+    """Whether an answer gives the time of day that a reference is; None if that is none."""
+    match = _CLOCK.fullmatch(_plain(reference).strip(" "))
+    if match is None or not match["half"]:
+        return None
+    told = [found for found in _CLOCK.finditer(_plain(answer)) if found["half"] or found["minute"]]
+    if not told:
+        return None
+    return any(_minutes(found) & _minutes(match) for found in told[-1:])
+
+
+def _plain(text: str) -> str:
+    return " ".join(with_digits(spelled(text)).split())
+
+
+def _dates(text: str) -> list[Date]:
+    found = []
+    for match in _DATE.finditer(text):
+        parts = {name.rstrip("2345"): value for name, value in match.groupdict().items() if value}
+        month = parts["month"]
+        number = int(month) if month.isdigit() else 1 + [m[:3] for m in _MONTHS].index(month[:3])
+        year, day = parts.get("year"), parts.get("day")
+        found.append(Date(int(year) if year else None, number, int(day) if day else None))
+    return found
+
+
+def _eras(text: str) -> list[tuple[str, bool, bool]]:
+    """Years with whether they are before Christ, and whether that is said of them."""
+    return [
+        (
+            match["year"].lstrip("0"),
+            bool(match["bc"] or match["before"]),
+            bool(match["bc"] or match["before"] or match["ad"] or match["ce"]),
+        )
+        for match in _ERA.finditer(text)
+    ]
+
+
+def _another_era(wanted: str, said: str) -> bool:
+    eras = [era for era in _eras(wanted) if era[2]]
+    if len(eras) != 1:
+        before = {year for year, bc, _ in _eras(said) if bc}
+        alone = {year for year, bc, _ in _eras(wanted) if not bc and len(year) >= 3}
+        return bool(before & alone)
+    year, before_christ, _ = eras[0]
+    same = [era for era in _eras(said) if era[0] == year]
+    return bool(same) and all(bc != before_christ for _, bc, _ in same)
+
+
+def _another_currency(wanted: str, said: str) -> bool:
+    one, other = _currencies(wanted), _currencies(said)
+    return len(one) == 1 and bool(other) and not one & other
+
+
+def _currencies(text: str) -> set[str]:
+    words = [match["sign"] or match["word"] for match in _MONEY.finditer(text)]
+    return {sign for sign, names in _CURRENCIES.items() for word in words if word in names}
+
+
+def _minutes(match: re.Match[str]) -> set[int]:
+    """The minutes of a day that a time may be."""
+    hour, minute = int(match["hour"]), int(match["minute"] or 0)
+    if match["half"]:
+        return {60 * (hour % 12 + (12 if match["half"] == "p" else 0)) + minute}
+    return {60 * hour + minute} | ({60 * (hour + 12) + minute} if 1 <= hour < 12 else set())
