@@ -3,7 +3,7 @@
 For every matrix multiplication the mean square of each input column is collected; llama.cpp's
 quantizer weighs rounding errors by it. The file is in llama.cpp's own format (GGUF with
 `general.type` "imatrix": for each weight the sums `in_sum2` and the number of rows `counts`),
-so that llama-quantize and llama-imatrix take it as well.
+so llama-quantize and llama-imatrix can read it too.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
     Args:
         model_path: a GGUF file; a float one gives the cleanest figures.
         texts: plain text, or JSON (Lines) of {"question", "answer"} or {"text"} records.
-        most_chunks: stop after so many pieces of `CHUNK` tokens.
+        most_chunks: most pieces of `CHUNK` tokens.
 
     Raises:
         ConvertError: a text cannot be read, or there is less than one chunk of it.

@@ -65,7 +65,7 @@ class Adapter:
     """A PEFT folder, checked against the base that it will be applied to.
 
     Attributes:
-        folder: where it lies.
+        folder: the PEFT folder.
         config: its adapter_config.json.
         base: what it will be applied to.
         deltas: what it adds, by GGUF tensor.
@@ -108,7 +108,7 @@ class Adapter:
 
     def changes(self) -> Iterator[str]:
         """GGUF tensors that are trained whole. Copies of the base's own weights, which peft saves
-        beside adapted embeddings, are none."""
+        beside adapted embeddings, do not count."""
         for name, ours in self.replaced.items():
             theirs = self.base.tensors.get(EMBEDDING if name == HEAD else name)
             if theirs is None or not _same(ours, self.base.tensors.get(name, theirs)):

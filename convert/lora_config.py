@@ -243,7 +243,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _check_patterns(path: Path, values: dict[str, Any]) -> None:
-    """Raise ConvertError for a regular expression that is none."""
+    """Raise ConvertError for an invalid regular expression."""
     named = {key: values.get(key) for key in ("target_modules", "exclude_modules")}
     patterns = [(key, value) for key, value in named.items() if isinstance(value, str)]
     for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
@@ -253,4 +253,6 @@ def _check_patterns(path: Path, values: dict[str, Any]) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ConvertError(f"{path}: {key}: {pattern!r} is no pattern ({error})") from None
+            raise ConvertError(
+                f"{path}: {key}: {pattern!r} is no valid pattern ({error})"
+            ) from None

@@ -28,7 +28,7 @@ NUMPY: dict[Type, Any] = {Type.F32: np.float32, Type.F16: np.float16, Type.BF16:
 class StoredTensor:
     """A tensor in a file: `shape` in elements, data at bytes `start` to `end`.
 
-    `strides`, in elements, says how far apart neighbours lie where they do not follow one another
+    `strides`, in elements, says how far apart neighbours are where they do not follow one another
     row by row (safetensors has none; torch saves transposed tensors so).
     """
 
@@ -96,7 +96,7 @@ def read_index(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file by name.
 
     Raises:
-        ConvertError: not a safetensors file, truncated, or a type that is no float.
+        ConvertError: not a safetensors file, truncated, or a type that is not a float.
     """
     try:
         size = path.stat().st_size

@@ -1,9 +1,9 @@
 """How much of a merged adapter survives quantization.
 
 Quantizing rounds weights to a grid, and an adapter changes them by less than a step of it. Where
-the base was never quantized, some weights are near the border between two steps, and so many of
-those cross it that the change survives on the whole. Where the base comes out of a quantized file
-its weights lie on the grid already, and nearly everything is rounded back.
+the base was never quantized, some weights are near the border between two steps, and enough of
+those cross it for the change to survive on the whole. Where the base comes out of a quantized file
+its weights are on the grid already, and nearly everything is rounded back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from convert.lora import Adapter
 from convert.safetensors import to_f32
 from convert.sources import open_source
 
-# So many tensors are looked at, spread over the model, and so many rows of each: where the change
+# Number of tensors that are checked, spread over the model, and of rows of each: where the change
 # is a tenth of the error of quantizing, the share is known to about 0.01.
 _TENSORS, _ROWS = 16, 256
 

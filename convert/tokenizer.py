@@ -247,10 +247,10 @@ def _add_sentencepiece(
 
 
 def chat_template(folder: Path) -> Any:
-    """The chat template of a checkpoint or an adapter, from wherever it may lie.
+    """The chat template of a checkpoint or an adapter, from wherever it is.
 
     transformers saves chat_template.jinja (and others of other names in
-    additional_chat_templates) and reads it before tokenizer_config.json, where it lay earlier;
+    additional_chat_templates) and reads it before tokenizer_config.json, the older place;
     chat_template.json is the processors' place.
 
     Returns:
@@ -278,7 +278,7 @@ def chat_template(folder: Path) -> Any:
 
 
 def added_tokens(folder: Path) -> list[str]:
-    """Tokens that tokenizer.json in a folder adds to the vocabulary; none if there is no such."""
+    """Tokens that tokenizer.json in a folder adds to the vocabulary; empty without that file."""
     try:
         added = read_json(folder / "tokenizer.json")["added_tokens"]
         return [str(token["content"]) for token in added]

@@ -43,7 +43,7 @@ def read_pickle(path: Path) -> dict[str, StoredTensor]:
 
     Raises:
         ConvertError: not such a file, truncated, compressed, written by a torch before 1.6, with
-            a type that is no float, or with anything in it that is not a tensor.
+            a type that is not a float, or with anything in it that is not a tensor.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -109,7 +109,7 @@ def _rebuild_parameter(data: _Tensor, *_: Any) -> _Tensor:
 def _place(
     path: Path, name: str, value: Any, folder: str, infos: dict[str, zipfile.ZipInfo]
 ) -> StoredTensor:
-    """Where a tensor's numbers lie in the file."""
+    """Where a tensor's numbers are in the file."""
     if not isinstance(value, _Tensor):
         raise ConvertError(f"{path}: {name} is a {type(value).__name__}, not a tensor")
     info = infos.get(folder + value.storage.key)

@@ -23,7 +23,7 @@ FLOAT_TYPES: dict[str, tuple[Type, gguf.LlamaFileType]] = {
     "F16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
     "BF16": (Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
 }
-# Rows are converted in blocks of about so many elements, which stay in the CPU's cache.
+# Rows are converted in blocks of about this many elements, which stay in the CPU's cache.
 _BLOCK = 1 << 18
 
 

@@ -46,10 +46,10 @@ def calibrate(
     Args:
         pipeline: answers the questions; its knowledge is not used, its settings are.
         index: the base.
-        questions: of which those of the subject are asked.
-        share: of the questions, how many the gate is chosen on.
+        questions: those of the subject are asked.
+        share: share of the questions that the gate is chosen on.
         most_luck: the p-value that a gate may have on the others.
-        journal: where answers are kept, so that a stopped calibration goes on.
+        journal: file that keeps answers, so that a stopped calibration can resume.
 
     Raises:
         UserError: too few questions of the subject, or one that cannot be answered.

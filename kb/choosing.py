@@ -53,7 +53,7 @@ class Candidate:
 
     @property
     def p(self) -> float:
-        """How likely it would gain so many by luck: the exact one-sided sign test (McNemar)."""
+        """The p-value of its gain: the exact one-sided sign test (McNemar)."""
         return sign_test(self.gained, self.lost)
 
     def record(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Makes the index of a base from token ids that lie in a file, however many there are.
+"""Makes the index of a base from token ids in a file, of any number.
 
 The scores are BM25 in Lucene's variant, as the library bm25s computes them ahead of time (Lù,
 "BM25S", 2024; a test compares the two). That one holds all postings in memory several times

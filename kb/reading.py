@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from kb.json_stream import JsonError, records
 from runtime.common.errors import UserError
 
-# A longer line, paragraph or JSON value is no entry.
+# A longer line, paragraph or JSON value is not an entry.
 LONGEST_ENTRY = 16 << 20
 _TITLES = ("title", "name", "topic", "entity", "headword")
 _SECTIONS = ("section", "heading", "category")
@@ -28,7 +28,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Entry:
-    """A piece of raw knowledge, not yet cleaned, and where it stands, such as "line 3"."""
+    """A piece of raw knowledge, not yet cleaned, and its place, such as "line 3"."""
 
     title: str
     section: str
@@ -163,7 +163,7 @@ def _markdown(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
 
 
 def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[Entry | Bad]:
-    """Paragraphs between blank lines; a comment of Markdown is none."""
+    """Paragraphs between blank lines; Markdown comments do not count."""
     title = section = ""
     held: list[str] = []
     start = size = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -328,3 +329,45 @@ def test_a_reader_that_goes_away_costs_one_line_at_most(tmp_path: Path) -> None:
     assert child.stderr is not None
     assert child.stderr.read() == ""
     assert child.wait(30) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["kb.preprocess", "--subject", "history", "--input", "{}/raw.tsv", "--out", "{}/out"],
+        ["convert.export_gguf", "--base", "demo", "--output", "{}/out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_stop_within_a_second_and_leave_nothing_half_written(
+    tmp_path: Path, command: list[str], share: float, times: dict[str, float]
+) -> None:
+    lines = (f"Town {n}\tIt has {n} bells and {n % 7} rivers.\n" for n in range(20_000))
+    (tmp_path / "raw.tsv").write_text("".join(lines))
+    arguments = [sys.executable, "-m", *(part.format(tmp_path) for part in command)]
+    if command[0] not in times:
+        started = time.monotonic()
+        subprocess.run(arguments, check=True, capture_output=True)
+        times[command[0]] = time.monotonic() - started
+        shutil.rmtree(tmp_path / "out")
+    child = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(share * times[command[0]])
+    sent = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    if child.returncode == 0:  # it was quicker than the first time
+        pytest.skip("it had ended")
+    assert child.returncode == 130, errors
+    assert time.monotonic() - sent < 3  # a second, on a machine that does nothing else
+    assert errors.splitlines()[-1].startswith("stopped")
+    assert "Traceback" not in errors
+    left = [path.name for path in tmp_path.rglob(".*") if not path.name.endswith(".lock")]
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def times() -> dict[str, float]:
+    """How long commands take on this machine, in seconds."""
+    return {}

@@ -196,7 +196,7 @@ def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) 
     _, said = process.communicate(timeout=30)
     took = time.monotonic() - sent
     assert process.returncode == 130, said
-    assert "stopped; --resume goes on from there" in said
+    assert "stopped; --resume continues from there" in said
     assert "Traceback" not in said
     assert took < 3, "within a second, on a machine that does nothing else"
     assert not target.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -20,13 +21,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from convert import inspect, verify
+from convert.errors import ConvertError
 from convert.export_gguf import main
-from convert.imatrix import CHUNK, Importance, compute
+from convert.imatrix import CHUNK, Importance, compute, read_text
 from convert.lora import Adapter
 from convert.sources import open_source
 from convert.survival import share_kept
 from convert.writing import write_model
 from runtime import Settings, SetupError, loadPipeline
+from runtime.engine import EngineError, ggml
 from runtime.files.bases import base_name
 from runtime.files.manifest import Manifest
 from runtime.files.quantize import TYPES
@@ -485,6 +488,32 @@ def test_the_importance_matrix_is_the_mean_square_of_each_layers_input(
             assert np.allclose(mean, expected, rtol=2e-2, atol=1e-4), (ours, layer)
 
 
+def test_another_layout_of_llama_cpp_s_tensors_is_refused_not_read(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> None:
+        raise EngineError("this build of ggml lays tensors out in an unknown way")
+
+    monkeypatch.setattr(ggml, "library", unknown)
+    text = tmp_path / "text.txt"
+    text.write_text(SAMPLES.read_text(encoding="utf-8"), encoding="utf-8")
+    write_model(open_source(made / "tiny-chat"), tmp_path / "m.gguf", "F32")
+    with pytest.raises(EngineError, match="in an unknown way"):
+        compute(tmp_path / "m.gguf", [text], most_chunks=1)
+
+
+def test_calibration_text_is_read_by_lines_and_what_is_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "a\u2028b", "answer": "c\x85d"}\n{"text": "e"}\n', "utf-8")
+    assert read_text(path) == "a\u2028b\nc\x85d\n\ne"
+    path.write_text('{"text": "e"}\n[1]\n')
+    with pytest.raises(ConvertError, match=r"a\.jsonl, line 2 is a list, not an object"):
+        read_text(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConvertError, match=r"a\.jsonl, line 1 is nested too deeply"):
+        read_text(path)
+
+
 def test_an_importance_matrix_is_saved_and_used(work: Path, tmp_path: Path) -> None:
     export(work, "--type", "IQ4_NL", "--calibration", SAMPLES)
     plain = work / "models" / "tiny-chat-IQ4_NL.gguf"
@@ -567,6 +596,19 @@ def test_inspect_and_verify_say_what_a_file_is(
     assert 0 < divergence < 0.05, "eight bits of the cache are seen, and change little"
     said = said_by(verify.main, work / "tiny-chat", "none", file)
     assert "same likeliest token  100" not in said, "the bare base is another model"
+
+
+def test_inspecting_works_on_a_screen_with_few_characters(work: Path) -> None:
+    export(work, "--type", "F16")
+    file = work / "models" / "tiny-chat-F16.gguf"
+    ran = subprocess.run(
+        [sys.executable, "-m", "convert.inspect", str(file)],
+        env={**os.environ, "PYTHONIOENCODING": "cp437"},
+        cwd=PROJECT_DIR,
+        capture_output=True,
+    )
+    assert ran.returncode == 0
+    assert b"\\u201c" in ran.stdout
 
 
 def test_of_two_adapters_for_a_subject_the_one_trained_on_this_base_is_taken(

@@ -175,7 +175,7 @@ def test_neither_a_stop_nor_a_killed_actor_costs_a_question_its_answer(
         wait_for_answers(partial, 4, process)
         process.terminate()
         assert process.wait(60) == 130, said(tmp_path)
-    assert "stopped; --resume goes on from there" in said(tmp_path)
+    assert "stopped; --resume continues from there" in said(tmp_path)
     kept = len(partial.read_bytes().splitlines())
 
     command += ["--resume", "--actors", "2", "--batch", "4"]

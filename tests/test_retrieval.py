@@ -145,7 +145,8 @@ def test_who_is_shown_passages(folder: Path, caplog: pytest.LogCaptureFixture) -
     assert shown(False) == []
     with caplog.at_level(logging.WARNING):
         assert shown(True) == []
-    assert "no gate lies beside it: run python -m kb.calibrate --subject geography" in caplog.text
+    run = "python -m kb.calibrate --subject geography"
+    assert f"there is no gate beside it: run {run}" in caplog.text
     assert "Lutz" in shown("always")[0]
     _gate(folder, mode="off").save(folder)
     assert shown(True) == []

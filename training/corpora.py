@@ -232,7 +232,7 @@ def _cities(cache: Any) -> Iterator[Exercise]:
 
 
 def _algebra() -> Iterator[Exercise]:
-    """Exercises that are none of the samples."""
+    """Exercises that are not among the samples."""
     samples = (DATA / "sample_questions.jsonl").read_text(encoding="utf-8").splitlines()
     asked = {normalized(json.loads(line)["question"]) for line in samples if line.strip()}
     yield from exercises(_library("sympy"), asked)

@@ -175,7 +175,7 @@ class Job:
         except ValueError as error:  # no such modules, say
             raise TrainingError(f"--target-modules {' '.join(modules)}: {error}") from None
         model.peft_config["default"].base_model_name_or_path = self.base.asked
-        # peft looks there, on saving, for a vocabulary of another size, which nobody makes here.
+        # On saving, peft looks there for a vocabulary of another size, which is never made here.
         warnings.filterwarnings("ignore", message="Could not find a config file")
         return model
 

@@ -44,7 +44,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         model: a PEFT model.
         head: token ids that every prompt begins with.
         train, held_out: examples; none held out means no evaluation.
-        folder: for checkpoints; deleted by whoever made it.
+        folder: for checkpoints; its creator deletes it.
         options: how to train.
         use_cpu: stay on the CPU though there is a GPU.
     """
@@ -100,7 +100,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         keywords: dict[str, Any] = {"logits_to_keep": n_logits, "attention_mask": mask}
         if n_head and not self.args.gradient_checkpointing:  # which goes without a cache
             cache = DynamicCache(config=model.config)
-            # Without the output head, which would make logits that nobody reads.
+            # Without the output head, which would compute logits that are not used.
             decoder = model.get_base_model().base_model
             decoder(input_ids=head, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(n)
@@ -150,7 +150,7 @@ class ByLength(Sampler[int]):  # type: ignore[misc]
 
 
 class KeepWhole(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints when they are whole, and drops those that nobody needs any more."""
+    """Marks checkpoints when they are whole, and deletes those that are no longer needed."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy != "no":

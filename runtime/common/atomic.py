@@ -86,7 +86,7 @@ def replacing_folder(target: Path, parent: Path) -> Iterator[Path]:
 
     Args:
         target: the folder to be.
-        parent: on the same disk; what a kill leaves half filled lies there.
+        parent: on the same disk; what a kill leaves half filled is there.
 
     Raises:
         OSError: a folder cannot be written.

@@ -316,7 +316,7 @@ def _end_with(parent: int) -> None:
 def _limit(limits: Limits) -> None:
     if resource is None:
         return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an end at a limit is no crash to look into
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # reaching a limit is not a crash
     if limits.cpu_seconds is not None:
         wanted = ceil(time.process_time()) + limits.cpu_seconds
         _lower(resource.RLIMIT_CPU, wanted)
@@ -334,7 +334,7 @@ def _lower(limit: int, wanted: int) -> None:
 
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    # The program's own folder is no place to import from, and its name is not its module's.
+    # The module under its own name: `tell` must find the state that `_serve` sets.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from runtime.common import child
 

@@ -6,6 +6,9 @@ given to `run`, so that help works where an extra is missing and Ctrl-C works wh
 
 from __future__ import annotations
 
+# First, so that Ctrl-C during the other imports leaves no traceback.
+from runtime.common import early  # isort: skip
+
 import io
 import logging
 import os
@@ -18,7 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from runtime.common import atomic, early, extras
+from runtime.common import atomic, extras
 from runtime.common.errors import UserError
 
 T = TypeVar("T")
@@ -45,7 +48,7 @@ def run(
     Args:
         command: gets `arguments` and returns the exit status.
         arguments: the parsed command line.
-        stopped: printed after a signal: what is left, and how to go on.
+        stopped: printed after a signal: what is left, and how to continue.
         verbose: log debug messages too.
         patience: seconds that cleaning up may take after a signal.
     """
@@ -69,10 +72,10 @@ def run(
 
 
 def resumable(target: Path | None) -> str:
-    """What to print after a signal where --resume goes on with `target`, unless it cannot."""
+    """What to print after a signal where --resume continues `target`, unless it cannot."""
     if target is None or atomic.is_special(target):
         return "stopped"
-    return "stopped; --resume goes on from there"
+    return "stopped; --resume continues from there"
 
 
 def explain(error: Exception) -> str:

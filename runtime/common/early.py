@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
+from contextlib import suppress
 from types import FrameType
 
 INTERRUPTED = 130  # the exit status
@@ -27,9 +27,6 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-if (
-    is_our_command()
-    and threading.current_thread() is threading.main_thread()
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):
-    signal.signal(signal.SIGINT, _end)  # until `command.run` takes over, and after it
+if is_our_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, _end)  # until `command.run` takes over, and after it

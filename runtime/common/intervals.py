@@ -42,6 +42,6 @@ def standard_error(differences: Sequence[float]) -> float:
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """One-sided p-value: how often luck alone gains at least so many of `gained + lost`."""
+    """One-sided p-value: how often chance gains at least `gained` of `gained + lost`."""
     n = gained + lost
     return float(sum(comb(n, k) for k in range(gained, n + 1)) / 2**n)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 Mode = Literal["on", "process", "off"]
 
-# Our own code, told by where it lies: names such as "runtime" are anybody's.
+# Our own code, recognized by its path: names such as "runtime" are not unique.
 _PROJECT_DIR = str(Path(__file__).resolve().parents[2])
 _ROOMS = ["runtime", "inferencePipeline", "convert", "kb", "training", "evaluation"]
 _ROOMS += ["benchmarks", "lab"]
@@ -61,7 +61,8 @@ class OfflineError(ConnectionError):
 
 @contextmanager
 def guard(mode: Mode) -> Iterator[None]:
-    """Hold the guard: "on" stops us and `GUARDED_LIBRARIES`, "process" everybody, "off" nobody.
+    """Hold the guard: "on" blocks this project and `GUARDED_LIBRARIES`, "process"
+    everything, "off" nothing.
 
     Meanwhile the Hugging Face libraries are in offline mode. Connections to this machine
     itself (loopback addresses, Unix sockets) are let through.

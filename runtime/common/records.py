@@ -1,6 +1,6 @@
 """Reads files of records: JSON Lines, or a JSON list in a `.json` file.
 
-What is wrong with one record is said of that record; the others are read all the same.
+A problem with one record is reported with that record; the others are read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Record:
     Attributes:
         where: "line 3", or "record 3" of a JSON list; counted from 1.
         value: what JSON made of it.
-        problem: why there is no value, in words that go on after `where`, or "".
+        problem: why there is no value, worded to follow `where`, or "".
     """
 
     where: str
@@ -33,7 +33,7 @@ def read_records(path: Path) -> list[Record]:
     """The records of a file; blank lines are passed over.
 
     Raises:
-        SetupError: the file cannot be read, or a .json file is no JSON list.
+        SetupError: the file cannot be read, or a .json file is not a JSON list.
     """
     try:
         raw = path.read_bytes()
@@ -65,7 +65,7 @@ def _from_line(line: bytes, where: str) -> Record:
 
 def _from_json(text: str | bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON value")
+        raise ValueError(f"{constant} is not a JSON value")
 
     def finite(number: str) -> float:
         if math.isinf(value := float(number)):

@@ -1,4 +1,4 @@
-"""Where the files of a subject's knowledge lie."""
+"""Paths of the files of a subject's knowledge."""
 
 from __future__ import annotations
 

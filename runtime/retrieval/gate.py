@@ -65,7 +65,7 @@ class Gate(BaseModel):
 
     @classmethod
     def load(cls, folder: Path, subject: str, base_sha256: str) -> Gate | None:
-        """The gate beside a base; None if there is none.
+        """The gate beside a base, or None.
 
         Raises:
             KnowledgeError: it cannot be read, or was calibrated on another base.

@@ -39,7 +39,7 @@ class Retrieval:
         """Open the bases of subjects.
 
         Args:
-            folder: where they lie.
+            folder: of the bases.
             subjects: True uses a base as its gate says, and not at all without one; "always"
                 shows passages for every question, whatever a gate says; False does not use it.
             top_k: as above.
@@ -61,14 +61,14 @@ class Retrieval:
                 gate = Gate.load(folder, subject, index.base_sha256)
             if gate is None:
                 log.warning(
-                    "%s: its knowledge is not used, for no gate lies beside it: run"
+                    "%s: its knowledge is not used, because there is no gate beside it: run"
                     ' python -m kb.calibrate --subject %s, or set it to "always"',
                     subject,
                     subject,
                 )
             elif gate.mode == "off":
                 log.info(
-                    "%s: its knowledge is not used, as calibration with %s found it no help",
+                    "%s: its knowledge is not used, because calibration with %s found no benefit",
                     subject,
                     gate.model,
                 )

@@ -15,9 +15,9 @@ _CANDIDATES = 8
 _TAG_BOOST, _TITLE_BOOST, _YEAR_BOOST = 0.1, 0.15, 0.1
 # How many words are shown at most: what a gate may choose from, the shorter by default.
 SHORT, LONG = 60, 160
-# For so many of them one sentence is taken.
+# One sentence is shown for each this many of them.
 _WORDS_OF_A_SENTENCE = 20
-# How much less a sentence counts the lower its passage scored.
+# How strongly a low score of its passage lowers a sentence.
 _TRUST = 4
 # Everything that is shown of a sentence; a longer one has no end.
 _LONGEST_SENTENCE = 600
