@@ -6,6 +6,7 @@ processes may share a folder, and what was used least recently goes first when i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -31,6 +32,8 @@ _MOST_BYTES = 256 * 2**20
 # How long to wait for another process that writes, in seconds.
 _PATIENCE = 5.0
 _FAILURES = (sqlite3.Error, diskcache.Timeout, OSError)
+# Failures at opening that a wrong path is not the cause of.
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
 class _TextOnly(diskcache.Disk):  # type: ignore[misc]
@@ -74,10 +77,12 @@ class AnswerCache:
                 size_limit=most_bytes,
                 eviction_policy="least-recently-used",
             )
-        except sqlite3.OperationalError as error:  # locked, a full disk, ...
-            self._give_up(error)
         except (sqlite3.Error, OSError) as error:
-            raise SetupError(f"ANSWER_CACHE={folder}: not an answer cache ({error})") from None
+            code = getattr(error, "sqlite_errorcode", None)
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            if not full and (code is None or code & 0xFF not in _PASSING):
+                raise SetupError(f"ANSWER_CACHE={folder}: not an answer cache ({error})") from None
+            self._give_up(error)
 
     def close(self) -> None:
         """Close the database. A second call does nothing."""

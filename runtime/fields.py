@@ -14,8 +14,9 @@ from pydantic.fields import FieldInfo
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
-# No system takes longer paths, in bytes.
+# No system takes longer paths, or longer names in them; in bytes.
 _LONGEST_PATH = 4096
+_LONGEST_NAME = 255
 
 
 def field(
@@ -149,6 +150,8 @@ def _usable_in_a_path(value: Any) -> Any:
             raise ValueError("it has a NUL character in it")
         if len(raw) > _LONGEST_PATH:
             raise ValueError(f"it is longer than {_LONGEST_PATH} bytes")
+        if any(len(name) > _LONGEST_NAME for name in raw.split(b"/")):
+            raise ValueError(f"a name in it is longer than {_LONGEST_NAME} bytes")
     return value
 
 

@@ -149,8 +149,27 @@ def test_a_file_of_an_earlier_version_is_named_with_what_to_do(tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=r"^ANSWER_CACHE=.*/file/answers: "):
-        AnswerCache(tmp_path / "file" / "answers")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "file" / "answers", tmp_path / "loop"):
+        with pytest.raises(SetupError, match=rf"^ANSWER_CACHE={path}: "):
+            AnswerCache(path)
+
+
+def test_a_disk_that_is_full_already_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import logging, resource, signal\n"
+        "from pathlib import Path\n"
+        "from runtime.cache import AnswerCache\n"
+        "logging.basicConfig()\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        f"print(AnswerCache(Path({str(tmp_path / 'answers')!r})).find(b'key'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
+    assert "not used from here on: " in done.stderr
 
 
 def test_what_another_program_pickled_into_it_is_not_run(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def test_a_pipe_where_a_setting_names_a_file_is_named(pipe: Path) -> None:
         plan_routes(small_settings(model_name=str(pipe.rename(pipe.with_name("m.gguf")))))
 
 
+def test_a_name_that_begins_with_an_unknown_user_is_a_name(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"^MODEL_NAME=~nobody-here/m\.gguf: no such file"):
+        plan_routes(small_settings(model_name="~nobody-here/m.gguf", models_dir=tmp_path))
+
+
 def test_a_pipe_where_an_adapter_should_be_is_named(pipe: Path, demo_model: Path) -> None:
     with pytest.raises(SetupError, match=r"^PEFT_ADAPTER_HISTORY=.*pipe: not a file"):
         plan_routes(small_settings(peft_adapter_history=pipe))

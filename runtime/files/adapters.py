@@ -63,10 +63,14 @@ def in_folder(
     """
     if not folder.is_dir():
         raise SetupError(f"{named}{folder}: no such folder")
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise SetupError(f"{named}{folder}: cannot be read ({error.strerror})") from None
     listed = files.listed(folder)
     ggufs: dict[str, list[Path]] = {}
     pefts: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         entry = listed.get(path.name)
         if is_peft(path):
             pefts.setdefault(_subject_of(path.name), []).append(path)

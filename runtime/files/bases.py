@@ -35,7 +35,7 @@ def find_model(settings: Settings, listed: Entry | None = None) -> Path:
     if name == DEMO:
         return demo.ensure(settings.models_dir)
     if name.endswith(".gguf"):
-        path = Path(name).expanduser()
+        path = _expanded(name)
         if not path.is_file():
             what = "not a file" if path.exists() else "no such file"
             raise SetupError(f"MODEL_NAME={name}: {what}")
@@ -76,7 +76,7 @@ def find_base(
     if name == DEMO:
         path = demo.ensure(settings.models_dir) if served else demo.packaged_file()
         return path, base_name(name)
-    path = Path(name).expanduser()
+    path = _expanded(name)
     if path.exists():
         return path, base_name(str(path.resolve()))
     cache = settings.hf_cache_dir
@@ -113,6 +113,14 @@ def base_name(model_name: str) -> str:
         stem, _, type_ = whole.rpartition("-")
         return stem if stem and type_.upper() in TYPES else whole
     return path.name
+
+
+def _expanded(name: str) -> Path:
+    """A path with `~` replaced by the home of a user, if there is such a user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def usual_types(settings: Settings) -> list[str]:
