@@ -296,6 +296,28 @@ def test_a_conversation_goes_through_the_chat_template(http: Any) -> None:
     assert tokens.count(end) == 4
 
 
+def test_a_last_message_of_the_assistant_is_continued(http: Any) -> None:
+    messages = [
+        {"role": "user", "content": FRANCE},
+        {"role": "assistant", "content": "The capital of France is"},
+    ]
+    tokens = http.post("/tokenize", json={"model": "demo", "messages": messages}).json()["tokens"]
+    prompt = http.post("/detokenize", json={"tokens": tokens}).json()["prompt"]
+    assert prompt.endswith("<|im_start|>assistant\nThe capital of France is")
+    body = {"model": "demo", "messages": messages, "max_tokens": 3}
+    answer = http.post("/v1/chat/completions", json=body).json()
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+def test_a_seed_of_minus_one_is_chance(client: Any) -> None:
+    def texts(seed: int) -> set[str]:
+        asked = {"temperature": 5.0, "top_p": 1.0, "seed": seed, "extra_body": {"top_k": 0}}
+        return {chat(client, "Go", "demo", **asked).choices[0].message.content for _ in range(3)}
+
+    assert len(texts(7)) == 1
+    assert len(texts(-1)) == 3
+
+
 def test_cleaning_tells_what_it_took_away(client: Any) -> None:
     # Not allowed to end, a small model runs into a loop; in which question depends on the CPU.
     asked = {"max_tokens": 200, "extra_body": {"ignore_eos": True, "clean": True}}

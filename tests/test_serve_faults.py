@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import time
@@ -181,6 +182,25 @@ def test_there_is_no_such_address_or_method(http: Any) -> None:
     problem(http.get("/v1/batches"), 501)
 
 
+def test_a_body_that_is_sent_wrongly_is_told_how_to_be_sent(http: Any) -> None:
+    body = json.dumps(TINY)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d sends it
+    error = problem(http.post("/v1/completions", content=body, headers=form), 400)
+    assert "Content-Type: application/json" in error["message"]
+    packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    content = gzip.compress(body.encode())
+    error = problem(http.post("/v1/completions", content=content, headers=packed), 415)
+    assert "Content-Encoding: gzip is not served" in error["message"]
+
+
+def test_head_is_get_without_the_body(http: Any) -> None:
+    for path in ("/health", "/", "/v1/models"):
+        response = http.head(path)
+        assert (response.status_code, response.content) == (200, b""), path
+    problem(http.get("/v1/nothing"), 404)
+    assert http.head("/v1/nothing").status_code == 404
+
+
 def test_bodies_that_are_too_large_are_refused_and_take_no_memory(
     http: Any, server: Server
 ) -> None:
@@ -282,6 +302,17 @@ def test_asked_to_stop_it_finishes_what_runs(server: Server, http: Any) -> None:
 
 
 # Within this process
+
+
+def test_a_body_that_never_fits_the_queue_is_refused_at_once(pipeline: Pipeline) -> None:
+    async def test(client: Any) -> None:
+        body = {**TINY, "prompt": ["A"] * 600}
+        error = problem(await client.post("/v1/completions", json=body), 400)
+        assert "600 requests in one body are too many here" in error["message"]
+        fits = {**TINY, "prompt": ["A"] * 64}
+        assert (await client.post("/v1/completions", json=fits)).status_code == 200
+
+    serve_here(pipeline, test, queue=64)
 
 
 def serve_here(pipeline: Pipeline, test: Callable[[Any], Any], **options: Any) -> None:

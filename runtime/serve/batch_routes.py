@@ -36,6 +36,9 @@ def add(app: FastAPI, kept: Batches | None) -> None:
                 raise ApiError(400, "there is no file in the field file", "file")
             if purpose != "batch":
                 raise ApiError(400, "only purpose=batch is served", "purpose")
+            for field in form:
+                if field.startswith("expires_after"):
+                    raise ApiError(400, f"{field} is not served here: delete the file", field)
             name = file.filename or "file.jsonl"
             return await asyncio.to_thread(store.add_file, file.file, name, purpose)
 

@@ -56,7 +56,7 @@ class Conversations:
         self._lock = threading.Lock()
 
     def prompt(self, turns: Sequence[Turn], subject: str | None = None) -> Prompt:
-        """The prompt after which the assistant answers.
+        """The prompt after which the assistant answers, or goes on with its last message.
 
         Args:
             turns: roles ("system", "user", "assistant") and texts.
@@ -82,6 +82,8 @@ class Conversations:
         for number, part in zip(skeleton.messages, skeleton.parts[1:], strict=True):
             tokens += self._model.tokenize(turns[number][1], follows=True)
             tokens += part
+        if turns[-1][0] == "assistant":  # what would end its message
+            tokens = tokens[: len(tokens) - len(skeleton.parts[-1])]
         return Prompt(tokens, skeleton.opens_thinking)
 
     def _skeleton(self, roles: tuple[str, ...]) -> _Skeleton:
@@ -101,7 +103,8 @@ class Conversations:
         turns = [{"role": r, "content": f"@@MESSAGE_{n}@@"} for n, r in enumerate(roles)]
         bos, eos = model.special_text("bos"), model.special_text("eos")
         try:
-            (rendered,) = render_all(template, [(turns, True)], bos, eos)
+            asks = roles[-1] != "assistant"
+            (rendered,) = render_all(template, [(turns, asks)], bos, eos)
         except TemplateLimitError as error:
             raise ApiError(400, f"the chat template fails: {error}", "messages") from None
         texts = _MARK.split(rendered.text)  # text, number, text, number, ..., text
@@ -117,5 +120,5 @@ class Conversations:
         ]
         if model.bos_to_add is not None and parts[0][:1] != [model.bos_to_add]:
             parts[0] = [model.bos_to_add, *parts[0]]
-        thinking = texts[-1].count("<think>") > texts[-1].count("</think>")
+        thinking = asks and texts[-1].count("<think>") > texts[-1].count("</think>")
         return _Skeleton(tuple(parts), shown, thinking)

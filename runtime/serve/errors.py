@@ -63,6 +63,14 @@ def explain_invalid(problems: Sequence[Any]) -> ApiError:
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
         return ApiError(400, f"the body is not valid JSON: {reason}", code="invalid_json")
+    if first["type"] == "not_served":
+        return ApiError(400, first["msg"], first["ctx"]["field"], "not_served")
+    if first["type"] == "model_attributes_type" and list(first["loc"]) in ([], ["body"]):
+        return ApiError(
+            400,
+            "the body must be a JSON object, sent with Content-Type: application/json",
+            code="invalid_json",
+        )
     place = [str(part) for part in first["loc"] if part != "body"]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not place:

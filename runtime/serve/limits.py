@@ -1,4 +1,4 @@
-"""What stands before the routes: the key, the size of bodies, and the time to send them."""
+"""What is checked before the routes: the key, the size of bodies, and the time to send them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.serve.errors import ApiError, respond
 
-# For everybody: that the server lives, how it does, and a page that holds no secret.
+# Without a key: that the server is alive, its load, and a page that holds no secret.
 _OPEN = {"/", "/health", "/version", "/metrics", "/ping"}
 _UPLOADS = "/v1/files"
 # A body that is too large is read to its end, up to here, so that the client gets to read why.
@@ -23,7 +23,7 @@ class Gate:
 
     Args:
         app: what comes behind.
-        key: the API key; "" lets everybody in.
+        key: the API key; "" admits all clients.
         body: most bytes of a body.
         upload: most bytes of an upload to /v1/files.
         patience: seconds that a body may take to come in.
@@ -40,6 +40,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET; the server that calls us leaves the body out
+            scope = {**scope, "method": "GET"}
         headers = dict(scope["headers"])
         path = scope["path"]
         limit = self._upload if path == _UPLOADS else self._body
@@ -50,6 +52,9 @@ class Gate:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > limit:
                 raise _too_large(limit)
+            encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+            if encoding.lower() != "identity":
+                raise ApiError(415, f"Content-Encoding: {encoding} is not served: send it as it is")
         except ApiError as error:
             await self._refuse(error, headers, scope, body, send)
             return

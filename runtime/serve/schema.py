@@ -1,7 +1,7 @@
 """The bodies of requests: every field with its type and bounds.
 
-Types are strict, so that a string is no number. Fields that are not known are ignored, as
-OpenAI's clients send many; those that would change the answer and are not served are refused.
+Types are strict: a string is not a number. Fields that would change the answer and are not
+served are refused (see `fields`); those that nobody has heard of are ignored.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, refuse
 
 MOST_NEW = 1_000_000
 MOST_TOKENS = 200_000  # of a prompt given as ids
@@ -47,27 +49,28 @@ class Sampling(_Body):
     min_tokens: Annotated[int, Field(ge=0, le=MOST_NEW)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=100)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
+        None, description="-1 is chance, as without it."
+    )
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     ignore_eos: bool = False
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # Known, and not served: only what changes nothing is let through.
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_served(cls, body: Any) -> Any:
+        return refuse(body, REFUSED)
 
     @field_validator("temperature")
     @classmethod
     def _not_tiny(cls, value: float | None) -> float | None:
         return 0.0 if value is not None and value < 1e-6 else value
 
-    @field_validator("presence_penalty", "frequency_penalty", "logit_bias")
+    @field_validator("seed")
     @classmethod
-    def _not_served(cls, value: Any) -> Any:
-        if value:
-            raise ValueError("is not served here; leave it out (repetition_penalty is)")
-        return value
+    def _any_seed(cls, value: int | None) -> int | None:
+        return None if value == -1 else value
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
@@ -78,6 +81,10 @@ class Sampling(_Body):
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ResponseFormat(_Body):
+    type: Literal["text"] = Field(description="Only text is served.")
 
 
 class CompletionBody(Sampling):
@@ -100,12 +107,10 @@ class CompletionBody(Sampling):
         True, description="Put the vocabulary's begin-of-sequence token, if any, before texts."
     )
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
-    suffix: str | None = None
+    response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        if self.suffix:
-            raise ValueError("suffix is not served here")
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise ValueError("best_of is served only where it equals n")
         if self.max_tokens == 0 and not (self.echo and self.logprobs is not None):
@@ -138,10 +143,6 @@ class Message(_Body):
         return "\n".join(part.text for part in self.content)
 
 
-class ResponseFormat(_Body):
-    type: Literal["text"] = Field(description="Only text is served.")
-
-
 class ChatBody(Sampling):
     """Of /v1/chat/completions."""
 
@@ -155,12 +156,14 @@ class ChatBody(Sampling):
         description="Take away what is known to be no answer; true for subjects, else false.",
     )
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_served_in_chats(cls, body: Any) -> Any:
+        return refuse(body, REFUSED_IN_CHATS)
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        if self.tools:
-            raise ValueError("tools are not served here")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
@@ -198,6 +201,11 @@ class UnloadAdapterBody(_Body):
 
 class BatchBody(_Body):
     """Of /v1/batches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_served(cls, body: Any) -> Any:
+        return refuse(body, {"output_expires_after": ()})
 
     input_file_id: Name
     endpoint: Literal["/v1/chat/completions", "/v1/completions"]

@@ -1,0 +1,122 @@
+"""Fields of OpenAI's, vLLM's and llama-server's requests that this server does not serve.
+
+A field that would change the answer is refused by its name, unless its value changes nothing.
+Fields that cannot change an answer are accepted and ignored. `schema` has those that are served;
+docs/server.md lists all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+# Field → values that change nothing; null never does.
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    # OpenAI
+    "audio": (),
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({}, []),
+    "modalities": (["text"],),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "reasoning_effort": ("none",),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    # vLLM
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "chat_template": ("",),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}),
+    "documents": ([],),
+    "guided_choice": ([],),
+    "guided_grammar": ("",),
+    "guided_json": ("",),
+    "guided_regex": ("",),
+    "guided_whitespace_pattern": ("",),
+    "include_stop_str_in_output": (False,),
+    "kv_transfer_params": ({},),
+    "length_penalty": (1,),
+    "logits_processors": ([],),
+    "min_p": (0,),
+    "mm_processor_kwargs": ({},),
+    "priority": (0,),
+    "prompt_embeds": ([], ""),
+    "prompt_logprobs": (),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "structural_tag": ("",),
+    "structured_outputs": ({},),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+    "vllm_xargs": ({},),
+    # llama-server
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "grammar": ("",),
+    "image_data": ([],),
+    "json_schema": ("",),
+    "lora": ([],),
+    "min_keep": (0,),
+    "mirostat": (0,),
+    "n_cmpl": (1,),
+    "n_discard": (0,),
+    "n_indent": (0,),
+    "n_predict": (-1,),
+    "n_probs": (0,),
+    "post_sampling_probs": (False,),
+    "repeat_penalty": (1,),
+    "response_fields": ([],),
+    "return_progress": (False,),
+    "return_tokens": (False,),
+    "samplers": (),
+    "t_max_predict_ms": (0,),
+    "thinking_forced_open": (False,),
+    "timings_per_token": (False,),
+    "top_n_sigma": (-1,),
+    "typical_p": (1,),
+    "xtc_probability": (0,),
+}
+# Refused in chats alone: /v1/completions serves them.
+REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "add_special_tokens": (False,),
+    "best_of": (1,),
+    "continue_final_message": (False,),
+    "echo": (False,),
+}
+# Names, notes, caching, and numbers of what is refused itself.
+HARMLESS = frozenset(
+    {
+        *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"),
+        *("safety_identifier", "service_tier", "store", "user"),
+        *("cache_salt", "guided_decoding_backend", "include_reasoning", "request_id"),
+        *("spaces_between_special_tokens",),
+        *("cache_prompt", "dry_allowed_length", "dry_base", "dry_penalty_last_n"),
+        *("dry_sequence_breakers", "dynatemp_exponent", "id_slot", "mirostat_eta"),
+        *("mirostat_tau", "n_keep", "parse_tool_calls", "reasoning_format", "repeat_last_n"),
+        *("xtc_threshold",),
+    }
+)
+
+
+def refuse(body: Any, refused: Mapping[str, tuple[Any, ...]]) -> Any:
+    """The body as it came, if it has no field that is refused.
+
+    Raises:
+        PydanticCustomError: of type "not_served", with the name of the field.
+    """
+    for name in body if isinstance(body, dict) else ():
+        if name in refused and body[name] is not None and body[name] not in refused[name]:
+            raise PydanticCustomError(
+                "not_served", "{field} is not served here: leave it out", {"field": name}
+            )
+    return body
