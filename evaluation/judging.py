@@ -32,13 +32,13 @@ class Judging:
     at_once: int = 1
 
 
-def cheap() -> Judging:
-    """The judges that compare texts."""
+def rules() -> Judging:
+    """The judges that compare texts by rules."""
 
     def judge_all(pairs: Sequence[Pair]) -> list[Verdict]:
         return [judge(item, answer) for item, answer in pairs]
 
-    return Judging("cheap", lambda: nullcontext(judge_all))
+    return Judging("rules", lambda: nullcontext(judge_all))
 
 
 def model(where: str, name: str | None, budget: int | None, cache: Path) -> Judging:
@@ -89,4 +89,4 @@ def choose(
         return model(where, name, budget, cache)
     if where or name or budget is not None:
         raise EvaluationError("--judge-model, -name and -budget need --judge model")
-    return cheap()
+    return rules()

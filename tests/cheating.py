@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation import protocol
 from evaluation.evaluate import judge_all
-from evaluation.judging import cheap
+from evaluation.judging import rules
 from evaluation.questions import Questions, read
 from evaluation.records import Run
 
@@ -51,7 +51,7 @@ def run(
         timeout,
         hide=asked.paths,
     )
-    results = judge_all(asked, found, cheap())
+    results = judge_all(asked, found, rules())
     return found, sum(result.correct for result in results) / len(results)
 
 

@@ -9,7 +9,7 @@ import pytest
 from evaluation.channel import Channel, Message
 from evaluation.check import check
 from evaluation.evaluate import judge_all
-from evaluation.judging import cheap
+from evaluation.judging import rules
 from evaluation.records import Run
 from evaluation.worker import as_plain
 from tests.cheating import ANSWERS, CHOOSING, WORDS, asked_in, run
@@ -284,7 +284,7 @@ def test_an_answer_that_fits_all_questions_scores_no_more_than_its_guess(
     """Without lettered choices a letter says nothing; with them it is one guess."""
     lettered = " A. London B. Paris C. Rome" if shown else ""
     records = [{**r, "question": f"{r['question']}{lettered}"} for r in CHOOSING]
-    results = judge_all(asked_in(tmp_path, records), Run(answers=[answer] * 6), cheap())
+    results = judge_all(asked_in(tmp_path, records), Run(answers=[answer] * 6), rules())
     single = answer in ("a", "A", "(b)", "The answer is C.") and shown
     assert sum(result.correct for result in results) == (2 if single else 0)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evaluation import judging
+from evaluation.__main__ import _parser
 from evaluation.errors import EvaluationError
 from tests.evaluating import score_of
 
@@ -52,7 +53,7 @@ def test_a_judge_model_is_named_and_opened_only_when_asked(
     [
         (("model", "https://localhost/v1", None, None), "give the model's name by --judge-name"),
         (("model", "none.gguf", None, None), "neither a URL nor a file that is there"),
-        (("cheap", None, None, 5), "need --judge model"),
+        (("rules", None, None, 5), "need --judge model"),
     ],
 )
 def test_a_judge_model_that_cannot_be_is_refused(
@@ -60,3 +61,8 @@ def test_a_judge_model_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match=re.escape(message)):
         judging.choose(*arguments, tmp_path / "replies.jsonl")
+
+
+def test_the_judges_by_rules_may_be_called_by_their_old_name() -> None:
+    parsed = _parser().parse_args(["--questions", "q.jsonl", "--judge", "cheap"])
+    assert parsed.judge == "rules"

@@ -1,4 +1,4 @@
-"""What the cheap judges take for right and for wrong."""
+"""What the judges by rules take for right and for wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the cheap judges and a careful reading of 92 answers disagree: docs/judges.md.
+"""Where the judges by rules and a careful reading of 92 answers disagree: docs/judges.md.
 
 The answers are the demo model's to the sample questions, bare ("base") and with its adapters.
 """
@@ -15,7 +15,7 @@ from tests.conftest import SAMPLES
 READ = PROJECT_DIR / "tests" / "read_by_hand.jsonl"
 
 
-def test_the_cheap_judges_disagree_with_a_careful_reading_where_the_docs_say() -> None:
+def test_the_rules_disagree_with_a_careful_reading_where_the_docs_say() -> None:
     items = {item.id: item for item in read(SAMPLES).items if item is not None}
     answers = [json.loads(line) for line in READ.read_text("utf-8").splitlines()]
     assert len(answers) == 2 * len(items)

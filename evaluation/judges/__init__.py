@@ -1,6 +1,6 @@
 """Whether an answer is right: judges of the answers to one set of questions.
 
-`judge` is cheap: no network, no model, always the same verdict. `ModelJudge` asks a language
+`judge` goes by rules: no network, no model, always the same verdict. `ModelJudge` asks a language
 model behind an `Endpoint` or in a GGUF file (`LocalModel`) and falls back on `judge`:
 
     verdict = judge(item, "The capital of Canada is Ottawa.")
@@ -17,14 +17,14 @@ from runtime.common.doors import lazy
 
 if TYPE_CHECKING:
     from evaluation.judges.backends import Backend, Endpoint, LocalModel
-    from evaluation.judges.cheap import judge
     from evaluation.judges.model import RUBRIC, RUBRIC_SHA256, ModelJudge
+    from evaluation.judges.rules import judge
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "evaluation.judges.backends": ["Backend", "Endpoint", "LocalModel"],
-            "evaluation.judges.cheap": ["judge"],
+            "evaluation.judges.rules": ["judge"],
             "evaluation.judges.model": ["RUBRIC", "RUBRIC_SHA256", "ModelJudge"],
         },
     )

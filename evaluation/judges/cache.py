@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from runtime.common.journal import Journal
 
 
 class ReplyCache:
-    """Replies by key, in a file of JSON Lines that is only ever appended to.
-
-    Each reply is on disk as soon as it is put. A damaged line, such as a kill in the middle
-    of writing leaves, counts as not there.
+    """Replies by key, in a journal. Each is on disk as soon as it is put.
 
     Args:
         path: the file; it and its folder are made when first needed. None keeps nothing.
 
     Raises:
-        OSError: the file cannot be read.
+        UserError: the file is of another kind.
+        OSError: it cannot be read.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._replies: dict[str, str] = {}
+        self._journal: Journal | None = None
         if path is not None and path.exists():
-            for line in path.read_bytes().splitlines():
-                self._load(line)
-
-    def _load(self, line: bytes) -> None:
-        try:
-            entry = json.loads(line)
-            key, reply = entry["key"], entry["reply"]
-        except (ValueError, KeyError, TypeError):
-            return
-        if isinstance(key, str) and isinstance(reply, str):
-            self._replies[key] = reply
+            self._journal = Journal(path)
+            for _, entry in self._journal.entries():
+                if isinstance(entry, dict):
+                    key, reply = entry.get("key"), entry.get("reply")
+                    if isinstance(key, str) and isinstance(reply, str):
+                        self._replies[key] = reply
 
     def get(self, key: str) -> str | None:
         """The reply that was put under a key, or None."""
@@ -44,11 +39,7 @@ class ReplyCache:
         self._replies[key] = reply
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"key": key, "reply": reply}).encode() + b"\n"
-        with self.path.open("ab+") as file:
-            # A line that was cut short must not swallow the next one.
-            if file.tell():
-                file.seek(-1, 2)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
+        if self._journal is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(self.path)
+        self._journal.append({"key": key, "reply": reply})

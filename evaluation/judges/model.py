@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evaluation.judges.backends import Backend
 from evaluation.judges.cache import ReplyCache
-from evaluation.judges.cheap import judge, settled
+from evaluation.judges.rules import judge, settled
 from evaluation.records import Item, Verdict
 
 NAME = "model"
@@ -54,7 +54,7 @@ class ModelJudge:
     """Asks a judge model, but never twice the same, and never more than it may.
 
     An empty answer, an error, a refusal and an answer that equals a reference need no model.
-    Where the model gives no verdict or may not be asked the cheap judge decides, and the
+    Where the model gives no verdict or may not be asked the rules decide, and the
     reason says so.
 
     Args:

@@ -1,4 +1,4 @@
-"""The cheap judges: no network, no model, always the same verdict."""
+"""The judges by rules: no network, no model, always the same verdict."""
 
 from __future__ import annotations
 
