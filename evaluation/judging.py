@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from evaluation.errors import EvaluationError
 from evaluation.judges import Backend, Endpoint, LocalModel, ModelJudge, judge
 from evaluation.records import Item, Verdict
+from runtime.common.machine import cpus
 
 Pair = tuple[Item, str]
 Judge = Callable[[Sequence[Pair]], list[Verdict]]
@@ -68,7 +68,7 @@ def model(where: str, name: str | None, budget: int | None, cache: Path) -> Judg
         label = path.name
 
         def backend() -> AbstractContextManager[Backend]:
-            return LocalModel(path, threads=os.cpu_count() or 1)
+            return LocalModel(path, threads=cpus().cores)
 
     @contextmanager
     def opened() -> Iterator[Judge]:

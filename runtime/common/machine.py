@@ -12,8 +12,6 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 # A hybrid CPU's cores with less than this share of the largest capacity are efficiency cores.
 _CAPABLE = 0.5
 
@@ -80,6 +78,8 @@ def find_cpus(root: Path, allowed: Set[int]) -> Cpus:
 
 def available_memory() -> int:
     """Bytes of memory that this process can still get, within the limits of its cgroups."""
+    import psutil
+
     return min(psutil.virtual_memory().available, *memory_left(Path("/")))
 
 
@@ -105,6 +105,8 @@ def _count_cores(root: Path, numbers: Set[int]) -> int:
         known = known or bool(siblings)
         cores.add(frozenset(siblings | {number}))
     if not known:  # no sysfs: another system than Linux
+        import psutil
+
         return min(len(numbers), psutil.cpu_count(logical=False) or len(numbers))
     return len(cores)
 
