@@ -6,71 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from training import word_problems
 from training.corpus import normalized
-
-Exercise = tuple[str, str]  # question, answer
+from training.draw import Draw, Exercise
 
 _SEED = "algebra, first edition"
-_PEOPLE_NAMED = ["Ana", "Ben", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Kenji", "Mei"]
-_GOODS = {
-    "apple": "apples",
-    "ball": "balls",
-    "brush": "brushes",
-    "cup": "cups",
-    "kite": "kites",
-    "lamp": "lamps",
-    "mango": "mangoes",
-    "plant": "plants",
-    "ruler": "rulers",
-    "scarf": "scarves",
-    "sandwich": "sandwiches",
-    "ticket": "tickets",
-}
-_DEAR = ["bag", "bicycle", "camera", "chair", "coat", "guitar", "jacket", "phone", "table", "watch"]
-_MOVERS = ["A bus", "A car", "A cyclist", "A ferry", "A lorry", "A plane", "A ship", "A tram"]
-
-
-class _Draw:
-    """Draws numbers and names for exercises, and writes what sympy makes of them."""
-
-    def __init__(self, sympy: Any, rng: random.Random) -> None:
-        self.sympy = sympy
-        self.rng = rng
-        self.letter = rng.choice("aknxxxxy")
-        self.symbol = sympy.Symbol(self.letter)
-
-    def number(self, low: int, high: int) -> Any:
-        return self.sympy.Integer(self.rng.randint(low, high))
-
-    def other_than(self, taken: Any, low: int, high: int) -> Any:
-        """A number that is not `taken`, and not 0."""
-        return self.sympy.Integer(
-            self.rng.choice([n for n in range(low, high + 1) if n not in (0, taken)])
-        )
-
-    def nonzero(self, low: int, high: int) -> Any:
-        return self.other_than(0, low, high)
-
-    def one_of(self, *choices: Any) -> Any:
-        return self.rng.choice(choices)
-
-    def text(self, expression: Any) -> str:
-        """An expression in one symbol as a school book has it, highest power first: 2x^2 - x."""
-        if not expression.free_symbols:
-            return str(expression)
-        poly = self.sympy.Poly(expression, self.symbol)
-        parts: list[str] = []
-        for (power,), factor in poly.terms():
-            unit = self.letter + (f"^{power}" if power > 1 else "") if power else ""
-            size = unit if unit and abs(factor) == 1 else f"{abs(factor)}{unit}"
-            sign = ("-" if factor < 0 else "") if not parts else (" - " if factor < 0 else " + ")
-            parts.append(sign + size)
-        return "".join(parts)
-
-    def root(self, left: Any, right: Any) -> Any:
-        """The one solution of left = right."""
-        (root,) = self.sympy.solve(left - right, self.symbol)
-        return root
 
 
 def exercises(sympy: Any, asked: set[str]) -> list[Exercise]:
@@ -85,7 +25,7 @@ def exercises(sympy: Any, asked: set[str]) -> list[Exercise]:
     for exercise, times in _EXERCISES.items():
         made = 0
         while made < times:
-            question, answer = exercise(_Draw(sympy, rng))
+            question, answer = exercise(Draw(sympy, rng))
             if normalized(question) not in asked:
                 asked.add(normalized(question))
                 pairs.append((question, answer))
@@ -94,7 +34,7 @@ def exercises(sympy: Any, asked: set[str]) -> list[Exercise]:
     return pairs
 
 
-def _asking(draw: _Draw, equation: str) -> str:
+def _asking(draw: Draw, equation: str) -> str:
     x = draw.letter
     forms = (
         f"Solve for {x}: {equation}.",
@@ -105,7 +45,7 @@ def _asking(draw: _Draw, equation: str) -> str:
     return str(draw.one_of(*forms))
 
 
-def _linear(draw: _Draw) -> Exercise:
+def _linear(draw: Draw) -> Exercise:
     x, a, b = draw.symbol, draw.number(2, 12), draw.nonzero(-20, 20)
     # Two times in three the solution is whole.
     c = a * draw.number(-9, 12) + b if draw.rng.random() < 2 / 3 else draw.number(-20, 40)
@@ -114,7 +54,7 @@ def _linear(draw: _Draw) -> Exercise:
     return question, f"{draw.text(a * x)} = {c - b}, so {x} = {root}."
 
 
-def _both_sides(draw: _Draw) -> Exercise:
+def _both_sides(draw: Draw) -> Exercise:
     x, c = draw.symbol, draw.number(2, 9)
     a, d = c + draw.number(2, 8), draw.nonzero(-20, 20)
     b = (c - a) * draw.number(-6, 9) + d
@@ -123,19 +63,19 @@ def _both_sides(draw: _Draw) -> Exercise:
     return question, f"{draw.text((a - c) * x)} = {d - b}, so {x} = {draw.root(left, right)}."
 
 
-def _bracket(draw: _Draw) -> Exercise:
+def _bracket(draw: Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-9, 9), draw.number(-9, 15)
     question = _asking(draw, f"{a}({draw.text(x + b)}) = {a * k}")
     return question, f"{draw.text(x + b)} = {k}, so {x} = {draw.root(a * (x + b), a * k)}."
 
 
-def _quotient(draw: _Draw) -> Exercise:
+def _quotient(draw: Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-9, 9), draw.nonzero(-9, 12)
     question = _asking(draw, f"{x}/{a} {_plus(b, '')} = {k + b}")
     return question, f"{x}/{a} = {k}, so {x} = {draw.root(x / a + b, k + b)}."
 
 
-def _inequality(draw: _Draw) -> Exercise:
+def _inequality(draw: Draw) -> Exercise:
     x, a, b, k = draw.symbol, draw.number(2, 9), draw.nonzero(-15, 15), draw.number(-6, 9)
     sign = draw.one_of("<", ">", "<=", ">=")
     root = draw.root(a * x + b, a * k + b)
@@ -143,7 +83,7 @@ def _inequality(draw: _Draw) -> Exercise:
     return question, f"{draw.text(a * x)} {sign} {a * k}, so {x} {sign} {root}."
 
 
-def _sum_and_difference(draw: _Draw) -> Exercise:
+def _sum_and_difference(draw: Draw) -> Exercise:
     x, y = draw.sympy.symbols("x y")
     u, v = draw.number(-6, 15), draw.number(-6, 12)
     found = draw.sympy.solve([x + y - (u + v), x - y - (u - v)], [x, y])
@@ -151,7 +91,7 @@ def _sum_and_difference(draw: _Draw) -> Exercise:
     return question, f"Adding gives 2x = {2 * u}, so x = {found[x]} and y = {found[y]}."
 
 
-def _system(draw: _Draw) -> Exercise:
+def _system(draw: Draw) -> Exercise:
     x, y = draw.sympy.symbols("x y")
     u, v = draw.number(-5, 9), draw.number(-5, 9)
     a, c, d = draw.number(2, 5), draw.number(1, 4), draw.nonzero(-4, 4)
@@ -172,32 +112,21 @@ def _plus(factor: Any, name: str) -> str:
     return f"{'-' if factor < 0 else '+'} {_times(abs(factor), name)}"
 
 
-def _percent_of(draw: _Draw) -> Exercise:
+def _percent_of(draw: Draw) -> Exercise:
     rate, whole = draw.number(1, 24) * 5, draw.number(1, 40) * 10
     question = draw.one_of("What is {}% of {}?", "Find {}% of {}.", "Work out {}% of {}.")
     part = draw.sympy.Rational(rate, 100) * whole
     return question.format(rate, whole), f"{rate}/100 * {whole} = {part}, so {part}."
 
 
-def _what_percent(draw: _Draw) -> Exercise:
+def _what_percent(draw: Draw) -> Exercise:
     whole, rate = draw.number(1, 20) * 20, draw.number(1, 19) * 5
     part = draw.sympy.Rational(rate, 100) * whole
     question = draw.one_of("What percent of {1} is {0}?", "{0} is what percent of {1}?")
     return question.format(part, whole), f"{part}/{whole} * 100 = {rate}, so {rate}%."
 
 
-def _price_change(draw: _Draw) -> Exercise:
-    price, rate, thing = draw.number(2, 30) * 20, draw.number(1, 10) * 5, draw.one_of(*_DEAR)
-    up = draw.one_of(True, False)
-    change = draw.sympy.Rational(rate, 100) * price
-    new = price + change if up else price - change
-    does = "goes up" if up else "is reduced"
-    question = f"A {thing} costs ${price} and its price {does} by {rate}%. What is the new price?"
-    steps = f"{rate}/100 * {price} = {change} and {price} {'+' if up else '-'} {change} = {new}"
-    return question, f"{steps}, so ${new}."
-
-
-def _evaluate(draw: _Draw) -> Exercise:
+def _evaluate(draw: Draw) -> Exercise:
     x, value, b = draw.symbol, draw.number(-5, 9), draw.nonzero(-12, 12)
     a = draw.number(2, 9)
     second = draw.one_of(True, False)
@@ -215,7 +144,7 @@ def _evaluate(draw: _Draw) -> Exercise:
     return question, f"{steps} = {result}, so {result}."
 
 
-def _expand(draw: _Draw) -> Exercise:
+def _expand(draw: Draw) -> Exercise:
     x, a, b = draw.symbol, draw.nonzero(-9, 9), draw.nonzero(-9, 9)
     kind = draw.rng.randrange(3)
     if kind == 0:
@@ -233,7 +162,7 @@ def _expand(draw: _Draw) -> Exercise:
     return question, f"{product} = {draw.text(expanded)}."
 
 
-def _factor(draw: _Draw) -> Exercise:
+def _factor(draw: Draw) -> Exercise:
     x, kind = draw.symbol, draw.rng.randrange(3)
     if kind == 0:
         a = draw.nonzero(-9, 9)
@@ -261,7 +190,7 @@ def _braced(number: Any) -> str:
     return f"({number})" if number < 0 else f"{number}"
 
 
-def _quadratic(draw: _Draw) -> Exercise:
+def _quadratic(draw: Draw) -> Exercise:
     x, kind = draw.symbol, draw.rng.randrange(4)
     if kind == 0:
         n = draw.number(2, 15)
@@ -280,7 +209,7 @@ def _quadratic(draw: _Draw) -> Exercise:
     return question, f"{steps}, so {x} = {first} or {x} = {second}."
 
 
-def _slope(draw: _Draw) -> Exercise:
+def _slope(draw: Draw) -> Exercise:
     a, b = draw.number(-4, 5), draw.number(-6, 9)
     c, d = a + draw.number(1, 6), draw.number(-6, 12)
     slope = draw.sympy.Rational(d - b, c - a)
@@ -294,127 +223,7 @@ def _slope(draw: _Draw) -> Exercise:
     return question.format(a, b, c, d), f"{steps}, so {slope}."
 
 
-def _average(draw: _Draw) -> Exercise:
-    numbers = [draw.number(1, 30) for _ in range(draw.rng.randint(2, 5))]
-    total, n = sum(numbers), len(numbers)
-    mean = draw.sympy.Rational(total, n)
-    listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
-    question = draw.one_of("What is the average of {}?", "Find the mean of {}.").format(listed)
-    steps = f"({' + '.join(map(str, numbers))})/{n} = {total}/{n}"
-    return question, f"{steps}, so {mean}."
-
-
-def _speed(draw: _Draw) -> Exercise:
-    speed, hours, mover = draw.number(3, 24) * 5, draw.number(2, 9), draw.one_of(*_MOVERS)
-    way = speed * hours
-    kind = draw.rng.randrange(3)
-    if kind == 0:
-        question = f"{mover} travels {way} km in {hours} hours. What is its average speed?"
-        return question, f"{way}/{hours} = {way / hours}, so {way / hours} km/h."
-    if kind == 1:
-        question = f"{mover} travels at {speed} km/h for {hours} hours. How far does it go?"
-        return question, f"{speed}*{hours} = {way}, so {way} km."
-    question = f"{mover} travels {way} km at {speed} km/h. How many hours does it take?"
-    return question, f"{way}/{speed} = {way / speed}, so {way / speed} hours."
-
-
-def _unit_price(draw: _Draw) -> Exercise:
-    price, n, m = draw.number(2, 12), draw.number(2, 9), draw.number(2, 12)
-    m = m if m != n else m + 1
-    goods = draw.one_of(*_GOODS.values())
-    question = f"{n} {goods} cost ${n * price}. How much do {m} {goods} cost?"
-    return question, f"{n * price}/{n} = {price} and {price}*{m} = {price * m}, so ${price * m}."
-
-
-def _ratio(draw: _Draw) -> Exercise:
-    a = draw.number(1, 7)
-    b = draw.other_than(a, 1, 9)
-    common = draw.sympy.gcd(a, b)
-    a, b, k = a / common, b / common, draw.number(2, 12)
-    if draw.one_of(True, False):
-        question = f"Simplify the ratio {a * k}:{b * k}."
-        return question, f"{k} divides both {a * k} and {b * k}, so {a}:{b}."
-    first, second = draw.rng.sample(_PEOPLE_NAMED, 2)
-    whole = (a + b) * k
-    question = f"{first} and {second} share ${whole} in the ratio {a}:{b}. How much does each get?"
-    return question, f"{whole}/({a} + {b}) = {k}, so {first} ${a * k} and {second} ${b * k}."
-
-
-def _shop(draw: _Draw) -> Exercise:
-    (one, many), (two, lots) = draw.rng.sample(list(_GOODS.items()), 2)
-    p, q, n, m = draw.number(2, 12), draw.number(2, 9), draw.number(2, 9), draw.number(2, 9)
-    costs = f"{'An' if one[0] == 'a' else 'A'} {one} costs ${p} and "
-    costs += f"{'an' if two[0] == 'a' else 'a'} {two} costs ${q}."
-    total = p * n + q * m
-    question = f"{costs} How much do {n} {many} and {m} {lots} cost?"
-    return question, f"{p}*{n} + {q}*{m} = {total}, so ${total}."
-
-
-def _change(draw: _Draw) -> Exercise:
-    name, goods = draw.one_of(*_PEOPLE_NAMED), draw.one_of(*_GOODS.values())
-    p, n = draw.number(2, 9), draw.number(2, 8)
-    money = p * n + draw.number(1, 30)
-    question = f"{name} has ${money} and buys {n} {goods} at ${p} each. How much money is left?"
-    return question, f"{money} - {p}*{n} = {money - p * n}, so ${money - p * n}."
-
-
-def _saving(draw: _Draw) -> Exercise:
-    x, name, thing = draw.symbol, draw.one_of(*_PEOPLE_NAMED), draw.one_of(*_DEAR)
-    week, has, weeks = draw.number(4, 20), draw.number(5, 60), draw.number(3, 14)
-    price = has + week * weeks
-    question = (
-        f"{name} has ${has} and saves ${week} a week. A {thing} costs ${price}."
-        f" After how many weeks can {name} buy it?"
-    )
-    found = draw.root(week * x + has, price)
-    return question, f"({price} - {has})/{week} = {price - has}/{week} = {found}, so {found} weeks."
-
-
-def _think_of_a_number(draw: _Draw) -> Exercise:
-    x, name = draw.symbol, draw.one_of(*_PEOPLE_NAMED)
-    a, b, k = draw.number(2, 9), draw.nonzero(-12, 12), draw.number(2, 15)
-    does = f"adds {b}" if b > 0 else f"subtracts {-b}"
-    result = a * k + b
-    question = (
-        f"{name} thinks of a number, multiplies it by {a} and {does}."
-        f" The result is {result}. What is the number?"
-    )
-    steps = f"{draw.text(a * x + b)} = {result}, {draw.text(a * x)} = {result - b}"
-    return question, f"{steps}, so {draw.root(a * x + b, result)}."
-
-
-def _ages(draw: _Draw) -> Exercise:
-    x, (old, young) = draw.symbol, draw.rng.sample(_PEOPLE_NAMED, 2)
-    years, age = draw.number(2, 9), draw.number(5, 20)
-    total = 2 * age + years
-    question = (
-        f"{old} is {years} years older than {young}. Together they are {total}. How old is {young}?"
-    )
-    found = draw.root(2 * x + years, total)
-    return question, f"({total} - {years})/2 = {total - years}/2 = {found}, so {found}."
-
-
-def _rectangle(draw: _Draw) -> Exercise:
-    x, width, more = draw.symbol, draw.number(2, 15), draw.number(1, 9)
-    around = 2 * (width + width + more)
-    question = (
-        f"A rectangle is {more} cm longer than it is wide. Its perimeter is {around} cm."
-        " How wide is it?"
-    )
-    found = draw.root(4 * x + 2 * more, around)
-    return question, f"({around} - 2*{more})/4 = {found}, so {found} cm."
-
-
-def _consecutive(draw: _Draw) -> Exercise:
-    x, first, n = draw.symbol, draw.number(1, 40), draw.number(2, 3)
-    total = n * first + n * (n - 1) / 2
-    counted = {2: "two", 3: "three"}[int(n)]
-    question = f"The sum of {counted} consecutive numbers is {total}. What is the smallest of them?"
-    equation = n * x + n * (n - 1) / 2
-    return question, f"{draw.text(equation)} = {total}, so {x} = {draw.root(equation, total)}."
-
-
-def _fractions(draw: _Draw) -> Exercise:
+def _fractions(draw: Draw) -> Exercise:
     rational = draw.sympy.Rational
     b, d = draw.number(2, 9), draw.number(2, 9)
     p, q = rational(draw.number(1, 9), b), rational(draw.number(1, 9), d)
@@ -432,7 +241,7 @@ def _fractions(draw: _Draw) -> Exercise:
     return question, f"{steps}, so {result}."
 
 
-def _like_terms(draw: _Draw) -> Exercise:
+def _like_terms(draw: Draw) -> Exercise:
     x, a, c = draw.symbol, draw.number(2, 12), draw.nonzero(-9, 9)
     b, d = draw.nonzero(-12, 12), draw.nonzero(-12, 12)
     c = c if a + c else c + 10
@@ -440,7 +249,7 @@ def _like_terms(draw: _Draw) -> Exercise:
     return f"Simplify {spelt}.", f"{spelt} = {draw.text((a + c) * x + b + d)}."
 
 
-def _powers(draw: _Draw) -> Exercise:
+def _powers(draw: Draw) -> Exercise:
     x, m, n = draw.symbol, draw.number(2, 9), draw.number(2, 6)
     kind = draw.rng.randrange(3)
     if kind == 0:
@@ -451,7 +260,7 @@ def _powers(draw: _Draw) -> Exercise:
     return f"Simplify ({x}^{m})^{n}.", f"{m}*{n} = {m * n}, so {x}^{m * n}."
 
 
-def _sequence(draw: _Draw) -> Exercise:
+def _sequence(draw: Draw) -> Exercise:
     first, step, n = draw.number(-5, 12), draw.nonzero(-6, 9), draw.number(5, 20)
     begin = ", ".join(str(first + k * step) for k in range(4))
     result = first + (n - 1) * step
@@ -459,7 +268,7 @@ def _sequence(draw: _Draw) -> Exercise:
     return question, f"{first} + {n - 1}*{_braced(step)} = {result}, so {result}."
 
 
-def _line_equation(draw: _Draw) -> Exercise:
+def _line_equation(draw: Draw) -> Exercise:
     slope, x, y = draw.nonzero(-6, 6), draw.nonzero(-5, 6), draw.number(-9, 12)
     b = y - slope * x
     line = f"y = {_times(slope, 'x')}" + (f" {_plus(b, '')}" if b else "")
@@ -468,7 +277,7 @@ def _line_equation(draw: _Draw) -> Exercise:
 
 
 # How many of each kind.
-_EXERCISES: Mapping[Callable[[_Draw], Exercise], int] = {
+_EXERCISES: Mapping[Callable[[Draw], Exercise], int] = {
     _linear: 110,
     _both_sides: 60,
     _bracket: 50,
@@ -478,23 +287,23 @@ _EXERCISES: Mapping[Callable[[_Draw], Exercise], int] = {
     _system: 50,
     _percent_of: 60,
     _what_percent: 35,
-    _price_change: 40,
+    word_problems.price_change: 40,
     _evaluate: 90,
     _expand: 70,
     _factor: 60,
     _quadratic: 70,
     _slope: 50,
-    _average: 50,
-    _speed: 60,
-    _unit_price: 40,
-    _ratio: 40,
-    _shop: 50,
-    _change: 30,
-    _saving: 25,
-    _think_of_a_number: 35,
-    _ages: 25,
-    _rectangle: 20,
-    _consecutive: 20,
+    word_problems.average: 50,
+    word_problems.speed: 60,
+    word_problems.unit_price: 40,
+    word_problems.ratio: 40,
+    word_problems.shop: 50,
+    word_problems.change: 30,
+    word_problems.saving: 25,
+    word_problems.think_of_a_number: 35,
+    word_problems.ages: 25,
+    word_problems.rectangle: 20,
+    word_problems.consecutive: 20,
     _fractions: 40,
     _like_terms: 30,
     _powers: 25,

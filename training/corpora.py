@@ -18,8 +18,9 @@ from typing import Any
 
 from runtime.common.atomic import replacing
 from runtime.common.command import run
-from training.algebra import Exercise, exercises
+from training.algebra import exercises
 from training.corpus import normalized
+from training.draw import Exercise
 from training.errors import TrainingError
 
 DATA = Path(__file__).resolve().parent.parent / "data"
