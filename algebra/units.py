@@ -89,12 +89,13 @@ def _units() -> dict[str, Unit]:
     return found
 
 
-_BY_NAME = _units()
+# Each unit by each of its names.
+BY_NAME = _units()
 _IN_ANY_CASE = frozenset(
     ["km", "kg", "cm", "ft", "yd", "lb", "lbs", "oz", "mph", "kph", "sec", "min", "°c", "°f"]
 )
 # For a regular expression; the longest first.
-PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in _BY_NAME), key=len, reverse=True))
+PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in BY_NAME), key=len, reverse=True))
 
 
 def find(name: str) -> Unit:
@@ -106,10 +107,10 @@ def find(name: str) -> Unit:
     Raises:
         UnclearError: there is no such unit, or it may be another.
     """
-    unit = _BY_NAME.get(name)
+    unit = BY_NAME.get(name)
     lower = name.lower()
     if unit is None and (len(name) > 3 or not name.isascii() or lower in _IN_ANY_CASE):
-        unit = _BY_NAME.get(lower)
+        unit = BY_NAME.get(lower)
     if unit is None:
         raise UnclearError(f"no unit {name!r}")
     return unit
