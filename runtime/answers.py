@@ -63,7 +63,7 @@ def clean(text: str, question: str = "", cut: bool = False, opened_thinking: boo
     bare = _bare(text, question, cut, opened_thinking)
     answer = _settled(bare, question, cut, loops=True)
     if answer != bare:
-        # What a stream of this text has shown stays. It does unless loops lie within loops.
+        # What a stream of this text has shown stays; nested loops could take it away.
         shown = Cleaner(question, opened_thinking).add(text)
         if not answer.startswith(shown):
             return _settled(bare, question, cut, loops=False)
@@ -160,7 +160,7 @@ def _settled(text: str, question: str, cut: bool, loops: bool) -> str:
 
 
 def _bare(text: str, question: str, cut: bool, opened_thinking: bool = False) -> str:
-    """The text without what stands before and after the answer."""
+    """The text without what is before and after the answer."""
     if cut:  # the engine was stopped within a character of several bytes
         whole = text.rstrip("\ufffd")
         text = whole if whole.strip() else text

@@ -1,6 +1,6 @@
 """Loops in a text: a phrase that a model writes over and over and cannot leave.
 
-A loop counts only where surely nobody meant it: it was still going on where the text was cut
+A loop counts only where it was surely not meant: it was still going on where the text was cut
 off, or it goes on far beyond what a person would write.
 """
 

@@ -1,10 +1,10 @@
-"""Many machines: a pipeline in each actor of Ray Data (extra `[ray]`).
+"""Answers on many machines: a pipeline in each actor of Ray Data (extra `[ray]`).
 
 python -m runtime.on_ray --input questions.jsonl --output answers.jsonl --actors 2
 python -m runtime.on_ray --input questions.parquet --output answers --actors 2
 
 `AnswerQuestions` is what `ray.data.Dataset.map_batches` takes; the command is a thin layer on it.
-Ray decides where actors run, what they are lent, and what is done again when one is lost.
+Ray decides where actors run, which CPUs and GPUs they get, and what is repeated when one is lost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OURS = re.compile(r"\n(?:[\w.]+\.)?(?:SetupError|EngineError): (.+)\Z", re.DOTA
 class AnswerQuestions:
     """Adds the column `answer` to batches of questions, for `Dataset.map_batches`.
 
-    An actor that is made of it loads one pipeline, once:
+    Each actor loads one pipeline, once:
 
         dataset.repartition(target_num_rows_per_block=256).map_batches(
             AnswerQuestions,
@@ -56,8 +56,8 @@ class AnswerQuestions:
             num_cpus=1,
         )
 
-    Unless they are set, `NUM_THREADS` follows the CPUs that Ray lent the actor, and `DEVICE_MAP`
-    the GPUs. Outside of Ray it is a plain callable, and both are as for `loadPipeline()`.
+    Unless they are set, `NUM_THREADS` follows the CPUs that the actor has reserved, and
+    `DEVICE_MAP` the GPUs. Outside Ray it is a plain callable with the defaults of `loadPipeline()`.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -75,8 +75,8 @@ class AnswerQuestions:
         from runtime.settings import Settings
 
         set_already = Settings.load(**settings).model_fields_set
-        lent = {name: value for name, value in _lent().items() if name not in set_already}
-        self._pipeline = loadPipeline(Settings.load(**settings, **lent))
+        reserved = {name: value for name, value in _reserved().items() if name not in set_already}
+        self._pipeline = loadPipeline(Settings.load(**settings, **reserved))
 
     @property
     def settings(self) -> Settings:
@@ -96,17 +96,17 @@ class AnswerQuestions:
             answered has one that begins with "ERROR: not answered: " and says why.
 
         Raises:
-            SetupError: there is no column `question`, or one called `answer` already.
+            SetupError: there is no column `question`, or already one called `answer`.
         """
         names = list(batch) if isinstance(batch, dict) else batch.column_names
         if "question" not in names:
             raise SetupError(
-                'there is no column "question" in the data set, it has'
+                'the data set has no column "question", it has'
                 f" {', '.join(map(repr, names)) or 'none'}: rename_columns() gives one its name"
             )
         if "answer" in names:
             raise SetupError(
-                'there is a column "answer" in the data set, where answers go:'
+                'the data set already has a column "answer", where answers go:'
                 ' rename it first, as by rename_columns({"answer": "reference"})'
             )
         looked_at = [name for name in _COLUMNS if name in names]
@@ -148,22 +148,22 @@ class _AnswerPlaces(AnswerQuestions):
         )
 
 
-def _lent() -> dict[str, Any]:
-    """The settings that follow from what Ray lent this actor; none outside an actor."""
+def _reserved() -> dict[str, Any]:
+    """The settings that follow from what this actor has reserved in Ray; none outside an actor."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return {}
     context = ray.get_runtime_context()
     if context.get_actor_id() is None:
         return {}
-    lent = context.get_assigned_resources()
-    cpus, gpus = lent.get("CPU", 0.0), lent.get("GPU", 0.0)
+    resources = context.get_assigned_resources()
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     from runtime.engine import physical_cores
 
-    # Ray shows an actor only the GPUs that it lent it, so that "cuda" is those. Without any, one
-    # that llama.cpp still could see is somebody else's.
+    # Ray shows an actor only its own GPUs, so "cuda" means those. If it has reserved none, a GPU
+    # that llama.cpp can still see belongs to another actor.
     values: dict[str, Any] = {"device_map": "cuda" if gpus else "cpu"}
-    if cpus or gpus:  # an actor of num_cpus=0 is not counted, so that nothing follows from it
+    if cpus or gpus:  # nothing follows from num_cpus=0, which Ray does not count
         values["num_threads"] = min(max(1, int(cpus)), physical_cores())
     return values
 
@@ -229,7 +229,7 @@ def _answer(options: argparse.Namespace) -> int:
     if is_parquet and options.resume:
         raise SetupError("--resume is for JSON Lines: docs/ray.md shows Ray's own way for Parquet")
     if is_parquet and target.exists():
-        raise SetupError(f"{target} is there already; --output of Parquet is a new folder")
+        raise SetupError(f"{target} exists; --output of Parquet is a new folder")
     if not is_parquet:
         answer_questions(
             questions_of(source, target),
@@ -327,7 +327,7 @@ def _ray(options: argparse.Namespace) -> Iterator[None]:
     """Join the Ray that `RAY_ADDRESS` names, or start one on this machine; left at the end.
 
     Raises:
-        SetupError: in words what an actor raised in the block.
+        SetupError: what an actor raised in the block, in words.
     """
     import ray
 
@@ -335,7 +335,7 @@ def _ray(options: argparse.Namespace) -> Iterator[None]:
         _start(options)
         yield
     except ray.exceptions.RayError as error:
-        raise SetupError(_told(error)) from None
+        raise SetupError(_explained(error)) from None
     finally:
         ray.shutdown()
 
@@ -359,16 +359,16 @@ def _start(options: argparse.Namespace) -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def _told(error: BaseException) -> str:
-    """What went wrong on a worker, without the way it came."""
-    told = ""
+def _explained(error: BaseException) -> str:
+    """What went wrong on a worker, without its traceback."""
+    text = ""
     cause: BaseException | None = error
     while cause is not None:
-        told = str(cause).strip() or told
-        if found := _OURS.search(told):
+        text = str(cause).strip() or text
+        if found := _OURS.search(text):
             return found[1].strip()
         cause = cause.__cause__ or cause.__context__
-    return told or type(error).__name__
+    return text or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def loadPipeline(  # noqa: N802  (the contest's spelling)
     settings: Settings | None = None, progress: Callable[[float], None] | None = None
 ) -> Pipeline:
-    """Load everything that answering needs; slow, once.
+    """Load everything that answering needs: slow, done once.
 
     Args:
         settings: by default those of the environment.
@@ -117,7 +117,7 @@ class Pipeline:
         says why; the log names it too.
 
         Raises:
-            TypeError: `questions` is no list.
+            TypeError: `questions` is not a list.
         """
         started = time.perf_counter()
         answers: dict[int, Answer] = {}
@@ -129,7 +129,7 @@ class Pipeline:
         return [answers[index].record() for index in range(len(answers))]
 
     def log_likelihoods(self, question: dict[str, Any], answers: list[str]) -> list[float]:
-        """How likely the model that serves a question finds each of some answers to it.
+        """How likely each of some answers to a question is for the model that serves it.
 
         Returns:
             for each answer the sum of its tokens' log-probabilities, in nats, without the
@@ -157,20 +157,19 @@ class Pipeline:
         passages: Sequence[Sequence[str]] | None = None,
         logprobs: bool = False,
     ) -> Iterator[Answer]:
-        """The same answers as soon as each is there; `index` tells which it is.
+        """The same answers, each as soon as it is ready; `index` is its place in `questions`.
 
-        Until it is used up or closed the pipeline is busy; use it in the thread that
-        began it.
+        Until it is used up or closed the pipeline is busy. Use it in one thread.
 
         Args:
             questions: as in a call.
             passages: for each question the texts to show with it, in place of those that
                 knowledge bases have.
-            logprobs: report how likely the model found each token that it wrote.
+            logprobs: report the log-probability of each token that the model wrote.
 
         Raises:
-            TypeError: `questions` is no list.
-            ValueError: there are not as many `passages`.
+            TypeError: `questions` is not a list.
+            ValueError: `passages` has another length than `questions`.
             SetupError: the pipeline has been closed, or this thread has another stream
                 of it open.
         """
@@ -207,7 +206,7 @@ class Pipeline:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Wait until no other thread is being answered."""
+        """Wait until no other thread uses the pipeline."""
         me = threading.get_ident()
         if self._holder == me:
             raise SetupError("this pipeline is busy: use up or close the running stream() first")
@@ -222,7 +221,7 @@ class Pipeline:
 
     @property
     def stats(self) -> Stats:
-        """What the engines have done since loading, summed."""
+        """What all engines have done since loading."""
         return sum((engine.stats for engine in self.engines.values()), Stats())
 
     def close(self) -> None:

@@ -20,16 +20,16 @@ _PLAIN_TEMPLATE = (
     "{{ messages[0].content }}\n\n{{ messages[1].content }}{{ '\n\n' }}"
     "{% if messages[2] %}{{ messages[2].content + eos_token }}{% endif %}"
 )
-# Stand for the question and the answer while the template is rendered around them.
+# In the place of question and answer while the template is rendered around them.
 _MARK = "@@QUESTION@@"
 _ANSWER_MARK = "@@ANSWER@@"
-# No token is longer than this many characters where it matters; what goes beyond the longest
-# prompt times that is cut before it is tokenized.
+# Most characters of a token, where it matters. A text longer than the longest prompt times
+# that is cut before it is tokenized.
 _CHARS_PER_TOKEN = 16
-# What is said around passages, in the question's language.
+# Around passages, in the question's language.
 _AROUND_PASSAGES = ("Background:\n\n", "\n\nQuestion: ")
 _AROUND_PASSAGES_IN_CHINESE = ("背景资料：\n\n", "\n\n问题：")
-# Fewer characters of a passage are no use.
+# A shorter piece of a passage is useless.
 _SHORTEST_PASSAGE = 40
 
 
@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
         """The token that the vocabulary wants in front of every prompt, or None."""
 
     def special_text(self, name: Literal["bos", "eos"]) -> str:
-        """Text of the begin- or end-of-sequence token, "" if there is none."""
+        """Text of the begin- or end-of-sequence token, "" without one."""
 
     def tokenize(self, text: str, special: bool = False, follows: bool = False) -> list[int]:
         """Token ids of a text, nothing added.
@@ -53,7 +53,7 @@ class Tokenizer(Protocol):
         Args:
             text: any text.
             special: "<|im_end|>" and the like are one token each.
-            follows: the text goes on after another.
+            follows: the text continues another one.
         """
 
 
@@ -92,7 +92,7 @@ def frame(template: str | None, instruction: str, bos: str = "", eos: str = "") 
 def _frames(
     template: str | None, instructions: tuple[str, ...], bos: str, eos: str
 ) -> Mapping[str, Frame]:
-    """A frame for each instruction, all rendered at once. Raises SetupError."""
+    """A frame for each instruction, all rendered in one process. Raises SetupError."""
     conversations = [
         (messages, goes_on)
         for instruction in instructions
@@ -122,7 +122,7 @@ def _questions(instruction: str) -> tuple[Messages, Messages]:
 
 
 def _frame_of(instruction: str, rendered: Sequence[Rendered], eos: str) -> Frame:
-    """The first way that works, out of pairs of a question rendered and one with its answer."""
+    """The first way that works, from pairs: the question rendered, and with its answer."""
     problem = ""
     for asked, answered in zip(rendered[::2], rendered[1::2], strict=True):
         if asked.problem:
@@ -133,7 +133,7 @@ def _frame_of(instruction: str, rendered: Sequence[Rendered], eos: str) -> Frame
             problem = problem or "it does not show the instruction"
         else:
             head, tail = asked.text.split(_MARK)
-            # A template that fails on answers can be served all the same.
+            # A template that fails on answers can still be served.
             end = answered.text.rpartition(_ANSWER_MARK)[2].strip()
             return Frame(head, tail, end or eos)
     raise SetupError(f"the model's chat template cannot be used: {problem}")
@@ -156,7 +156,7 @@ class TokenFrame:
 
 
 def tokenized_frame(tokenizer: Tokenizer, subject: str, subjects: Subjects) -> TokenFrame:
-    """The frame of a subject's questions as token ids, one of several. Raises SetupError."""
+    """The frame of a subject's questions as token ids. Raises SetupError."""
     bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
     instructions = tuple(each.instruction for each in subjects.values())
     frames = _frames(tokenizer.chat_template, instructions, bos, eos)
@@ -164,13 +164,13 @@ def tokenized_frame(tokenizer: Tokenizer, subject: str, subjects: Subjects) -> T
 
 
 def instructed_frame(tokenizer: Tokenizer, instruction: str) -> TokenFrame:
-    """The frame of an instruction that is no subject's, as token ids. Raises SetupError."""
+    """The frame of any instruction, not of a subject's, as token ids. Raises SetupError."""
     bos, eos = tokenizer.special_text("bos"), tokenizer.special_text("eos")
     return _tokenized(tokenizer, frame(tokenizer.chat_template, instruction, bos, eos))
 
 
 def _tokenized(tokenizer: Tokenizer, rendered: Frame) -> TokenFrame:
-    """Only here are special tokens special; "<|im_end|>" in a question is mere text."""
+    """Special tokens are special only here: "<|im_end|>" in a question is plain text."""
     head = tokenizer.tokenize(rendered.head, special=True)
     tail = tokenizer.tokenize(rendered.tail, special=True, follows=True)
     end = tokenizer.tokenize(rendered.end, special=True, follows=True)
@@ -205,7 +205,7 @@ def prompt_tokens(
 def _with_passages(
     tokenizer: Tokenizer, passages: Sequence[str], question: str, room: int
 ) -> list[int]:
-    """Token ids, at most `room`, of passages and the question; none if no passage fits."""
+    """At most `room` token ids of passages and the question; none if no passage fits."""
     begin, between = _AROUND_PASSAGES_IN_CHINESE if _is_chinese(question) else _AROUND_PASSAGES
 
     def tokens(shown: Sequence[str]) -> list[int]:
@@ -225,11 +225,11 @@ def _with_passages(
 
 
 def _most(tokens: Callable[[int], list[int]], sizes: range, room: int) -> list[int]:
-    """`tokens` of the greatest size that gives at most `room` of them; none if none does."""
+    """`tokens` of the largest size that gives at most `room` of them; empty if none does."""
     found: list[int] = []
     low, high = sizes.start, sizes.stop
     while low < high:
-        size = high - 1 if high == sizes.stop else (low + high) // 2  # most often all fits
+        size = high - 1 if high == sizes.stop else (low + high) // 2  # usually everything fits
         tried = tokens(size)
         if len(tried) <= room:
             found, low = tried, size + 1

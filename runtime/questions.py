@@ -1,7 +1,7 @@
-"""The records that come in and go out.
+"""Questions from records of any kind.
 
-Whatever comes in becomes a `Question`; what cannot be answered carries a `problem`
-and costs nobody else an answer.
+Every record becomes a `Question`. One that cannot be answered has a `problem`, and costs no
+other its answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Question:
     """One question, checked.
 
     Attributes:
-        id: the caller's questionID as it came, of whatever type; None if missing.
-        subject: as it came, or "" if it is missing or no string.
+        id: the caller's questionID as it came, of any type; None if missing.
+        subject: as it came, or "" if it is missing or not a string.
         text: the question without control characters and lone surrogates.
         problem: why it cannot be answered, or "".
         warning: what is odd about it though it can be answered, or "".
@@ -40,7 +40,7 @@ class Question:
 
     @property
     def key(self) -> str:
-        """A text that tells ids apart, whatever they are."""
+        """A text that is different for different ids of any type."""
         try:
             return repr(self.id)
         except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
@@ -51,7 +51,7 @@ def parse(items: Any) -> list[Question]:
     """Questions from a list of dicts, as the contest's harness sends it; in order.
 
     Raises:
-        TypeError: `items` is no list (or other iterable) of records at all.
+        TypeError: `items` is not a list (or other iterable) of records.
     """
     if isinstance(items, (str, bytes, dict)) or not isinstance(items, Iterable):
         raise TypeError(
@@ -89,7 +89,7 @@ def parse_one(item: Any) -> Question:
 
 
 def clean_text(text: str) -> str:
-    """Text that any tokenizer takes: no control characters, no lone surrogates."""
+    """The text without control characters and lone surrogates, which tokenizers refuse."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return _CONTROL.sub(" ", text.replace("\r\n", "\n")).strip()
 
@@ -100,7 +100,7 @@ def read_file(path: Path) -> list[Question]:
     A broken line becomes a question with a problem that names the line.
 
     Raises:
-        SetupError: the file cannot be read, or a .json file is no JSON list.
+        SetupError: the file cannot be read, or a .json file is not a JSON list.
     """
     questions = [
         Question(None, problem=f"{record.where} {record.problem}")

@@ -1,8 +1,8 @@
 """/v1/load_lora_adapter and /v1/unload_lora_adapter, as vLLM has them.
 
-Off unless allowed: whoever may load adapters makes this machine read files that he names.
-llama.cpp makes room for adapters when a context is made, so what runs is finished first, the
-context is made anew, and what came meanwhile goes on.
+Off unless allowed: a client that may load adapters can make this machine read any file.
+llama.cpp sizes a context for its adapters when it is made. So running requests are finished first,
+a new context is made, and requests that came meanwhile go on.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _checked(service: Service, path: Path) -> Path:
     """The GGUF file of an adapter that is known not to crash llama.cpp. Raises ApiError."""
     base = service.catalog.base
     if base is None:
-        raise ApiError(400, "there is no bare model that adapters could be loaded on")
+        raise ApiError(400, "no bare model is served that adapters could be loaded on")
     if sum(1 for name in service.catalog.names()) > MOST_ADAPTERS:
         raise ApiError(400, f"{MOST_ADAPTERS} models are served already", "lora_name")
     if not path.exists():

@@ -1,4 +1,4 @@
-"""From a body to what is asked of the engine, or to answers that were had at once."""
+"""From the body of a request to what the engine has to write, or to answers known at once."""
 
 from __future__ import annotations
 

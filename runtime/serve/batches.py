@@ -74,7 +74,7 @@ class Batches:
         self.store.close()
 
     def add(self, body: BatchBody) -> JsonDict:
-        """Take a batch in. Raises ApiError 404 if there is no such file."""
+        """Accept a batch. Raises ApiError 404 if there is no such file."""
         self.store.file(body.input_file_id)
         now = int(time.time())
         times = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling")
@@ -232,16 +232,16 @@ class Batches:
 
     async def _keep(self, answers: Answers, line: Line, status: int, body: JsonDict) -> None:
         """Keep an answer, as soon as there is room for it."""
-        result, told = _result(line, status, body), False
+        result, reported = _result(line, status, body), False
         while True:
             try:
                 answers.write(line.number, status >= 400, result)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                if not told:
+                if not reported:
                     log.error("line %d of a batch waits: %s", line.number, explain(error))
-                told = True
+                reported = True
                 await asyncio.sleep(_AGAIN)
             else:
                 return

@@ -1,4 +1,4 @@
-"""What can be asked for as a model: the subjects, the bare base, `auto`, and loaded adapters."""
+"""The models that clients can name: subjects, the bare base, `auto`, and loaded adapters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Catalog:
     def add_adapter(self, name: str, path: Path) -> Served:
         """Have an adapter on the bare model served under a name. Raises ApiError."""
         if self.base is None:
-            raise ApiError(400, "there is no bare model that adapters could be loaded on")
+            raise ApiError(400, "no bare model is served that adapters could be loaded on")
         if name in self.names():
             raise ApiError(400, f"there is a model {name!r} already", "lora_name")
         served = replace(self.base, id=name, adapter=name, root=path, created=int(time.time()))

@@ -4,7 +4,7 @@ A conversation is rendered with a mark in the place of each message, once for ea
 roles, as that needs a process; the messages' tokens then take the places of the marks. So what a
 message says cannot act as a template or as a special token.
 
-A single question to a subject is no conversation: `runtime.way` makes its prompt, as everywhere.
+A single question to a subject is not a conversation: `runtime.way` makes its prompt.
 """
 
 from __future__ import annotations

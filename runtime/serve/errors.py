@@ -100,7 +100,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == 400 and "parsing the body" in message:
             message = "the body cannot be read: it must be JSON in UTF-8, not nested too deeply"
         elif error.status_code == 404:
-            message = "there is no such address; the API lies under /v1"
+            message = "there is no such address; the API is under /v1"
         return JSONResponse(
             error_body(error.status_code, message), error.status_code, error.headers
         )

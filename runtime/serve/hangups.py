@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class HangUpError(Exception):
-    """The client has gone; there is nobody to answer."""
+    """The client has closed the connection, so no answer is needed."""
 
 
 async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:

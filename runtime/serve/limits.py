@@ -19,10 +19,10 @@ _LONGEST_DRAIN = 10.0
 
 
 class Gate:
-    """Lets through requests that have the key, and a body of at most so many bytes in time.
+    """Passes on requests that have the key and a body within limits of size and time.
 
     Args:
-        app: what comes behind.
+        app: gets the requests that pass.
         key: the API key; "" admits all clients.
         body: most bytes of a body.
         upload: most bytes of an upload to /v1/files.

@@ -1,4 +1,4 @@
-"""What Prometheus is told, under vLLM's names, so that its dashboards show this server too."""
+"""Metrics for Prometheus with vLLM's names, so that vLLM's dashboards show this server, too."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The bodies of requests: every field with its type and bounds.
 
 Types are strict: a string is not a number. Fields that would change the answer and are not
-served are refused (see `fields`); those that nobody has heard of are ignored.
+served are refused (see `fields`); unknown ones are ignored.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ _LATE = object()  # stands in a run's queue for its deadline
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken in.
+    """How many requests are accepted.
 
     Attributes:
-        queue: requests that may wait for a slot; beyond that the answer is 429.
+        queue: requests that may wait for a slot; further ones are answered 429.
         deadline: seconds until a request is given up.
     """
 
@@ -39,7 +39,7 @@ class Limits:
 
 
 class _Follower(Run):
-    """A request whose updates somebody waits for, and what is measured of it.
+    """A request, where its updates go, and what is measured of it.
 
     Args:
         asked: what it is for.
@@ -88,7 +88,7 @@ class Service:
 
     Args:
         pipeline: loaded; nothing else may use it meanwhile. Not owned.
-        limits: how much is taken in.
+        limits: how many requests are accepted.
     """
 
     def __init__(self, pipeline: Pipeline, limits: Limits) -> None:

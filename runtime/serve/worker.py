@@ -94,7 +94,7 @@ class Worker:
         self._inbox.put(lambda: self._add(run))
 
     def abort(self, run: Run) -> None:
-        """End a request that nobody waits for any more; it gets no further update."""
+        """End a request that is not needed any more; it gets no further update."""
         self._inbox.put(lambda: self._abort(run))
 
     def when_idle(self, action: Callable[[], Any]) -> Future[Any]:
