@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from evaluation import machine, protocol, report, score
+from evaluation import guessing, machine, protocol, report, score
 from evaluation.errors import EvaluationError
 from evaluation.journal import Call, RunJournal
 from evaluation.judging import Judging, Pair
@@ -170,6 +170,7 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
         by_subject=score.accuracies(results, "subject"),
         by_difficulty=score.accuracies(results, "difficulty"),
         by_judge=dict(sorted(Counter(result.judge for result in results).items())),
+        guessed=guessing.rate(_answered(plan.questions, results)),
         latency=score.latency(run),
         setup_seconds=run.setup_seconds,
         peak_memory=run.peak_memory,
@@ -178,6 +179,12 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
         why_not_hidden=run.why_not_hidden,
         gated=accuracy.mean < score.GATE,
     )
+
+
+def _answered(questions: Questions, results: list[Result]) -> list[Pair]:
+    """Questions with what was answered; results are in the order of the scored questions."""
+    items = [item for item in questions.items if item is not None]
+    return [(item, result.answer) for item, result in zip(items, results, strict=True)]
 
 
 def read_baseline(folder: Path) -> Summary:

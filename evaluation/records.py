@@ -155,6 +155,7 @@ class Summary(BaseModel):
         accuracy: over all questions; a missing answer counts as wrong.
         by_subject, by_difficulty: the same for parts of the questions.
         by_judge: how many answers each judge decided.
+        guessed: the share of other questions that answers satisfy as well (`evaluation.guessing`).
         latency: of the one call, or None if it never ended.
         setup_seconds: loading, which does not count.
         peak_memory, peak_gpu_memory: bytes.
@@ -178,6 +179,7 @@ class Summary(BaseModel):
     by_subject: dict[str, Interval]
     by_difficulty: dict[str, Interval] = {}
     by_judge: dict[str, int] = {}
+    guessed: Share = 0.0
     latency: Latency | None
     setup_seconds: float
     peak_memory: int

@@ -96,6 +96,9 @@ def figures(summary: Summary) -> list[Figure]:
         Figure("accuracy", percent(summary.accuracy.mean), _between(summary.accuracy)),
         Figure("questions scored", str(summary.accuracy.n)),
     ]
+    if (without := score.without_guessing(summary)) is not None:
+        note = f"its answers satisfy {percent(summary.guessed)} of other questions too"
+        found.insert(1, Figure("without guessing", percent(without), note))
     if latency := summary.latency:
         note = score.disturbance(summary) or "one call, end to end"
         found.append(Figure("latency", f"{seconds(latency.total)} s", note))

@@ -25,6 +25,8 @@ LATENCY_WEIGHT = 0.4
 _PAIRED_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
 _SEED = 0
+# Answers of pipelines that know satisfy hardly any other question than their own.
+_GUESSED = 0.03
 # In this order; others come after them.
 _DIFFICULTIES = ["easy", "medium", "hard"]
 
@@ -34,6 +36,17 @@ def interval(correct: Sequence[bool]) -> Interval:
     right, n = sum(correct), len(correct)
     low, high = bootstrap(right, n)
     return Interval(mean=right / n, low=low, high=high, n=n)
+
+
+def without_guessing(summary: Summary) -> float | None:
+    """The accuracy without what answers satisfy by chance, corrected as Cohen's kappa is.
+
+    None where they satisfy hardly more than their own questions.
+    """
+    if summary.guessed <= _GUESSED:
+        return None
+    rest = 1 - summary.guessed
+    return max(0.0, (summary.accuracy.mean - summary.guessed) / rest) if rest else 0.0
 
 
 def accuracies(results: Sequence[Result], part: str) -> dict[str, Interval]:
