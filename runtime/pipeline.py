@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -67,6 +68,8 @@ def loadPipeline(  # noqa: N802  (the contest's spelling)
 class Pipeline:
     """Answers lists of questions. Call it, and close it when done (or use it in a `with`).
 
+    One that is dropped is closed, too.
+
     Calls from several threads are served one after another.
 
     Attributes:
@@ -96,7 +99,7 @@ class Pipeline:
         keys = Keys(routes.values(), options, files or ModelFiles())
         models = {path: engine.model for path, engine in engines.items()}
         self.way = Way(settings, routes, models, keys, solver, retrieval, cache)
-        self._close: Callable[[], None] = lambda: None
+        self._close: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         for path, engine in engines.items():
@@ -107,8 +110,10 @@ class Pipeline:
             engine.stats.reset()
 
     def closing(self, close: Callable[[], None]) -> None:
-        """Have `close` called, once, when this pipeline is closed."""
-        self._close = close
+        """Have `close` called, once, when this pipeline is closed or dropped."""
+        finalizer = weakref.finalize(self, close)
+        finalizer.atexit = False  # a forked child that exits must not end what its parent uses
+        self._close = finalizer
 
     def __call__(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answers, `{"questionID", "answer"}`, one for each question and in their order.
@@ -232,8 +237,7 @@ class Pipeline:
         mine = self._holder == threading.get_ident()
         with nullcontext() if mine else self._lock:
             self.engines = {}
-            close, self._close = self._close, lambda: None
-            close()
+            self._close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime import Pipeline, SetupError, loadPipeline
+from runtime.common.offline import OfflineError
 from runtime.engine import Request
 from tests.conftest import small_settings
 from tests.ggufs import write_adapter
@@ -191,6 +195,26 @@ def test_a_pipeline_closes_twice_and_then_says_so() -> None:
         next(stream)
     with pytest.raises(SetupError, match="this pipeline has been closed"):
         pipeline(QUESTIONS)
+
+
+def test_a_pipeline_that_is_dropped_is_freed_at_once() -> None:
+    gc.collect()
+    gc.disable()  # no cycle may keep it until Python looks for cycles
+    try:
+        pipeline = loadPipeline(small_settings(offline_guard="process"))
+        assert pipeline(QUESTIONS[:1])[0]["answer"]
+        (engine,) = pipeline.engines.values()
+        with pytest.raises(OfflineError):
+            socket.create_connection(("192.0.2.1", 80), timeout=0.2)
+        seen = weakref.ref(pipeline)
+        del pipeline
+        assert seen() is None
+        assert engine.context.closed
+        with pytest.raises(OSError, match=r"timed out|unreachable|refused") as caught:
+            socket.create_connection(("192.0.2.1", 80), timeout=0.2)
+        assert not isinstance(caught.value, OfflineError)
+    finally:
+        gc.enable()
 
 
 def test_each_subject_is_served_with_its_own_adapter(demo_model: Path, tmp_path: Path) -> None:
