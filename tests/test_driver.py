@@ -107,13 +107,13 @@ def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> None:
-    questions = write_questions(tmp_path / "q.jsonl", 120)
+    questions = write_questions(tmp_path / "q.jsonl", 40)
     target, partial = tmp_path / "a", tmp_path / "a.partial"
     command = [sys.executable, "-m", "runtime", "--input", questions, "--output", target]
     process = subprocess.Popen(
         command,
         cwd=PROJECT_DIR,
-        env=ENVIRONMENT | {"MAX_NEW_TOKENS": "48"},
+        env=ENVIRONMENT | {"MAX_NEW_TOKENS": "32"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -124,18 +124,18 @@ def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> No
     process.wait()
     assert not target.exists()
     kept = {entry["index"]: entry["answer"] for entry in read(partial)}
-    assert 0 < len(kept) < 120
+    assert 0 < len(kept) < 40
     with partial.open("a", encoding="utf-8") as file:
-        file.write('{"index": 119, "cut sho')  # as a kill in the middle of a line leaves it
+        file.write('{"index": 39, "cut sho')  # as a kill in the middle of a line leaves it
 
     error = run("--input", questions, "--output", target, status=1).stderr
     assert "go on from there with --resume, or delete it" in error
 
-    result = run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="48")
+    result = run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="32")
     assert "answers kept from" in result.stderr
-    assert f"{120 - len(kept)} questions in" in result.stderr
+    assert f"{40 - len(kept)} questions in" in result.stderr
     answers = read(target)
-    assert [a["questionID"] for a in answers] == list(range(120))
+    assert [a["questionID"] for a in answers] == list(range(40))
     assert {index: answers[index]["answer"] for index in kept} == kept
     assert not partial.exists()
 

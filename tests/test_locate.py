@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,16 @@ def test_the_demo_is_never_a_silent_stand_in(tmp_path: Path, demo_model: Path) -
         find_model(settings(tmp_path, models_dir=demo_model.parent))
 
 
-@pytest.mark.slow
-def test_the_demo_is_requantized_once(tmp_path: Path) -> None:
+def test_the_demo_is_requantized_once(
+    tmp_path: Path, demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requantized file is a copy of `demo_model`, which was made so."""
+
+    def copy(source: Path, target: Path, type_: str, uniform: bool) -> None:
+        assert (source, type_, uniform) == (demo.packaged_file(), demo.QUANTIZATION, True)
+        shutil.copy(demo_model, target)
+
+    monkeypatch.setattr(demo, "quantize", copy)
     path = find_model(settings(tmp_path, model_name="demo"))
     made = path.stat()
     assert path == tmp_path / "models" / demo.FILE_NAME
