@@ -306,13 +306,13 @@ def _circle(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     same_arguments(arguments)
     checkpoint, loras = out / NAME, out / "loras"
-    make_checkpoint(arguments.model, checkpoint)
-    train(arguments, checkpoint, loras)
-    export(out, checkpoint, loras)
-
     kept = out / "results.json"
     found: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     ways = ways_to_serve(arguments, checkpoint, loras)
+    if any(len(found.get(way, {})) < len(SUBJECTS) for way in ways):
+        make_checkpoint(arguments.model, checkpoint)
+        train(arguments, checkpoint, loras)
+        export(out, checkpoint, loras)
     for way, opened in ways.items():
         if len(found.get(way, {})) == len(SUBJECTS):
             continue
