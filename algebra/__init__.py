@@ -1,13 +1,15 @@
-"""What can be computed exactly is, and needs no model.
+"""Answers exercises exactly, without a model.
 
     with Solver() as solver:
         solver.answers(["Solve for x: 2x + 6 = 14.", "Why is the sky blue?"])
         # ["2x = 8, so x = 4.", None]
 
-The way of a question: `notation` (one plain spelling) → `exercises` (does the whole of it have one
-of the known forms?), with `syntax` reading its expressions → `working` and `numbers` (compute, with
-`meaning` and `equations`) → `sentences`. All of it happens in a process of its own, `worker`, which
-`solver` keeps.
+A question passes through `notation` (one plain spelling), `exercises` (does all of it match one of
+the known `forms`?) with `parser` for its expressions, `working` with a module for each kind of
+exercise (computed with `meaning` and `equations`), and `sentences`. `readings` repeats this for
+every reading of the text. All of it happens in a child process, `worker`, which `solver` owns.
+
+The judges of `evaluation` share `notation`, `parser`, `meaning`, `units` and `words`.
 """
 
 from algebra.solver import Solver, available, may_be_exercise

@@ -309,10 +309,10 @@ def infinite_series(ns: str) -> Built:
 
 def sigma(k: str, lo: str, hi: str, e: str) -> Built:
     node = _expression(e)
-    if isinstance(node, Operation) and node.sign in "+-":
+    inside = e.strip()
+    bracketed = inside[0] == "(" and inside[-1] == ")" and inside.count("(") == 1
+    if isinstance(node, Operation) and node.sign in "+-" and not bracketed:
         raise UnclearError("a sum of which the end is not sure")
-    if e.strip().startswith("(") and e.strip().endswith(")"):
-        node = _expression(e.strip()[1:-1]) if e.count("(") == 1 else node
     return "sigma", k, int(lo), int(hi), node
 
 

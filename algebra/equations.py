@@ -55,7 +55,7 @@ def solve(difference: Expression, x: Expression) -> Roots:
 
 
 def polynomial_roots(polynomial: Expression, x: Expression) -> list[Expression]:
-    """All roots, complex ones too, each once. Raises UnclearError where there is no formula."""
+    """All roots, real and complex, without repeats. Raises UnclearError without a formula."""
     poly = sp.Poly(expanded(polynomial), x)
     if poly.degree() > _MAX_DEGREE:
         raise UnclearError("a polynomial of a high degree")
@@ -192,7 +192,7 @@ def _logarithm(term: Expression, x: Expression) -> tuple[Expression, int]:
         elif base.is_Rational and base > 0:
             total += exponent * sp.expand_log(sp.log(base), force=True, factor=True)
         else:
-            raise UnclearError("a base that is no fraction")
+            raise UnclearError("a base that is not a fraction")
     return sp.expand(total), sign
 
 

@@ -1,7 +1,7 @@
 """Which questions are exercises, and what they ask.
 
-A question is recognized if the whole of it has one of the known forms and each of its expressions
-is read without doubt. One word more ("explain why", a name, a unit) and it is the model's.
+A question is recognized if all of it matches one of the known forms and each of its expressions can
+be parsed. With one more word ("explain why", a name, a unit) it is left to the model.
 """
 
 from __future__ import annotations

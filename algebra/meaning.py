@@ -28,11 +28,11 @@ Expression = Any  # sympy comes without types
 
 
 class UndefinedError(ArithmeticError):
-    """It has no value: a division by zero, a logarithm of zero."""
+    """The expression has no value: a division by zero, a logarithm of zero."""
 
 
 class NotRealError(UndefinedError):
-    """It has no real value: a square root or a logarithm of a negative number."""
+    """The expression has no real value: a square root or a logarithm of a negative number."""
 
 
 def symbol(name: str) -> Expression:
@@ -110,7 +110,7 @@ def _power(base: Expression, exponent: Expression) -> Expression:
         return base**exponent
     if not exponent.is_Rational:
         if not (base.is_Rational or base == sp.E) or not base.is_positive:
-            raise UnclearError("an exponent that is no fraction")
+            raise UnclearError("an exponent that is not a fraction")
         if abs(float(exponent)) * abs(log2(float(base))) > _MAX_BITS:
             raise UnclearError("a power that is too large")
         return base**exponent
@@ -159,7 +159,7 @@ def expanded(value: Expression) -> Expression:
 
 
 def _terms(value: Expression) -> int:
-    """At most so many terms has an expression when it is written out."""
+    """An upper bound on the number of terms of an expression once it is expanded."""
     if value.is_Add:
         return min(10**6, sum(map(_terms, value.args)))
     if value.is_Mul:

@@ -1,4 +1,4 @@
-"""From the ways in which exercises are typeset to one plain notation.
+"""Converts the ways in which exercises are typeset to one plain notation.
 
 LaTeX, superscripts, full-width and typographic signs become what `parser` reads: `^` for powers,
 `*`, `sqrt(...)`, `<=`. What tells readings apart stays: `÷` is not a slash, ½ is one character, and

@@ -42,8 +42,8 @@ def parse(text: str, lenient: bool = False) -> Node:
             any letter may be a factor.
 
     Raises:
-        UnclearError: it is no expression, it is too large, or it has several readings and nobody
-            enumerates them.
+        UnclearError: it is not an expression, it is too large, or it has several readings and the
+            caller does not enumerate them.
     """
     return _Parser(text, lenient).whole()
 
@@ -197,7 +197,8 @@ class _Parser:
             raise UnclearError("a function's argument without parentheses, and a factor")
         if before.text == "^" and last.kind in ("number", "name"):
             base = self._look(-3)
-            if base.kind != "name" or base.text in CONSTANTS or last.kind == "name":
+            closed = base.kind == "name" or base.text in (")", "]", "|")  # x^2y, (x - 1)^2(x + 2)
+            if not closed or base.text in CONSTANTS or last.kind == "name":
                 raise UnclearError("an exponent without parentheses, and a factor")
         if last.kind == "name" and self._next.text == "(" and not self._lenient:
             self._refuse_function(last)
@@ -235,6 +236,8 @@ class _Parser:
             self._deeper()
             negative = self._next.text == "-" and bool(self._take())
             first = self._next
+            if self._look(1).text == "^":  # 2^3^2 is 2^9 to mathematicians, 8^2 to calculators
+                raise UnclearError("a power of a power without brackets")
             exponent = self._power()
             if first is self._look(-1) and self._may_be_fraction(first):
                 slash = self._take()
@@ -251,7 +254,7 @@ class _Parser:
     def _may_be_fraction(self, over: Token) -> bool:
         """Whether what follows an exponent without brackets may belong to it: 8^2/3, 2^x/3.
 
-        x^2/4 is x²/4: nobody writes an exponent that is not in lowest terms.
+        x^2/4 is x²/4: an exponent that is a fraction is written in lowest terms.
         """
         slash, under, after = self._next, self._look(1), self._look(2)
         if slash.text != "/" or not self._is_tight() or under.kind not in ("number", "name"):

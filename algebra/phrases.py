@@ -132,7 +132,7 @@ def number(text: str) -> Number:
 def listed_numbers(text: str) -> tuple[Number, ...]:
     """The numbers of "3, 5 and 8"; raises UnclearError for "1,200", which may be one or two."""
     if re.search(r"\d,\d{3}(?!\d)", text):
-        raise UnclearError("a comma between numbers, or in one")
+        raise UnclearError("a comma that separates numbers, or thousands")
     if re.search(r"\d,\d", text) and re.search(r", |[a-z和与及]", text, re.IGNORECASE):
         raise UnclearError("commas between numbers, and perhaps in them")  # 1,5 and 2,5
     pieces = re.split(r" ?, ?(?:and )?| and | ?[和与及] ?", text.strip(), flags=re.IGNORECASE)

@@ -63,7 +63,7 @@ def choose(options: int, place: tuple[str, int]) -> int:
         place: a text and a position in it; a text that is parsed again is read in the same way.
 
     Raises:
-        UnclearError: nobody enumerates readings (`every`), so there must be only one.
+        UnclearError: the caller does not enumerate readings (`every`).
     """
     current = _CURRENT.get()
     if current is None:

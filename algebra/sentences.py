@@ -1,10 +1,10 @@
-"""What is said in an answer, in English and in Chinese."""
+"""The phrases and sentences of answers, in English and Chinese."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Both languages' words for one thing, to be filled in.
+# Phrases in English and Chinese.
 _PHRASES = {
     "no solution": ("{} has no solution", "{} 无解"),
     "no real solution": ("{} has no real solution", "{} 没有实数解"),
@@ -95,7 +95,7 @@ class Words:
         return _PHRASES[name][self._chinese].format(*parts)
 
     def so(self, step: str, result: str) -> str:
-        """A sentence of a step and what follows; of the result alone if there is no step."""
+        """A sentence with a step and its result, or the result alone if there is no step."""
         if not step or step == result:
             return self.sentence(result)
         return self.sentence(f"{step}{'，所以 ' if self._chinese else ', so '}{result}")
@@ -114,13 +114,13 @@ class Words:
         return (" 或 " if self._chinese else " or ").join(parts)
 
     def both(self, parts: Sequence[str]) -> str:
-        """Things that go together."""
+        """A conjunction."""
         if self._chinese:
             return "，".join(parts)
         return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
     def listed(self, parts: Sequence[object]) -> str:
-        """The numbers that something is said of: 4, 6 and 10."""
+        """A list in words: 4, 6 and 10."""
         texts = [str(part) for part in parts]
         if self._chinese:
             return f"{'、'.join(texts[:-1])} 和 {texts[-1]}"

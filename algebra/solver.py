@@ -26,9 +26,9 @@ def available() -> bool:
 
 
 def may_be_exercise(question: str) -> bool:
-    """Whether it is worth a closer look: short, with a number or sign, no word out of place.
+    """Whether a question is worth parsing: short, with a number or sign, all words known.
 
-    Takes microseconds, and is right to say no; most questions end here.
+    Takes microseconds. False is certain; most questions end here.
     """
     if len(question) > MAX_CHARS or not any(c.isdigit() or c in _SIGNS for c in question):
         return False

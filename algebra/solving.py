@@ -71,7 +71,7 @@ def _equation(words: Words, relation: Relation, name: str) -> str:
 
 
 def _special(relation: Relation) -> bool:
-    """Whether an equation is more than polynomials: there may be numbers it says nothing of."""
+    """Whether an equation is not merely polynomial, so that some numbers may be excluded."""
     for node in (n for side in relation.sides for n in walk(side)):
         if isinstance(node, Call) and names(node.argument):
             return True
@@ -139,7 +139,9 @@ def _system(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...
     differences = [_difference(relation) for relation in relations]
     unknowns = equations.unknowns_of(differences)
     if any(map(_special, relations)) or not {symbol(name) for name in asked} <= set(unknowns):
-        raise UnclearError("a system that is no polynomials', or does not name what is asked")
+        raise UnclearError(
+            "a system of other equations than polynomials, or without the unknown that is asked for"
+        )
     found = equations.solve_system(differences, unknowns)
     if found is None:
         return words.sentence(words.phrase("dependent"))
@@ -254,7 +256,7 @@ def _range(name: str, one: equations.Interval, decimal: bool) -> str:
 def _wanted(words: Words, relations: tuple[Relation, ...], target: Node, text: str) -> str:
     """The value of an expression in all solutions of some equations, if it is one value."""
     if any(map(_special, relations)):
-        raise UnclearError("equations that are not polynomials'")
+        raise UnclearError("equations that are not polynomial")
     differences = [_difference(relation) for relation in relations]
     unknowns = equations.unknowns_of(differences)
     found = equations.solve_system(differences, unknowns) if len(unknowns) > 1 else None

@@ -66,7 +66,7 @@ def tokens(text: str, functions: frozenset[str] = FUNCTIONS) -> list[Token]:
     while at < len(text):
         match = _PATTERN.match(text, at)
         if match is None or len(match[0]) > _MAX_DIGITS:
-            raise UnclearError(f"{text[at : at + 10]!r} is no part of an expression")
+            raise UnclearError(f"{text[at : at + 10]!r} cannot be in an expression")
         kind = str(match.lastgroup)
         found.append(Token(kind, match[kind], match.start(kind), match.end()))
         at = match.end()

@@ -101,8 +101,8 @@ PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in BY_NAME), key=le
 def find(name: str) -> Unit:
     """The unit of a name.
 
-    Words may be in any case. In abbreviations the case tells units apart (Mg is not mg), but for
-    those that everybody writes in capitals too.
+    Words may be in any case. The case of an abbreviation matters (Mg is not mg), except for
+    those that are commonly written in capitals too.
 
     Raises:
         UnclearError: there is no such unit, or it may be another.

@@ -17,7 +17,7 @@ _WARM_UP = ("Solve x^2 - x - 3 = 0", "Simplify (x^2 - 1)/(x - 1)", "Solve 2x < 5
 
 
 class TimeUpError(BaseException):
-    """Not an Exception, lest sympy catch it."""
+    """Not an `Exception`, because sympy would catch that."""
 
 
 def answer(question: str) -> str | None:
@@ -33,7 +33,7 @@ def answer(question: str) -> str | None:
             return agreed(in_one_reading)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-    # Whatever goes wrong in a computation, the question is the model's.
+    # Whatever goes wrong in a computation, the model answers the question.
     except (Exception, TimeUpError):
         return None
 

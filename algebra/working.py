@@ -23,7 +23,7 @@ def work(exercise: Exercise) -> str:
     """The answer to an exercise, a sentence with its steps in short.
 
     Raises:
-        UnclearError: it is none of those that are solved surely.
+        UnclearError: it cannot be solved with certainty.
     """
     try:
         text = _KINDS[exercise.kind](Words(exercise.chinese, assumed()), *exercise.given)

@@ -1,4 +1,4 @@
-"""Which judges decide, as the command line names them."""
+"""The judges that the command line offers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Judging:
 
     Attributes:
         name: what the verdicts depend on; accuracies are compared only under the same.
-        open: gives what judges pairs, in their order, and holds its memory until left: not
-            before the call has ended, for it would take memory and cores from that.
-        at_once: how many pairs it is given at a time; a kill costs the verdicts on so many.
+        open: a context that gives the function which judges pairs, in their order. Enter it after
+            the call has ended: a model takes memory and cores.
+        at_once: how many pairs it judges at a time; a kill loses the verdicts on at most these.
     """
 
     name: str

@@ -12,7 +12,7 @@ from tests.exercises import Checked
 from tests.exercises_more import many
 
 COUNT = 20_000
-# Others than the fixed ones below; each line is a text that is no exercise, or has two readings.
+# One text a line; none is an exercise with a single reading.
 LEAVE_ALONE = Path(__file__).with_name("leave_alone.txt")
 
 

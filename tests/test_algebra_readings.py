@@ -44,6 +44,8 @@ def exact() -> Iterator[Solver]:
         ("Solve x²/3 = 3", "(x - 3)(x + 3) = 0, so x = -3 or x = 3."),
         ("Solve 1/2 x = 4", "x/2 = 4, so x = 8."),
         ("Solve |x - 1| = |x + 3|", "The solution is x = -1."),
+        ("Expand (x - 1)^2(x + 2)", "(x - 1)^2(x + 2) = x^3 - 3x + 2."),
+        (r"Evaluate \sum_{n=1}^{4} (2n - 1)", "The sum is 16."),
         # readings that lead to one answer
         ("What is 6/3(1)?", "6/3(1) = 2."),
         # a logarithm's base
@@ -78,6 +80,7 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "What is 9^1/2?",
         "Solve x^2/3 = 4",
         "Solve 2^x/3 = 4",
+        "What is 2^3^2?",
         # functions without brackets
         "What is √16/25?",
         "What is log 100/10?",

@@ -36,7 +36,7 @@ class Backend(Protocol):
             prompts: the user messages; untrusted text.
 
         Raises:
-            EvaluationError: no replies can be had; the message says what to do.
+            EvaluationError: the model cannot be asked; the message says what to do.
         """
 
 

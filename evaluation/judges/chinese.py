@@ -4,7 +4,7 @@ Simplified and traditional characters, full and half width are one; punctuation 
 nothing; Chinese numerals are digits; what a reference has in parentheses need not be said.
 Nearness is token F1 over characters. It must reach `THRESHOLD`: one other character in a name or
 idiom of up to four makes it another name or idiom (吴敬梓 for 吴承恩, three of four characters make
-3/4), so the threshold lies above 3/4.
+3/4), so the threshold is above 3/4.
 """
 
 from __future__ import annotations

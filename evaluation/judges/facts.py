@@ -120,7 +120,7 @@ def _listed(reference: str) -> list[list[str]]:
 
 
 def _is_name(reference: str) -> bool:
-    """Whether a text is two or three capitalized words: all of them, apart, are no name."""
+    """Whether a text is two or three capitalized words: found apart they are not that name."""
     return bool(_NAME.fullmatch(reference.strip(" .")))
 
 

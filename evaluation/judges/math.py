@@ -24,7 +24,7 @@ from evaluation.records import Item, Verdict
 
 NAME = "math"
 
-# A decimal of at least so many digits may stand for a value that it rounds.
+# A decimal with at least this many digits may stand for a value that it rounds.
 _ROUNDED_DIGITS = 3
 
 
@@ -86,7 +86,7 @@ def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
 
 
 def _special(item: Item, reference: str, answer: str) -> bool | None:
-    """What is no plain value: quantities with units, sets of numbers, "no solution".
+    """The verdict on quantities with units, dates, sets of numbers and "no solution".
 
     None where the reference or the answer is none of these.
     """
@@ -160,8 +160,8 @@ _PIECE = re.compile(
     rf"|#\d\.\d|[xyz]{{2,3}}|[abc]{{2,3}}|[a-z])(?![^\W\d_]))|(?P<open>\()"
     rf"|(?P<sign>\\[a-z]+|(?<=[\w)])!(?!\w)|[-+*/÷^)|%±{_RELATIONS}])|(?P<word>[^\W_]+|\S)"
 )
-# A command or a digit with a sign: an expression, though it is not understood. It has no value, and
-# stands for itself, lest something before it be taken for the result.
+# A command or a digit with a sign is an expression even if it cannot be read. It then counts as a
+# result without a value, so that nothing before it is taken for the result.
 _UNREADABLE = re.compile(r"\\|\d\s*[-+*/÷^!|]|[-+*/÷^|]\s*\d")
 _JOINT = re.compile(r"[\s,;&]*(?:(?:and|or|和|或|以及|且)[\s,]*)?$")
 

@@ -1,4 +1,4 @@
-"""Whether an answer that contains the right words also says them: not denied, not one of many."""
+"""Whether an answer that contains the right words also states them: not denied, not one of many."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASIDE = re.compile(r"[(（][^()（）]*[)）]")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
 _EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
 _BOTH = re.compile(r"\W*and\b", re.IGNORECASE)
-# Between two numbers lies a third, and none of them is said.
+# "Between 1939 and 1945" states neither.
 _BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
 # "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
@@ -30,11 +30,11 @@ _DENIAL = re.compile(
 _BESIDE = (["before"], ["after"])
 _ARE = (["is"], ["are"], ["was"], ["were"])
 _SAID_TO_BE = (["是"], ["为"], ["叫"])
-# A piece of a list has at most so many tokens, its "and" included, and none of a clause's words.
+# An item of a list has at most this many tokens, its "and" included, and no word of a clause.
 _SHORT = 4
 _CLAUSE_WORDS = "is are was were has it that which who where in on at by with from 在"
 _CLAUSE = frozenset(_CLAUSE_WORDS.split())
-# An answer that names so many others beside the right one has not chosen.
+# An answer that names this many others beside the right one has not chosen.
 _MANY = 3
 
 
@@ -137,7 +137,7 @@ def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
 
 
 def _bare(pieces: Iterable[list[str]]) -> int:
-    """How many pieces come in a row that are no more than an item."""
+    """How many pieces at the beginning are mere items of a list."""
     return sum(1 for _ in takewhile(_is_bare, pieces))
 
 

@@ -1,4 +1,4 @@
-"""A judge that is a language model, for answers that are right in words nobody foresaw."""
+"""A judge that is a language model, for answers that are right in unforeseen words."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _prompt(item: Item, answer: str) -> str:
     if len(answer) > _MAX_ANSWER_CHARS:
         half = _MAX_ANSWER_CHARS // 2
         answer = f"{answer[:half]} [...] {answer[-half:]}"
-    # Made of what it fences, so that nobody can write an answer that closes its own fence.
+    # A hash of what it encloses, so that no answer can contain its own end marker.
     whole = json.dumps([item.question, answer])
     code = hashlib.sha256(whole.encode()).hexdigest()[:12]
     references = [f"- {reference}" for reference in item.references]

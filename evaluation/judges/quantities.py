@@ -12,7 +12,7 @@ from algebra.words import with_english_digits as with_digits
 from algebra.words import without_separators
 from evaluation.judges.text import spelled
 
-# What only answers are given in: short forms that are no unit's own, money, shares.
+# Names that only answers use: short forms, money, shares.
 _OTHERS = (
     ("kms", "km"),
     ("mi", "miles"),
@@ -48,7 +48,7 @@ _QUANTITY = re.compile(
     rf"(?<![\w.,/^])(?P<dollars>\$\s?)?(?P<number>-?\d{{1,15}}(?:\.\d{{1,15}})?(?:/\d{{1,9}})?)"
     rf"(?:(?P<gap>[\s-]*)(?P<unit>{_NAMES})(?![\w/^²³]))?"
 )
-# The unit of what is given in two: neither.
+# The unit of a quantity that is given in two units.
 _PARTS = Unit("", "", Fraction(0))
 _BETWEEN_PARTS = re.compile(r"\s*(?:,|and)?\s*")
 # "Half" and "a quarter" are one of them.

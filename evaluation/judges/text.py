@@ -77,7 +77,7 @@ def spelled(text: str) -> str:
     """
     text = _SUPERSCRIPTS.sub(lambda match: "^" + match[0], text)
     text = _VULGAR_FRACTIONS.sub(lambda match: " " + match[0], text)
-    # A lone surrogate is no text: OpenCC would raise on it.
+    # OpenCC would raise on a lone surrogate.
     text = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
     text = text.replace("\u2044", "/").replace("\u2212", "-")
     if has_han(text):
@@ -128,7 +128,7 @@ def _canonical(token: str) -> str:
 
 
 def places(part: list[str], whole: list[str]) -> list[int]:
-    """Where `part` lies in `whole` as a run of tokens; nowhere if it is empty."""
+    """Positions of `part` in `whole` as a run of tokens; none if it is empty."""
     n = len(part)
     last = len(whole) - n if n else -1
     return [at for at in range(last + 1) if whole[at] == part[0] and whole[at : at + n] == part]

@@ -26,7 +26,7 @@ _DIGITS = 15
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> tuple[Value, ...]:
-    """The meanings of an expression, one for each of its readings; none if it is no expression.
+    """The values of an expression, one for each of its readings; none if it cannot be read.
 
     Args:
         text: in plain notation and lower case, such as "2(x + 1)^2 / sqrt(3)".
@@ -81,7 +81,7 @@ def _differ(one: Value, other: Value) -> bool:
 
 
 def rounds(decimal: Value, places: int, exact: tuple[Value, ...]) -> bool:
-    """Whether a decimal with some places is a value rounded that no decimal equals, such as 1/3."""
+    """Whether a decimal is the rounded form of a value without a finite decimal, such as 1/3."""
     for value in exact:
         if not value.is_number or (value.is_Rational and 10**18 % value.q == 0):
             continue
