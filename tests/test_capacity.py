@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from runtime import SetupError, loadPipeline
-from runtime.engine import EngineError
+from runtime.engine import Context, Engine, EngineError
+from runtime.engine.batch import Batch
 from runtime.engine.sizing import call_tokens, fit_layout
 from runtime.settings import PROJECT_DIR
 from tests.conftest import small_settings
@@ -117,3 +118,12 @@ def test_a_call_has_a_row_for_each_slot_and_each_staging_slot(slots: int) -> Non
     layout = fit_layout(256, slots)
     assert call_tokens(1, layout.sequences) == layout.slots + layout.staging
     assert call_tokens(8192, layout.sequences) == 8192
+
+
+def test_a_call_beyond_a_contexts_capacity_is_an_error_and_no_abort(engine: Engine) -> None:
+    context = Context(engine.model, 1, 0, 256, 1, max_tokens=64)
+    batch = Batch(128).fill([5] * 65, range(65), 0, 0)
+    with pytest.raises(EngineError, match="a call of 65 tokens, and this context takes 64"):
+        context.run(batch)
+    assert len(context.run(batch.fill([5] * 64, range(64), 0, [0] * 63 + [1]))) == 1
+    context.close()

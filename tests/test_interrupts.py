@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import llama_cpp as llama
 import pytest
 
 from runtime.engine import (
@@ -22,6 +24,7 @@ from runtime.engine import (
     SamplingParams,
     calls,
 )
+from runtime.engine.llama import captured_log
 from tests.ggufs import write_adapter
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX timers are needed")
@@ -224,3 +227,47 @@ def test_what_work_raises_is_raised_and_nothing_is_kept_of_it() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_cannot_be_stopped_is_left_alone_and_holds_up_nothing(
+    demo_model: Path, clock: Clock
+) -> None:
+    """As quantizing a model, which takes minutes in one call of llama.cpp."""
+    goes_on, ended = threading.Event(), threading.Event()
+
+    @calls.abandonable
+    def long() -> None:
+        with captured_log():
+            goes_on.wait()
+        ended.set()
+
+    clock.set(0.05)
+    with pytest.raises(AlarmError):
+        long()
+    assert time.perf_counter() - clock.raised_at < SOON
+    Model(demo_model).close()
+    goes_on.set()
+    assert ended.wait(5)
+
+
+def test_captures_of_the_log_do_not_take_from_one_another() -> None:
+    before = log_callback()
+    with captured_log() as outer:
+        with captured_log() as inner:
+            collect(3, b"both")
+        collect(3, b"one")
+    assert (outer, inner) == (["both", "one"], ["both"])
+    assert log_callback() == before
+
+
+def collect(level: int, text: bytes) -> None:
+    """What llama.cpp does with its log."""
+    callback = llama.llama_log_callback()
+    llama.llama_log_get(ctypes.byref(callback), ctypes.byref(ctypes.c_void_p()))
+    callback(level, text, None)
+
+
+def log_callback() -> int | None:
+    callback = llama.llama_log_callback()
+    llama.llama_log_get(ctypes.byref(callback), ctypes.byref(ctypes.c_void_p()))
+    return ctypes.cast(callback, ctypes.c_void_p).value

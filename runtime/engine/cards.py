@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from runtime.engine.calls import undisturbed
 from runtime.engine.ggml import declared
 from runtime.engine.llama import start_backend
 
@@ -29,6 +30,7 @@ class Card:
     total: int
 
 
+@undisturbed  # llama.cpp may log, and so call Python back
 def find_cards() -> list[Card]:
     """The GPUs, in llama.cpp's order, with their free memory; none without a driver."""
     start_backend()

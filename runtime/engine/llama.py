@@ -25,8 +25,9 @@ class EngineError(UserError):
     """llama.cpp could not do something; the message says what and why."""
 
 
-_log_lock = threading.RLock()
-_log_lines: list[str] = []
+_log_lock = threading.Lock()
+_log_before: Any = None
+_captures: list[list[str]] = []
 # llama.cpp's levels: 3 is a warning, 4 an error, 5 goes on with the line before.
 _WARNING_LEVELS = (3, 4)
 _CONTINUED = 5
@@ -41,7 +42,8 @@ def _collect(level: int, text: bytes, _: Any) -> None:
     if message:
         log.debug("llama.cpp: %s", message)
         if level in _WARNING_LEVELS:
-            _log_lines.append(message)
+            for lines in list(_captures):
+                lines.append(message)
 
 
 _log_callbacks = Callbacks()
@@ -52,20 +54,27 @@ _log_callback = _log_callbacks.wrap(llama.llama_log_callback, _collect)
 def captured_log() -> Iterator[list[str]]:
     """Collect llama.cpp's warnings and errors instead of printing them.
 
-    The logger is global in llama.cpp, so what was set before is put back after. Use it in what
-    is `undisturbed` only: llama.cpp calls Python back.
+    The logger is global in llama.cpp: several captures at a time all get what it says, and after
+    the last one the logger is what it was. Use it only in what is `undisturbed` or `abandonable`:
+    llama.cpp calls Python back.
     """
-    before = llama.llama_log_callback()
-    user_data = ctypes.c_void_p()
+    global _log_before
+    lines: list[str] = []
     with _log_lock:
-        _log_lines.clear()
-        llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
-        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
-        try:
-            yield _log_lines
-        finally:
-            llama.llama_log_set(before, user_data)
-        _log_callbacks.check()
+        if not _captures:
+            before, user_data = llama.llama_log_callback(), ctypes.c_void_p()
+            llama.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
+            llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
+            _log_before = before, user_data
+        _captures.append(lines)
+    try:
+        yield lines
+    finally:
+        with _log_lock:
+            _captures[:] = [capture for capture in _captures if capture is not lines]
+            if not _captures:
+                llama.llama_log_set(*_log_before)
+    _log_callbacks.check()
 
 
 def with_log(lines: list[str]) -> str:
