@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import runtime.engine
 from runtime.engine import (
     Completion,
     Context,
@@ -299,3 +301,11 @@ def test_what_has_no_likelihood_is_refused(
     with pytest.raises(EngineError, match=problem):
         engine.log_likelihoods(prompt, [answer])
     assert engine.log_likelihoods([1], [[2]])[0].shape == (1,)
+
+
+def test_the_package_says_what_each_of_its_modules_is_for() -> None:
+    assert runtime.engine.__doc__ is not None
+    folder = Path(runtime.engine.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    named = set(re.findall(r"`(\w+)`", runtime.engine.__doc__))
+    assert modules <= named
