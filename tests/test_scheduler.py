@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.generation import Generation, Request
+from runtime.engine.generation import Generation, Request, Status
 from runtime.engine.scheduler import Scheduler, padded
 from runtime.engine.sizing import Layout
 from runtime.engine.step import Decode, Prefill
@@ -238,3 +238,31 @@ def test_one_question_takes_one_row(n_slots: int) -> None:
     add(s, generations(5))
     decode = run_to_decode(s)
     assert len(decode.generations) + len(decode.idle_slots) == 1
+
+
+def test_where_adapters_are_mixed_no_step_has_a_single_row() -> None:
+    s = scheduler()
+    s.least_rows = 2
+    add(s, generations(1))
+    prefill = s.schedule()
+    assert isinstance(prefill, Prefill)
+    assert prefill.length == 2
+    s.update(prefill)
+    decode = s.schedule()
+    assert isinstance(decode, Decode)
+    assert len(decode.generations) + len(decode.idle_slots) == 2
+
+
+def test_a_generation_knows_how_far_it_has_come() -> None:
+    s = scheduler(n_slots=1, n_staging=1)
+    a, b, c = added = generations(8, 8, 8)
+    assert {g.status for g in added} == {Status.ARRIVED}
+    add(s, added)
+    assert {g.status for g in added} == {Status.WAITING}
+    run_to_decode(s)
+    assert [g.status for g in added] == [Status.RUNNING, Status.STAGED, Status.WAITING]
+    for generation in (c, b, a):  # wherever each of them is
+        s.finish(generation)
+    assert {g.status for g in added} == {Status.ENDED}
+    assert s.schedule() is None
+    assert s.free_slots() == [0, 1]
