@@ -238,16 +238,17 @@ def test_what_cannot_be_stopped_is_left_alone_and_holds_up_nothing(
     @calls.abandonable
     def long() -> None:
         with captured_log():
-            goes_on.wait()
+            while not goes_on.is_set():  # taking CPU time, which is what the clock goes by
+                pass
         ended.set()
 
     clock.set(0.05)
     with pytest.raises(AlarmError):
         long()
-    assert time.perf_counter() - clock.raised_at < SOON
+    assert time.process_time() - clock.raised_at < SOON
     Model(demo_model).close()
     goes_on.set()
-    assert ended.wait(5)
+    assert ended.wait(60)
 
 
 def test_captures_of_the_log_do_not_take_from_one_another() -> None:

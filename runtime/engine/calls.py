@@ -29,6 +29,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK_SECONDS = 0.05
+
 
 class Stopped(BaseException):
     """A computation was stopped because the thread that waits for it was interrupted.
@@ -96,7 +98,9 @@ class _Job:
 
     def wait(self) -> None:
         """Until it is done. A signal handler may raise out of this, even when it is."""
-        self._running.acquire()
+        # A signal delivered to another thread does not wake this one: look from time to time.
+        while not self._running.acquire(timeout=_LOOK_SECONDS):
+            pass
 
     def outcome(self, interruption: BaseException | None = None) -> Any:
         """What the function returned. Raises what interrupted it, else what it raised."""
