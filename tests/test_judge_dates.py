@@ -29,6 +29,9 @@ def right(reference: str, answer: str, subject: str = "history", question: str =
         ("$7.2 million", "7,200,000 dollars"),
         ("$7.2 million", "7.2 million US dollars"),
         ("34个", "三十四"),
+        ("18th century", "In 1776."),
+        ("1980s", "It fell in 1989."),
+        ("十八世纪", "1776年"),
     ],
 )
 def test_the_same(reference: str, answer: str) -> None:
@@ -50,6 +53,9 @@ def test_the_same(reference: str, answer: str) -> None:
         ("$7.2 million", "£7.2 million"),
         ("$7.2 million", "7.2 million euros"),
         ("5", "负五"),
+        ("18th century", "In 1801."),
+        ("14th century", "In 1347 BC"),
+        ("1980s", "in 1990"),
     ],
 )
 def test_another(reference: str, answer: str) -> None:

@@ -43,6 +43,8 @@ def right(reference: str, answer: str, question: str = "What is it?") -> bool:
         (r"\sin x", "sin(x)"),
         (r"5.2 \times 10^{-4}", "5.2e-4"),
         (r"±i", "x = i or x = -i"),
+        (r"f^{-1}(x) = \frac{x - 2}{3}", "y = x/3 - 2/3"),
+        ("y = 2x + 1", "f(x) = 1 + 2x"),
     ],
 )
 def test_equal(reference: str, answer: str) -> None:
@@ -61,6 +63,7 @@ def test_equal(reference: str, answer: str) -> None:
         ("(1, 2, 3)", "(3, 2, 1)"),
         ("(1, 2), (3, 4)", "(1, 4) and (3, 2)"),
         ("3", "-3"),
+        ("x = 3", "y = 3"),
         # not understood
         ("2", r"\foo{2}"),
         ("2", r"x = 2. So \bar{2} + 1"),

@@ -44,6 +44,8 @@ def _against(reference: str, answer: str) -> Verdict:
         return verdict(True, "equals the reference")
     if dates.contradicts(reference, answer):
         return verdict(False, "gives another date, era or currency")
+    if (within := dates.within(reference, answer)) is not None:
+        return verdict(within, f"gives a year {'in' if within else 'outside'} “{reference}”")
     if dates.same_date(reference, answer) or (given and given == _number_of(wanted)):
         return verdict(True, f"is “{reference}”")
     if states(with_arabic_digits(answer), wanted):

@@ -29,6 +29,10 @@ _ERA = re.compile(
     rf"(?P<ad>\b{_ANNO_DOMINI} ?)?(?<![\d.,])(?P<before>公元前 ?)?(?P<year>\d{{1,4}})(?![\d,.]\d)"
     rf"(?: ?(?P<bc>{_BEFORE_CHRIST})| ?(?P<ce>{_ANNO_DOMINI}))?"
 )
+_PERIOD = re.compile(
+    rf"(?:the )?(?:(?P<century>\d{{1,2}})(?:st|nd|rd|th)[ -]century|(?P<century2>\d{{1,2}})世纪"
+    rf"|(?P<decade>\d{{3}}0)'?s\b)(?: (?P<bc>{_BEFORE_CHRIST}))?"
+)
 _CLOCK = re.compile(
     r"(?<![\d:.])(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?(?![\d:])"
     r"(?: ?(?P<half>[ap])\.?m\b\.?)?"
@@ -79,6 +83,28 @@ def same_date(reference: str, answer: str) -> bool:
     if len(days) != 1 or not _DATE.fullmatch(wanted) or not told:
         return False
     return all(date.is_in(days[0]) for date in told)
+
+
+def within(reference: str, answer: str) -> bool | None:
+    """Whether a year that an answer gives is in the century or decade that a reference is.
+
+    None if the reference is neither, or the answer gives no year or names a century itself.
+    """
+    match = _PERIOD.fullmatch(_plain(reference).strip(" .。"))
+    said = _plain(answer)
+    years = [(int(year), bc) for year, bc, _ in _eras(_PERIOD.sub(" ", said)) if len(year) >= 3]
+    if match is None or not years or _PERIOD.search(said):
+        return None
+    before_christ = bool(match["bc"])
+    first, last = _span(match)
+    return all(first <= year <= last and bc == before_christ for year, bc in years)
+
+
+def _span(match: re.Match[str]) -> tuple[int, int]:
+    if match["decade"]:
+        return int(match["decade"]), int(match["decade"]) + 9
+    number = int(match["century"] or match["century2"])
+    return 100 * number - 99, 100 * number
 
 
 def same_time(reference: str, answer: str) -> bool | None:

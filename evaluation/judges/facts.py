@@ -66,8 +66,11 @@ def _dated(reference: str, answer: str) -> Verdict | None:
     """The verdict on an answer that gives a date, a time of day or a currency, or None."""
     if dates.contradicts(reference, answer):
         return Verdict(False, 0.0, NAME, f"gives another date, era or currency than {reference}")
-    right = dates.same_date(reference, answer) or dates.same_time(reference, answer)
-    if right is None or (right is False and dates.same_time(reference, answer) is None):
+    if dates.same_date(reference, answer):
+        right: bool | None = True
+    elif (right := dates.within(reference, answer)) is None:
+        right = dates.same_time(reference, answer)
+    if right is None:
         return None
     how = "is" if right else "is not"
     return Verdict(right, float(right), NAME, f"what it gives {how} {reference}")

@@ -24,6 +24,8 @@ from evaluation.records import Item, Verdict
 
 NAME = "math"
 
+# What stands on the left of the definition of a function or a curve.
+_DEFINED = frozenset({"y", "f", "g", "h"})
 # A decimal with at least this many digits may stand for a value that it rounds.
 _ROUNDED_DIGITS = 3
 
@@ -319,7 +321,7 @@ def _solves(wanted: list[Claim], everything: list[Claim]) -> bool:
 
 
 def _agree(a: Claim, b: Claim) -> bool:
-    if a.name and b.name and a.name != b.name:
+    if a.name and b.name and a.name != b.name and not _define(a, b):
         return False
     if _relation(a) != _relation(b):
         return False
@@ -331,6 +333,14 @@ def _agree(a: Claim, b: Claim) -> bool:
         share, number = (a, b) if a.percent else (b, a)
         return values.equal(tuple(value / 100 for value in share.values), number.values)
     return False
+
+
+def _define(a: Claim, b: Claim) -> bool:
+    """Whether two claims define a function or a curve: y = 2x + 1, f(x) = 2x + 1."""
+    return all(
+        claim.name in _DEFINED and any(value.free_symbols for value in claim.values)
+        for claim in (a, b)
+    )
 
 
 def _omits(full: str, short: str) -> bool:
