@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import comb, sqrt
-
-# Standard normal deviate of a two-sided 95 % interval.
-_Z = 1.959964
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, which is sound for small `n` and at 0 and 1.
-
-    Args:
-        right: how many of `n` tries, at least one, went well.
-    """
-    share = right / n
-    middle = (share + _Z * _Z / (2 * n)) / (1 + _Z * _Z / n)
-    half = _Z * sqrt(share * (1 - share) / n + _Z * _Z / (4 * n * n)) / (1 + _Z * _Z / n)
-    return middle - half, middle + half
+from math import comb
 
 
 def bootstrap(right: int, n: int, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
@@ -32,13 +16,6 @@ def bootstrap(right: int, n: int, resamples: int = 10_000, seed: int = 0) -> tup
     shares = np.random.default_rng(seed).binomial(n, right / n, resamples) / n
     low, high = np.percentile(shares, (2.5, 97.5))
     return float(low), float(high)
-
-
-def standard_error(differences: Sequence[float]) -> float:
-    """The standard error of the mean of paired differences, at least one."""
-    n = len(differences)
-    mean = sum(differences) / n
-    return sqrt(sum((each - mean) ** 2 for each in differences) / n) / sqrt(n)
 
 
 def sign_test(gained: int, lost: int) -> float:
