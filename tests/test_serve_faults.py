@@ -280,6 +280,62 @@ def test_of_many_at_once_each_gets_its_own_answer(http: Any) -> None:
         assert all(pool.map(ask, range(80)))
 
 
+def test_idle_connections_keep_nobody_out(demo_model: Path, tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    resource = pytest.importorskip("resource")
+    with serving(tmp_path, ADAPTERS_BASE_DIR="", ALGEBRA_TOOL="off") as server:
+        process = psutil.Process(server.process.pid)
+        limit = process.num_fds() + 60
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        idle = []
+        for number in range(200):
+            idle.append(socket.create_connection(server.address, timeout=30))
+            if number % 2:
+                idle[-1].sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n")
+        for _ in range(5):
+            assert httpx.get(f"{server.url}/health", timeout=20).status_code == 200
+        assert httpx.post(f"{server.url}/v1/completions", json=TINY, timeout=30).status_code == 200
+        assert process.num_fds() <= limit
+        for connection in idle:
+            connection.close()
+        assert len(server.log.read_bytes()) < 20_000
+        assert "Traceback" not in server.log.read_text("utf-8")
+
+
+def test_half_a_head_is_not_waited_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    from runtime.serve import connections
+
+    monkeypatch.setattr(connections, "PATIENCE", 0.3)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def run() -> None:
+        config = uvicorn.Config(
+            app, port=0, http=connections.PatientProtocol, log_config=None, lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        for before in (b"", b"GET / HTTP/1.1\r\n", whole + b"GET / HT"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(before)
+            read = await asyncio.wait_for(reader.read(), 10)  # until it is closed
+            assert read.count(b"HTTP/1.1 204") == before.count(whole)
+            writer.close()
+        server.should_exit = True
+        await task
+
+    asyncio.run(run())
+
+
 def test_a_port_that_is_taken_is_told_at_once(server: Server, tmp_path: Path) -> None:
     port = str(server.address[1])
     with (

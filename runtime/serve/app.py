@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, w
 from runtime.serve.asking import Task, chat_task, completion_task
 from runtime.serve.batches import Batches
 from runtime.serve.catalog import AUTO, Served
+from runtime.serve.connections import log_briefly
 from runtime.serve.errors import ApiError
 from runtime.serve.hangups import EventStream, HangUpError, unless_gone
 from runtime.serve.limits import Gate
@@ -48,6 +50,7 @@ def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        log_briefly(asyncio.get_running_loop())
         service.start()
         if batches is not None:
             batches.start()

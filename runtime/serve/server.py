@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -15,17 +15,14 @@ import uvicorn
 from runtime.common.errors import SetupError
 from runtime.pipeline import loadPipeline
 from runtime.serve.app import make_app
+from runtime.serve.connections import PatientProtocol, allow_many
 from runtime.serve.options import KEY_VARIABLE, Options
 from runtime.settings import Settings
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
+# asyncio accepts this many at once before any is looked at.
+_BACKLOG = 128
 # Seconds: longer than proxies keep an idle connection, nginx 60, so that they close it.
 _KEEP_ALIVE = 75
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -39,7 +36,7 @@ def run(options: Options, settings: Settings | None = None) -> int:
         EngineError: a file that llama.cpp cannot load.
     """
     settings = settings or Settings.load()
-    _allow_connections()
+    allow_many()
     # Before the pipeline: it is slow to load, and its offline guard blocks looking up names.
     with _listening(options) as listener, loadPipeline(settings) as pipeline:
         if options.host not in _LOCAL and not options.api_key:
@@ -54,6 +51,7 @@ def run(options: Options, settings: Settings | None = None) -> int:
             access_log=False,
             timeout_graceful_shutdown=round(options.grace) or 1,
             backlog=_BACKLOG,
+            http=PatientProtocol,
             timeout_keep_alive=_KEEP_ALIVE,
             server_header=False,
         )
@@ -63,14 +61,6 @@ def run(options: Options, settings: Settings | None = None) -> int:
         with _own_signals():
             _Server(config).run(sockets=[listener])
     return 0
-
-
-def _allow_connections() -> None:
-    """Have as many file descriptors as this process may: each connection takes one."""
-    if resource is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
