@@ -107,7 +107,7 @@ def _add_byte_level(
             special.add_special_token.setdefault(name, False)
     if "eos" not in special.special_token_ids:
         special.special_token_ids["eos"] = _end_token(folder, tokenizer)
-    _add_ends(special, folder, texts)
+    _add_ends(special, folder, texts, types)
     special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
 
@@ -147,7 +147,12 @@ def _generation_ends(folder: Path) -> list[int]:
     return ends
 
 
-def _add_ends(special: gguf.SpecialVocab, folder: Path, texts: Sequence[str]) -> None:
+def _add_ends(
+    special: gguf.SpecialVocab,
+    folder: Path,
+    texts: Sequence[str],
+    types: Sequence[gguf.TokenType],
+) -> None:
     """Add the ends of an answer that only generation_config.json names.
 
     Some trainers change the end of a turn there alone; without it no answer would end. A GGUF
@@ -156,7 +161,7 @@ def _add_ends(special: gguf.SpecialVocab, folder: Path, texts: Sequence[str]) ->
     Args:
         special: of the tokenizer.
         folder: of the checkpoint.
-        texts: of all tokens.
+        texts, types: of all tokens.
     """
     path = folder / "generation_config.json"
     extra: list[int] = []
@@ -164,7 +169,14 @@ def _add_ends(special: gguf.SpecialVocab, folder: Path, texts: Sequence[str]) ->
         if end >= len(texts):
             raise ConvertError(f"{path}: eos_token_id {end}: there is no such token")
         is_known = end == special.special_token_ids.get("eos") or texts[end] in _KNOWN_ENDS
-        if not is_known and end not in extra:
+        if types[end] == gguf.TokenType.NORMAL:  # a default that was left of another vocabulary
+            log.warning(
+                "%s: eos_token_id %d is %r, an ordinary token; it does not end answers",
+                path,
+                end,
+                texts[end],
+            )
+        elif not is_known and end not in extra:
             extra.append(end)
     places = [name for name in ("eot", "eom") if name not in special.special_token_ids]
     if len(extra) > len(places):
@@ -241,7 +253,8 @@ def _add_sentencepiece(
     writer.add_token_scores(values)
     writer.add_token_types(types)
     special = gguf.SpecialVocab(folder, n_vocab=len(texts))
-    _add_ends(special, folder, [text.decode("utf-8", "replace") for text in texts])
+    decoded = [text.decode("utf-8", "replace") for text in texts]
+    _add_ends(special, folder, decoded, types)
     special.chat_template = chat_template(folder)
     special.add_to_gguf(writer, quiet=True)
 

@@ -187,7 +187,9 @@ def test_text_has_the_same_tokens_with_byte_fallback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
-def test_ends_that_only_generation_config_names_end_answers(tmp_path: Path, kind: str) -> None:
+def test_ends_that_only_generation_config_names_end_answers(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     tokenizer = copy.deepcopy(tiny_tokenizer() if kind == "qwen3" else tiny_sentencepiece())
     tokenizer.add_tokens(["<turn>", "<stop>", "<more>"], special_tokens=True)
     folder = save_checkpoint(tmp_path / "c", kind, tokenizer)
@@ -201,6 +203,16 @@ def test_ends_that_only_generation_config_names_end_answers(tmp_path: Path, kind
         for token in (tokenizer.eos_token_id, turn, stop, more):
             assert model.is_end(token) == (token in named or token == tokenizer.eos_token_id)
         model.close()
+    ordinary = tokenizer.encode("e", add_special_tokens=False)[-1]
+    rewrite_json(path, eos_token_id=[turn, ordinary])
+    caplog.clear()
+    write_model(open_source(folder), tmp_path / "o.gguf", "F16")
+    model = Model(tmp_path / "o.gguf")
+    assert model.is_end(turn)
+    assert not model.is_end(ordinary)
+    model.close()
+    assert f"eos_token_id {ordinary} is " in caplog.text
+    assert "an ordinary token; it does not end answers" in caplog.text
     for ends, problem in (
         ([turn, stop, more], "names 3 tokens that the tokenizer does not know as ends"),
         ("<turn>", "eos_token_id is ['<turn>'], not ids of tokens"),
