@@ -76,3 +76,21 @@ def test_another(reference: str, answer: str) -> None:
 )
 def test_one_of_two_is_no_choice(reference: str, answer: str, verdict: bool) -> None:
     assert right(reference, answer, "geography", "Which?") is verdict
+
+
+@pytest.mark.parametrize(
+    ("subject", "question", "reference", "answer", "verdict"),
+    [
+        ("chinese", "长城是不是在中国？", "是", "长城在中国。", True),
+        ("chinese", "李白是不是宋朝人？", "不是", "李白不是宋朝人，是唐朝人。", True),
+        ("chinese", "李白是不是宋朝人？", "不是", "李白是宋朝人。", False),
+        ("chinese", "《红楼梦》的作者是谁？", "曹雪芹", "是曹雪芹，不是罗贯中。", True),
+        ("chinese", "《红楼梦》的作者是谁？", "曹雪芹", "不是曹雪芹，而是罗贯中。", False),
+        ("geography", "What is the capital?", "Canberra", "Not Sydney but Canberra.", True),
+        ("geography", "What is the capital?", "Canberra", "Sydney, not Canberra.", False),
+    ],
+)
+def test_one_thing_and_not_another(
+    subject: str, question: str, reference: str, answer: str, verdict: bool
+) -> None:
+    assert right(reference, answer, subject, question) is verdict
