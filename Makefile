@@ -1,6 +1,7 @@
 # make run    set up, then answer data/sample_questions.jsonl with the demo model
 # make test   set up, then run the tests
 # make test-fast  the quick tests, with what make run installs and pytest: a minute
+# make coverage   the tests, and which lines they reach
 # make cuda   set up once more beside it, with llama.cpp for this machine's NVIDIA GPU, in .venv-cuda
 # make test-clients  other people's clients against the server, in an environment of their own
 # make check  lint and types
@@ -19,7 +20,7 @@ BIN    := $(VENV)/bin
 DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
-.PHONY: run cuda test test-fast test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
+.PHONY: run cuda test test-fast coverage test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean
 
 run: $(VENV)/.ready
 	$(DEMO) $(BIN)/python -m runtime \
@@ -30,12 +31,19 @@ run: $(VENV)/.ready
 cuda:
 	$(MAKE) VENV=.venv-cuda LLAMA_FLAGS='--cuda --architectures "$(CUDA_ARCHITECTURES)"' .venv-cuda/.ready
 
+# A worker for each core. tests/conftest.py says which modules come first.
+WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS)
+
+# Apart from make test, which would take longer.
+coverage: $(VENV)/.ready-test
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 # Tests that need other libraries are skipped, and slow ones left out: see tests/fast.py.
 test-fast: $(VENV)/.ready-fast
-	$(BIN)/python -m pytest -p tests.fast --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -p tests.fast $(WORKERS)
 
 # Other people's clients are heavy and pin much, so they live in an environment of their own,
 # at the versions that were tried. The wheel of llama.cpp that is kept is used again.
@@ -132,7 +140,7 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@touch $@
 
 $(VENV)/.ready-fast: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet 'pytest>=8' 'pytest-xdist>=3.5'
+	$(BIN)/python -m pip install --quiet 'pytest>=8' 'pytest-xdist>=3.8'
 	@touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready

@@ -35,11 +35,16 @@ def _plain_environment() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped where llama.cpp finds no GPU."""
+    """Skip tests marked `gpu` where llama.cpp finds no GPU; modules with slow tests come first.
+
+    Then no worker has a slow module left when the others are done.
+    """
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not find_cards():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="llama.cpp finds no GPU here"))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
