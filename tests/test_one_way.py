@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kb.preprocess import make
+from kb.making import make
 from runtime import Pipeline, loadPipeline
 from runtime.questions import parse
 from runtime.way import Answer, Asked, Overrides
