@@ -25,7 +25,7 @@ from runtime.common.command import run
 from runtime.common.errors import SetupError
 from runtime.settings import PROJECT_DIR, declared_subjects
 
-SHARED_TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
+TOKENIZER = PROJECT_DIR / "models" / "qwen3-tokenizer"
 NAME = "qwen3-1.7b-shape-Q4_K_M.gguf"
 RANK = 16
 LAYERS, HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, HEAD, VOCAB = 28, 2048, 6144, 16, 8, 128, 151936
@@ -101,31 +101,13 @@ def base_tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{prefix}.{name}.weight", shape
 
 
-def lora_tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a rank-16 PEFT adapter's tensors."""
-    for layer in range(LAYERS):
-        for name, (rows, columns) in LINEAR.items():
-            module = f"base_model.model.model.layers.{layer}.{name}"
-            yield f"{module}.lora_A.weight", (RANK, columns)
-            yield f"{module}.lora_B.weight", (rows, RANK)
-
-
 def write_checkpoint(folder: Path, tokenizer: Path) -> None:
-    """A Hugging Face checkpoint (3.4 GB), with the tokenizer that lies in `tokenizer`."""
+    """A Hugging Face checkpoint (3.4 GB), with the tokenizer in `tokenizer`."""
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", dict(base_tensors()))
     (folder / "config.json").write_text(json.dumps(CONFIG))
     for file in tokenizer.glob("tokenizer*.json"):
         shutil.copy(file, folder)
-
-
-def write_lora(folder: Path) -> None:
-    """A PEFT adapter for the checkpoint."""
-    folder.mkdir()
-    write_safetensors(folder / "adapter_model.safetensors", dict(lora_tensors()))
-    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK}
-    targets = [name.rpartition(".")[2] for name in LINEAR]
-    (folder / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": targets}))
 
 
 def make_model(target: Path, tokenizer: Path) -> Path:
@@ -212,7 +194,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=PROJECT_DIR / "models", help="folder")
     parser.add_argument(
-        "--tokenizer", type=Path, default=SHARED_TOKENIZER, help="folder of Qwen3's tokenizer"
+        "--tokenizer",
+        type=Path,
+        default=TOKENIZER,
+        help="folder of Qwen3's tokenizer (default: models/qwen3-tokenizer)",
     )
     parser.add_argument("--adapters", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--rank", type=int, default=RANK, help=f"of each (default: {RANK})")

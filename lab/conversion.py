@@ -12,16 +12,18 @@ Needs about 20 GB of disk for a while, Qwen3's tokenizer (--tokenizer) and llama
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.shapes import SHARED_TOKENIZER, write_checkpoint, write_lora
+from benchmarks.shapes import LAYERS, LINEAR, RANK, TOKENIZER, write_checkpoint, write_safetensors
 from runtime.settings import PROJECT_DIR
 
 MERGE = """
@@ -64,6 +66,24 @@ def run(*command: str | Path) -> Step:
     if status:
         raise RuntimeError(f"{command[0]} failed: {said.decode()[-2000:]}")
     return Step(time.perf_counter() - started, usage.ru_maxrss / 2**20)
+
+
+def lora_tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a rank-16 PEFT adapter's tensors."""
+    for layer in range(LAYERS):
+        for name, (rows, columns) in LINEAR.items():
+            module = f"base_model.model.model.layers.{layer}.{name}"
+            yield f"{module}.lora_A.weight", (RANK, columns)
+            yield f"{module}.lora_B.weight", (rows, RANK)
+
+
+def write_lora(folder: Path) -> None:
+    """A PEFT adapter for the checkpoint."""
+    folder.mkdir()
+    write_safetensors(folder / "adapter_model.safetensors", dict(lora_tensors()))
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK}
+    targets = [name.rpartition(".")[2] for name in LINEAR]
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": targets}))
 
 
 def make(folder: Path, tokenizer: Path) -> None:
@@ -125,7 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lab.conversion", description=__doc__.partition(": ")[2]
     )
-    parser.add_argument("--tokenizer", type=Path, default=SHARED_TOKENIZER)
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     parser.add_argument("--source", type=Path, default=PROJECT_DIR / ".reference")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

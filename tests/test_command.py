@@ -47,6 +47,12 @@ print('begun', flush=True)
 ctypes.CDLL(None).qsort(numbers, 4000, 4, compare(slow))
 time.sleep(60)
 """
+IN_A_DESTRUCTOR = """
+class Slow:
+    def __del__(self): print('begun', flush=True); time.sleep(60)
+Slow()
+time.sleep(60)
+"""
 HANGING_CLEANUP = """
 try: print('begun', flush=True); time.sleep(60)
 finally: time.sleep(60)
@@ -101,6 +107,7 @@ def start(tmp_path: Path, body: str, **options: object) -> subprocess.Popen[str]
         SLEEPING,
         IN_C,
         SWALLOWED,
+        IN_A_DESTRUCTOR,
         HANGING_CLEANUP,
         HANGING_THREAD,
         HANGING_AT_EXIT,
@@ -123,6 +130,7 @@ def test_one_signal_ends_a_command_with_130_and_how_to_go_on(
     assert time.monotonic() - started < 20  # one second where nothing else runs; none waits for 60
     assert errors.splitlines()[-1] == "stopped; --resume continues"
     assert errors.count("stopped") == 1
+    assert "Traceback" not in errors
     assert list((tmp_path / "work").iterdir()) == []
 
 

@@ -28,11 +28,13 @@ from tests.checkpoints import CONFIGS, save_checkpoint, save_lora
 from tests.test_vocabulary import TEXTS
 
 SOURCE = Path(os.environ.get("LLAMA_CPP_SOURCE", PROJECT_DIR / ".reference"))
-TOKENIZER = PROJECT_DIR.parent / "shared" / "models" / "qwen3-tokenizer"
+TOKENIZER = Path(os.environ.get("QWEN3_TOKENIZER", PROJECT_DIR / "models" / "qwen3-tokenizer"))
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not TOKENIZER.is_dir(), reason=f"no Qwen3 tokenizer at {TOKENIZER}"),
+    pytest.mark.skipif(
+        not TOKENIZER.is_dir(), reason=f"no Qwen3 tokenizer at {TOKENIZER} (QWEN3_TOKENIZER)"
+    ),
 ]
 needs_source = pytest.mark.skipif(
     not (SOURCE / "convert_hf_to_gguf.py").is_file(),

@@ -146,6 +146,7 @@ class _Interrupts:
         self._stopped, self._patience = stopped, patience
         self._said = False
         self._before: dict[int, Any] = {}
+        self._hook_before = sys.unraisablehook
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -156,6 +157,7 @@ class _Interrupts:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
                 self._before[number] = signal.signal(number, self._handle)
         self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
         os.register_at_fork(after_in_child=self._forget)
         threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
         return self
@@ -190,7 +192,13 @@ class _Interrupts:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    def _unraisable(self, what: sys.UnraisableHookArgs) -> None:
+        """Print no KeyboardInterrupt that a destructor lost: the watching thread ends us."""
+        if not (self.received and what.exc_type is KeyboardInterrupt):
+            self._hook_before(what)
+
     def _restore(self) -> None:
+        sys.unraisablehook = self._hook_before
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
