@@ -239,6 +239,7 @@ def test_padding_stays_within_the_room_that_slots_have_for_it(
 
 def test_the_profile_follows_the_layers() -> None:
     assert profiles.profile_for(0, 31) is profiles.CPU
+    assert profiles.profile_for(0, 31, mapped=True) is profiles.MAPPED_CPU
     assert profiles.profile_for(-1, 31) is profiles.profile_for(31, 31) is profiles.GPU
     assert profiles.profile_for(30, 31) is profiles.SPLIT
 

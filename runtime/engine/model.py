@@ -191,7 +191,7 @@ class Model:
     @cached_property
     def profile(self) -> DeviceProfile:
         """How calls are made up for the device that its layers are on."""
-        return profile_for(self.gpu_layers, self.n_layers)
+        return profile_for(self.gpu_layers, self.n_layers, self.mapped)
 
     @cached_property
     def can_resize(self) -> bool:

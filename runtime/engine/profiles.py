@@ -7,7 +7,7 @@ GPU's other figures are reasoned from how llama.cpp's CUDA backend works.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class DeviceProfile:
 
 # Its matrix kernels take four rows at a time, and each row left over costs nearly as much.
 CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8)
+# The kernel for K-quants (see `kernels`) computes each row for itself.
+MAPPED_CPU = replace(CPU, rows_at_once=1)
 # Adapters take turns: rows of A x are masked in main memory, where a GPU's results are not.
 # A step is bound by reading the weights, so a few idle rows cost little, while closing a gap
 # copies a slot's cache to main memory and back, and each new number of rows makes llama.cpp plan
@@ -48,9 +50,14 @@ SPLIT = DeviceProfile(
 )
 
 
-def profile_for(gpu_layers: int, n_layers: int) -> DeviceProfile:
-    """The profile for a model of `n_layers`, counting the output, `gpu_layers` of which are on GPUs
-    (-1: all)."""
+def profile_for(gpu_layers: int, n_layers: int, mapped: bool = False) -> DeviceProfile:
+    """The profile for a model.
+
+    Args:
+        gpu_layers: how many layers are on GPUs; -1 is all.
+        n_layers: how many there are, counting the output.
+        mapped: the weights are used as they are in the file (see `kernels`).
+    """
     if gpu_layers == 0:
-        return CPU
+        return MAPPED_CPU if mapped else CPU
     return GPU if gpu_layers < 0 or gpu_layers >= n_layers else SPLIT
