@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from runtime.engine import Engine, EngineOptions
 from runtime.engine.cards import find_cards
 from runtime.files import demo
 from runtime.settings import PROJECT_DIR, all_settings
+
+# A shell without job control starts programs in the background with Ctrl-C ignored, and so would
+# the commands be that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 

@@ -44,6 +44,8 @@ class Model:
         gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
         main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
         progress: called with the loaded share, 0.0 to 1.0, in a thread of its own.
+        mapped: whether the weights stay as they are in the file, without layers on a GPU; None
+            decides by which is faster (see `kernels`).
 
     Raises:
         EngineError: no such file, not a whole GGUF file, or a model that llama.cpp
@@ -60,6 +62,7 @@ class Model:
         gpu_layers: int = 0,
         main_gpu: int | None = None,
         progress: Callable[[float], None] | None = None,
+        mapped: bool | None = None,
     ) -> None:
         self.path = Path(path)
         self.gpu_layers = gpu_layers
@@ -67,7 +70,8 @@ class Model:
         start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        self.mapped = gpu_layers == 0 and is_best_mapped(self.path)
+        best_mapped = is_best_mapped(self.path) if mapped is None else mapped
+        self.mapped = gpu_layers == 0 and best_mapped
         if self.mapped:
             params.use_extra_bufts = False
             params.load_mode = llama.LLAMA_LOAD_MODE_MMAP

@@ -1,0 +1,117 @@
+"""`python -m benchmarks.kernels`: single calls with llama.cpp's matrix kernels and with ours.
+
+    python -m benchmarks.kernels --model models/qwen3-1.7b-shape-Q4_K_M.gguf
+
+Ours is that of scripts/patches; each is tried with the weights as they are in the file, mapped,
+and in the order into which llama.cpp repacks them. Every way is a process of its own; rounds take
+turns, in the opposite order every other time. A prefill call computes prompts of up to 128 tokens,
+a decode call one token for each slot, with up to 32 tokens before it. Figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before llama_cpp: sets what its libraries read when they are loaded.
+import runtime.engine.library  # noqa: F401  # isort: skip
+
+import numpy as np
+
+from runtime.common.machine import cpu_name, cpus
+from runtime.engine.batch import Batch
+from runtime.engine.context import Context
+from runtime.engine.kernels import has_kquant_kernel
+from runtime.engine.model import Model
+
+PREFILL, PROMPT = (64, 128, 256, 512), 128
+DECODE = (1, 2, 4, 8, 16, 32, 48, 64, 96)
+# Name, whether the file is mapped, least columns for our kernel (0: none).
+WAYS = (
+    ("llama.cpp's kernels, repacked", False, 0),
+    ("llama.cpp's kernels, mapped", True, 0),
+    ("ours, repacked", False, 2),
+    ("ours, mapped", True, 2),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kernels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
+    parser.add_argument("--threads", type=int, default=cpus().cores, help="default: all cores")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--inside", choices=["mapped", "repacked"], help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.inside:
+        found = _measure(options.model, options.threads, options.inside == "mapped")
+        print(json.dumps(found))
+        return 0
+    if not has_kquant_kernel():
+        print("this build of llama.cpp has no kernel of ours for this CPU", file=sys.stderr)
+        return 1
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in WAYS}
+    for number in range(options.rounds):
+        for name, mapped, least in WAYS[:: -1 if number % 2 else 1]:
+            rounds[name].append(_in_a_process(options, mapped, least))
+    print(f"{options.model.name}, {options.threads} threads, {cpu_name()}: tokens/s\n")
+    columns = list(rounds[WAYS[0][0]][0])
+    print("| kernels, weights | " + " | ".join(columns) + " |")
+    print("| --- |" + " --- |" * len(columns))
+    for name, results in rounds.items():
+        medians = [statistics.median(result[column] for result in results) for column in columns]
+        print(f"| {name} | " + " | ".join(f"{median:.1f}" for median in medians) + " |")
+    return 0
+
+
+def _in_a_process(options: argparse.Namespace, mapped: bool, least: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.kernels", "--model", str(options.model)]
+    command += ["--threads", str(options.threads), "--inside", "mapped" if mapped else "repacked"]
+    environment = os.environ | {"GGML_KQUANT_VNNI": str(least)}
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(result.stdout)
+    return found
+
+
+def _measure(path: Path, threads: int, mapped: bool) -> dict[str, float]:
+    """Tokens/s of each kind of call: the fastest of some after a first one."""
+    model = Model(path, mapped=mapped)
+    context = Context(model, max(DECODE), 0, 256, threads, max_tokens=max(PREFILL))
+    batch, random = Batch(max(PREFILL)), np.random.default_rng(0)
+
+    def seconds(slots: np.ndarray, positions: np.ndarray, wanted: np.ndarray) -> float:
+        batch.fill(random.integers(0, model.n_vocab, len(slots)), positions, slots, wanted)
+        started = time.perf_counter()
+        context.run(batch)
+        return time.perf_counter() - started
+
+    found = {}
+    for n in PREFILL:
+        each = min(n, PROMPT)
+        slots, positions = np.divmod(np.arange(n), each)
+        taken = []
+        for _ in range(3):
+            context.clear_all()
+            taken.append(seconds(slots, positions, positions == each - 1))
+        found[f"prefill {n}"] = n / min(taken[1:])
+    for n in DECODE:
+        context.clear_all()
+        slots = np.arange(n)
+        taken = [seconds(slots, np.full(n, at), np.ones(n)) for at in range(8)]
+        found[f"decode {n}"] = n / min(taken[1:])
+    model.close()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
