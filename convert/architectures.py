@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import gguf
 
-# Modules of each layer, as transformers names them, that all supported families have.
-_LAYER = (
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
+from convert.families import (
+    Config,
+    add_gemma3,
+    add_ministral3,
+    add_phi3,
+    check_gemma3,
+    check_ministral3,
+    check_phi3,
+    check_smollm3,
+    not_above_0,
+    original_context,
+    rope,
 )
+
+# Modules of each layer, as transformers names them.
+_ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+_HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+_FEED_FORWARD = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+_LAYER = ("input_layernorm", *_ATTENTION, "post_attention_layernorm", *_FEED_FORWARD)
 _ATTENTION_IN = ("attn_q", "attn_k", "attn_v")
+_BIASES: Mapping[str | None, tuple[str, ...]] = {
+    "attention_bias": (*_ATTENTION_IN, "attn_output"),
+    "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
+}
+# Shapes of a layer's tensors by GGUF name, rows first, in sizes that `layer_shapes` is given.
+_SHAPES: Mapping[str, tuple[str, ...]] = {
+    "attn_norm": ("hidden",),
+    "attn_q": ("query", "hidden"),
+    "attn_k": ("key", "hidden"),
+    "attn_v": ("key", "hidden"),
+    "attn_qkv": ("query_key_value", "hidden"),
+    "attn_q_norm": ("head",),
+    "attn_k_norm": ("head",),
+    "attn_output": ("hidden", "query"),
+    "post_attention_norm": ("hidden",),
+    "ffn_norm": ("hidden",),
+    "ffn_gate": ("feed_forward", "hidden"),
+    "ffn_up": ("feed_forward", "hidden"),
+    "ffn_down": ("hidden", "feed_forward"),
+    "post_ffw_norm": ("hidden",),
+}
+# transformers' names of the activations that llama.cpp computes.
+_ACTIVATIONS = {"silu": ("silu", "swish"), "gelu": ("gelu_pytorch_tanh",)}
+
+# What llama.cpp makes of layers that see only the last tokens of a prompt: it sees the whole
+# prompt, so that a config with a window is refused; or so does it, but every layer has the same
+# window, so that the model is right in a context of that size; or it has them, too.
+Windows = Literal["refused", "limit context", "computed"]
 
 
 @dataclass(frozen=True)
@@ -30,27 +65,44 @@ class Architecture:
     Attributes:
         name: transformers' class, as config.json names it.
         gguf: llama.cpp's architecture.
-        head_norms: whether queries and keys are normalized head by head.
+        layer: the modules of a layer that have weights.
+        shapes: shapes of a layer's tensors that are other than usual, as `_SHAPES` has them.
         interleaved_heads: whether llama.cpp rotates neighbouring pairs of a head's rows where
             transformers rotates its halves, so that rows of query and key change their order.
         own_head_size: whether a head may have another size than hidden_size / heads.
-        rope_factors: whether llama.cpp takes Llama 3's frequency factors.
+        norm_offset: what transformers adds to the weights of norms, and llama.cpp does not.
+        activation: of the feed-forward layers, by llama.cpp's name.
+        rope_types: the kinds of RoPE scaling that llama.cpp computes.
+        partial_rotation: whether a part of a head may be left unrotated.
+        windows: what becomes of sliding windows.
         vocabulary_details: whether size of the vocabulary and of the rotation, and the space
             before a text, are written into the GGUF file.
         biases: GGUF tensors of a layer that have a bias, by the key of config.json that says so;
             those under None always have one.
+        numbers: keys of config.json with numbers above 0 that the GGUF file has, too, and the
+            method of gguf.GGUFWriter that writes each.
         refused: keys of config.json that llama.cpp cannot follow where they are set, and why.
+        checks: functions that return what else of a config.json llama.cpp would not follow.
+        metadata: writes what else of a config.json the GGUF file has.
     """
 
     name: str
     gguf: gguf.MODEL_ARCH
-    head_norms: bool = False
+    layer: tuple[str, ...] = _LAYER
+    shapes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interleaved_heads: bool = False
     own_head_size: bool = True
-    rope_factors: bool = False
+    norm_offset: float = 0.0
+    activation: str = "silu"
+    rope_types: tuple[str, ...] = ("default", "linear", "yarn")
+    partial_rotation: bool = False
+    windows: Windows = "refused"
     vocabulary_details: bool = False
     biases: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    checks: Sequence[Callable[[Config], str | None]] = ()
+    metadata: Callable[[gguf.GGUFWriter, Config], None] | None = None
 
     @property
     def gguf_name(self) -> str:
@@ -60,13 +112,28 @@ class Architecture:
     def modules(self, n_layers: int) -> dict[str, str]:
         """Names of modules in transformers, such as "model.layers.0.mlp.up_proj", with the GGUF
         tensors that they become, such as "blk.0.ffn_up" (without ".weight")."""
-        layer = _LAYER + (("self_attn.q_norm", "self_attn.k_norm") if self.head_norms else ())
         names = ["model.embed_tokens", "model.norm", "lm_head"]
-        names += [f"model.layers.{number}.{part}" for number in range(n_layers) for part in layer]
+        names += [f"model.layers.{n}.{part}" for n in range(n_layers) for part in self.layer]
         known = gguf.get_tensor_name_map(self.gguf, n_layers)
         return {name: found for name in names if (found := known.get_name(name)) is not None}
 
-    def biased(self, config: Mapping[str, Any]) -> list[str]:
+    def layer_shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights of a layer, by GGUF names such as "ffn_up".
+
+        Args:
+            sizes: "hidden"; "head", of one head; "query" and "key", of all heads; "feed_forward".
+        """
+        query, key = sizes["query"], sizes["key"]
+        both = {"query_key_value": query + 2 * key, "gate_up": 2 * sizes["feed_forward"]}
+        sizes = {**sizes, **both}
+        known = gguf.get_tensor_name_map(self.gguf, 1)
+        found = {}
+        for part in self.layer:
+            name = str(known.get_name(f"model.layers.0.{part}")).removeprefix("blk.0.")
+            found[name] = tuple(sizes[size] for size in self.shapes.get(name, _SHAPES[name]))
+        return found
+
+    def biased(self, config: Config) -> list[str]:
         """GGUF tensors of a layer that have a bias in a model of this config.json."""
         return [
             name
@@ -75,28 +142,53 @@ class Architecture:
             for name in names
         ]
 
-    def problem_with(self, config: Mapping[str, Any]) -> str | None:
+    def context_length(self, config: Config) -> int:
+        """For how many tokens llama.cpp computes the model of a config.json."""
+        longest = int(config["max_position_embeddings"])
+        if self.windows == "limit context":
+            longest = min(longest, config.get("sliding_window") or longest)
+        if rope(config).get("rope_type") == "longrope":
+            # transformers changes the factors of a prompt that is longer than this; llama.cpp
+            # those of all prompts in a longer context. The file has those of short prompts.
+            longest = min(longest, int(original_context(config)))
+        return longest
+
+    def problem_with(self, config: Config) -> str | None:
         """The first key of config.json that llama.cpp would not follow, and why; or None."""
-        activation = config.get("hidden_act", "silu")
-        if activation not in ("silu", "swish"):  # two names for one function
-            return f"hidden_act={activation!r}: llama.cpp computes silu for {self.gguf_name}"
+        key = "hidden_act" if "hidden_act" in config else "hidden_activation"
+        activation = config.get(key, "silu")
+        if activation not in _ACTIVATIONS[self.activation]:
+            return (
+                f"{key}={activation!r}: llama.cpp computes {self.activation} for {self.gguf_name}"
+            )
         for key, why in self.refused.items():
             if config.get(key):
                 return f"{key}={config[key]!r}: {why}"
+        for key in self.numbers:
+            if (problem := not_above_0(key, config.get(key))) is not None:
+                return problem
         head, heads = config.get("head_dim"), config["num_attention_heads"]
         if head and not self.own_head_size and head * heads != config["hidden_size"]:
             return (
                 f"head_dim={head}: llama.cpp's {self.gguf_name} wants hidden_size /"
                 f" num_attention_heads = {config['hidden_size']} / {heads}"
             )
+        part = rope(config).get("partial_rotary_factor", 1.0)
+        if part != 1 and not self.partial_rotation:
+            return f"partial_rotary_factor={part}: llama.cpp's {self.gguf_name} rotates whole heads"
         window, longest = config.get("sliding_window"), config["max_position_embeddings"]
         sliding = "sliding_attention" in (config.get("layer_types") or [])
-        if sliding and window and window < longest:
+        if self.windows == "refused" and sliding and window and window < longest:
             return (
                 f"sliding_window={window}: llama.cpp's {self.gguf_name} lets every layer see the"
                 " whole prompt; only a checkpoint with use_sliding_window=false can be exported"
             )
-        return None
+        return next((why for check in self.checks if (why := check(config)) is not None), None)
+
+
+def _has_no_bias(name: str) -> dict[str, str]:
+    why = f"llama.cpp's {name} has no such biases"
+    return {"attention_bias": why, "mlp_bias": why}
 
 
 ARCHITECTURES = {
@@ -105,7 +197,7 @@ ARCHITECTURES = {
         Architecture(
             "Qwen3ForCausalLM",
             gguf.MODEL_ARCH.QWEN3,
-            head_norms=True,
+            layer=(*_LAYER, *_HEAD_NORMS),
             refused={
                 "attention_bias": "llama.cpp's qwen3 has no bias on the output of the attention"
             },
@@ -120,12 +212,106 @@ ARCHITECTURES = {
             "LlamaForCausalLM",
             gguf.MODEL_ARCH.LLAMA,
             interleaved_heads=True,
-            rope_factors=True,
+            rope_types=("default", "linear", "yarn", "llama3"),
             vocabulary_details=True,
-            biases={
-                "attention_bias": (*_ATTENTION_IN, "attn_output"),
-                "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
+            biases=_BIASES,
+        ),
+        Architecture(
+            "MistralForCausalLM",
+            gguf.MODEL_ARCH.LLAMA,
+            interleaved_heads=True,
+            rope_types=("default", "linear", "yarn", "llama3"),
+            windows="limit context",
+            vocabulary_details=True,
+        ),
+        Architecture(
+            "MinistralForCausalLM",
+            gguf.MODEL_ARCH.LLAMA,
+            interleaved_heads=True,
+            rope_types=("default", "linear", "yarn", "llama3"),
+            windows="limit context",
+            vocabulary_details=True,
+        ),
+        Architecture(
+            "SmolLM3ForCausalLM",
+            gguf.MODEL_ARCH.SMOLLM3,
+            interleaved_heads=True,
+            vocabulary_details=True,
+            refused=_has_no_bias("smollm3"),
+            checks=[check_smollm3],
+        ),
+        Architecture(
+            "GraniteForCausalLM",
+            gguf.MODEL_ARCH.GRANITE,
+            interleaved_heads=True,
+            own_head_size=False,
+            rope_types=("default", "linear", "yarn", "llama3"),
+            vocabulary_details=True,
+            biases=_BIASES,
+            numbers={
+                "attention_multiplier": "add_attention_scale",
+                "embedding_multiplier": "add_embedding_scale",
+                "residual_multiplier": "add_residual_scale",
+                "logits_scaling": "add_logit_scale",
             },
+        ),
+        Architecture(
+            "Phi3ForCausalLM",
+            gguf.MODEL_ARCH.PHI3,
+            layer=(
+                *("input_layernorm", "self_attn.qkv_proj", "self_attn.o_proj"),
+                *("post_attention_layernorm", "mlp.gate_up_proj", "mlp.down_proj"),
+            ),
+            shapes={"ffn_up": ("gate_up", "hidden")},
+            own_head_size=False,
+            rope_types=("default", "longrope"),
+            partial_rotation=True,
+            windows="limit context",
+            checks=[check_phi3],
+            metadata=add_phi3,
+        ),
+        Architecture(
+            "Olmo2ForCausalLM",
+            gguf.MODEL_ARCH.OLMO2,
+            layer=(
+                *(*_ATTENTION, *_HEAD_NORMS, "post_attention_layernorm"),
+                *(*_FEED_FORWARD, "post_feedforward_layernorm"),
+            ),
+            shapes={"attn_q_norm": ("query",), "attn_k_norm": ("key",)},
+            own_head_size=False,
+            refused={
+                "attention_bias": "llama.cpp's olmo2 has no such biases",
+                "tie_word_embeddings": "llama.cpp's olmo2 wants an output head of its own",
+            },
+        ),
+        Architecture(
+            "Gemma3ForCausalLM",
+            gguf.MODEL_ARCH.GEMMA3,
+            layer=(
+                *(*_LAYER, *_HEAD_NORMS),
+                *("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+            ),
+            norm_offset=1.0,
+            activation="gelu",
+            rope_types=("default", "linear"),
+            windows="computed",
+            refused={
+                "attention_bias": "llama.cpp's gemma3 has no such biases",
+                "attn_logit_softcapping": "llama.cpp's gemma3 has no such cap",
+                "use_bidirectional_attention": "a model that answers sees only what was before",
+            },
+            checks=[check_gemma3],
+            metadata=add_gemma3,
+        ),
+        Architecture(
+            "Ministral3ForCausalLM",
+            gguf.MODEL_ARCH.MISTRAL3,
+            interleaved_heads=True,
+            rope_types=("yarn",),
+            windows="limit context",
+            vocabulary_details=True,
+            checks=[check_ministral3],
+            metadata=add_ministral3,
         ),
     )
 }

@@ -17,7 +17,7 @@ import gguf
 import numpy as np
 
 from convert.architectures import Architecture
-from convert.safetensors import Type, to_f32
+from convert.safetensors import StoredTensor, Type, to_f32
 
 FLOATS = (Type.F32, Type.F16, Type.BF16)
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -93,6 +93,17 @@ class Source(ABC):
     def modules(self) -> dict[str, str]:
         """transformers' names of modules, with the GGUF tensors that they become."""
         return self.architecture.modules(self.n_layers)
+
+    def as_gguf(self, name: str, stored: StoredTensor) -> SourceTensor:
+        """A tensor that transformers or peft stored, as it will be in a GGUF file."""
+        offset = self.architecture.norm_offset
+        if offset and name.endswith("norm.weight"):
+            return SourceTensor(
+                name, stored.shape, Type.F32, lambda: stored.read_f32() + np.float32(offset)
+            )
+        return SourceTensor(
+            name, stored.shape, stored.type, lambda: self.reorder_rows(name, stored.read())
+        )
 
     def reorder_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Rows of a tensor (or of its bias) as transformers has them, in the GGUF file's order."""

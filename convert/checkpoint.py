@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import numpy as np
 from convert.architectures import ARCHITECTURES
 from convert.base import EMBEDDING, HEAD, Source, SourceTensor
 from convert.errors import ConvertError
-from convert.rope import add_rope, llama3_factors, rope_of
-from convert.safetensors import StoredTensor, Type
+from convert.rope import add_rope, rope_factors, rope_of
+from convert.safetensors import Type
 from convert.stored import read_tensors
 from convert.tokenizer import add_tokenizer, added_tokens, chat_template
 from runtime.common.files import read_json
 
-_ROPE_FACTORS = "rope_freqs.weight"
+log = logging.getLogger(__name__)
+
 # Where transformers saves weights, what it prefers first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Rows that are compared at a time.
@@ -58,7 +60,11 @@ class CheckpointSource(Source):
         self.n_layers = self.config["num_hidden_layers"]
         self.n_head = self.config["num_attention_heads"]
         self.n_head_kv = self.config.get("num_key_value_heads") or self.n_head
-        self._rope = rope_of(self.config, path)
+        by_layer = self.architecture.windows == "computed"
+        self._rope = rope_of(self.config, path, "full_attention" if by_layer else None)
+        self._rope_factors = rope_factors(
+            self._rope, self._head_dim, self.architecture.rope_types, path
+        )
         self._parts = _find_parts(folder)
         self.tensors = dict(self._find_tensors())
         self._check_shapes()
@@ -82,10 +88,6 @@ class CheckpointSource(Source):
     def _head_dim(self) -> int:
         return int(self.config.get("head_dim") or self.config["hidden_size"] // self.n_head)
 
-    @property
-    def _has_rope_factors(self) -> bool:
-        return self.architecture.rope_factors and self._rope["rope_type"] == "llama3"
-
     def _check_shapes(self) -> None:
         """Raise ConvertError for a tensor that is missing or contradicts config.json."""
         wanted = dict(self._wanted_shapes())
@@ -98,8 +100,8 @@ class CheckpointSource(Source):
                     f"{self.path}: {name} has shape {tensor.shape}, but by config.json it has"
                     f" {shape}"
                 )
-        head = {HEAD, _ROPE_FACTORS}  # the one may come in spite of tie_word_embeddings
-        unknown = next((name for name in self.tensors if name not in wanted.keys() | head), None)
+        others = {HEAD, *self._rope_factors}  # the head may come in spite of tie_word_embeddings
+        unknown = next((name for name in self.tensors if name not in wanted.keys() | others), None)
         if unknown:  # transformers would leave it out, llama.cpp would use it
             raise ConvertError(
                 f"{self.path}: {unknown} is in the checkpoint, but by config.json the model has no"
@@ -107,26 +109,20 @@ class CheckpointSource(Source):
             )
 
     def _wanted_shapes(self) -> Iterable[tuple[str, tuple[int, ...]]]:
-        vocab, hidden = self.config["vocab_size"], self.config["hidden_size"]
-        feed_forward, head = self.config["intermediate_size"], self._head_dim
-        query, key = self.n_head * head, self.n_head_kv * head
+        vocab, hidden, head = self.config["vocab_size"], self.config["hidden_size"], self._head_dim
         yield EMBEDDING, (vocab, hidden)
         yield "output_norm.weight", (hidden,)
         if not self.config.get("tie_word_embeddings"):
             yield HEAD, (vocab, hidden)
-        layer: dict[str, tuple[int, ...]] = {
-            "attn_norm": (hidden,),
-            "attn_q": (query, hidden),
-            "attn_k": (key, hidden),
-            "attn_v": (key, hidden),
-            "attn_output": (hidden, query),
-            "ffn_norm": (hidden,),
-            "ffn_gate": (feed_forward, hidden),
-            "ffn_up": (feed_forward, hidden),
-            "ffn_down": (hidden, feed_forward),
-        }
-        if self.architecture.head_norms:
-            layer |= {"attn_q_norm": (head,), "attn_k_norm": (head,)}
+        layer = self.architecture.layer_shapes(
+            {
+                "hidden": hidden,
+                "head": head,
+                "query": self.n_head * head,
+                "key": self.n_head_kv * head,
+                "feed_forward": self.config["intermediate_size"],
+            }
+        )
         biased = self.architecture.biased(self.config)
         for number in range(self.n_layers):
             for name, shape in layer.items():
@@ -135,12 +131,8 @@ class CheckpointSource(Source):
                 yield f"blk.{number}.{name}.bias", layer[name][:1]
 
     def _find_tensors(self) -> Iterable[tuple[str, SourceTensor]]:
-        if self._has_rope_factors:
-            factors = llama3_factors(self._rope, self._head_dim)
-            yield (
-                _ROPE_FACTORS,
-                SourceTensor(_ROPE_FACTORS, factors.shape, Type.F32, lambda: factors),
-            )
+        for name, factors in self._rope_factors.items():
+            yield name, SourceTensor(name, factors.shape, Type.F32, lambda factors=factors: factors)  # type: ignore[misc]
         names = gguf.get_tensor_name_map(self.architecture.gguf, self.n_layers)
         for part in self._parts:
             for stored in read_tensors(part).values():
@@ -150,13 +142,7 @@ class CheckpointSource(Source):
                         f"{part}: tensor {stored.name} has no place in a"
                         f" {self.architecture.gguf_name} model"
                     )
-                yield (
-                    name,
-                    SourceTensor(name, stored.shape, stored.type, self._reader(name, stored)),
-                )
-
-    def _reader(self, name: str, stored: StoredTensor) -> Callable[[], np.ndarray]:
-        return lambda: self.reorder_rows(name, stored.read())
+                yield name, self.as_gguf(name, stored)
 
     def _drop_head_that_is_the_embedding(self) -> None:
         """Of a tied model some tools save the head as well: only one of its own is needed.
@@ -198,13 +184,32 @@ class CheckpointSource(Source):
     def _add_parameters(self, writer: gguf.GGUFWriter) -> None:
         config = self.config
         writer.add_block_count(self.n_layers)
-        writer.add_context_length(config["max_position_embeddings"])
+        longest = self.architecture.context_length(config)
+        if longest < config["max_position_embeddings"]:
+            log.warning(
+                "%s: the exported model takes %d tokens in place of %d: in longer texts llama.cpp"
+                " would compute something else (sliding_window, longrope)",
+                self.path,
+                longest,
+                config["max_position_embeddings"],
+            )
+        writer.add_context_length(longest)
         writer.add_embedding_length(config["hidden_size"])
         writer.add_feed_forward_length(config["intermediate_size"])
         writer.add_head_count(self.n_head)
         writer.add_head_count_kv(self.n_head_kv)
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-        add_rope(writer, self._rope, self._has_rope_factors, self.path / "config.json")
+        for key, method in self.architecture.numbers.items():
+            getattr(writer, method)(float(config[key]))
+        if self.architecture.metadata is not None:
+            self.architecture.metadata(writer, config)
+        add_rope(
+            writer,
+            self._rope,
+            self.architecture.rope_types,
+            config["max_position_embeddings"],
+            self.path / "config.json",
+        )
         if config.get("head_dim") is not None:
             writer.add_key_length(config["head_dim"])
             writer.add_value_length(config["head_dim"])

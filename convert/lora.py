@@ -173,12 +173,7 @@ class Adapter:
                 )
             raise fault(stored, f"its shape {stored.shape} is not {like.shape}{hint}")
         self._check_finite(stored)
-        self.replaced[target] = SourceTensor(
-            target,
-            stored.shape,
-            stored.type,
-            lambda: self.base.reorder_rows(target, stored.read()),
-        )
+        self.replaced[target] = self.base.as_gguf(target, stored)
 
     def _delta(self, module: str, found: dict[str, StoredTensor]) -> Delta:
         some = next(iter(found.values()))

@@ -33,7 +33,7 @@ _REFUSED = {
 }
 # Ways to start training that change the base's weights, too.
 _CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
-# What peft adapts in qwen3, qwen2 and llama where target_modules is not given.
+# What peft adapts in most families where target_modules is not given.
 _DEFAULT_TARGETS = ("q_proj", "v_proj")
 # Characters with which a pattern may repeat, and so take for ever.
 _SLOW = frozenset("*+{")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from convert.errors import ConvertError
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
 
 
-def rope_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def rope_of(config: Mapping[str, Any], path: Path, layers: str | None = None) -> dict[str, Any]:
     """The parameters of the rotary embedding, from wherever a version of transformers puts them.
 
     Args:
         config: of config.json.
         path: the file, for errors.
+        layers: the type of the layers in question, where llama.cpp has parameters for each type.
 
     Returns:
         The parameters by transformers' names; "rope_type" is always there, and may be None.
@@ -36,7 +37,8 @@ def rope_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     rope = dict(rope)
     nested = {key: value for key, value in rope.items() if isinstance(value, Mapping)}
     if nested:
-        used = set(config.get("layer_types") or nested) & nested.keys()
+        used = {layers} if layers else set(config.get("layer_types") or nested)
+        used &= nested.keys()
         kinds = [nested[key] for key in sorted(used)]
         if not kinds or any(kind != kinds[0] for kind in kinds):
             raise ConvertError(
@@ -62,7 +64,40 @@ _NUMBERS = {
 }
 
 
-def llama3_factors(rope: Mapping[str, Any], dim: int) -> np.ndarray:
+def rope_factors(
+    rope: Mapping[str, Any], dim: int, supported: Collection[str], path: Path
+) -> dict[str, np.ndarray]:
+    """What the frequencies are divided by, as GGUF tensors by name, float32.
+
+    Args:
+        rope: of `rope_of`.
+        dim: size of a head.
+        supported: the kinds of scaling that llama.cpp computes for the model's architecture.
+        path: config.json, to be named in errors.
+
+    Raises:
+        ConvertError: factors are missing or not numbers.
+    """
+    kind = rope["rope_type"]
+    if kind == "llama3" and kind in supported:
+        return {"rope_freqs.weight": _llama3_factors(rope, dim)}
+    if kind != "longrope" or kind not in supported:
+        return {}
+    wanted = int(dim * rope.get("partial_rotary_factor", 1.0)) // 2
+    factors = rope.get("short_factor")
+    if (
+        not isinstance(factors, list)
+        or len(factors) != wanted
+        or not all(type(each) in (int, float) and 0 < each < math.inf for each in factors)
+    ):
+        raise ConvertError(f"{path}: rope_parameters: short_factor is not {wanted} numbers above 0")
+    # llama.cpp takes the long ones for all prompts where the context is long, and transformers
+    # only for long prompts; the context is exported as short, so that the short ones are right.
+    short = np.array(factors, np.float32)
+    return {"rope_factors_long.weight": short, "rope_factors_short.weight": short}
+
+
+def _llama3_factors(rope: Mapping[str, Any], dim: int) -> np.ndarray:
     """Llama 3's frequency factors (arXiv:2407.21783) for heads of size `dim`, float32 [dim / 2]."""
     base = np.float32(rope.get("rope_theta", 10000.0))
     frequencies = 1.0 / base ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
@@ -82,13 +117,21 @@ def llama3_factors(rope: Mapping[str, Any], dim: int) -> np.ndarray:
     return np.array(factors, np.float32)
 
 
-def add_rope(writer: gguf.GGUFWriter, rope: Mapping[str, Any], llama3: bool, path: Path) -> None:
+def add_rope(
+    writer: gguf.GGUFWriter,
+    rope: Mapping[str, Any],
+    supported: Collection[str],
+    longest: int,
+    path: Path,
+) -> None:
     """Write base frequency and scaling.
 
     Args:
         writer: the GGUF file.
         rope: of `rope_of`.
-        llama3: whether the file has Llama 3's factors as a tensor.
+        supported: the kinds of scaling that llama.cpp computes for the model's architecture; of
+            llama3 the file has the factors as a tensor.
+        longest: max_position_embeddings.
         path: config.json, to be named in errors.
 
     Raises:
@@ -97,18 +140,21 @@ def add_rope(writer: gguf.GGUFWriter, rope: Mapping[str, Any], llama3: bool, pat
     if rope.get("rope_theta") is not None:
         writer.add_rope_freq_base(rope["rope_theta"])
     kind = rope["rope_type"]
-    if kind in (None, "default") or (kind == "llama3" and llama3):
+    if kind is None or (kind in ("default", "llama3") and kind in supported):
+        return
+    if kind == "longrope" and kind in supported:
+        writer.add_rope_scaling_attn_factors(_longrope_magnitude(rope, longest))
         return
     factor = float(rope.get("factor") or 1.0)
-    if kind == "linear":
+    if kind == "linear" and kind in supported:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(factor)
-    elif kind == "yarn" and rope.get("truncate", True):
+    elif kind == "yarn" and kind in supported and rope.get("truncate", True):
         _add_yarn(writer, rope, factor, path)
     else:
         raise ConvertError(
-            f"{path}: RoPE scaling {dict(rope)} is not supported, only default, linear, yarn (with"
-            " truncate) and, for llama, llama3"
+            f"{path}: RoPE scaling {dict(rope)} is not supported, only {', '.join(supported)} (yarn"
+            " with truncate)"
         )
 
 
@@ -136,6 +182,16 @@ def _add_yarn(writer: gguf.GGUFWriter, rope: Mapping[str, Any], factor: float, p
         # llama.cpp's own converter leaves it at the key above, which llama.cpp does not read;
         # this one multiplies the factor that yarn has by default.
         writer.add_rope_scaling_attn_factors(attention / default)
+
+
+def _longrope_magnitude(rope: Mapping[str, Any], longest: int) -> float:
+    """What LongRoPE (arXiv:2402.13753) multiplies sines and cosines by."""
+    given = rope.get("attention_factor")
+    if given is not None:
+        return float(given)
+    original = rope["original_max_position_embeddings"]
+    factor = rope.get("factor") or longest / original
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
 
 
 def _magnitude(factor: float, mscale: float = 1.0) -> float:

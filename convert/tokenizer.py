@@ -19,10 +19,24 @@ log = logging.getLogger(__name__)
 # splits that the supported models use, told by the part of the pattern that differs.
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 _REST = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-_SPLITS = {
-    _CONTRACTIONS + "\\p{N}" + _REST: "qwen2",
-    _CONTRACTIONS + "\\p{N}{1,3}" + _REST: "llama-bpe",
+_UPPER, _LOWER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}", "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+_WORDS = (
+    f"[^\\r\\n\\p{{L}}\\p{{N}}]?[{_UPPER}]*[{_LOWER}]+%s"
+    f"|[^\\r\\n\\p{{L}}\\p{{N}}]?[{_UPPER}]+[{_LOWER}]*%s|"
+)
+_CONTRACTION = _CONTRACTIONS.split("|[^")[0] + "?"
+_REST_WITH_SLASH = _REST.replace("[\\r\\n]*", "[\\r\\n/]*")
+# By the pattern, and by whether a word that is a token is taken whole, without its merges; None
+# stands for both.
+_SPLITS: dict[tuple[str, bool | None], str] = {
+    (_CONTRACTIONS + "\\p{N}" + _REST, None): "qwen2",
+    (_CONTRACTIONS + "\\p{N}{1,3}" + _REST, True): "llama-bpe",
+    (_CONTRACTIONS + "\\p{N}{1,3}" + _REST, False): "dbrx",
+    (_WORDS % ("", "") + "\\p{N}" + _REST_WITH_SLASH, True): "tekken",
+    (_WORDS % (_CONTRACTION, _CONTRACTION) + "\\p{N}{1,3}" + _REST_WITH_SLASH, None): "gpt-4o",
 }
+# Those to whose texts llama.cpp adds a begin token unless the file says otherwise.
+_BEGINS = ("llama-bpe", "tekken")
 # Added tokens that look like control tokens though they are not marked as special.
 _CONTROL_ENDS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
 _CONTROL_TEXTS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
@@ -61,16 +75,19 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
     except Exception as error:  # whatever transformers and gguf raise for a broken file
         problem = f"{type(error).__name__}: {error}"
         raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
+    prefix = None
     if details:
         config = folder / "tokenizer_config.json"
         try:
             prefix = read_json(config).get("add_prefix_space") if config.is_file() else None
         except (OSError, ValueError, AttributeError) as error:
             raise ConvertError(f"{config}: cannot be read ({error})") from None
-        if prefix is not None:
-            writer.add_add_space_prefix(bool(prefix))
-        if vocab_size == _NO_BOS_VOCAB_SIZE:
-            writer.add_add_bos_token(False)
+    if prefix is None and byte_fallback and not _prepends_space(description):
+        prefix = False  # llama.cpp's default is to put one
+    if prefix is not None:
+        writer.add_add_space_prefix(bool(prefix))
+    if details and vocab_size == _NO_BOS_VOCAB_SIZE:
+        writer.add_add_bos_token(False)
 
 
 def _add_byte_level(
@@ -97,7 +114,8 @@ def _add_byte_level(
         texts.append(text)
         types.append(type_)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer_name(folder, description))
+    pre = pre_tokenizer_name(folder, description)
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(texts)
     writer.add_token_types(types)
     special = gguf.SpecialVocab(folder, load_merges=True)
@@ -105,6 +123,9 @@ def _add_byte_level(
     if any(step.get("type") == "ByteLevel" for step in after.get("processors", [after])):
         for name in ("bos", "eos"):  # such a step adds no tokens
             special.add_special_token.setdefault(name, False)
+    if pre in _BEGINS and tokenizer.bos_token_id is not None:
+        begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        special.add_special_token.setdefault("bos", begins)
     if "eos" not in special.special_token_ids:
         special.special_token_ids["eos"] = _end_token(folder, tokenizer)
     _add_ends(special, folder, texts, types)
@@ -188,6 +209,26 @@ def _add_ends(
     special.special_token_ids.update(zip(places, extra, strict=False))
 
 
+def _added_among(text: bytes, special: bool) -> tuple[bytes, gguf.TokenType]:
+    """Text and type of an added token whose id is one of the vocabulary's, as Gemma's are."""
+    if special:
+        return text, gguf.TokenType.CONTROL
+    return text.replace("\u2581".encode(), b" "), gguf.TokenType.USER_DEFINED
+
+
+def _prepends_space(description: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json puts a space before a text, as Llama 2's does and Gemma's does
+    not."""
+    normalizer = description.get("normalizer") or {}
+    pre = description.get("pre_tokenizer") or {}
+    steps = [*normalizer.get("normalizers", [normalizer]), *pre.get("pretokenizers", [pre])]
+    return any(
+        step.get("type") == "Prepend"
+        or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
+        for step in steps
+    )
+
+
 def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
     """Text and type of an added token, as llama.cpp will look for it in a prompt."""
     if token.lstrip or token.rstrip:
@@ -217,7 +258,9 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
     if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and byte_level_splits:
         return "smollm"
     if kinds == ["Split", "ByteLevel"] and not byte_level_splits:
-        name = _SPLITS.get(steps[0]["pattern"].get("Regex", ""))
+        pattern = steps[0]["pattern"].get("Regex", "")
+        whole = bool(description["model"].get("ignore_merges"))
+        name = _SPLITS.get((pattern, None)) or _SPLITS.get((pattern, whole))
         if name:
             return name
     raise ConvertError(
@@ -238,10 +281,12 @@ def _add_sentencepiece(
     for rank, merge in enumerate(description["model"]["merges"]):
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         scores.setdefault(left + right, -float(rank))
-    tokens = [
-        (text, scores.get(text.decode("utf-8"), score), type_)
-        for text, score, type_ in gguf.LlamaHfVocab(folder).all_tokens()
-    ]
+    added = {token["id"]: token for token in description.get("added_tokens") or []}
+    tokens = []
+    for id_, (text, score, type_) in enumerate(gguf.LlamaHfVocab(folder).all_tokens()):
+        if id_ in added and type_ == gguf.TokenType.NORMAL:  # gguf looks beyond the others only
+            text, type_ = _added_among(text, bool(added[id_].get("special")))
+        tokens.append((text, scores.get(text.decode("utf-8"), score), type_))
     tokens += [
         (f"[PAD{id_}]".encode(), -1000.0, gguf.TokenType.UNUSED)
         for id_ in range(len(tokens), vocab_size)

@@ -24,6 +24,7 @@ from runtime.files.bases import base_name
 from tests.checkpoints import (
     CONFIGS,
     TOLERANCE,
+    UNTIED,
     error,
     gguf_logits,
     peft_logits,
@@ -32,6 +33,7 @@ from tests.checkpoints import (
     save_checkpoint,
     tiny_bases,
     tiny_tokenizer,
+    tolerance,
 )
 
 
@@ -63,7 +65,7 @@ def refused(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in UNTIED])
 def test_logits_are_those_of_transformers(
     tmp_path: Path, tokenizer: Any, kind: str, tied: bool
 ) -> None:
@@ -71,7 +73,7 @@ def test_logits_are_those_of_transformers(
     write_model(open_source(folder), tmp_path / "out.gguf", "F32")
     assert has_head(tmp_path / "out.gguf") != tied
     expected = peft_logits(folder, None)
-    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < TOLERANCE
+    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < tolerance(kind)
 
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5, "low_freq_factor": 1.0} | {
@@ -117,7 +119,7 @@ def test_biases_of_llama(tmp_path: Path, tokenizer: Any, biases: list[str]) -> N
     assert error(gguf_logits(tmp_path / "out.gguf"), peft_logits(folder, None)) < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in UNTIED])
 def test_a_head_that_differs_from_the_embedding_is_kept_whatever_the_config_says(
     tmp_path: Path, tokenizer: Any, kind: str
 ) -> None:
@@ -125,8 +127,10 @@ def test_a_head_that_differs_from_the_embedding_is_kept_whatever_the_config_says
     expected = peft_logits(folder, None)
     rewrite_json(folder / "config.json", tie_word_embeddings=True)  # as merging tools leave it
     write_model(open_source(folder), tmp_path / "out.gguf", "F32")
-    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < TOLERANCE
-    assert error(peft_logits(folder, None), expected) < TOLERANCE, "transformers keeps it as well"
+    assert error(gguf_logits(tmp_path / "out.gguf"), expected) < tolerance(kind)
+    assert error(peft_logits(folder, None), expected) < tolerance(kind), (
+        "transformers keeps it as well"
+    )
 
 
 def test_a_head_that_is_the_embedding_is_not_stored_twice(tmp_path: Path, tokenizer: Any) -> None:

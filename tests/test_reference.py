@@ -2,7 +2,7 @@
 
 llama.cpp's scripts come with llama-cpp-python's source distribution; `make reference` gets it.
 Differences that are meant: rope_freqs.weight is computed with numpy, not torch, and differs in
-the last bit.
+the last bit. Ministral 3's YaRN is written in other keys, so that its logits are transformers'.
 """
 
 from __future__ import annotations
@@ -94,12 +94,20 @@ def assert_same_file(ours: Path, theirs: Path) -> None:
         ("qwen2", False, ["BF16"]),
         ("llama", True, ["BF16"]),
         ("llama", False, ["F16"]),
+        ("mistral", False, ["BF16"]),
+        ("smollm3", True, ["BF16"]),
+        ("granite", True, ["BF16"]),
+        ("olmo2", False, ["BF16"]),
+        ("phi", False, ["BF16"]),
+        ("gemma3", True, ["BF16", "F32"]),
     ],
 )
 def test_checkpoints(
     tmp_path: Path, tokenizer: Any, kind: str, tied: bool, types: list[str]
 ) -> None:
-    options = {"rope_parameters": dict(LLAMA3)} if kind == "llama" else {}
+    options: dict[str, Any] = {"llama": {"rope_parameters": dict(LLAMA3)}}.get(kind, {})
+    if kind == "gemma3":  # of which llama.cpp's converter leaves rows without a token out
+        options = {"vocab_size": len(tokenizer)}
     folder = save_checkpoint(
         tmp_path / f"Tiny-{kind}-1B-chat", kind, tokenizer, tied, dtype=torch.bfloat16, **options
     )
@@ -112,7 +120,7 @@ def test_checkpoints(
 
 
 @needs_source
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind != "ministral3"])
 def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     base = save_checkpoint(tmp_path / "base", kind, tokenizer)
     lora = tmp_path / f"tiny-lora-{kind}"

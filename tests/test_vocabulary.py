@@ -19,7 +19,6 @@ from convert.writing import write_model
 from runtime.engine.model import Model
 from tests.checkpoints import (
     CHAT_TEMPLATE,
-    CONFIGS,
     Base,
     rewrite_json,
     save_checkpoint,
@@ -64,7 +63,7 @@ def refused(folder: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])
 def test_text_has_the_same_tokens(
     tmp_path: Path, tokenizer: Any, checkpoints: dict[str, Path], kind: str
 ) -> None:
@@ -130,7 +129,7 @@ def template_of(folder: Path) -> str | None:
     return str(field.contents())
 
 
-@pytest.mark.parametrize("split", ["gpt-2", "smollm", "llama-bpe"])
+@pytest.mark.parametrize("split", ["gpt-2", "smollm", "llama-bpe", "dbrx", "tekken", "gpt-4o"])
 def test_text_has_the_same_tokens_however_words_are_split(tmp_path: Path, split: str) -> None:
     tokenizer = tiny_tokenizer(split)
     folder = save_checkpoint(tmp_path / "c", "llama", tokenizer)
