@@ -9,6 +9,7 @@ from typing import Literal
 import gguf
 
 from convert.families import (
+    AddMetadata,
     Config,
     add_gemma3,
     add_ministral3,
@@ -102,7 +103,7 @@ class Architecture:
     numbers: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     checks: Sequence[Callable[[Config], str | None]] = ()
-    metadata: Callable[[gguf.GGUFWriter, Config], None] | None = None
+    metadata: AddMetadata | None = None
 
     @property
     def gguf_name(self) -> str:
@@ -161,11 +162,11 @@ class Architecture:
             return (
                 f"{key}={activation!r}: llama.cpp computes {self.activation} for {self.gguf_name}"
             )
-        for key, why in self.refused.items():
-            if config.get(key):
-                return f"{key}={config[key]!r}: {why}"
-        for key in self.numbers:
-            if (problem := not_above_0(key, config.get(key))) is not None:
+        for option, reason in self.refused.items():
+            if config.get(option):
+                return f"{option}={config[option]!r}: {reason}"
+        for number in self.numbers:
+            if (problem := not_above_0(number, config.get(number))) is not None:
                 return problem
         head, heads = config.get("head_dim"), config["num_attention_heads"]
         if head and not self.own_head_size and head * heads != config["hidden_size"]:

@@ -131,8 +131,8 @@ class CheckpointSource(Source):
                 yield f"blk.{number}.{name}.bias", layer[name][:1]
 
     def _find_tensors(self) -> Iterable[tuple[str, SourceTensor]]:
-        for name, factors in self._rope_factors.items():
-            yield name, SourceTensor(name, factors.shape, Type.F32, lambda factors=factors: factors)  # type: ignore[misc]
+        for own, factors in self._rope_factors.items():
+            yield own, SourceTensor(own, factors.shape, Type.F32, lambda factors=factors: factors)  # type: ignore[misc]
         names = gguf.get_tensor_name_map(self.architecture.gguf, self.n_layers)
         for part in self._parts:
             for stored in read_tensors(part).values():

@@ -3,12 +3,13 @@ config.json, and what of it only their GGUF files have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gguf
 
 Config = Mapping[str, Any]
+AddMetadata = Callable[[gguf.GGUFWriter, Config], None]
 
 
 def not_above_0(key: str, value: Any) -> str | None:
