@@ -13,7 +13,6 @@ from convert.lora import Adapter
 from convert.sources import open_source
 from convert.writing import write_model
 from tests.checkpoints import (
-    CONFIGS,
     TOLERANCE,
     Base,
     adapter_logits,
@@ -125,7 +124,7 @@ def test_more_than_lora_can_be_merged_but_is_no_adapter(
     assert not (tmp_path / "adapter.gguf").exists()
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])
 def test_a_gguf_file_is_as_good_a_base(tmp_path: Path, bases: dict[str, Base], kind: str) -> None:
     base = bases[kind]
     peft = save_lora(tmp_path / "lora", base.folder)
