@@ -126,7 +126,7 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
     if task.asked:
         async with service.running(task.served, task.asked, limited) as updates:
             async for asked, update in updates:
-                if completion := update.completion:
+                if update is not None and (completion := update.completion):
                     answer = await service.finish(asked, completion)
                     ended[asked.index] = Ended(answer, completion)
     choices = [shape.whole(task, index, ended[index]) for index in range(len(ended))]
@@ -136,10 +136,11 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
 
 async def chunks(
     service: Service, task: Task, shape: Shape, options: StreamOptions | None
-) -> AsyncGenerator[JsonDict, None]:
+) -> AsyncGenerator[JsonDict | None, None]:
     """Run a task; the chunks of its stream. Raises ApiError.
 
-    Put together, the texts of a choice's chunks are the text of the whole response.
+    None comes once the engine has accepted all requests, before it has anything to say. Put
+    together, the texts of a choice's chunks are the text of the whole response.
     """
     options = options or StreamOptions()
     head = _head(task, shape.chunk_object)
@@ -172,10 +173,15 @@ async def chunks(
             for made in of(choice.index, choice.answer, ended=Ended.at_once(choice)):
                 yield made
     if task.asked:
-        n_of = [0] * len(task.choices)
+        n_of, n_waiting = [0] * len(task.choices), len(task.asked)
         cleaners = {asked.index: asked.cleaner() for asked in task.asked}
         async with service.running(task.served, task.asked) as updates:
             async for asked, update in updates:
+                if update is None:
+                    n_waiting -= 1
+                    if not n_waiting:
+                        yield None
+                    continue
                 index, ended = asked.index, None
                 text = cleaners[index].add(update.text)
                 n_of[index] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -109,8 +108,3 @@ def install(app: FastAPI) -> None:
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         message = f"{HTTPStatus(500).phrase} ({type(error).__name__}); the server's log has more"
         return JSONResponse(error_body(500, message), 500)
-
-
-def as_event(error: ApiError) -> bytes:
-    """An error in the middle of a stream of events."""
-    return f"data: {json.dumps(error.body())}\n\n".encode()

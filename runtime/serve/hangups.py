@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing, suppress
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runtime.serve.errors import ApiError, as_event, respond
+from runtime.serve.errors import ApiError, respond
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# Seconds without a chunk after which a stream sends a comment: proxies cut silent ones at 60.
+SILENCE = 10.0
 
 
 class HangUpError(Exception):
@@ -60,13 +64,15 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
 class EventStream(StreamingResponse):
     """Chunks as server-sent events, with [DONE] at the end.
 
-    What goes wrong before the first chunk is an error response with its own status; later it is
-    an event. When the client hangs up the chunks' generator is closed.
+    Status and headers are sent with the first item, which may be None: no chunk yet, but the
+    request is accepted. What goes wrong before is an error response with its own status; later
+    it is an event. While nothing comes, a comment every few seconds keeps the connection open.
+    When the client hangs up the chunks' generator is closed.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[dict[str, Any], None]) -> None:
+    def __init__(self, chunks: AsyncGenerator[dict[str, Any] | None, None]) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(_nothing(), headers=headers)  # sent by `_run`
         self._chunks = chunks
@@ -76,28 +82,80 @@ class EventStream(StreamingResponse):
             await unless_gone(receive, self._run(scope, receive, send))
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def event(data: bytes, more: bool = True) -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                head = {"status": self.status_code, "headers": self.raw_headers}
-                await send({"type": "http.response.start", **head})
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        async with aclosing(self._chunks) as chunks:
+        body = _Body(send, {"status": self.status_code, "headers": self.raw_headers})
+        async with aclosing(self._chunks) as chunks, body.kept_alive():
             try:
                 async for chunk in chunks:
-                    await event(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+                    await body.send(b"" if chunk is None else _event(chunk))
             except ApiError as error:
-                if not begun:
+                if not body.begun:
+                    await body.stay_silent()
                     await respond(error)(scope, receive, send)
                     return
-                await event(as_event(error))
+                await body.send(_event(error.body()))
             except Exception as error:
                 log.exception("a stream failed")
-                if not begun:
+                if not body.begun:
                     raise
-                await event(as_event(ApiError(500, f"{type(error).__name__} in the server")))
-            await event(b"data: [DONE]\n\n", more=False)
+                failure = ApiError(500, f"{type(error).__name__} in the server")
+                await body.send(_event(failure.body()))
+            await body.send(b"data: [DONE]\n\n", more=False)
+
+
+class _Body:
+    """The body of a stream, after its head; a comment is sent where it is silent for long.
+
+    Attributes:
+        begun: the head has been sent, or is being sent.
+    """
+
+    def __init__(self, send: Send, head: dict[str, Any]) -> None:
+        self.begun = False
+        self._send = send
+        self._head = head
+        self._turn = asyncio.Lock()  # between chunks and comments
+        self._last = time.monotonic()
+        self._comments: asyncio.Task[None] | None = None
+
+    async def send(self, data: bytes, more: bool = True) -> None:
+        """Send data, after the head if it has not been sent. No data sends the head alone."""
+        async with self._turn:
+            await self._write(data, more)
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Send comments in the block while nothing else is sent."""
+        self._comments = asyncio.create_task(self._comment())
+        try:
+            yield
+        finally:
+            await self.stay_silent()
+
+    async def stay_silent(self) -> None:
+        """Send no more comments."""
+        if self._comments is not None:
+            self._comments.cancel()
+            await asyncio.wait({self._comments})
+
+    async def _comment(self) -> None:
+        while True:
+            await asyncio.sleep(SILENCE - self._silent)
+            async with self._turn:
+                if self._silent >= SILENCE:  # still, after the turn of another
+                    await self._write(b": waiting\n\n", True)
+
+    @property
+    def _silent(self) -> float:
+        return time.monotonic() - self._last
+
+    async def _write(self, data: bytes, more: bool) -> None:
+        if not self.begun:
+            self.begun = True
+            await self._send({"type": "http.response.start", **self._head})
+        if data:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._last = time.monotonic()
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"

@@ -45,7 +45,7 @@ class _Follower(Run):
         asked: what it is for.
         model: the name of the model, for the metrics.
         limited: it counts for the queue's limit.
-        queue: gets (asked, update).
+        queue: gets (asked, update); the update is None when the engine has accepted it.
         arrived: gets updates from the worker's thread.
     """
 
@@ -73,13 +73,16 @@ class _Follower(Run):
     def n_prompt(self) -> int:
         return len(self.request.prompt)
 
+    def accepted(self) -> None:
+        self._arrived(_Arrived(self, None, time.perf_counter()))
+
     def deliver(self, update: Update) -> None:
         self._arrived(_Arrived(self, update, time.perf_counter()))
 
 
 class _Arrived(NamedTuple):
     follower: _Follower
-    update: Update
+    update: Update | None
     at: float
 
 
@@ -121,8 +124,10 @@ class Service:
     @asynccontextmanager
     async def running(
         self, served: Served, asked: Sequence[Asked], limited: bool = True
-    ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update]]]:
+    ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update | None]]]:
         """Run requests; yields their updates, each with what was asked.
+
+        Before its first update each request has one that is None: the engine has accepted it.
 
         When the block is left, in whatever way, what still runs is ended and frees its slots.
 
@@ -161,7 +166,7 @@ class Service:
 
     async def _updates(
         self, queue: asyncio.Queue[object], left: int
-    ) -> AsyncIterator[tuple[Asked, Update]]:
+    ) -> AsyncIterator[tuple[Asked, Update | None]]:
         while left:
             item = await queue.get()
             if item is _LATE:
@@ -171,7 +176,7 @@ class Service:
                 )
             assert isinstance(item, tuple)
             asked, update = item
-            if update.completion is not None:
+            if update is not None and update.completion is not None:
                 left -= 1
                 if update.completion.finish_reason == "error":
                     raise ApiError(500, update.completion.error, code="engine_error")
@@ -230,8 +235,10 @@ class Service:
         for follower, update, at in arrived:
             if follower.ended:
                 continue
-            self._measure(follower, at)
             follower.queue.put_nowait((follower.asked, update))
+            if update is None:
+                continue
+            self._measure(follower, at)
             completion = update.completion
             if completion is not None:
                 follower.n_new = len(completion.tokens)

@@ -30,6 +30,9 @@ class Run:
     number: int = field(default=-1, init=False)
     submitted: float = field(default_factory=time.perf_counter, init=False)
 
+    def accepted(self) -> None:
+        """The engine has the request; called in the worker's thread, before any update."""
+
     def deliver(self, update: Update) -> None:
         """Take an update, in the worker's thread; the last has a completion."""
         raise NotImplementedError
@@ -60,8 +63,8 @@ class Worker:
 
     Args:
         engines: not owned.
-        after_step: called in the worker's thread after each round, when all its updates have
-            been delivered.
+        hand_over: called in the worker's thread when runs have been accepted, and after each
+            step when all its updates have been delivered.
 
     Attributes:
         load: how busy the engines were after the last round.
@@ -69,12 +72,12 @@ class Worker:
     """
 
     def __init__(
-        self, engines: Iterable[Engine], after_step: Callable[[], None] = lambda: None
+        self, engines: Iterable[Engine], hand_over: Callable[[], None] = lambda: None
     ) -> None:
         self.load = Load()
         self.failure = ""
         self._engines = list(engines)
-        self._after_step = after_step
+        self._hand_over = hand_over
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._runs: set[Run] = set()  # those that have not ended
         self._pauses: list[_Pause] = []
@@ -116,13 +119,14 @@ class Worker:
                 continue
             if not self._take_commands(wait=idle):
                 break
+            self._hand_over()  # before a step, which may take long
             for engine in list(self._engines):
                 if engine.has_work:
                     self._step(engine)
             self._note_load()
-            self._after_step()
+            self._hand_over()
         self._end_all(self._runs, "the server is stopping")
-        self._after_step()
+        self._hand_over()
         for pause in self._pauses:
             pause.future.set_exception(EngineError("the server is stopping"))
 
@@ -157,6 +161,8 @@ class Worker:
             run.number = run.engine.add(replace(run.request, tag=run))
         except EngineError as error:
             self._end_all([run], str(error))
+        else:
+            run.accepted()
 
     def _abort(self, run: Run) -> None:
         self._runs.discard(run)
