@@ -5,7 +5,8 @@ Only what is *known* to be no answer is taken away; everything else stays to the
 - thinking: a block that the prompt opened, or that the text begins with. Its place tells it,
   as the tag does not: a model that writes about "<think>" writes the very same token;
 - an echo of the whole question, word for word, on a line of its own in front;
-- a label such as "Answer:" in front of everything, which says itself that the answer follows;
+- a label such as "Answer:" in front of everything, which says itself that the answer follows,
+  unless the question is about labels;
 - a loop that was still going on where the text was cut off, or that goes on far beyond what
   a person would write;
 - blanks around the answer, and half a character at the end of a text that was cut off;
@@ -18,6 +19,7 @@ What looks like one was written as text.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import product
 
 from runtime.loops import Repetitions, without_loops
@@ -30,6 +32,8 @@ _BLANK = re.compile(r"\s*")
 _ANSWER_NAMES = ("final answer", "answer", "答案", "回答", "答")
 _QUESTION_NAMES = ("question", "q", "问题", "问")
 _LABEL = re.compile(rf"(?:{'|'.join(_ANSWER_NAMES)}) ?[:：][^\S\n]*", re.IGNORECASE)
+# Where a question names the label, or asks for one, it is part of the answer.
+_ABOUT_LABELS = re.compile(rf"\blabel(?:s|led|ed)?\b|标签|{_LABEL.pattern}", re.IGNORECASE)
 _QUESTION_LABEL = re.compile(rf"(?:(?:{'|'.join(_QUESTION_NAMES)}) ?[:：] ?)?", re.IGNORECASE)
 _LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
 # An indentation has at least and at most this many characters: many models begin with a blank.
@@ -177,7 +181,7 @@ def _start(text: str, question: str, cut: bool, opened_thinking: bool) -> int:
             end = _end_of_thinking(text, begin + len(_OPEN)) if begin < last_close else None
             if end is None and cut:  # it might have come to an answer yet
                 end = begin + len(_OPEN)
-        elif label := _LABEL.match(text, begin):
+        elif label := _label(text, begin, question):
             end = label.end()
         else:
             end = _end_of_echo(text, begin, question)
@@ -192,9 +196,9 @@ def _known_start(text: str, question: str, opened_thinking: bool = False) -> int
         word = text[begin : begin + _LONGER_THAN_LABELS]
         if text.startswith(_OPEN, begin):
             end = _end_of_thinking(text, begin + len(_OPEN), balanced=True)
-        elif label := _LABEL.match(text, begin):
+        elif label := _label(text, begin, question):
             end = label.end()
-        elif _OPEN.startswith(word) or _BEGUN_LABEL.fullmatch(word):
+        elif _OPEN.startswith(word) or _begins_label(word, question):
             return None
         elif (echo := _end_of_echo(text, begin, question)) is not None:
             end = echo
@@ -203,6 +207,22 @@ def _known_start(text: str, question: str, opened_thinking: bool = False) -> int
         else:
             return at
     return None
+
+
+@lru_cache(maxsize=64)
+def _is_about_labels(question: str) -> bool:
+    return _ABOUT_LABELS.search(question) is not None
+
+
+def _label(text: str, at: int, question: str) -> re.Match[str] | None:
+    """The label at a place of a text that goes, if there is one."""
+    label = _LABEL.match(text, at)
+    return label if label and not _is_about_labels(question) else None
+
+
+def _begins_label(word: str, question: str) -> bool:
+    """Whether a text's last word may become a label that goes."""
+    return bool(_BEGUN_LABEL.fullmatch(word)) and not _is_about_labels(question)
 
 
 def _may_become_echo(text: str, at: int, question: str) -> bool:

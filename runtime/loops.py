@@ -14,10 +14,11 @@ import numpy as np
 
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s)|[。！？]")
 _STOPS = (".", "!", "?", "。", "！", "？")
-# Enough to be a loop where the text was cut off in it: three whole copies of a phrase, or two
-# copies of a long phrase and the beginning of a third.
-_CUT_COPIES, _CUT_CHARS = 3, 40
-_LONG_PHRASE, _LONG_PHRASE_COPIES = 20, 2.3
+# Enough to be a loop where the text was cut off in it. Refrains, equal lines of code and lists
+# that alternate repeat a few times and are right, so a few copies are none; of a phrase as long
+# as a paragraph fewer are enough.
+_CUT_COPIES, _CUT_CHARS = 6, 60
+_LONG_PHRASE, _LONG_PHRASE_COPIES = 80, 4
 # Enough to be a loop in any text. "I must not talk in class", 20 times, is none.
 _FAR_COPIES, _FAR_CHARS = 24, 400
 # Matrices, tables and rules repeat as words do not.
@@ -143,7 +144,7 @@ def _find_loop(text: str, cut: bool) -> _Loop | None:
     if len(text) < (_CUT_CHARS if cut else _FAR_CHARS):
         return None
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    longest = len(text) // (2 if cut else _FAR_COPIES)
+    longest = len(text) // (_LONG_PHRASE_COPIES if cut else _FAR_COPIES)
     for period in range(1, longest + 1):
         for loop in _loops(codes, period, cut):
             if _is_known(loop, text, cut):

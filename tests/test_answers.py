@@ -139,7 +139,22 @@ RIGHT = [
     ("The unknown character?", "\ufffd is the replacement character."),
     ("A letter?", "a"),
     ("Who?", "assistant\nmanager"),
+    # labels that are asked for
+    ("Name a label and what it labels.", "Answer: a label\nQuestion: another"),
+    ('Write a quiz card of the form "Question: ... Answer: ..."', "Answer: 42"),
+    ("给一个标签。", "答案：北京"),
 ]
+# Right, too, where the text was cut off in them.
+REPEATING = [
+    "print('hello world')\n" * 4 + "print('he",
+    "Round and round the garden, like a teddy bear.\n" * 3 + "Round and round",
+    "Twinkle, twinkle, little star,\nHow I wonder what you are!\n" * 3 + "Twinkle, twinkle",
+    "Amsterdam, Brussels, Amsterdam, Brussels, Amsterdam, Brussels, Amsterdam",
+    "Paris is the capital of France. Paris is the capital of France. Paris is the capital",
+    "yes, no, " * 6 + "yes",
+    "Hip hip hooray! " * 3 + "Hip",
+]
+LONG = "The river is very long, and it flows through a land that nobody has ever seen before. "
 
 
 @pytest.mark.parametrize(("question", "answer"), RIGHT)
@@ -154,11 +169,13 @@ def test_a_right_answer_stays_to_the_letter(question: str, answer: str) -> None:
         (question, answer)
         for question, answer in RIGHT
         # Cut off in the middle of these, nobody could tell that they were to end at all.
-        if not answer.startswith(("<think>", "I must", "Hip hip"))
-    ],
+        if not answer.startswith(("<think>", "I must"))
+    ]
+    + [("Repeat.", text) for text in REPEATING],
 )
 def test_a_right_answer_that_was_cut_off_stays_too(question: str, answer: str) -> None:
     assert clean(answer, question, cut=True) == answer
+    assert "".join(streamed(answer, question, cut=True, piece=1)) == answer
 
 
 @pytest.mark.parametrize(
@@ -240,14 +257,15 @@ def test_a_label_in_front_of_everything_goes(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("It is Paris. It is Paris. It is Paris. It is Pa", "It is Paris."),
-        ("It is Paris.\nIt is Paris.\nIt is Paris.\nIt is Pa", "It is Paris."),
-        ("Yes.\n\n" + "No way at all\n" * 5 + "No", "Yes.\n\nNo way at all"),
-        ("The Titanic: " * 4 + "The", "The Titanic:"),
-        ("We get x = 2. So x = 2. So x = 2. So x = 2. So x = 2. So", "We get x = 2. So x = 2."),
-        ("巴黎是法国的首都。" * 6 + "巴黎", "巴黎是法国的首都。"),
+        ("It is Paris. " * 6 + "It is Pa", "It is Paris."),
+        ("It is Paris.\n" * 6 + "It is Pa", "It is Paris."),
+        ("Yes.\n\n" + "No way at all\n" * 6 + "No", "Yes.\n\nNo way at all"),
+        ("The Titanic: " * 6 + "The", "The Titanic:"),
+        ("We get x = 2." + " So x = 2." * 7 + " So", "We get x = 2. So x = 2."),
+        ("巴黎是法国的首都。" * 8 + "巴黎", "巴黎是法国的首都。"),
         ("na " * 60, "na"),
-        ("Paris is the capital of France. " * 2 + "Paris is the capital", None),
+        ("Paris is the capital of France. " * 6 + "Paris is the capital", None),
+        (LONG * 4 + LONG[:20], LONG.strip()),
         # A number of unknown length, and what may yet go on in another way, stay.
         ("1/3 = 0." + "3" * 200, "1/3 = 0." + "3" * 200),
         ("Paris is the capital of France. Paris is the capital of", ...),
