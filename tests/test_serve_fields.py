@@ -16,11 +16,13 @@ from runtime.serve.errors import explain_invalid
 from runtime.serve.fields import HARMLESS, REFUSED, REFUSED_IN_CHATS
 from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 
-# From the published schemas: OpenAI's, vLLM's protocol, llama-server's README.
+# vLLM's from its protocol, llama-server's from server-schema.cpp and README of llama.cpp as in
+# llama-cpp-python 0.3.36. OpenAI's, so that they are tested without its package; a test compares.
 OPENAI_CHAT = """
 messages model audio frequency_penalty function_call functions logit_bias logprobs
-max_completion_tokens max_tokens metadata modalities n parallel_tool_calls prediction
-presence_penalty prompt_cache_key prompt_cache_retention reasoning_effort response_format
+max_completion_tokens max_tokens metadata modalities n parallel_tool_calls moderation prediction
+presence_penalty prompt_cache_key prompt_cache_options prompt_cache_retention reasoning_effort
+response_format
 safety_identifier seed service_tier stop store stream stream_options temperature tool_choice tools
 top_logprobs top_p user verbosity web_search_options
 """
@@ -46,7 +48,11 @@ dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_break
 xtc_probability xtc_threshold mirostat mirostat_tau mirostat_eta grammar json_schema seed
 ignore_eos logit_bias n_probs min_keep t_max_predict_ms id_slot cache_prompt return_tokens samplers
 timings_per_token return_progress post_sampling_probs response_fields lora image_data top_n_sigma
-reasoning_format thinking_forced_open parse_tool_calls
+reasoning_format thinking_forced_open parse_tool_calls adaptive_decay adaptive_target
+backend_sampling chat_format chat_parser generation_prompt grammar_lazy grammar_triggers
+grammar_type n_cache_reuse preserved_tokens reasoning_budget_end_tag reasoning_budget_end_tags
+reasoning_budget_message reasoning_budget_start_tag reasoning_budget_tokens reasoning_control
+sse_ping_interval thinking_budget_tokens verbose
 """
 CHAT = {*(OPENAI_CHAT + VLLM + LLAMA_SERVER).split(), *VLLM_CHAT.split()}
 COMPLETIONS = {*(OPENAI_COMPLETIONS + VLLM + LLAMA_SERVER).split(), *VLLM_COMPLETIONS.split()}
@@ -69,6 +75,21 @@ def test_each_field_is_in_one_column(body: type[Sampling], known: set[str]) -> N
         assert sum(field in column for column in columns) == 1, field
     for field in body.model_fields:  # what is served here is in no other column
         assert sum(field in column for column in columns) == 1, field
+
+
+def test_openais_fields_are_those_of_its_own_client() -> None:
+    pytest.importorskip("openai")
+    from openai.types import completion_create_params as completions
+    from openai.types.chat import completion_create_params as chat
+
+    for listed, module in ((OPENAI_CHAT, chat), (OPENAI_COMPLETIONS, completions)):
+        fields: set[str] = set()
+        for kind in (
+            module.CompletionCreateParamsNonStreaming,
+            module.CompletionCreateParamsStreaming,
+        ):
+            fields |= {*kind.__required_keys__, *kind.__optional_keys__}
+        assert fields <= set(listed.split())
 
 
 @pytest.mark.parametrize("body", BODIES)

@@ -21,6 +21,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "functions": ([],),
     "logit_bias": ({}, []),
     "modalities": (["text"],),
+    "moderation": (),
     "prediction": (),
     "presence_penalty": (0,),
     "reasoning_effort": ("none",),
@@ -59,9 +60,15 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "vllm_xargs": ({},),
     # llama-server
+    "adaptive_target": (-1,),
+    "chat_format": (),
+    "chat_parser": ("",),
     "dry_multiplier": (0,),
     "dynatemp_range": (0,),
+    "generation_prompt": ("",),
     "grammar": ("",),
+    "grammar_lazy": (False,),
+    "grammar_triggers": ([],),
     "image_data": ([],),
     "json_schema": ("",),
     "lora": ([],),
@@ -74,15 +81,20 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "n_probs": (0,),
     "post_sampling_probs": (False,),
     "repeat_penalty": (1,),
+    "preserved_tokens": ([],),
+    "reasoning_budget_tokens": (-1,),
+    "reasoning_control": (False,),
     "response_fields": ([],),
     "return_progress": (False,),
     "return_tokens": (False,),
     "samplers": (),
     "t_max_predict_ms": (0,),
+    "thinking_budget_tokens": (-1,),
     "thinking_forced_open": (False,),
     "timings_per_token": (False,),
     "top_n_sigma": (-1,),
     "typical_p": (1,),
+    "verbose": (False,),
     "xtc_probability": (0,),
 }
 # Refused in chats alone: /v1/completions serves them.
@@ -96,14 +108,16 @@ REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
 # Names, notes, caching, and numbers of what is refused itself.
 HARMLESS = frozenset(
     {
-        *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"),
-        *("safety_identifier", "service_tier", "store", "user"),
+        *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options"),
+        *("prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"),
         *("cache_salt", "guided_decoding_backend", "include_reasoning", "request_id"),
         *("spaces_between_special_tokens",),
         *("cache_prompt", "dry_allowed_length", "dry_base", "dry_penalty_last_n"),
         *("dry_sequence_breakers", "dynatemp_exponent", "id_slot", "mirostat_eta"),
         *("mirostat_tau", "n_keep", "parse_tool_calls", "reasoning_format", "repeat_last_n"),
-        *("xtc_threshold",),
+        *("adaptive_decay", "backend_sampling", "grammar_type", "n_cache_reuse"),
+        *("reasoning_budget_end_tag", "reasoning_budget_end_tags", "reasoning_budget_message"),
+        *("reasoning_budget_start_tag", "sse_ping_interval", "xtc_threshold"),
     }
 )
 
