@@ -13,6 +13,7 @@ from convert.errors import ConvertError
 from convert.lora import Adapter
 from convert.sources import open_source
 from convert.writing import write_model
+from runtime import loadPipeline
 from tests.checkpoints import (
     CONFIGS,
     TOLERANCE,
@@ -29,6 +30,7 @@ from tests.checkpoints import (
     tolerance,
     torch_logits,
 )
+from tests.conftest import small_settings
 
 NEW = [kind for kind in CONFIGS if kind not in ("qwen3", "qwen2", "llama")]
 
@@ -161,6 +163,23 @@ def test_what_llama_cpp_would_not_compute_is_refused_by_key(
         write_model(open_source(folder), tmp_path / "out.gguf", "F32")
     assert message in str(caught.value)
     assert str(folder / "config.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "phi", "smollm3"])
+def test_the_pipeline_answers_alike_alone_and_in_a_batch(
+    tmp_path: Path, base: Base, kind: str
+) -> None:
+    """Questions that share a beginning are copied between slots, windows and all."""
+    questions = [
+        {"questionID": n, "subject": "history", "question": f"What is {'very ' * n}old?"}
+        for n in range(5)
+    ]
+    values = {"model_name": str(base.gguf), "models_dir": tmp_path, "max_input_tokens": 256}
+    with loadPipeline(small_settings(**values, batch_size=4)) as pipeline:
+        together = [answer["answer"] for answer in pipeline(questions)]
+        alone = [pipeline([question])[0]["answer"] for question in questions]
+    assert together == alone
+    assert all(together)
 
 
 # --- fused modules ---------------------------------------------------------------

@@ -62,6 +62,56 @@ def test_where_a_template_drops_the_system_message_the_question_carries_the_inst
     assert frame(template, INSTRUCTION).head == f"[{INSTRUCTION}\n\n"
 
 
+GEMMA = (
+    "{{ bos_token }}{% set first = '' %}{% if messages[0].role == 'system' %}"
+    "{% set first = messages[0].content + '\n\n' %}{% set loop_messages = messages[1:] %}"
+    "{% else %}{% set loop_messages = messages %}{% endif %}{% for m in loop_messages %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ first if loop.first else '' }}{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+MISTRAL = (
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+    "{% set messages = messages[1:] %}{% endif %}{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST] {% if loop.index0 == 0 and system is defined %}{{ system }}"
+    "\n\n{% endif %}{{ m.content }}[/INST]{% else %} {{ m.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+PHI = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+GRANITE = (
+    "{% for m in messages %}<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}"
+    "<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "head", "tail", "end"),
+    [
+        (GEMMA, "<s><start_of_turn>user\n{}\n\n", "<end_of_turn>\n<start_of_turn>model\n")
+        + ("<end_of_turn>",),
+        (MISTRAL, "<s>[INST] {}\n\n", "[/INST]", "</s>"),
+        (PHI, "<|system|>\n{}<|end|>\n<|user|>\n", "<|end|>\n<|assistant|>\n", "<|end|>"),
+        (
+            GRANITE,
+            "<|start_of_role|>system<|end_of_role|>{}<|end_of_text|>\n"
+            "<|start_of_role|>user<|end_of_role|>",
+            "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+            "<|end_of_text|>",
+        ),
+    ],
+    ids=["gemma", "mistral", "phi", "granite"],
+)
+def test_templates_of_other_families(template: str, head: str, tail: str, end: str) -> None:
+    made = frame(template, INSTRUCTION, bos="<s>", eos="</s>")
+    assert (made.head, made.tail, made.end) == (head.format(INSTRUCTION), tail, end)
+
+
 def test_a_template_may_write_messages_as_json() -> None:
     assert 'a \\"b\\"' in frame("{{ messages | tojson }}", 'a "b"').head
 
