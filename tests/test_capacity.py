@@ -123,3 +123,15 @@ def test_a_call_beyond_a_contexts_capacity_is_an_error_and_no_abort(engine: Engi
         context.run(batch)
     assert len(context.run(batch.fill([5] * 64, range(64), 0, [0] * 63 + [1]))) == 1
     context.close()
+
+
+def test_what_llama_cpp_says_of_a_call_is_in_the_error_and_not_on_the_screen(
+    engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = Context(engine.model, 1, 0, 256, 1, max_tokens=64)
+    batch = Batch(64)
+    context.run(batch.fill([5], [0], 0, [1]))
+    with pytest.raises(EngineError, match=r"code -1 \(llama.cpp: .*position"):
+        context.run(batch.fill([5], [9], 0, [1]))  # 1 is next
+    context.close()
+    assert capfd.readouterr().err == ""

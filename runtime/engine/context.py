@@ -174,23 +174,26 @@ class Context:
                 f"a call of {batch.struct.n_tokens} tokens, and this context takes {most}"
             )
         self._report(n_best)
-        if mixed is None:
-            self._apply(adapter)
-            code = self._decode(batch)
-        elif self._mixer is None:
-            raise EngineError("adapters can be mixed in a context made with mix=True only")
-        else:
-            # Bare tokens too go through the stack: to switch adapters makes llama.cpp plan anew.
-            self._apply(STACK)
-            code = self._mixer.run(lambda: self._decode(batch), mixed, batch.outputs)
+        with captured_log() as lines:  # of a call that is stopped, a warning for each slot
+            code = self._call(batch, adapter, mixed)
         if self._shortlist is not None:
             self._shortlist.callbacks.check()
         if code == _ABORTED:
             raise Stopped
         if code != 0:
-            reason = "no room in the KV cache" if code == 1 else "see llama.cpp's log"
-            raise EngineError(f"llama_decode failed with code {code} ({reason})")
+            reason = "no room in the KV cache" if code == 1 else f"code {code}"
+            raise EngineError(f"llama_decode failed: {reason}{with_log(lines)}")
         return self._rows(batch.n_outputs)
+
+    def _call(self, batch: Batch, adapter: str | None, mixed: ArrayLike | None) -> int:
+        if mixed is None:
+            self._apply(adapter)
+            return self._decode(batch)
+        if self._mixer is None:
+            raise EngineError("adapters can be mixed in a context made with mix=True only")
+        # Bare tokens too go through the stack: to switch adapters makes llama.cpp plan anew.
+        self._apply(STACK)
+        return self._mixer.run(lambda: self._decode(batch), mixed, batch.outputs)
 
     def _decode(self, batch: Batch) -> int:
         with stoppable(self._stop):
