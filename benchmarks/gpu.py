@@ -87,7 +87,7 @@ def ours(
     adapters: int,
     **o: Any,
 ) -> dict[str, float]:
-    """This engine with so many slots; all layers on the GPU unless there is none."""
+    """This engine with `slots` slots; all layers on the GPU unless there is none."""
     paths = {
         p.stem: p for p in make_adapters(model, model.parent, [f"r{n}" for n in range(adapters)])
     }
@@ -195,7 +195,7 @@ def server(program: Path, model: Path, slots: int, cells: int) -> Iterator[str]:
 def llama_server(
     program: Path, model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int
 ) -> dict[str, float]:
-    """All prompts at once to a `llama-server` with so many slots."""
+    """All prompts at once to a `llama-server` with `slots` slots."""
     cells = max(map(len, prompts)) + new_tokens + 16
     with server(program, model, slots, cells) as address:
 

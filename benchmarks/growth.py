@@ -1,8 +1,8 @@
 """`python -m benchmarks.growth`: how cost grows with questions, slots, routes and prompts.
 
-One thing grows while the rest stays as it is, everybody greedy and with answers of a fixed
-length. Questions go through `loadPipeline()`; slots, routes (an adapter each) and prompts, which
-must have an exact length, go to the engine as random tokens, no two prompts alike.
+One quantity grows while the others stay fixed; all is greedy, with answers of a fixed length.
+Questions go through `loadPipeline()`; slots, routes (an adapter each) and prompts, which must have
+an exact length, go to the engine as random tokens, no two prompts alike.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Questions of each subject with a knowledge base are answered in four parts: those that the gate lets
 through and those that it does not, without passages and with them. Put together they give the three
 ways, judged by the judges of `evaluation`: the answers are greedy, so a question's answer does not
-depend on which others are asked. Search is part of the time. Where no gate lies beside a base, or
-it is "off", gated is off.
+depend on which others are asked. Search is part of the time. Without a gate beside a base, or with
+one that is "off", gated means without passages.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--questions", type=Path, nargs="+", required=True, help="files with right answers"
     )
-    parser.add_argument("--limit", type=int, help="only so many of each subject")
+    parser.add_argument("--limit", type=int, help="at most this many questions of each subject")
     parser.add_argument("--new-tokens", type=int, default=32, help="longest answer (default: 32)")
     parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
     return run(_compare, parser.parse_args(argv))

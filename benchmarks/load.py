@@ -1,6 +1,6 @@
 """`python -m benchmarks.load`: many clients of all subjects at once, against `runtime.serve`.
 
-First the questions are answered as one `pipeline(list)`. Then so many clients ask the server over
+First the questions are answered as one `pipeline(list)`. Then many clients ask the server over
 HTTP, each again as soon as it has its answer: how many answers were lost, doubled or another's,
 what the server's memory did, and its throughput beside the list's. Then requests arrive at random,
 at shares of the list's throughput: how long the first token takes. llama-server's engine, behind

@@ -66,7 +66,7 @@ class Contender:
 
 
 def contenders(slots: int, adapters: Sequence[Path]) -> list[Contender]:
-    """Everybody, for so many slots; the adapters are this pipeline's."""
+    """All contenders, for a number of slots; the adapters are this pipeline's."""
     paths = [str(path) for path in adapters]
     both = {"flash_attention": True}
     listed = [

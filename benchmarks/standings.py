@@ -12,9 +12,9 @@ from typing import Any, Self
 from runtime.common.errors import SetupError
 
 OURS, BASELINE = "ours", "one-by-one"
-# Answers whose first so many characters are the same began with the same tokens.
+# Answers that agree in this many characters began with the same tokens.
 _START = 16
-# Answers that end in the middle of a character are shown, or go on, in several ways.
+# Answers that end in the middle of a character are shown, or continue, in several ways.
 _RAGGED = 4
 # Answers of this share more or fewer tokens are of like length.
 _LIKE = 0.05

@@ -134,7 +134,7 @@ def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Rep
 def together(
     address: str, body: Body, clients: int, seconds: float, timeout: float = 120
 ) -> Traffic:
-    """So many clients, each of which asks again as soon as it has its answer.
+    """Clients, each of which asks again as soon as it has its answer.
 
     Args:
         address, timeout: as for `ask`.

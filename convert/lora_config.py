@@ -254,5 +254,5 @@ def _check_patterns(path: Path, values: dict[str, Any]) -> None:
             re.compile(pattern)
         except re.error as error:
             raise ConvertError(
-                f"{path}: {key}: {pattern!r} is no valid pattern ({error})"
+                f"{path}: {key}: {pattern!r} is not a valid pattern ({error})"
             ) from None

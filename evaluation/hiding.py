@@ -50,7 +50,7 @@ def wrapper(hidden: Sequence[Path], needed: Sequence[Path]) -> list[str]:
     paths = [path.resolve() for path in hidden]
     for path in paths:
         if path.is_file() and path.parent == Path("/"):
-            raise CannotHideError(f"{path} lies in the root folder; move it into another one")
+            raise CannotHideError(f"{path} is in the root folder; move it into another one")
     reasons = []
     for command in _wrappers(paths):
         if not (reason := _failure([*command, "ls", "-d", "--", *map(str, needed)])):

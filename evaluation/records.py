@@ -118,7 +118,7 @@ class Interval(BaseModel):
     @model_validator(mode="after")
     def _contains_its_mean(self) -> Self:
         if not self.low <= self.mean <= self.high:
-            raise ValueError("its mean lies outside the interval")
+            raise ValueError("its mean is outside the interval")
         return self
 
 

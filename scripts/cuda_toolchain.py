@@ -110,7 +110,8 @@ def real_architectures(text: str) -> str:
     for number in numbers:
         if not re.fullmatch(r"\d{2,3}[af]?(-real|-virtual)?", number):
             raise UnavailableError(
-                f"CUDA_ARCHITECTURES={text}: {number!r} is no architecture; 90 is, and '86;89'"
+                f"CUDA_ARCHITECTURES={text}: {number!r} is not an architecture;"
+                " use for example 90 or '86;89'"
             )
     return ";".join(n if "-" in n else f"{n}-real" for n in numbers)
 

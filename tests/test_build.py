@@ -293,7 +293,7 @@ def test_cuda_may_be_for_cards_that_are_not_here(cuda: Cuda, asked: str, given: 
     [
         ("nvcc", "90", "nvcc is not here; the CUDA toolkit has it"),
         ("nvidia-smi", "", "say which one the build is for: make cuda CUDA_ARCHITECTURES=90"),
-        ("none", "hopper", "CUDA_ARCHITECTURES=hopper: 'hopper' is no architecture"),
+        ("none", "hopper", "CUDA_ARCHITECTURES=hopper: 'hopper' is not an architecture"),
     ],
 )
 def test_what_cuda_lacks_is_named(

@@ -150,7 +150,7 @@ def test_the_gate_refuses_a_baseline_from_elsewhere(
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
-        ("accuracy", {"mean": 0.9, "low": 0.1, "high": 0.5, "n": 10}, "mean lies outside"),
+        ("accuracy", {"mean": 0.9, "low": 0.1, "high": 0.5, "n": 10}, "mean is outside"),
         ("accuracy", {"mean": 0.9, "low": 0.1, "high": 1.5, "n": 10}, "less than or equal to 1"),
         ("latency", {"total": 0.0, "per_question": 1.0}, "greater than 0"),
         ("setup_seconds", "long", "valid number"),

@@ -235,7 +235,7 @@ def test_what_peft_would_leave_out_is_refused_by_name(
         ({"use_dora": True}, "its magnitude vector is missing"),
         ({"modules_to_save": ["mlp"]}, "modules_to_save names model.layers.0.mlp.gate_proj, but"),
         ({"target_modules": {"q_proj": 1}}, "target_modules is {'q_proj': 1}, not a list of names"),
-        ({"target_modules": "*_proj"}, "target_modules: '*_proj' is no valid pattern"),
+        ({"target_modules": "*_proj"}, "target_modules: '*_proj' is not a valid pattern"),
         ({"rank_pattern": [4]}, "rank_pattern is [4], not numbers by module"),
         ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern: q_proj is None, not a number above"),
         ({"rank_pattern": {"q_proj": "4"}}, "rank_pattern: q_proj is '4', not a number above 0"),

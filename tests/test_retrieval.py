@@ -302,7 +302,9 @@ def test_a_caller_may_show_passages_and_see_how_sure_the_model_is(informed: Pipe
 
 
 def test_a_subject_that_there_is_not_is_refused() -> None:
-    with pytest.raises(SetupError, match="RAG_ENABLED_SUBJECTS: 'physics' is no subject; they are"):
+    with pytest.raises(
+        SetupError, match="RAG_ENABLED_SUBJECTS: 'physics' is not a subject; they are"
+    ):
         loadPipeline(small_settings(rag_enabled_subjects={"physics": True}))
 
 

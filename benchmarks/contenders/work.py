@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, the same for everybody.
+    """What every contender has to do.
 
     Attributes:
         model: the GGUF file.
@@ -88,8 +88,8 @@ def serve(load: Callable[[Work], tuple[Answer, dict[str, str]]]) -> None:
     """Do the work that `sys.argv[1]` has, and write what came of it to `sys.argv[2]`.
 
     Args:
-        load: makes everything ready; returns what answers, and the build's versions. Nobody
-            gets a question to warm up.
+        load: makes everything ready; returns what answers, and the build's versions. No
+            contender gets a question to warm up.
     """
     work, target = Work.read(Path(sys.argv[1])), Path(sys.argv[2])
     started = time.perf_counter()

@@ -62,7 +62,7 @@ def load_retrieval(settings: Settings, routes: dict[str, Route]) -> Retrieval | 
     for name, use in settings.rag_enabled_subjects.items():
         if not settings.subjects.knows(name):
             raise SetupError(
-                f"RAG_ENABLED_SUBJECTS: {name[:80]!r} is no subject;"
+                f"RAG_ENABLED_SUBJECTS: {name[:80]!r} is not a subject;"
                 f" they are {', '.join(settings.subjects)}"
             )
         uses[settings.subjects.of(name).name] = use
