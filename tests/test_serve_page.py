@@ -37,8 +37,12 @@ def test_ask_with_the_keyboard_alone_on_a_phone(server: Server, tmp_path: Path) 
         tab.write(KEY)
         tab.press("Tab", 9)
         assert tab.evaluate(focused) == "subject"
-        tab.until("document.querySelectorAll('#subject option').length === 6")
-        tab.evaluate("document.getElementById('subject').value = 'geography'")
+        tab.until("document.querySelectorAll('#subject option').length === 7")
+        assert tab.evaluate("document.getElementById('subject').value") == "auto"
+        assert tab.evaluate("document.getElementById('facts').getClientRects().length") == 0
+        tab.press("Tab", 9)
+        assert tab.evaluate(focused) == "topic"
+        tab.write("geography")
         tab.press("Tab", 9)
         assert tab.evaluate(focused) == "question"
         tab.write("What is the capital of France?")
@@ -64,9 +68,21 @@ def test_an_answer_streams_and_can_be_stopped(server: Server, tmp_path: Path) ->
         tab.call("Page.navigate", url=server.url)
         tab.until("!document.getElementById('key-field').hidden")
         tab.evaluate(f"key.value = '{KEY}'; fillSubjects(); 0")
-        tab.until("document.querySelectorAll('#subject option').length === 6")
+        tab.until("document.querySelectorAll('#subject option').length === 7")
         tab.evaluate("subject.value = 'demo'; question.value = 'Tell a long story.'; ask(); 0")
+        assert tab.evaluate("waiting.hidden === (answer.textContent.length > 0)")
         tab.until("answer.textContent.length > 5 && answer.getAttribute('aria-busy') === 'true'")
         tab.evaluate("document.getElementById('stop').click(); 0")
         tab.until("answer.getAttribute('aria-busy') === 'false'")
         assert tab.evaluate("problem.textContent") == "Stopped."
+
+
+def test_an_answer_that_was_cut_off_says_so(server: Server, tmp_path: Path) -> None:
+    with browsing(tmp_path) as tab:
+        tab.call("Page.navigate", url=server.url)
+        tab.until("!document.getElementById('key-field').hidden")
+        tab.evaluate(f"key.value = '{KEY}'; fillSubjects(); 0")
+        tab.until("document.querySelectorAll('#subject option').length === 7")
+        tab.evaluate("subject.value = 'demo'; question.value = 'Count to a million.'; ask(); 0")
+        tab.until("answer.getAttribute('aria-busy') === 'false'")
+        assert "was cut off" in tab.evaluate("document.getElementById('cut').textContent")
