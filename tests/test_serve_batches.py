@@ -274,6 +274,32 @@ def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path:
     serve_here(pipeline, tmp_path, test)
 
 
+def test_a_runner_that_died_is_told_by_health(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.serve.store import Store
+
+    async def test(client: Any) -> None:
+        assert (await client.get("/health")).status_code == 200
+        monkeypatch.setattr(Store, "batches", broken)
+        file = ("lines.jsonl", json.dumps(request(1, max_tokens=1)).encode())
+        uploaded = await client.post("/v1/files", data={"purpose": "batch"}, files={"file": file})
+        body = {"input_file_id": uploaded.json()["id"], "endpoint": "/v1/completions"}
+        await client.post("/v1/batches", json={**body, "completion_window": "24h"})
+        while (response := await client.get("/health")).status_code == 200:
+            await asyncio.sleep(0.01)
+        assert response.status_code == 503
+        assert (
+            "no batch runs any more: ValueError: a broken folder"
+            in response.json()["error"]["message"]
+        )
+
+    def broken(self: Any) -> Any:
+        raise ValueError("a broken folder")
+
+    serve_here(pipeline, tmp_path, test)
+
+
 def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Path) -> None:
     from runtime.serve.service import Service
 

@@ -117,7 +117,7 @@ def test_an_error_keeps_its_status_until_the_request_is_accepted(
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off", "MAX_INPUT_TOKENS": "2048"}
-    with serving(folder, "--deadline", "5", BATCH_SIZE="1", **settings) as server:
+    with serving(folder, "--deadline", "5", "--access-log", BATCH_SIZE="1", **settings) as server:
         yield server
 
 
@@ -147,3 +147,44 @@ def test_the_head_comes_before_the_first_token(server: Server) -> None:
         while b"data: " not in received:
             received += second.recv(4096)
         assert b'"choices"' in received
+
+
+def test_offsets_of_streamed_tokens_count_on(server: Server) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+    emoji = {
+        "model": "demo",
+        "prompt": "🎉 🎈 🎉 🎈 🎉",
+        "max_tokens": 12,
+        "logprobs": 0,
+        "seed": 1,
+    }
+    for ask in (emoji, {**emoji, "prompt": "One, two,", "n": 2, "temperature": 1}):
+        more = {"extra_body": {"ignore_eos": True}}
+        whole = client.completions.create(**ask, **more)
+        found: dict[int, list[int]] = {choice.index: [] for choice in whole.choices}
+        for part in client.completions.create(**ask, **more, stream=True):
+            for choice in part.choices:
+                if choice.logprobs:
+                    found[choice.index] += choice.logprobs.text_offset
+        for choice in whole.choices:
+            assert found[choice.index] == choice.logprobs.text_offset
+            assert max(choice.logprobs.text_offset) <= len(choice.text)
+            assert choice.logprobs.text_offset[0] == 0
+            assert choice.logprobs.text_offset[-1] > 0
+
+
+def test_each_response_has_a_request_id_and_the_log_a_line(server: Server) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+    ask: dict[str, Any] = {"model": "demo", "prompt": "A", "max_tokens": 1}
+    made = [client.completions.create(**ask)._request_id for _ in range(2)]
+    assert len({*made, None}) == 3
+    own = {"x-request-id": "mine-7"}
+    assert client.completions.create(**ask, extra_headers=own)._request_id == "mine-7"
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("none\nsuch", extra_headers=own)
+    assert caught.value.request_id == "mine-7"
+    odd = client.completions.create(**ask, extra_headers={"x-request-id": "two words"})
+    assert odd._request_id not in ("two words", None)
+    lines = [line for line in server.log.read_text("utf-8").splitlines() if "mine-7" in line]
+    assert "POST /v1/completions 200 " in lines[0]
+    assert "GET /v1/models/none%0Asuch 404 " in lines[1]

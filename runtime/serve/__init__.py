@@ -10,7 +10,7 @@ From the bottom up:
 - `metrics`, `service`: Prometheus, and requests on their way: admission, deadlines, updates;
 - `asking`, `answering`, `tokens`: a body to requests, and completions to OpenAI's JSON;
 - `store`, `journal`, `batches`: files and batches in a folder;
-- `limits`, `hangups`: keys and sizes of bodies, and clients that leave;
+- `limits`, `hangups`, `requests`: keys and sizes of bodies, clients that leave, ids and the log;
 - `app`, `batch_routes`, `adapters`: the routes;
 - `options`, `server`, `__main__`: the command.
 """

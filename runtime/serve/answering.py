@@ -9,7 +9,7 @@ from runtime.engine import Choice, Completion
 from runtime.serve.asking import Task
 from runtime.serve.schema import StreamOptions
 from runtime.serve.service import Service
-from runtime.serve.tokens import chat_logprobs, legacy_logprobs, text_of
+from runtime.serve.tokens import Offsets, chat_logprobs, legacy_logprobs, text_of
 from runtime.way import Answer, Asked
 
 JsonDict = dict[str, Any]
@@ -27,8 +27,10 @@ class Shape(Protocol):
     def opening(self, task: Task, index: int) -> JsonDict | None:
         """The choice of a stream's first chunk, if there is one before any text."""
 
-    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
-        """The choice of a chunk."""
+    def delta(
+        self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
+    ) -> JsonDict:
+        """The choice of a chunk; `offsets` counts on in that choice."""
 
     def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
         """The choice of the chunk that says why the text ends."""
@@ -69,7 +71,9 @@ class ChatShape:
     def opening(self, task: Task, index: int) -> JsonDict | None:
         return {**self._choice(index), "delta": {"role": "assistant", "content": ""}}
 
-    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
+    def delta(
+        self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
+    ) -> JsonDict:
         choice = {**self._choice(index), "delta": {"content": text}}
         if scores:
             choice["logprobs"] = chat_logprobs(task.served.engine.model, scores)
@@ -103,10 +107,13 @@ class CompletionShape:
             return None
         return self._choice(index, text_of(task.served.engine.model, task.prompt(index)))
 
-    def delta(self, task: Task, index: int, text: str, scores: Sequence[Choice]) -> JsonDict:
+    def delta(
+        self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
+    ) -> JsonDict:
         choice = self._choice(index, text)
         if scores:
-            choice["logprobs"] = legacy_logprobs(task.served.engine.model, scores)
+            model = task.served.engine.model
+            choice["logprobs"] = legacy_logprobs(model, scores, offsets=offsets)
         return choice
 
     def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
@@ -145,6 +152,7 @@ async def chunks(
     options = options or StreamOptions()
     head = _head(task, shape.chunk_object)
     opened: set[int] = set()
+    offsets = [Offsets() for _ in task.choices]
     n_new = 0
 
     def chunk(choice: JsonDict) -> JsonDict:
@@ -163,7 +171,7 @@ async def chunks(
             opened.add(index)
             made.append(shape.opening(task, index))
         if text or scores:
-            made.append(shape.delta(task, index, text, scores))
+            made.append(shape.delta(task, index, text, scores, offsets[index]))
         if ended is not None:
             made.append(shape.last(task, index, ended))
         return [chunk(choice) for choice in made if choice is not None]

@@ -27,6 +27,7 @@ from runtime.serve.hangups import EventStream, HangUpError, unless_gone
 from runtime.serve.limits import Gate
 from runtime.serve.metrics import CONTENT_TYPE
 from runtime.serve.options import Options
+from runtime.serve.requests import RequestIds
 from runtime.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Sampling, TokenizeBody
 from runtime.serve.service import Limits, Service
 
@@ -73,10 +74,11 @@ def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
         upload=int(options.file_mb * 2**20),
         patience=min(options.deadline, 120.0),
     )
+    app.add_middleware(RequestIds, access_log=options.access_log)
     errors.install(app)
     _add_answers(app, service)
     _add_models(app, service)
-    _add_house(app, service)
+    _add_house(app, service, batches)
     batch_routes.add(app, batches)
     adapters.add_routes(app, service, allowed=options.runtime_adapters)
     return app
@@ -128,7 +130,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         return tokens.tokenizer_info(served(None))
 
 
-def _add_house(app: FastAPI, service: Service) -> None:
+def _add_house(app: FastAPI, service: Service, batches: Batches | None) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return HTMLResponse(_PAGE.read_text("utf-8"), headers=_PAGE_HEADERS)
@@ -138,6 +140,8 @@ def _add_house(app: FastAPI, service: Service) -> None:
     async def health() -> dict[str, Any]:
         if service.worker.failure:
             raise ApiError(503, f"the engine has failed: {service.worker.failure}")
+        if batches is not None and batches.failure:
+            raise ApiError(503, f"no batch runs any more: {batches.failure}")
         load = service.worker.load
         return {"status": "ok", "running": load.running, "waiting": load.waiting}
 

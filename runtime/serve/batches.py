@@ -64,13 +64,26 @@ class Batches:
     def start(self) -> None:
         """Begin, or go on, in the running event loop."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._report)
+
+    @property
+    def failure(self) -> str:
+        """What ended the runner, so that no batch runs until the next start, or ""."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled():
+            return ""
+        error = task.exception()
+        return "" if error is None else f"{type(error).__name__}: {error}"
+
+    def _report(self, _: asyncio.Task[None]) -> None:
+        if self.failure:
+            log.error("no batch runs any more: %s", self.failure)
 
     async def stop(self) -> None:
         """Stop between two answers; the batch goes on with the next `start`."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         self.store.close()
 
     def add(self, body: BatchBody) -> JsonDict:

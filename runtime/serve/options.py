@@ -24,6 +24,7 @@ class Options:
         grace: seconds that a server asked to stop gives to what still runs.
         body_mb, file_mb: most megabytes (2**20 bytes) of a body, of an uploaded file.
         batch_dir: where files and batches are kept; None serves neither.
+        access_log: log a line for each request.
         runtime_adapters: whether adapters may be loaded and unloaded over HTTP.
     """
 
@@ -36,6 +37,7 @@ class Options:
     body_mb: float = 8.0
     file_mb: float = 200.0
     batch_dir: Path | None = None
+    access_log: bool = False
     runtime_adapters: bool = False
 
 
@@ -63,6 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("body_mb", _number(float, 0.01, 1024), "most megabytes of a body")
     add("file_mb", _number(float, 0.01, 4096), "most megabytes of an uploaded file")
     add("batch_dir", Path, "folder for /v1/files and /v1/batches; without it they are off")
+    parser.add_argument("--access-log", action="store_true", help="log a line for each request")
     parser.add_argument(
         "--runtime-adapters",
         action="store_true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,8 +55,25 @@ def chat_logprobs(model: Model, scores: Sequence[Choice]) -> dict[str, Any]:
     }
 
 
+class Offsets:
+    """Counts where each token of a text begins in it, in characters."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, piece: bytes) -> int:
+        """Where the next token begins; one within a character begins where that character does."""
+        at = self._at
+        self._at += len(self._decoder.decode(piece))
+        return at
+
+
 def legacy_logprobs(
-    model: Model, scores: Sequence[Choice | None], first: int | None = None, offset: int = 0
+    model: Model,
+    scores: Sequence[Choice | None],
+    first: int | None = None,
+    offsets: Offsets | None = None,
 ) -> dict[str, Any]:
     """A completion choice's `logprobs`.
 
@@ -65,18 +83,17 @@ def legacy_logprobs(
     Args:
         scores: of each token; None for a prompt's first, which has no log-probability.
         first: that first token.
-        offset: of the first character.
+        offsets: of the tokens before, in a stream; counts on.
     """
     texts: list[str] = []
     logprobs: list[float | None] = []
     tops: list[dict[str, float] | None] = []
-    offsets: list[int] = []
+    offsets, begins = offsets or Offsets(), []
     for choice in scores:
         token = choice.token if choice is not None else first
         text = token_text(model, token) if token is not None else ""
         texts.append(text)
-        offsets.append(offset)
-        offset += len(text)
+        begins.append(offsets.add(model.piece(token, special=True) if token is not None else b""))
         if choice is None:
             logprobs.append(None)
             tops.append(None)
@@ -91,7 +108,7 @@ def legacy_logprobs(
         "tokens": texts,
         "token_logprobs": logprobs,
         "top_logprobs": tops,
-        "text_offset": offsets,
+        "text_offset": begins,
     }
 
 
