@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,13 @@ from runtime.settings import PROJECT_DIR, all_settings
 # A shell without job control starts programs in the background with Ctrl-C ignored, and so would
 # the commands be that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine may be slow at any moment, so no example of a property has a time limit.
+with contextlib.suppress(ModuleNotFoundError, AttributeError):  # `make test-fast` goes without
+    import hypothesis
+
+    hypothesis.settings.register_profile("no deadline", deadline=None)
+    hypothesis.settings.load_profile("no deadline")
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
 
