@@ -83,6 +83,6 @@ def test_an_answer_that_was_cut_off_says_so(server: Server, tmp_path: Path) -> N
         tab.until("!document.getElementById('key-field').hidden")
         tab.evaluate(f"key.value = '{KEY}'; fillSubjects(); 0")
         tab.until("document.querySelectorAll('#subject option').length === 7")
-        tab.evaluate("subject.value = 'demo'; question.value = 'Count to a million.'; ask(); 0")
+        tab.evaluate("subject.value = 'demo'; question.value = 'Tell a long story.'; ask(); 0")
         tab.until("answer.getAttribute('aria-busy') === 'false'")
         assert "was cut off" in tab.evaluate("document.getElementById('cut').textContent")
