@@ -104,6 +104,12 @@ class Settings(_SubjectsFile):
         "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions need."
         " Long questions run in few slots, short ones in many.",
     )
+    prefix_cache_mb: int = _setting(
+        512,
+        (0, 1_048_576),
+        "Most memory, in MiB for each model, of what is kept of the server's conversations so that"
+        " a next turn, or the same beginning, is not computed again; 0 keeps nothing.",
+    )
     batch_size: int = _contest(48, (1, 240), "Slots: most questions that are decoded at once.")
 
     # How much it reads and writes

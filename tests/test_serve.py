@@ -144,7 +144,8 @@ def test_a_stream_says_the_same_as_a_whole_answer(client: Any) -> None:
     assert parts[0].choices[0].delta.role == "assistant"
     assert parts[-1].choices[0].finish_reason == whole.choices[0].finish_reason
     assert all(part.usage is None for part in parts)
-    assert (last.choices, last.usage) == ([], whole.usage)
+    assert (last.choices, last.usage.completion_tokens) == ([], whole.usage.completion_tokens)
+    assert last.usage.prompt_tokens == whole.usage.prompt_tokens
     assert whole.usage.completion_tokens == 24
 
 
@@ -270,7 +271,7 @@ def test_token_ids_and_texts_are_the_same_prompt(http: Any) -> None:
     bodies = ({"model": "demo", "prompt": p, "max_tokens": 4} for p in (text, tokens["tokens"]))
     first, second = (http.post("/v1/completions", json=body).json() for body in bodies)
     assert first["choices"] == second["choices"]
-    assert first["usage"] == second["usage"]
+    assert first["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"]
     info = http.get("/tokenizer_info").json()
     end = http.post("/tokenize", json={"prompt": info["eos_token"], "add_special_tokens": False})
     assert end.json()["count"] == 1
@@ -294,6 +295,42 @@ def test_a_conversation_goes_through_the_chat_template(http: Any) -> None:
     # What a message says stays text: only the template's own four are the special token.
     end = http.post("/tokenize", json={"prompt": "<|im_end|>"}).json()["tokens"][0]
     assert tokens.count(end) == 4
+
+
+def test_the_next_turn_of_a_conversation_finds_what_was_computed(http: Any) -> None:
+    turns = [
+        {"role": "system", "content": "You are a patient teacher of geography. " * 3},
+        {"role": "user", "content": "Which river flows through Paris?"},
+    ]
+    body = {"model": "demo", "messages": turns, "max_tokens": 16, "ignore_eos": True}
+
+    def ask(model: str = "demo") -> Any:
+        return http.post("/v1/chat/completions", json={**body, "model": model}).json()
+
+    def hits() -> float:
+        lines = http.get("/metrics").text.splitlines()
+        name = 'vllm:prefix_cache_hits_total{engine="0",model_name="demo"}'
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    first = ask()
+    before = hits()
+    n_first = first["usage"]["prompt_tokens"]
+    turns.append(first["choices"][0]["message"])
+    turns.append({"role": "user", "content": "And through Lyon?"})
+    second = ask()
+    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert n_first <= cached < second["usage"]["prompt_tokens"]
+    assert hits() - before == cached
+    turns[1] = {"role": "user", "content": "Who are you?"}  # the same beginning
+    assert ask()["usage"]["prompt_tokens_details"]["cached_tokens"] >= 20
+    # Of another adapter's states there is at most the bare beginning of its prompts.
+    other = ask("history")["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert other < 20
+    body["stream"], body["stream_options"] = True, {"include_usage": True}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        lines = [line for line in response.iter_lines() if line]
+    usage = json.loads(lines[-2].removeprefix("data: "))["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
 
 
 def test_a_last_message_of_the_assistant_is_continued(http: Any) -> None:
@@ -354,6 +391,8 @@ def test_metrics_and_health(http: Any) -> None:
     http.post("/v1/completions", json=body)
     after = [value(name) for name in names]
     assert [b - a for a, b in zip(before, after, strict=True)] == [5, 1, 1, 4, 1]
+    # The prompt has a token, and there must be one to compute.
+    assert value("vllm:prefix_cache_queries_total{") >= value("vllm:prompt_tokens_total{") > 0
     assert value("vllm:num_requests_running{") == value("vllm:num_requests_waiting{") == 0
     assert 0 <= value("vllm:kv_cache_usage_perc{") <= 1
     assert "subject-lora" not in http.get("/metrics").headers.get("server", "")

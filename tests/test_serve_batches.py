@@ -107,6 +107,23 @@ def test_a_batch_goes_on_after_a_kill_and_loses_nothing(demo_model: Path, tmp_pa
         assert server.stop() == 0
 
 
+def test_a_batchs_lines_and_scored_prompts_are_not_kept_for_requests_to_come(
+    demo_model: Path, tmp_path: Path
+) -> None:
+    prompt = "Once upon a time there was a king who had three daughters and no sons."
+    with serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS) as server:
+        client = connect(server)
+
+        def cached(**more: Any) -> int:
+            asked = client.completions.create(model="demo", prompt=prompt, max_tokens=8, **more)
+            return int(asked.usage.prompt_tokens_details.cached_tokens)
+
+        until(client, start(client, [request(1, prompt=prompt)]), "completed")
+        cached(echo=True, logprobs=1)
+        assert cached() == 0
+        assert cached() > 8
+
+
 def test_files_and_batches_as_the_client_manages_them(demo_model: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS) as server:
         client = connect(server)

@@ -242,9 +242,13 @@ class Context:
         """Drop what all slots hold."""
         llama.llama_memory_clear(self._memory, False)
 
+    def state_bytes(self, slot: int) -> int:
+        """Bytes that `save` takes."""
+        return int(llama.llama_state_seq_get_size(self.pointer, slot))
+
     def save(self, slot: int) -> np.ndarray:
         """Copy what the slot holds, as bytes for `restore` in this context or another."""
-        size = llama.llama_state_seq_get_size(self.pointer, slot)
+        size = self.state_bytes(slot)
         state = np.empty(size, np.uint8)
         if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
             raise EngineError(f"the cache of slot {slot} could not be saved")

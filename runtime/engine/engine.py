@@ -320,13 +320,13 @@ class Engine:
     def _advance(self) -> list[Update]:
         """Schedule a step, run it, update what it was for."""
         self._refuse_if_closed()
-        if self._arrivals:
+        if self._arrivals and not self._slots.scheduler.is_prefilling:
             self._slots.let_in(self._arrivals)
             self._arrivals = []
         if without_room := self._slots.make_room():
             generation, error = without_room
             self._updates.append(self._end(generation, "error", error))
-        step = self._slots.scheduler.schedule()
+        step = self._slots.next_step()
         if step is None:
             return self._updates
         try:
@@ -364,6 +364,7 @@ class Engine:
             reason = generation.accept(choice, is_end, piece)
             update = self._end(generation, reason) if reason else generation.update()
             self._updates.append(update)
+        self._slots.keep_prompts(step)
 
     def _choices(self, step: Step, result: Result) -> list[tuple[Generation, Choice | None]]:
         """Draw a token from each row of logits."""
@@ -379,7 +380,7 @@ class Engine:
         del self._generations[generation.index]
         if generation.status is Status.ARRIVED:
             self._arrivals.remove(generation)
-        self._slots.free(generation)
+        self._slots.free(generation, keep=reason != "error")
         return generation.update(generation.complete(reason, error))
 
     def _end_damaged(self, generation: Generation) -> None:

@@ -33,6 +33,8 @@ class Request:
             prefix of their prompts decoded once and shared.
         score_from: also report the log-probabilities of the prompt's own tokens from this
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
+        keep: later requests may begin like this one and its answer, as the next turn of a
+            conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
         tag: any object of the caller's; it comes back on this request's updates and completion.
             The engine does not look at it, and requests are compared without it.
     """
@@ -43,6 +45,7 @@ class Request:
     adapter: str | None = None
     group: str = ""
     score_from: int | None = None
+    keep: bool = False
     tag: Any = field(default=None, compare=False)
 
 
@@ -61,6 +64,7 @@ class Completion:
         scores: for each of `tokens` its log-probability and its likeliest rivals, where
             `SamplingParams.logprobs` asked for them.
         prompt_scores: the same for the prompt's tokens from `Request.score_from` on.
+        n_restored: tokens of the prompt that were not computed for it, but found saved.
         tag: the request's.
     """
 
@@ -71,6 +75,7 @@ class Completion:
     error: str = ""
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
+    n_restored: int = 0
     tag: Any = field(default=None, compare=False)
 
 
@@ -112,10 +117,11 @@ class Generation:
     Attributes:
         most_cells: tokens that a slot can hold at most; None is no limit.
         status: how far it has come.
-        n_cached: tokens whose keys and values are in the slot's cache; the rest of the prompt
-            is still to be prefilled.
-        prefix: a saved cache that begins with the prompt's first `n_cached` tokens, until it
-            is in the slot.
+        n_cached: tokens of the prompt whose keys and values are in the slot's cache; the rest
+            is still to be prefilled. While it waits, how many will be, as far as is known.
+        n_restored: how many of them were put there from a saved state.
+        prefix: while it waits, a saved state that begins with these tokens and is there for it
+            until it has a slot.
         slot: its slot, -1 while it waits.
         n_likeliest: how many of a row's likeliest tokens it draws from; None is all.
         tokens: generated so far.
@@ -126,6 +132,7 @@ class Generation:
     most_cells: int | None = None
     status: Status = Status.ARRIVED
     n_cached: int = 0
+    n_restored: int = 0
     prefix: np.ndarray | None = None
     slot: int = -1
     tokens: list[int] = field(default_factory=list)
@@ -236,6 +243,7 @@ class Generation:
             error,
             self.scores,
             self.prompt_scores,
+            self.n_restored,
             self.request.tag,
         )
 

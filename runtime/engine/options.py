@@ -31,6 +31,8 @@ class EngineOptions:
             needs more (see `shortlist`); 0 is all, None takes the device profile's.
         mix_adapters: requests with different adapters share calls where that pays (see `mixing`);
             otherwise they take turns.
+        prefix_bytes: most bytes of the KV states that are kept for requests that begin like earlier
+            ones (see `Request.keep`); 0 keeps none.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`);
             None is eight for each slot.
     """
@@ -46,6 +48,7 @@ class EngineOptions:
     call_cost: int | None = None
     shortlist: int | None = None
     mix_adapters: bool = True
+    prefix_bytes: int = 256 * 2**20
     patience: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
-"""Saved caches of prompt prefixes, so that each is decoded once."""
+"""Saved KV states: what a slot holds after a prefix, so that no prefix is computed twice."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,86 +10,148 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass
-class _Saved:
+@dataclass(eq=False)
+class Saved:
+    """What a slot holds after some tokens.
+
+    Attributes:
+        adapter: with which they were computed, or None.
+        tokens: all that the slot held.
+        state: as `Context.save` returns it.
+        kept: it is of one request that has ended or runs, not of what several have in common.
+        pinned: it is never dropped to make room.
+    """
+
+    adapter: str | None
+    tokens: tuple[int, ...]
     state: np.ndarray
+    kept: bool = False
     pinned: bool = False
 
 
 class PrefixCache:
-    """What a slot holds after a prefix, by adapter and tokens; bytes as llama.cpp saves them.
+    """Saved states by adapter and tokens.
+
+    The tokens of each adapter's states are kept sorted. What has most in common with a prompt is
+    then beside the place where the prompt would be, so that finding it takes a binary search.
 
     Args:
-        budget: bytes of all prefixes that are not pinned. Where one is put and they take more,
-            the least recently used are dropped.
+        budget: bytes of all states that are not pinned. The least recently used are dropped.
     """
 
     def __init__(self, budget: int = 256 * 2**20) -> None:
         self.budget = budget
         # Least recently used first.
-        self._saved: OrderedDict[tuple[str | None, tuple[int, ...]], _Saved] = OrderedDict()
+        self._saved: OrderedDict[tuple[str | None, tuple[int, ...]], Saved] = OrderedDict()
+        self._sorted: dict[str | None, list[tuple[int, ...]]] = {}
 
-    def find(self, adapter: str | None, tokens: Sequence[int]) -> tuple[int, np.ndarray | None]:
-        """The longest saved beginning of `tokens`: its length and state; (0, None) if none.
+    def find(
+        self, adapter: str | None, tokens: Sequence[int], longest: int | None = None
+    ) -> tuple[int, Saved | None]:
+        """The state that has the longest beginning in common with `tokens`.
 
-        The state may have more tokens than that: a restored slot can be cut.
+        Args:
+            adapter: with which the tokens are going to be computed, or None.
+            tokens: at least the beginning of a prompt.
+            longest: most tokens of the state, such as a slot can hold; None is no limit.
+
+        Returns:
+            how many tokens it has in common, and the state, which may have more tokens than
+            that: a restored slot can be cut. (0, None) if there is none.
         """
-        best, key = 0, None
-        for saved in self._saved:
-            if saved[0] == adapter:
-                n = _n_common(saved[1], tokens)
-                if n > best:
-                    best, key = n, saved
-        if key is None:
+        wanted = tuple(tokens)
+        keys = self._sorted.get(adapter, [])
+        place = bisect_left(keys, wanted)
+        best, found = 0, None
+        # Going away from the place to either side, ever less is in common.
+        for side in (range(place, len(keys)), range(place - 1, -1, -1)):
+            for at in side:
+                n = _n_common(keys[at], wanted)
+                if n <= best:
+                    break
+                if longest is None or len(keys[at]) <= longest:
+                    best, found = n, keys[at]
+                    break
+        if found is None:
             return 0, None
-        self._saved.move_to_end(key)
-        return best, self._saved[key].state
+        self._saved.move_to_end((adapter, found))
+        return best, self._saved[adapter, found]
 
-    def put(self, adapter: str | None, tokens: Sequence[int], state: np.ndarray) -> None:
-        """Keep a state for as long as there is room.
+    def put(
+        self, adapter: str | None, tokens: Sequence[int], state: np.ndarray, kept: bool = False
+    ) -> None:
+        """Save a state for as long as there is room.
 
         The newest stays also where it takes more than all the room, until the next `trim`:
-        those that it was made for have yet to find it.
+        those that it was made for have yet to find it. `make_room` first avoids that.
         """
         key = adapter, tuple(tokens)
-        self._saved[key] = _Saved(state)
+        if key not in self._saved:
+            insort(self._sorted.setdefault(adapter, []), key[1])
+        self._saved[key] = Saved(adapter, key[1], state, kept)
         self._saved.move_to_end(key)
-        self._trim(len(self._saved) - 1)
+        self._trim(self.budget, len(self._saved) - 1)
+
+    def make_room(self, adapter: str | None, tokens: Sequence[int], n_bytes: int) -> bool:
+        """Drop what must go before a kept state of `n_bytes` is made for `tokens`.
+
+        That includes the kept state of a beginning of the tokens, in whose place it will be.
+
+        Returns:
+            whether there is room now; if not, nothing was dropped.
+        """
+        if n_bytes > self.budget:
+            return False
+        wanted = tuple(tokens)
+        keys = self._sorted.get(adapter, [])
+        place = bisect_left(keys, wanted)
+        if place:
+            before = self._saved[adapter, keys[place - 1]]
+            goes_on = wanted[: len(before.tokens)] == before.tokens
+            if goes_on and before.kept and not before.pinned:
+                self.drop(before)
+        self._trim(self.budget - n_bytes, len(self._saved))
+        return True
 
     def pin(self, adapter: str | None, tokens: Sequence[int]) -> None:
         """Keep the saved state of this prefix for good."""
-        wanted = tuple(tokens)
-        for (saved_for, saved), entry in self._saved.items():
-            if saved_for == adapter and saved[: len(wanted)] == wanted:
-                entry.pinned = True
-                return
+        n, saved = self.find(adapter, tokens)
+        if saved is not None and n == len(tokens):
+            saved.pinned = True
 
     def trim(self) -> None:
         """Drop the least recently used that are not pinned until the rest fits the budget."""
-        self._trim(len(self._saved))
+        self._trim(self.budget, len(self._saved))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all that are not pinned."""
         return sum(saved.state.nbytes for saved in self._saved.values() if not saved.pinned)
 
-    def _trim(self, most: int) -> None:
+    def _trim(self, budget: int, most: int) -> None:
         """Drop at most the first `most` of them."""
         total = self.nbytes
-        for key, saved in list(self._saved.items())[:most]:
-            if total <= self.budget:
+        for saved in list(self._saved.values())[:most]:
+            if total <= budget:
                 return
             if not saved.pinned:
-                del self._saved[key]
+                self.drop(saved)
                 total -= saved.state.nbytes
+
+    def drop(self, saved: Saved) -> None:
+        """Drop a state, pinned or not."""
+        del self._saved[saved.adapter, saved.tokens]
+        keys = self._sorted[saved.adapter]
+        del keys[bisect_left(keys, saved.tokens)]
 
     def forget(self, adapter: str | None) -> None:
         """Drop the states of an adapter."""
-        for key in [key for key in self._saved if key[0] == adapter]:
-            del self._saved[key]
+        for tokens in self._sorted.pop(adapter, []):
+            del self._saved[adapter, tokens]
 
     def clear(self) -> None:
         self._saved.clear()
+        self._sorted.clear()
 
     def __len__(self) -> int:
         return len(self._saved)

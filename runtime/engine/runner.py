@@ -95,6 +95,38 @@ class Runner:
                 if not self._context.closed:
                     self._context.clear(slot)
 
+    @property
+    def cells(self) -> int:
+        """Tokens that a slot can hold at present."""
+        return self._context.cells_per_slot
+
+    def restore(self, slot: int, state: np.ndarray, n_tokens: int) -> None:
+        """Put the first tokens of a saved state into a free slot.
+
+        Raises:
+            EngineError: llama.cpp refused it; the slot is free.
+        """
+        with self._stats.timed("prefill_seconds"):
+            try:
+                self._restore(slot, state, n_tokens)
+            except EngineError:
+                self._context.clear(slot)
+                raise
+            self._stats.shared_tokens += n_tokens
+
+    def cut(self, slot: int, n_tokens: int) -> int:
+        """Drop what a slot holds beyond its first tokens; bytes that `save` of the rest takes.
+
+        Raises:
+            EngineError: llama.cpp refused it.
+        """
+        self._context.clear(slot, n_tokens)
+        return self._context.state_bytes(slot)
+
+    def save(self, slot: int) -> np.ndarray:
+        """A copy of what a slot holds. Raises EngineError where it cannot be made."""
+        return self._context.save(slot)
+
     def check_numbers(self) -> None:
         """Compute a token with the bare model and with each adapter. All slots must be free.
 
@@ -133,9 +165,6 @@ class Runner:
         return Result(rows[last], scores)
 
     def _piece(self, generation: Generation, length: int) -> _Piece:
-        if generation.prefix is not None:
-            self._restore(generation.slot, generation.prefix, generation.n_cached)
-            self._stats.shared_tokens += generation.n_cached
         request, start = generation.request, generation.n_cached
         tokens = request.prompt[start : start + length]
         end = start + len(tokens)

@@ -91,8 +91,7 @@ class Scheduler:
 
         Those that it moves and lets in have their new slots from now on.
         """
-        if not self._prefilling and len(self._running) + len(self._staged) < self.layout.slots:
-            self._admit()
+        self.admit()
         if self._prefilling:
             return self._prefill()
         if self._staged or self._running:
@@ -105,7 +104,6 @@ class Scheduler:
             return
         for generation in step.generations:
             generation.n_cached += min(step.length, generation.n_to_prefill)
-            generation.prefix = None
             if generation.n_to_prefill:
                 continue
             self._prefilling.remove(generation)
@@ -157,12 +155,19 @@ class Scheduler:
         self._running[generation.slot] = generation
         generation.status = Status.RUNNING
 
-    def _admit(self) -> None:
+    def admit(self) -> list[Generation]:
         """Give slots to those that wait: all slots if none runs, else the staging ones.
 
-        As many slots as there are staged stay free for them: where all that run end in one
-        step, newcomers would else take their slots, again and again.
+        None gets one before the last to get one has its prompt complete. As many slots as there
+        are staged stay free for them: where all that run end in one step, newcomers would else
+        take their slots, again and again.
+
+        Returns:
+            those that have a slot now. Before `schedule`, `n_cached` may be raised to what was
+            put into it.
         """
+        if self._prefilling or len(self._running) + len(self._staged) >= self.layout.slots:
+            return []
         free = self.free_slots()
         staging = [slot for slot in free if slot >= self.layout.slots]
         spare = free[len(self._staged) : len(free) - len(staging)]
@@ -173,6 +178,7 @@ class Scheduler:
             generation.slot = slot
             generation.status = Status.PREFILLING
             self._prefilling.append(generation)
+        return list(self._prefilling)
 
     def _n_likeliest(self) -> int | None:
         """How many of a row's likeliest tokens must be known; None is all.

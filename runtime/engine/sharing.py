@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from runtime.engine.generation import Generation, common_prefix
+from runtime.engine.llama import EngineError
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Prefix, Runner
 from runtime.engine.sizing import cells_needed
 
+log = logging.getLogger(__name__)
+
 # A prefix shorter than this is not worth a copy of its cache.
 MIN_SHARED = 8
+# A prompt with fewer new tokens is kept with its answer only, not before it, too.
+MIN_NEW_PROMPT = 64
 
 # An adapter, or None, and the tokens of a prefix for it.
 Wanted = tuple[str | None, tuple[int, ...]]
@@ -21,13 +27,15 @@ class Sharing:
 
     Args:
         runner: not owned.
+        budget: bytes of what is saved beside what is pinned; with 0 nothing is kept of a request
+            that has ended.
 
     Attributes:
         saved: the prefixes.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self.saved = PrefixCache()
+    def __init__(self, runner: Runner, budget: int) -> None:
+        self.saved = PrefixCache(budget)
         self._runner = runner
 
     def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
@@ -46,7 +54,8 @@ class Sharing:
         """
         for adapter, tokens in wanted:
             if cells_needed(len(tokens), 0) <= cells:
-                begun = Prefix(tokens, adapter, *self.saved.find(adapter, tokens))
+                n_saved, saved = self.saved.find(adapter, tokens, cells)
+                begun = Prefix(tokens, adapter, n_saved, saved.state if saved else None)
                 self.saved.put(adapter, tokens, self._runner.prefix(begun, slot))
 
     def in_common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
@@ -65,10 +74,63 @@ class Sharing:
         return wanted
 
     def hand_out(self, arrivals: Sequence[Generation]) -> None:
-        """Note for each what is saved of its prompt."""
+        """Note for each how much of its prompt is saved.
+
+        What several have in common is there for them until they have their slots. A state that
+        is kept of an earlier request may be dropped before: `restore` looks again.
+        """
         for generation in arrivals:
             request = generation.request
             sharable = request.prompt[: generation.n_shareable]
-            n_saved, state = self.saved.find(request.adapter, sharable)
-            if n_saved >= MIN_SHARED:
-                generation.n_cached, generation.prefix = n_saved, state
+            n_saved, saved = self.saved.find(request.adapter, sharable)
+            if saved is not None and n_saved >= MIN_SHARED:
+                generation.n_cached = n_saved
+                generation.prefix = None if saved.kept else saved.state
+
+    def restore(self, generation: Generation) -> None:
+        """Put what is saved of a prompt into the slot that its generation was just given.
+
+        A state that llama.cpp refuses is dropped, and the prompt computed as a whole.
+        """
+        request, promised = generation.request, generation.prefix
+        sharable = request.prompt[: generation.n_shareable]
+        n_saved, saved = self.saved.find(request.adapter, sharable, self._runner.cells)
+        state = None if saved is None else saved.state
+        if promised is not None and generation.n_cached >= n_saved:
+            n_saved, saved, state = generation.n_cached, None, promised
+        generation.n_cached, generation.prefix = 0, None
+        if state is None or n_saved < MIN_SHARED:
+            return
+        try:
+            self._runner.restore(generation.slot, state, n_saved)
+        except EngineError as error:
+            log.warning("a saved prefix of %d tokens is computed anew: %s", n_saved, error)
+            if saved is not None:
+                self.saved.drop(saved)
+        else:
+            generation.n_cached = generation.n_restored = n_saved
+
+    def keep(self, generation: Generation, least: int = MIN_SHARED) -> None:
+        """Keep what the slot of a generation holds, if its request wants that.
+
+        The slot is cut to the prompt and all generated tokens but the last, whose keys and
+        values nothing has needed yet.
+
+        Args:
+            generation: its prompt is complete.
+            least: fewer tokens than this beyond what is saved already are not worth a copy.
+        """
+        request = generation.request
+        if not request.keep or not self.saved.budget:
+            return
+        tokens = (*request.prompt, *generation.tokens[:-1])
+        n_saved, _ = self.saved.find(request.adapter, tokens, self._runner.cells)
+        if len(tokens) - n_saved < least:
+            return
+        try:
+            size = self._runner.cut(generation.slot, len(tokens))
+            if self.saved.make_room(request.adapter, tokens, size):
+                state = self._runner.save(generation.slot)
+                self.saved.put(request.adapter, tokens, state, kept=True)
+        except (EngineError, MemoryError) as error:  # costs no answer
+            log.warning("%d tokens are not kept: %s", len(tokens), error)

@@ -9,18 +9,22 @@ from pathlib import Path
 from runtime.engine.adapters import set_adapters
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
-from runtime.engine.generation import Generation
+from runtime.engine.generation import Generation, Status
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.runner import LEAST_MIXED, Runner
 from runtime.engine.scheduler import Scheduler
-from runtime.engine.sharing import Sharing, Wanted
+from runtime.engine.sharing import MIN_NEW_PROMPT, Sharing, Wanted
 from runtime.engine.sizing import Layout, cells_needed
 from runtime.engine.stats import Stats
+from runtime.engine.step import Prefill, Step
 from runtime.engine.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
+
+# Where a prompt has been prefilled.
+_COMPLETE = (Status.STAGED, Status.RUNNING)
 
 
 class Slots:
@@ -67,7 +71,7 @@ class Slots:
             call_cost=profile.call_cost if call_cost is None else call_cost,
             rows_at_once=profile.rows_at_once,
         )
-        self.sharing = Sharing(self.runner)
+        self.sharing = Sharing(self.runner, options.prefix_bytes)
         self._share_calls()
 
     @property
@@ -77,6 +81,9 @@ class Slots:
 
     def let_in(self, arrivals: Sequence[Generation]) -> None:
         """Decode what requests have in common, and let them wait for their slots.
+
+        Nothing is lost by calling it when no prompt is half prefilled, as none of them gets a
+        slot before; and what such a prompt is the first to have need not be decoded twice.
 
         Raises:
             EngineError: the cache could not be divided anew, and what was in it is lost.
@@ -138,8 +145,26 @@ class Slots:
                 return waiting, str(error)
         return None
 
-    def free(self, generation: Generation) -> None:
-        """Take one out that has ended, wherever it is, and forget what its slot holds."""
+    def next_step(self) -> Step | None:
+        """What to compute next, with saved prefixes in the slots of those that are let in."""
+        for generation in self.scheduler.admit():
+            self.sharing.restore(generation)
+        return self.scheduler.schedule()
+
+    def keep_prompts(self, step: Step) -> None:
+        """Keep the prompts that a step has completed, for requests that come meanwhile."""
+        for generation in step.generations if isinstance(step, Prefill) else ():
+            if generation.status in _COMPLETE:
+                self.sharing.keep(generation, MIN_NEW_PROMPT)
+
+    def free(self, generation: Generation, keep: bool) -> None:
+        """Take one out that has ended, wherever it is, and free its slot.
+
+        Args:
+            keep: what the slot holds is sound, and may be kept for requests to come.
+        """
+        if keep and generation.status in _COMPLETE and not self.context.closed:
+            self.sharing.keep(generation)
         self.scheduler.finish(generation)
         if generation.slot >= 0 and not self.context.closed:
             self.context.clear(generation.slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from runtime.engine import Choice, Completion
@@ -137,7 +137,8 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
                     answer = await service.finish(asked, completion)
                     ended[asked.index] = Ended(answer, completion)
     choices = [shape.whole(task, index, ended[index]) for index in range(len(ended))]
-    usage = _usage(task, sum(len(each.completion.tokens) for each in ended.values()))
+    n_new = sum(len(each.completion.tokens) for each in ended.values())
+    usage = _usage(task, n_new, {index: each.completion for index, each in ended.items()})
     return {**_head(task, shape.whole_object), "choices": choices, "usage": usage}
 
 
@@ -153,12 +154,13 @@ async def chunks(
     head = _head(task, shape.chunk_object)
     opened: set[int] = set()
     offsets = [Offsets() for _ in task.choices]
+    completions: dict[int, Completion] = {}
     n_new = 0
 
     def chunk(choice: JsonDict) -> JsonDict:
         made = {**head, "choices": [choice]}
         if options.continuous_usage_stats:
-            made["usage"] = _usage(task, n_new)
+            made["usage"] = _usage(task, n_new, completions)
         elif options.include_usage:
             made["usage"] = None
         return made
@@ -195,13 +197,14 @@ async def chunks(
                 n_of[index] += 1
                 if completion := update.completion:
                     n_of[index] = len(completion.tokens)
+                    completions[index] = completion
                     ended = Ended(await service.finish(asked, completion), completion)
                     text += cleaners[index].finish(ended.answer.cut)
                 n_new = sum(n_of)
                 for made in of(index, text, update.scores, ended):
                     yield made
     if options.include_usage:
-        yield {**head, "choices": [], "usage": _usage(task, n_new)}
+        yield {**head, "choices": [], "usage": _usage(task, n_new, completions)}
 
 
 def _head(task: Task, kind: str) -> JsonDict:
@@ -224,9 +227,22 @@ def _head(task: Task, kind: str) -> JsonDict:
     }
 
 
-def _usage(task: Task, n_new: int) -> dict[str, int]:
+def _usage(task: Task, n_new: int, ended: Mapping[int, Completion]) -> JsonDict:
+    """A response's `usage`.
+
+    Args:
+        task: with the prompts.
+        n_new: tokens of all choices.
+        ended: the completions of choices, as far as they have ended. Of a prompt with several,
+            as much counts as cached as was found for each.
+    """
+    cached: dict[int, int] = {}
+    for index, completion in ended.items():
+        prompt, n = index // task.n, completion.n_restored
+        cached[prompt] = min(n, cached.get(prompt, n))
     return {
         "prompt_tokens": task.n_prompt,
+        "prompt_tokens_details": {"cached_tokens": sum(cached.values())},
         "completion_tokens": n_new,
         "total_tokens": task.n_prompt + n_new,
     }

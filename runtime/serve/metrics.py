@@ -45,6 +45,12 @@ class Metrics:
         )
         self.prompt_tokens = counter("vllm:prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = counter("vllm:generation_tokens", "Tokens written.")
+        self.prefix_queries = counter(
+            "vllm:prefix_cache_queries", "Tokens of prompts that were looked for."
+        )
+        self.prefix_hits = counter(
+            "vllm:prefix_cache_hits", "Tokens of them that were found computed."
+        )
         self.success = counter("vllm:request_success", "Requests that ended.", "finished_reason")
         self.first_token = histogram(
             "vllm:time_to_first_token_seconds", "From arrival to the first token.", _FIRST

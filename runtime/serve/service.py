@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from runtime.engine import Completion, Engine, Update
@@ -58,7 +58,10 @@ class _Follower(Run):
         queue: asyncio.Queue[object],
         arrived: Callable[[_Arrived], None],
     ) -> None:
-        super().__init__(engine, asked.request)
+        # A conversation may go on; a batch is a list of questions that have nothing to do with
+        # one another.
+        keep = limited and asked.request.score_from is None
+        super().__init__(engine, replace(asked.request, keep=keep))
         self.asked = asked
         self.model = model
         self.limited = limited
@@ -242,6 +245,7 @@ class Service:
             completion = update.completion
             if completion is not None:
                 follower.n_new = len(completion.tokens)
+                self._note_prefix(follower, completion)
                 self._end(follower, completion.finish_reason, at)
 
     def _measure(self, follower: _Follower, at: float) -> None:
@@ -253,6 +257,13 @@ class Service:
             self.metrics.between_tokens.labels(*labels).observe(at - follower.last)
         follower.last = at
         follower.n_new += 1
+
+    def _note_prefix(self, follower: _Follower, completion: Completion) -> None:
+        """Count how much of a prompt was found in the prefix cache."""
+        if completion.finish_reason in ("stop", "length"):
+            labels = (follower.model, "0")
+            self.metrics.prefix_queries.labels(*labels).inc(follower.n_prompt)
+            self.metrics.prefix_hits.labels(*labels).inc(completion.n_restored)
 
     def _end(self, follower: _Follower, reason: str, at: float | None = None) -> None:
         """Note what a request that has ended was."""

@@ -168,6 +168,7 @@ def engine_options(settings: Settings, model: Model, cache_bytes: int) -> Engine
         cache_type=settings.kv_cache_type,
         cache_bytes=cache_bytes,
         call_tokens=settings.prefill_tokens,
+        prefix_bytes=settings.prefix_cache_mb * 2**20,
         usual_cells=cells_needed(_USUAL_PROMPT, settings.longest_answer),
     )
 
