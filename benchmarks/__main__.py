@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.throughput import Options, measure, picture, report
+from runtime.common.command import run
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument(
@@ -20,7 +21,12 @@ def main() -> int:
     parser.add_argument("--new-tokens", type=int, default=64, help="longest answer (default: 64)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--picture", type=Path, help="write a bar chart to this PNG file")
-    arguments = parser.parse_args()
+    return run(_measure, parser.parse_args(argv), "stopped")
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from benchmarks.throughput import Options, measure, picture, report
+
     rounds = measure(
         Options(
             model=arguments.model,

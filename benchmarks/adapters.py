@@ -13,16 +13,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from tqdm import tqdm
-
-from evaluation.judges import judge
-from evaluation.judges.text import tokens
-from evaluation.questions import read
-from evaluation.records import Item
-from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
+
+if TYPE_CHECKING:
+    from evaluation.records import Item
+    from runtime import Pipeline
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,11 @@ class Outcome:
 
 def outcomes(pipeline: Pipeline, items: Sequence[Item]) -> list[Outcome]:
     """Answer and score every question."""
+    from tqdm import tqdm
+
+    from evaluation.judges import judge
+    from evaluation.judges.text import tokens
+
     asked = [{"questionID": i.id, "subject": i.subject, "question": i.question} for i in items]
     answers = [answer["answer"] for answer in pipeline(asked)]
     found = []
@@ -88,6 +90,8 @@ def table(items: Sequence[Item], before: list[Outcome], after: list[Outcome]) ->
 
 
 def _cell(pairs: Sequence[tuple[float | None, float | None]], form: str) -> str:
+    import numpy as np
+
     values = np.array([pair for pair in pairs if None not in pair], np.float64)
     if not len(values):
         return "no choices"
@@ -97,6 +101,7 @@ def _cell(pairs: Sequence[tuple[float | None, float | None]], form: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.adapters", description=__doc__.partition(": ")[2].split("\n")[0]
     )
@@ -108,10 +113,13 @@ def main(argv: list[str] | None = None) -> int:
         "--questions", type=Path, nargs="+", required=True, help="files with right answers"
     )
     parser.add_argument("--new-tokens", type=int, default=48, help="longest answer (default: 48)")
-    return run(_compare, parser.parse_args(argv))
+    return run(_compare, parser.parse_args(argv), "stopped")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from evaluation.questions import read
+    from runtime import Settings, loadPipeline
+
     files = [read(path) for path in arguments.questions]
     items = [item for file in files for item in file.items if item is not None]
     found = []

@@ -15,18 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-import psutil
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from benchmarks.shapes import make_adapters
-from runtime import Settings, loadPipeline
+from runtime.common import figures
 from runtime.common.command import run
 from runtime.common.errors import SetupError
-from runtime.engine import Engine, EngineOptions, Request, SamplingParams, physical_cores
-from runtime.engine.sizing import PADDING_CELLS
-from runtime.files.routes import plan_routes
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine, Request
 
 QUESTIONS = (10, 100, 1000, 10_000)
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
@@ -65,6 +62,8 @@ Measure = Callable[[Path, int, Path], Iterator[Point]]
 
 def by_questions(model: Path, rounds: int, _: Path) -> Iterator[Point]:
     """Short questions of one subject, no two alike, with 4 new tokens each."""
+    from runtime import Settings, loadPipeline
+
     settings = Settings.load(
         model_name=str(model),
         batch_size=_SLOTS,
@@ -122,6 +121,9 @@ PARTS: dict[str, tuple[Measure, str]] = {
 
 def engine(model: Path, slots: int, cells: int, adapters: Sequence[Path] = ()) -> Engine:
     """An engine with as many cells as the longest prompt and answer need, and these adapters."""
+    from runtime.engine import Engine, EngineOptions, physical_cores
+    from runtime.engine.sizing import PADDING_CELLS
+
     options = EngineOptions(slots, cells + PADDING_CELLS, physical_cores())
     return Engine.load(model, options, {str(path): path for path in adapters})
 
@@ -130,6 +132,10 @@ def requests(
     ready: Engine, count: int, length: int, new_tokens: int, adapters: Sequence[str] = ()
 ) -> list[Request]:
     """Prompts of random tokens, with the adapters by turns."""
+    import numpy as np
+
+    from runtime.engine import Request, SamplingParams
+
     random = np.random.default_rng(0)
     params = SamplingParams(temperature=0.0, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
     return [
@@ -161,6 +167,8 @@ def _median(act: Callable[[], object], rounds: int) -> float:
 
 
 def _point(value: int, questions: int, seconds: float, new_tokens: int) -> Point:
+    import psutil
+
     return Point(value, questions, seconds, new_tokens, psutil.Process().memory_info().rss)
 
 
@@ -182,32 +190,29 @@ def table(points: Sequence[Point], what: str) -> str:
 
 def picture(points: Sequence[Point], what: str, path: Path) -> None:
     """Time per question over what grows, both on logarithmic axes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5, 3), layout="constrained")
     values = [point.value for point in points]
-    axes.plot(values, [point.per_question for point in points], "o-", color="#2f6fde")
-    for point in points:
-        where = (point.value, point.per_question)
-        text = f"{point.per_question:,.0f}"
-        axes.annotate(text, where, (0, 7), textcoords="offset points", ha="center")
-    axes.margins(0.08, 0.2)
-    axes.set_xscale("log", base=10 if values[-1] > 2000 else 2)
-    axes.set_yscale("log")
-    axes.set_xticks(values, [f"{value:,}" for value in values])
-    axes.minorticks_off()
-    axes.set_yticks([])  # the points say their values
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(what)
-    axes.set_ylabel("ms a question")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with figures.axes(path, 5, 3) as axes:
+        axes.plot(values, [point.per_question for point in points], "o-", color=figures.MAIN)
+        for point in points:
+            where = (point.value, point.per_question)
+            text = f"{point.per_question:,.0f}"
+            axes.annotate(text, where, (0, 7), textcoords="offset points", ha="center")
+        axes.margins(0.08, 0.2)
+        axes.set_xscale("log", base=10 if values[-1] > 2000 else 2)
+        axes.set_yscale("log")
+        axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.minorticks_off()
+        axes.set_yticks([])  # the points say their values
+        axes.set_xlabel(what)
+        axes.set_ylabel("ms a question")
 
 
 def _grow(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from runtime import Settings
+    from runtime.files.routes import plan_routes
+
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings.load(model_name=arguments.model)
@@ -228,6 +233,7 @@ def _grow(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.growth", description=__doc__.partition(": ")[2].split("\n")[0]
     )

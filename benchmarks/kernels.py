@@ -19,17 +19,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-# Before llama_cpp: sets what its libraries read when they are loaded.
-import runtime.engine.library  # noqa: F401  # isort: skip
-
-import numpy as np
-
+from runtime.common.command import run
+from runtime.common.errors import SetupError
 from runtime.common.machine import cpu_name, cpus
-from runtime.engine.batch import Batch
-from runtime.engine.context import Context
-from runtime.engine.kernels import has_kquant_kernel
-from runtime.engine.model import Model
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PREFILL, PROMPT = (64, 128, 256, 512), 128
 DECODE = (1, 2, 4, 8, 16, 32, 48, 64, 96)
@@ -42,7 +39,8 @@ WAYS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.kernels",
         description=__doc__,
@@ -52,14 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=cpus().cores, help="default: all cores")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--inside", choices=["mapped", "repacked"], help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    return run(_compare, parser.parse_args(argv), "stopped")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from runtime.engine.kernels import has_kquant_kernel
+
     if options.inside:
         found = _measure(options.model, options.threads, options.inside == "mapped")
         print(json.dumps(found))
         return 0
     if not has_kquant_kernel():
-        print("this build of llama.cpp has no kernel of ours for this CPU", file=sys.stderr)
-        return 1
+        raise SetupError("this build of llama.cpp has no kernel of ours for this CPU")
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in WAYS}
     for number in range(options.rounds):
         for name, mapped, least in WAYS[:: -1 if number % 2 else 1]:
@@ -85,6 +87,12 @@ def _in_a_process(options: argparse.Namespace, mapped: bool, least: int) -> dict
 
 def _measure(path: Path, threads: int, mapped: bool) -> dict[str, float]:
     """Tokens/s of each kind of call: the fastest of some after a first one."""
+    import numpy as np
+
+    from runtime.engine.batch import Batch
+    from runtime.engine.context import Context
+    from runtime.engine.model import Model
+
     model = Model(path, mapped=mapped)
     context = Context(model, max(DECODE), 0, 256, threads, max_tokens=max(PREFILL))
     batch, random = Batch(max(PREFILL)), np.random.default_rng(0)

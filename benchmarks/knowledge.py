@@ -15,15 +15,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluation.judges import judge
-from evaluation.questions import read
-from evaluation.records import Item
-from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
-from runtime import Pipeline, Settings, loadPipeline
 from runtime.common.command import run
 from runtime.common.intervals import sign_test
-from runtime.retrieval import Retrieval
+
+if TYPE_CHECKING:
+    from evaluation.records import Item
+    from runtime import Pipeline
+    from runtime.retrieval import Retrieval
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def ways(
 def _answered(
     pipeline: Pipeline, items: Sequence[Item], part: Sequence[int], knowledge: Retrieval | None
 ) -> Part:
+    from evaluation.judges import judge
+
     records = [
         {"questionID": n, "subject": items[n].subject, "question": items[n].question} for n in part
     ]
@@ -82,6 +84,8 @@ def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
 
     The score is the contest's with "off" as the best run, which gives that 1.
     """
+    from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
+
     off = found["off"]
     lines = []
     for way, part in found.items():
@@ -108,6 +112,7 @@ HEAD = (
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.knowledge",
         description=__doc__.partition(": ")[2].split("\n")[0],
@@ -122,10 +127,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="at most this many questions of each subject")
     parser.add_argument("--new-tokens", type=int, default=32, help="longest answer (default: 32)")
     parser.add_argument("--slots", type=int, default=16, help="BATCH_SIZE (default: 16)")
-    return run(_compare, parser.parse_args(argv))
+    return run(_compare, parser.parse_args(argv), "stopped")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from evaluation.questions import read
+    from runtime import Settings, loadPipeline
+    from runtime.retrieval import Retrieval
+
     settings = Settings.load(
         model_name=arguments.model,
         adapters_base_dir=arguments.adapters,

@@ -18,18 +18,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-# Before llama_cpp: sets what its libraries read when they are loaded.
-import runtime.engine.library  # noqa: F401  # isort: skip
-
-import llama_cpp
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.work import peak_bytes
-from benchmarks.throughput import load_questions
-from runtime import Pipeline, Settings, loadPipeline
-from runtime.files.routes import plan_routes
-from runtime.way import Overrides
+from runtime.common.command import run
+
+if TYPE_CHECKING:
+    from runtime import Pipeline
 
 GIB = 2**30
 # In characters: well under 100 tokens, and more than MAX_INPUT_TOKENS, which cuts them.
@@ -37,7 +32,8 @@ SHORT = 250
 LONG = 12_000
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.memory",
         description=__doc__,
@@ -51,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of loading (default: 3)")
     parser.add_argument("--only", choices=["llama", "load", "short", "long"])
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    return run(_measure, parser.parse_args(argv), "stopped")
+
+
+def _measure(options: argparse.Namespace) -> int:
     if options.inside:
         print(json.dumps(_inside(options)))
         return 0
@@ -74,9 +73,9 @@ def _report_loading(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         for name, runs in told.items():
             runs.append(_run(options, name))
-    llama = statistics.median(run["seconds"] for run in told["llama"])
-    ours = statistics.median(run["seconds"] for run in told["load"])
-    prefixes = statistics.median(run["prefixes"] for run in told["load"])
+    llama = statistics.median(each["seconds"] for each in told["llama"])
+    ours = statistics.median(each["seconds"] for each in told["load"])
+    prefixes = statistics.median(each["prefixes"] for each in told["load"])
     print(
         f"load: Llama() {llama:.2f} s; loadPipeline() {ours:.2f} s, {prefixes:.2f} s of it for"
         f" prefixes; without them {(ours - prefixes) / llama:.2f} times Llama()"
@@ -95,6 +94,15 @@ def _run(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _inside(options: argparse.Namespace) -> dict[str, Any]:
+    # First: sets what llama.cpp's libraries read when they are loaded.
+    import runtime.engine.library  # noqa: F401  # isort: skip
+
+    import llama_cpp
+
+    from runtime import Settings, loadPipeline
+    from runtime.files.routes import plan_routes
+    from runtime.way import Overrides
+
     settings = Settings.load(model_name=options.model)
     path = next(iter(plan_routes(settings).values())).model
     started = time.perf_counter()
@@ -133,12 +141,16 @@ def _decode_prefixes(pipeline: Pipeline) -> float:
 
 
 def _short(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from benchmarks.throughput import load_questions
+
     found = load_questions(10**6, options.questions)
     short = [question for question in found if len(question["question"]) < SHORT]
     return [{**short[n % len(short)], "questionID": n} for n in range(options.short)]
 
 
 def _long(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from benchmarks.throughput import load_questions
+
     words = " ".join(question["question"] for question in load_questions(500, options.questions))
     text = (words * (LONG // len(words) + 1))[:LONG]
     return [

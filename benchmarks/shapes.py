@@ -14,18 +14,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import gguf
-import numpy as np
-from tqdm import tqdm
-
-from convert.exporter import Exporter, Options
-from convert.safetensors import Type, from_f32
 from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.command import run
 from runtime.common.errors import SetupError
-from runtime.settings import PROJECT_DIR, declared_subjects
 
-TOKENIZER = PROJECT_DIR / "models" / "qwen3-tokenizer"
+_MODELS = Path(__file__).resolve().parents[1] / "models"
+TOKENIZER = _MODELS / "qwen3-tokenizer"
 NAME = "qwen3-1.7b-shape-Q4_K_M.gguf"
 RANK = 16
 LAYERS, HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, HEAD, VOCAB = 28, 2048, 6144, 16, 8, 128, 151936
@@ -64,6 +58,11 @@ _GGUF_LINEAR = (
 
 def write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]]) -> None:
     """Random BF16 tensors of the given shapes, written one at a time."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from convert.safetensors import Type, from_f32
+
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in tensors.items():
@@ -120,6 +119,9 @@ def make_model(target: Path, tokenizer: Path) -> Path:
         return target
     if not (tokenizer / "tokenizer.json").is_file():
         raise SetupError(f"{tokenizer}/tokenizer.json: no such file; give --tokenizer FOLDER")
+    from convert.exporter import Exporter, Options
+    from runtime.settings import declared_subjects
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target) as scratch:
         checkpoint = scratch / "Qwen3-1.7B"
@@ -146,6 +148,9 @@ def make_adapters(base: Path, folder: Path, names: Sequence[str], rank: int = RA
     missing = [n for n, target in enumerate(targets) if not target.exists()]
     if not missing:
         return targets
+    import gguf
+    import numpy as np
+
     reader = gguf.GGUFReader(base)
     arch = reader.fields["general.architecture"].contents()
     # GGUF has columns first.
@@ -189,10 +194,11 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.shapes", description=__doc__.partition(": ")[2].split("\n")[0]
     )
-    parser.add_argument("--out", type=Path, default=PROJECT_DIR / "models", help="folder")
+    parser.add_argument("--out", type=Path, default=_MODELS, help="folder")
     parser.add_argument(
         "--tokenizer",
         type=Path,

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from runtime.common import figures
 from runtime.common.errors import SetupError
 
 OURS, BASELINE = "ours", "one-by-one"
@@ -225,11 +226,6 @@ def builds(standings: Standings) -> str:
 
 def picture(standings: Standings, path: Path) -> None:
     """Questions per second as bars, each with its ratio to one by one."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     names = [name for name in standings.names() if standings.seconds(name)]
     if not names:
         return
@@ -242,12 +238,10 @@ def picture(standings: Standings, path: Path) -> None:
         for speed, ratio in zip(speeds, ratios, strict=True)
     ]
     height = 0.8 + 0.32 * len(names)
-    figure, axes = pyplot.subplots(figsize=(8, height), layout="constrained")
-    colour = ["#2f6fde" if name.startswith(OURS) else "#b0b7c3" for name in names]
-    bars = axes.barh(labels, speeds, color=colour)
-    axes.bar_label(bars, labels=texts, padding=3)
-    axes.set_xlim(right=1.35 * max(speeds))
-    axes.invert_yaxis()
-    axes.set_xlabel("questions per second (times one by one)")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    colour = [figures.MAIN if name.startswith(OURS) else figures.OTHER for name in names]
+    with figures.axes(path, 8, height) as axes:
+        bars = axes.barh(labels, speeds, color=colour)
+        axes.bar_label(bars, labels=texts, padding=3)
+        axes.set_xlim(right=1.35 * max(speeds))
+        axes.invert_yaxis()
+        axes.set_xlabel("questions per second (times one by one)")

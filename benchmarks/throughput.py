@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.lengths import of_one_length
 from runtime import Pipeline, Settings, loadPipeline
+from runtime.common import figures
 from runtime.engine import Model
 from runtime.engine.llama import physical_cores
 from runtime.engine.speeds import SingleCalls
@@ -226,11 +227,6 @@ def report(rounds: list[Round]) -> str:
 
 def picture(rounds: list[Round], path: Path) -> None:
     """The same as a bar chart."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     names = ["one by one", "this pipeline", "llama.cpp's ceiling"]
     seconds = [
         [r.one_by_one for r in rounds],
@@ -238,10 +234,9 @@ def picture(rounds: list[Round], path: Path) -> None:
         [r.ceiling for r in rounds],
     ]
     speeds = [rounds[0].questions / statistics.median(each) for each in seconds]
-    figure, axes = pyplot.subplots(figsize=(6, 2.4), layout="constrained")
-    bars = axes.barh(names, speeds, color=["#b0b7c3", "#2f6fde", "#dfe3ea"])
-    axes.bar_label(bars, fmt="%.1f", padding=3)
-    axes.set_xlim(right=1.12 * max(speeds))
-    axes.invert_yaxis()
-    axes.set_xlabel("questions per second")
-    figure.savefig(path, dpi=150)
+    with figures.axes(path, 6, 2.4) as axes:
+        bars = axes.barh(names, speeds, color=[figures.OTHER, figures.MAIN, figures.PALE])
+        axes.bar_label(bars, fmt="%.1f", padding=3)
+        axes.set_xlim(right=1.12 * max(speeds))
+        axes.invert_yaxis()
+        axes.set_xlabel("questions per second")

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.contenders.work import Prompt, Work
-from benchmarks.peers import Contender, compete, contenders, failure, read_questions
+from benchmarks.race import Contender, compete, contenders, failure, read_questions
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import Run, Standings, picture, same, summary, table
 from runtime.common.errors import SetupError
