@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.engine import Engine, EngineOptions, Model, Request, SamplingParams
+from runtime.engine import Engine, EngineOptions, Model
 from runtime.engine.kernels import is_best_mapped
 from tests import products
 
@@ -80,15 +80,12 @@ def k_quants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny-Q4_K_M.gguf"
 
 
-def answers(path: Path, mapped: bool) -> list[list[int]]:
-    """The greedy answers of one engine to prompts of several lengths, as tokens."""
-    greedy = SamplingParams(temperature=0.0, min_new_tokens=12, max_new_tokens=12)
-    prompts = [list(range(30, 30 + n)) for n in (1, 2, 5, 12, 13, 40, 77)]
+def likelihoods(path: Path, mapped: bool) -> np.ndarray:
+    """Of tokens after prompts, in calls of several lengths, in nats."""
     model = Model(path, mapped=mapped)
     with Engine(model, EngineOptions(slots=4, cells_per_slot=256)) as engine:
-        requests = [Request(prompt, greedy, tag=prompt) for prompt in prompts]
-        found = {len(done.tag): done.tokens for done in engine.generate(requests)}
-    return [found[len(prompt)] for prompt in prompts]
+        texts = [list(range(30, 30 + n)) for n in (1, 2, 5, 12, 13, 40, 77)]
+        return np.concatenate(engine.log_likelihoods([7, 8, 9], texts))
 
 
 def test_a_model_of_k_quants_stays_in_its_file_which_processes_share(
@@ -101,7 +98,10 @@ def test_a_model_of_k_quants_stays_in_its_file_which_processes_share(
     assert not is_best_mapped(demo_model)  # whose kernels want another order of the weights
 
 
-def test_answers_are_the_same_mapped_and_repacked(k_quants: Path) -> None:
-    found = answers(k_quants, mapped=True)
-    assert answers(k_quants, mapped=False) == found
-    assert all(len(tokens) == 12 for tokens in found)
+def test_what_is_likely_is_the_same_mapped_and_repacked_but_for_rounding(k_quants: Path) -> None:
+    found, repacked = (likelihoods(k_quants, mapped) for mapped in (True, False))
+    assert np.ptp(repacked) > 1
+    # Activations are rounded to 8 bits between layers, which turns the last bit of a sum into up
+    # to 0.1 nats of this model; llama.cpp's own kernels differ by as much from one another.
+    assert np.abs(found - repacked).mean() < 0.03
+    assert np.abs(found - repacked).max() < 0.5

@@ -77,7 +77,7 @@ def described() -> Json:
     app, nothing = FastAPI(), Nothing()
     routes._add_answers(app, nothing)  # type: ignore[arg-type]
     routes._add_models(app, nothing)  # type: ignore[arg-type]
-    routes._add_house(app, nothing)  # type: ignore[arg-type]
+    routes._add_house(app, nothing, None)  # type: ignore[arg-type]
     batch_routes.add(app, None)
     adapters.add_routes(app, nothing, allowed=True)  # type: ignore[arg-type]
     return app.openapi()
