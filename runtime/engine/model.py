@@ -70,8 +70,7 @@ class Model:
         start_backend()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        best_mapped = is_best_mapped(self.path) if mapped is None else mapped
-        self.mapped = gpu_layers == 0 and best_mapped
+        self.mapped = gpu_layers == 0 and (is_best_mapped(self.path) if mapped is None else mapped)
         if self.mapped:
             params.use_extra_bufts = False
             params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
