@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -61,6 +61,7 @@ def render_all(
     bos: str = "",
     eos: str = "",
     seconds: int = SECONDS,
+    variables: Mapping[str, Any] | None = None,
 ) -> list[Rendered]:
     """Render a chat template as transformers does, without thinking, for each conversation.
 
@@ -74,6 +75,8 @@ def render_all(
             go on with the assistant's words.
         bos, eos: texts of the model's special tokens.
         seconds: of processor time for all of them.
+        variables: further variables of the template, such as "tools"; JSON. They take the
+            place of those that have the same name.
 
     Raises:
         TemplateLimitError: it is too long, takes too much time or memory, writes too much, or
@@ -87,6 +90,7 @@ def render_all(
         "bos": bos,
         "eos": eos,
         "seconds": seconds,
+        "variables": dict(variables or {}),
     }
     try:
         outcome = child.call(
@@ -214,11 +218,14 @@ def _render(job: dict[str, Any]) -> list[Rendered]:
     for messages, goes_on in job["conversations"]:
         try:
             text = template.render(
-                messages=messages,
-                add_generation_prompt=goes_on,
-                enable_thinking=False,
-                bos_token=job["bos"],
-                eos_token=job["eos"],
+                {
+                    "messages": messages,
+                    "add_generation_prompt": goes_on,
+                    "enable_thinking": False,
+                    "bos_token": job["bos"],
+                    "eos_token": job["eos"],
+                    **job["variables"],
+                }
             )
         except (MemoryError, TemplateLimitError):
             raise

@@ -12,8 +12,15 @@ from runtime.settings import PROJECT_DIR
 
 pytest.importorskip("fastapi")
 
-from runtime.serve.errors import explain_invalid
-from runtime.serve.fields import HARMLESS, REFUSED, REFUSED_IN_CHATS
+from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.fields import (
+    HARMLESS,
+    REFUSED,
+    REFUSED_IN_CHATS,
+    REFUSED_IN_COMPLETIONS,
+    REFUSED_IN_RESPONSES,
+)
+from runtime.serve.responses import ResponseBody, chat_body, messages_of
 from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 
 # vLLM's from its protocol, llama-server's from server-schema.cpp and README of llama.cpp as in
@@ -29,6 +36,13 @@ top_logprobs top_p user verbosity web_search_options
 OPENAI_COMPLETIONS = """
 model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed
 stop stream stream_options suffix temperature top_p user
+"""
+OPENAI_RESPONSES = """
+access_programs background background_options context_management conversation image include input
+instructions max_output_tokens max_tool_calls metadata model moderation parallel_tool_calls
+previous_response_id prompt prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
+safety_identifier service_tier store stream stream_options temperature text tool_choice tools
+top_logprobs top_p truncation user
 """
 VLLM = """
 use_beam_search top_k min_p repetition_penalty length_penalty stop_token_ids
@@ -64,7 +78,7 @@ BODIES: dict[type[Sampling], dict[str, Any]] = {
 }
 REFUSED_BY: dict[type[Sampling], dict[str, tuple[Any, ...]]] = {
     ChatBody: {**REFUSED, **REFUSED_IN_CHATS},
-    CompletionBody: {**REFUSED},
+    CompletionBody: {**REFUSED, **REFUSED_IN_COMPLETIONS},
 }
 
 
@@ -81,15 +95,46 @@ def test_openais_fields_are_those_of_its_own_client() -> None:
     pytest.importorskip("openai")
     from openai.types import completion_create_params as completions
     from openai.types.chat import completion_create_params as chat
+    from openai.types.responses import response_create_params as responses
 
-    for listed, module in ((OPENAI_CHAT, chat), (OPENAI_COMPLETIONS, completions)):
+    for listed, module, name in (
+        (OPENAI_CHAT, chat, "Completion"),
+        (OPENAI_COMPLETIONS, completions, "Completion"),
+        (OPENAI_RESPONSES, responses, "Response"),
+    ):
         fields: set[str] = set()
-        for kind in (
-            module.CompletionCreateParamsNonStreaming,
-            module.CompletionCreateParamsStreaming,
-        ):
-            fields |= {*kind.__required_keys__, *kind.__optional_keys__}
+        for kind in ("NonStreaming", "Streaming"):
+            params = getattr(module, f"{name}CreateParams{kind}")
+            fields |= {*params.__required_keys__, *params.__optional_keys__}
         assert fields <= set(listed.split())
+
+
+def test_each_field_of_a_response_is_in_one_column() -> None:
+    served = set(ResponseBody.model_fields)
+    columns = (served, {*REFUSED_IN_RESPONSES, *REFUSED}, HARMLESS - served)
+    harmless = {"stream_options", "access_programs"}  # here alone
+    for field in {*OPENAI_RESPONSES.split(), *ResponseBody.model_fields} - harmless:
+        assert sum(field in column for column in columns) == 1, field
+    sent = {"model": "demo", "input": "Hi", **dict.fromkeys(HARMLESS | harmless, "anything")}
+    sent |= {"metadata": {}, "store": False}
+    body = ResponseBody.model_validate(sent)
+    assert chat_body(body, sent, messages_of(body)).messages[0].text == "Hi"
+
+
+def test_what_would_change_a_response_is_refused_by_its_name() -> None:
+    for field, neutral in REFUSED_IN_RESPONSES.items():
+        for value in (None, *neutral):
+            ResponseBody.model_validate({"model": "demo", "input": "Hi", field: value})
+        for value in ("strange", 17.5, ["red"], {"type": "object"}):
+            with pytest.raises(ValidationError) as caught:
+                ResponseBody.model_validate({"model": "demo", "input": "Hi", field: value})
+            assert explain_invalid(caught.value.errors()).param == field
+    for field in REFUSED:  # a chat's are those of responses, too
+        sent = {"model": "demo", "input": "Hi", field: ["strange"]}
+        body = ResponseBody.model_validate(sent)
+        with pytest.raises(ApiError) as refused:
+            chat_body(body, sent, messages_of(body))
+        assert refused.value.param == field
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -118,4 +163,10 @@ def test_the_page_lists_all_fields() -> None:
         "served": {*ChatBody.model_fields, *CompletionBody.model_fields},
         "refused": {*REFUSED, *REFUSED_IN_CHATS} - set(CompletionBody.model_fields),
         "harmless": set(HARMLESS),
+    }
+    rows = dict(re.findall(r"^\| (served|refused) here \| (.+) \|$", page, re.MULTILINE))
+    named = {row: set(re.findall(r"`(\w+)`", text)) for row, text in rows.items()}
+    assert named == {
+        "served": set(ResponseBody.model_fields),
+        "refused": set(REFUSED_IN_RESPONSES),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -10,6 +11,7 @@ from runtime.serve.asking import Task
 from runtime.serve.schema import StreamOptions
 from runtime.serve.service import Service
 from runtime.serve.tokens import Offsets, chat_logprobs, legacy_logprobs, text_of
+from runtime.serve.tool_reader import Piece, Reader
 from runtime.way import Answer, Asked
 
 JsonDict = dict[str, Any]
@@ -29,8 +31,8 @@ class Shape(Protocol):
 
     def delta(
         self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
-    ) -> JsonDict:
-        """The choice of a chunk; `offsets` counts on in that choice."""
+    ) -> JsonDict | None:
+        """The choice of a chunk, if there is anything to say; `offsets` counts on in it."""
 
     def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
         """The choice of the chunk that says why the text ends."""
@@ -55,15 +57,27 @@ class Ended(NamedTuple):
 
 
 class ChatShape:
-    """Of /v1/chat/completions."""
+    """Of /v1/chat/completions; one for each response."""
 
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
+    def __init__(self) -> None:
+        self._readers: dict[int, Reader] = {}  # of streamed choices that may have calls
+
     def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
-        choice = self._choice(index, ended.completion.finish_reason)
-        text = ended.answer.answer
-        choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        reason: str = ended.completion.finish_reason
+        said: JsonDict = {"content": ended.answer.answer}
+        if task.reader is not None:
+            reader = task.reader()
+            said = openai_form([*reader.add(ended.answer.answer), *reader.finish()])
+            reason = _reason(reader, reason)
+        choice = self._choice(index, reason)
+        calls = said.get("tool_calls", ())
+        content = None if calls else ""
+        choice["message"] = {"role": "assistant", "content": content, "refusal": None, **said}
+        for call in calls:
+            del call["index"]
         if task.logprobs:
             choice["logprobs"] = chat_logprobs(task.served.engine.model, ended.completion.scores)
         return {**choice, **ended.raw}
@@ -73,17 +87,49 @@ class ChatShape:
 
     def delta(
         self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
-    ) -> JsonDict:
-        choice = {**self._choice(index), "delta": {"content": text}}
+    ) -> JsonDict | None:
+        delta: JsonDict = {"content": text}
+        if task.reader is not None:
+            reader = self._readers.setdefault(index, task.reader())
+            delta = openai_form(reader.add(text))
+            if not delta and not scores:
+                return None
+        choice = {**self._choice(index), "delta": delta}
         if scores:
             choice["logprobs"] = chat_logprobs(task.served.engine.model, scores)
         return choice
 
     def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
-        return {**self._choice(index, ended.completion.finish_reason), "delta": {}, **ended.raw}
+        reason: str = ended.completion.finish_reason
+        delta: JsonDict = {}
+        if reader := self._readers.get(index):
+            delta = openai_form(reader.finish())
+            reason = _reason(reader, reason)
+        return {**self._choice(index, reason), "delta": delta, **ended.raw}
 
     def _choice(self, index: int, reason: str | None = None) -> JsonDict:
         return {"index": index, "finish_reason": reason, "logprobs": None}
+
+
+def openai_form(pieces: Sequence[Piece]) -> JsonDict:
+    """Pieces of an answer as the `delta` of a chunk; with all pieces, as a message."""
+    said: JsonDict = {}
+    calls: dict[int, JsonDict] = {}
+    for piece in pieces:
+        if piece.call is None:
+            said["content"] = said.get("content", "") + piece.text
+            continue
+        call = calls.setdefault(piece.call, {"index": piece.call, "function": {"arguments": ""}})
+        if piece.name:
+            call |= {"id": f"call_{secrets.token_hex(12)}", "type": "function"}
+            call["function"] = {"name": piece.name, "arguments": ""}
+        call["function"]["arguments"] += piece.text
+    return {**said, "tool_calls": list(calls.values())} if calls else said
+
+
+def _reason(reader: Reader, reason: str) -> str:
+    """Why an answer ended, whose last call may be what it ended with."""
+    return "tool_calls" if reason == "stop" and reader.n_calls and reader.complete else reason
 
 
 class CompletionShape:

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from runtime import __version__
 from runtime.engine import library
 from runtime.pipeline import Pipeline
-from runtime.serve import adapters, batch_routes, errors, tokens
+from runtime.serve import adapters, batch_routes, errors, response_routes, tokens
 from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, whole
 from runtime.serve.asking import Task, chat_task, completion_task
 from runtime.serve.batches import Batches
@@ -77,6 +77,7 @@ def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
     app.add_middleware(RequestIds, access_log=options.access_log)
     errors.install(app)
     _add_answers(app, service)
+    response_routes.add(app, service)
     _add_models(app, service)
     _add_house(app, service, batches)
     batch_routes.add(app, batches)
@@ -100,6 +101,15 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions", response_model=None)
     async def complete(request: Request, body: CompletionBody) -> Response:
         return await answer(request, body, await completion_task(service, body), CompletionShape())
+
+    @app.post("/v1/embeddings", include_in_schema=False)
+    async def embed() -> Response:
+        raise ApiError(
+            400,
+            "this server generates text and has no embeddings: run an embedding model beside it,"
+            " for example with llama-server --embeddings, and send /v1/embeddings there",
+            code="not_served",
+        )
 
 
 def _add_models(app: FastAPI, service: Service) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from runtime.engine import Model
 from runtime.questions import Question, clean_text, parse_one
 from runtime.serve.catalog import Served
-from runtime.serve.conversations import is_question
+from runtime.serve.conversations import Turn, is_question
 from runtime.serve.errors import ApiError
-from runtime.serve.schema import ChatBody, CompletionBody, Message, Sampling
+from runtime.serve.messages import form_for_tools, turns_of
+from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 from runtime.serve.service import Service
+from runtime.serve.tool_calls import Form
+from runtime.serve.tool_reader import Reader
 from runtime.way import Answer, Asked, Overrides, Prompt
 
 MOST_REQUESTS = 4096  # prompts times choices
@@ -32,6 +36,7 @@ class Task:
         choices: those of the first prompt, then those of the next. Each is an answer, or what
             to ask the engine of `served`.
         n: choices of each prompt.
+        reader: makes what tells calls of tools from content, where an answer may have calls.
     """
 
     id: str
@@ -41,6 +46,7 @@ class Task:
     n: int = 1
     echo: bool = False
     logprobs: bool = False
+    reader: Callable[[], Reader] | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -98,18 +104,27 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
 async def chat_task(service: Service, body: ChatBody, key: str | None = None) -> Task:
     """What a body of /v1/chat/completions asks for. Raises ApiError. `key` as above."""
     served = service.catalog.find(body.model, body.subject)
-    turns = [(role(message), message.text) for message in body.messages]
+    offer = body.offer
+    if offer and offer.strict:
+        message = "calls that are required, named or strict are not served: leave tool_choice out"
+        raise ApiError(400, message, "tool_choice", "not_served")
+    if offer or any(message.tool_calls for message in body.messages):
+        turns, form = await asyncio.to_thread(_turns, served, body)
+    else:
+        turns, form = turns_of(body.messages, served), None
     max_new = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     overrides = replace(
         _overrides(body, max_new, logprobs),
-        clean=body.clean,
+        # Cleaning does not know calls; a call may be short.
+        clean=False if offer and body.clean is None else body.clean,
+        min_new_tokens=0 if offer and body.min_tokens is None else body.min_tokens,
         compute=logprobs is None,  # what is computed has no tokens
         cache=_is_repeatable(service, body, key),
     )
     id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n or 1
     draws = _draws(service, body, key, n)
-    if served.subject and is_question(turns):
+    if served.subject and is_question(turns) and not offer:
         record = {"questionID": id_, "subject": served.subject, "question": turns[0][1]}
         _check(service, served, body, overrides)
         choices = await asyncio.to_thread(
@@ -119,14 +134,21 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
             overrides,
         )
     else:
-        prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject)
+        tools = [tool.shown() for tool in offer.tools] if offer else []
+        prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject, tools)
         _check(service, served, body, overrides, [prompt.tokens])
         question = Question(id_, served.subject or "", clean_text(turns[-1][1]))
         choices = [
             _asked(service, served, replace(question, draws=each), prompt, overrides, index)
             for index, each in enumerate(draws)
         ]
-    return Task(id_, body.model, served, choices, n, logprobs=bool(body.logprobs))
+    reader = partial(Reader, form, tuple(offer.schemas)) if offer and form else None
+    return Task(id_, body.model, served, choices, n, logprobs=bool(body.logprobs), reader=reader)
+
+
+def _turns(served: Served, body: ChatBody) -> tuple[list[Turn], Form | None]:
+    """The turns of a conversation, and how tools are called if any may be. Raises ApiError."""
+    return turns_of(body.messages, served), form_for_tools(served) if body.offer else None
 
 
 def _prepared(
@@ -156,11 +178,6 @@ def with_bos(model: Model, tokens: list[int]) -> list[int]:
     """Tokens with the begin-of-sequence token before them, if the vocabulary wants it."""
     bos = model.bos_to_add
     return tokens if bos is None or tokens[:1] == [bos] else [bos, *tokens]
-
-
-def role(message: Message) -> str:
-    """The role of a message's turn: OpenAI's \"developer\" is the system."""
-    return "system" if message.role == "developer" else message.role
 
 
 def _tokens(

@@ -9,22 +9,37 @@ A single question to a subject is not a conversation: `runtime.way` makes its pr
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from runtime.engine import Model
 from runtime.serve.errors import ApiError
+from runtime.serve.tool_calls import Form, form_of
 from runtime.subjects import Subjects
 from runtime.templates import TemplateLimitError, render_all
 from runtime.way import Prompt
 
 _MOST_KEPT = 256
-_MARK = re.compile(r"@@MESSAGE_(\d+)@@")
+# Its quotes show whether the template writes messages as JSON.
+_MARK = re.compile(r'@@MESSAGE (\\?)"(\d+)\\?"@@')
+# What shows how a template has tools written.
+_ANY_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "lookup",
+        "description": "Looks something up.",
+        "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
+    },
+}
 
 Turn = tuple[str, str]  # (role, text)
+Tools = Sequence[Mapping[str, Any]]  # as chat templates get them
 
 
 def is_question(turns: Sequence[Turn]) -> bool:
@@ -34,10 +49,15 @@ def is_question(turns: Sequence[Turn]) -> bool:
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """A rendered conversation: token ids, and between them the numbers of the messages."""
+    """A rendered conversation: token ids, and between them the messages.
 
-    parts: tuple[list[int], ...]  # one more than `messages`
-    messages: tuple[int, ...]
+    Attributes:
+        parts: one more than there are messages.
+        as_json: for each message, whether it is written as JSON.
+    """
+
+    parts: tuple[list[int], ...]
+    as_json: tuple[bool, ...]
     opens_thinking: bool
 
 
@@ -52,73 +72,115 @@ class Conversations:
     def __init__(self, model: Model, subjects: Subjects) -> None:
         self._model = model
         self._subjects = subjects
-        self._skeletons: OrderedDict[tuple[str, ...], _Skeleton] = OrderedDict()
+        self._skeletons: OrderedDict[tuple[str, tuple[str, ...]], _Skeleton] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prompt(self, turns: Sequence[Turn], subject: str | None = None) -> Prompt:
+    @cached_property
+    def form(self) -> Form | None:
+        """How the chat template has calls of tools written; None if it knows no tools, or no form
+        that is known here."""
+        try:
+            rendered = self._rendered([("user", "?")], [_ANY_TOOL])
+        except ApiError:
+            return None
+        return form_of(rendered) if _ANY_TOOL["function"]["name"] in rendered else None
+
+    def prompt(
+        self, turns: Sequence[Turn], subject: str | None = None, tools: Tools = ()
+    ) -> Prompt:
         """The prompt after which the assistant answers, or goes on with its last message.
 
         Args:
-            turns: roles ("system", "user", "assistant") and texts.
+            turns: roles ("system", "user", "assistant", "tool") and texts.
             subject: its instruction is the system message where the turns have none.
+            tools: those that the assistant may call.
 
         Raises:
-            ApiError: the template does not take such a conversation.
+            ApiError: the template does not take such a conversation, or tools have special tokens
+                in them.
         """
+        shown = json.dumps(tools, ensure_ascii=False) if tools else ""
+        if self._model.tokenize(shown, special=True) != self._model.tokenize(shown):
+            raise ApiError(
+                400,
+                "tools: there is a special token of the model in them",
+                "tools",
+                "invalid_value",
+            )
         if subject is not None and turns[0][0] != "system":
             turns = [("system", self._subjects[subject].instruction), *turns]
         try:
-            return self._filled(turns)
+            return self._filled(turns, shown)
         except ApiError:
             if len(turns) < 2 or turns[0][0] != "system":
                 raise
         # Some templates refuse a system message; there it goes before the first question.
         (_, instruction), (role, text), *rest = turns
-        return self._filled([(role, f"{instruction}\n\n{text}"), *rest])
+        return self._filled([(role, f"{instruction}\n\n{text}"), *rest], shown)
 
-    def _filled(self, turns: Sequence[Turn]) -> Prompt:
-        skeleton = self._skeleton(tuple(role for role, _ in turns))
+    def _filled(self, turns: Sequence[Turn], tools: str) -> Prompt:
+        skeleton = self._skeleton(tuple(role for role, _ in turns), tools)
         tokens = list(skeleton.parts[0])
-        for number, part in zip(skeleton.messages, skeleton.parts[1:], strict=True):
-            tokens += self._model.tokenize(turns[number][1], follows=True)
+        for (_, text), as_json, part in zip(
+            turns, skeleton.as_json, skeleton.parts[1:], strict=True
+        ):
+            if as_json:
+                text = json.dumps(text, ensure_ascii=False)[1:-1]
+            tokens += self._model.tokenize(text, follows=True)
             tokens += part
         if turns[-1][0] == "assistant":  # what would end its message
             tokens = tokens[: len(tokens) - len(skeleton.parts[-1])]
         return Prompt(tokens, skeleton.opens_thinking)
 
-    def _skeleton(self, roles: tuple[str, ...]) -> _Skeleton:
+    def _skeleton(self, roles: tuple[str, ...], tools: str) -> _Skeleton:
+        key = (tools, roles)
         with self._lock:
-            known = self._skeletons.get(roles)
+            known = self._skeletons.get(key)
             if known is None:
-                known = self._skeletons[roles] = self._render(roles)
+                known = self._skeletons[key] = self._make_skeleton(roles, tools)
                 if len(self._skeletons) > _MOST_KEPT:
                     self._skeletons.popitem(last=False)
-            self._skeletons.move_to_end(roles)
+            self._skeletons.move_to_end(key)
             return known
 
-    def _render(self, roles: tuple[str, ...]) -> _Skeleton:
-        model, template = self._model, self._model.chat_template
-        if template is None:
-            raise ApiError(400, "this model has no chat template: use /v1/completions", "messages")
-        turns = [{"role": r, "content": f"@@MESSAGE_{n}@@"} for n, r in enumerate(roles)]
-        bos, eos = model.special_text("bos"), model.special_text("eos")
-        try:
-            asks = roles[-1] != "assistant"
-            (rendered,) = render_all(template, [(turns, asks)], bos, eos)
-        except TemplateLimitError as error:
-            raise ApiError(400, f"the chat template fails: {error}", "messages") from None
-        texts = _MARK.split(rendered.text)  # text, number, text, number, ..., text
-        shown = tuple(int(number) for number in texts[1::2])
-        if rendered.problem or shown != tuple(range(len(roles))):
-            reason = rendered.problem or "it does not show every message once, in order"
-            raise ApiError(
-                400, f"the model's chat template refuses these messages: {reason}", "messages"
-            )
+    def _make_skeleton(self, roles: tuple[str, ...], tools: str) -> _Skeleton:
+        model = self._model
+        turns = [(role, f'@@MESSAGE "{number}"@@') for number, role in enumerate(roles)]
+        rendered = self._rendered(turns, json.loads(tools) if tools else [])
+        # text, backslash, number, text, backslash, number, ..., text
+        texts = _MARK.split(rendered)
+        if [int(number) for number in texts[2::3]] != list(range(len(roles))):
+            raise _refused("it does not show every message once, in order")
         parts = [
             model.tokenize(text, special=True, follows=place > 0)
-            for place, text in enumerate(texts[::2])
+            for place, text in enumerate(texts[::3])
         ]
         if model.bos_to_add is not None and parts[0][:1] != [model.bos_to_add]:
             parts[0] = [model.bos_to_add, *parts[0]]
+        asks = roles[-1] != "assistant"
         thinking = asks and texts[-1].count("<think>") > texts[-1].count("</think>")
-        return _Skeleton(tuple(parts), shown, thinking)
+        return _Skeleton(tuple(parts), tuple(map(bool, texts[1::3])), thinking)
+
+    def _rendered(self, turns: Sequence[Turn], tools: Tools) -> str:
+        """What the chat template makes of turns. Raises ApiError."""
+        model, template = self._model, self._model.chat_template
+        variables = {}
+        if tools:
+            variables["tools"] = tools
+            template = model.metadata("tokenizer.chat_template.tool_use") or template
+        if template is None:
+            raise ApiError(400, "this model has no chat template: use /v1/completions", "messages")
+        messages = [{"role": role, "content": text} for role, text in turns]
+        bos, eos = model.special_text("bos"), model.special_text("eos")
+        asks = turns[-1][0] != "assistant"
+        try:
+            (rendered,) = render_all(template, [(messages, asks)], bos, eos, variables=variables)
+        except TemplateLimitError as error:
+            raise ApiError(400, f"the chat template fails: {error}", "messages") from None
+        if rendered.problem:
+            raise _refused(rendered.problem)
+        return rendered.text
+
+
+def _refused(reason: str) -> ApiError:
+    return ApiError(400, f"the model's chat template refuses these messages: {reason}", "messages")

@@ -26,8 +26,6 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "reasoning_effort": ("none",),
     "suffix": ("",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "verbosity": ("medium",),
     "web_search_options": (),
     # vLLM
@@ -105,10 +103,33 @@ REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
     "continue_final_message": (False,),
     "echo": (False,),
 }
+# Refused in /v1/completions alone: chats serve them.
+REFUSED_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+}
+# Refused in /v1/responses, beside REFUSED; the last lines are what chats alone have.
+REFUSED_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "background_options": (),
+    "context_management": ([],),
+    "conversation": (),
+    "image": (),
+    "max_tool_calls": (),
+    "prompt": (),
+    "reasoning": ({}, {"effort": None}, {"effort": "none"}),
+    "truncation": ("disabled",),
+    "logprobs": (False,),
+    "max_completion_tokens": (),
+    "max_tokens": (),
+    "messages": (),
+    "n": (1,),
+    "response_format": (),
+}
 # Names, notes, caching, and numbers of what is refused itself.
 HARMLESS = frozenset(
     {
-        *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options"),
+        *("metadata", "prompt_cache_key", "prompt_cache_options"),
         *("prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"),
         *("cache_salt", "guided_decoding_backend", "include_reasoning", "request_id"),
         *("spaces_between_special_tokens",),

@@ -62,20 +62,27 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
 
 
 class EventStream(StreamingResponse):
-    """Chunks as server-sent events, with [DONE] at the end.
+    """Chunks as server-sent events: without names and with [DONE] at the end, or named.
 
     Status and headers are sent with the first item, which may be None: no chunk yet, but the
     request is accepted. What goes wrong before is an error response with its own status; later
     it is an event. While nothing comes, a comment every few seconds keeps the connection open.
     When the client hangs up the chunks' generator is closed.
+
+    Args:
+        chunks: are sent, each as an event.
+        named: each event has its chunk's "type" as its name, and nothing marks the end.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[dict[str, Any] | None, None]) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[dict[str, Any] | None, None], named: bool = False
+    ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(_nothing(), headers=headers)  # sent by `_run`
         self._chunks = chunks
+        self._end = b"" if named else b"data: [DONE]\n\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(HangUpError):
@@ -99,7 +106,7 @@ class EventStream(StreamingResponse):
                     raise
                 failure = ApiError(500, f"{type(error).__name__} in the server")
                 await body.send(_event(failure.body()))
-            await body.send(b"data: [DONE]\n\n", more=False)
+            await body.send(self._end, more=False)
 
 
 class _Body:
@@ -152,10 +159,11 @@ class _Body:
         if not self.begun:
             self.begun = True
             await self._send({"type": "http.response.start", **self._head})
-        if data:
+        if data or not more:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self._last = time.monotonic()
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data).encode() + b"\n\n"
+    name = f"event: {data['type']}\n" if "type" in data else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, refuse
+from runtime.serve.body import Body
+from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
+from runtime.serve.tools import (
+    MOST_CALLS,
+    MOST_TOOLS,
+    CallId,
+    Offer,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    offer,
+)
 
 MOST_NEW = 1_000_000
 MOST_TOKENS = 200_000  # of a prompt given as ids
@@ -24,16 +35,12 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
-class Sampling(_Body):
+class Sampling(Body):
     """What completions and chat have in common. None is the server's setting."""
 
     model: Name = Field(description="A model of /v1/models: a subject, the bare base, or auto.")
@@ -83,7 +90,7 @@ class Sampling(_Body):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ResponseFormat(_Body):
+class ResponseFormat(Body):
     type: Literal["text"] = Field(description="Only text is served.")
 
 
@@ -109,6 +116,11 @@ class CompletionBody(Sampling):
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     response_format: ResponseFormat | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_served_in_completions(cls, body: Any) -> Any:
+        return refuse(body, REFUSED_IN_COMPLETIONS)
+
     @model_validator(mode="after")
     def _served(self) -> Self:
         if self.best_of is not None and self.best_of != (self.n or 1):
@@ -127,20 +139,32 @@ class CompletionBody(Sampling):
         return self.prompt
 
 
-class Part(_Body):
+class Part(Body):
     type: Literal["text"] = Field(description="Only text is served.")
     text: str
 
 
-class Message(_Body):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(max_length=1000)]
+class Message(Body):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[Part], Field(max_length=1000)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_CALLS)] | None = None
+    tool_call_id: CallId | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant makes tool_calls")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a result of a tool needs its tool_call_id")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
 
     @property
     def text(self) -> str:
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(part.text for part in self.content)
+        return "\n".join(part.text for part in self.content or ())
 
 
 class ChatBody(Sampling):
@@ -156,6 +180,11 @@ class ChatBody(Sampling):
         description="Take away what is known to be no answer; true for subjects, else false.",
     )
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = Field(
+        None, description="none, auto (the default), required, or one of the tools."
+    )
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -166,10 +195,16 @@ class ChatBody(Sampling):
     def _served(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        self.offer  # noqa: B018  (raises ValueError)
         return self
 
+    @property
+    def offer(self) -> Offer | None:
+        """The tools that the answer may call, if any. Raises ValueError."""
+        return offer(self.tools or (), self.tool_choice, self.parallel_tool_calls is not False)
 
-class TokenizeBody(_Body):
+
+class TokenizeBody(Body):
     """Of /tokenize: a text, or messages to be put into the chat template."""
 
     model: Name | None = None
@@ -185,21 +220,21 @@ class TokenizeBody(_Body):
         return self
 
 
-class DetokenizeBody(_Body):
+class DetokenizeBody(Body):
     model: Name | None = None
     tokens: Annotated[list[TokenId], Field(max_length=MOST_TOKENS)]
 
 
-class LoadAdapterBody(_Body):
+class LoadAdapterBody(Body):
     lora_name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.:/@+-]+$")]
     lora_path: Annotated[str, Field(min_length=1, max_length=4000)]
 
 
-class UnloadAdapterBody(_Body):
+class UnloadAdapterBody(Body):
     lora_name: Name
 
 
-class BatchBody(_Body):
+class BatchBody(Body):
     """Of /v1/batches."""
 
     @model_validator(mode="before")

@@ -8,9 +8,10 @@ from typing import Any
 
 from runtime.engine import Choice, Model
 from runtime.questions import clean_text
-from runtime.serve.asking import role, with_bos
+from runtime.serve.asking import with_bos
 from runtime.serve.catalog import Served
 from runtime.serve.conversations import is_question
+from runtime.serve.messages import turns_of
 from runtime.serve.schema import DetokenizeBody, TokenizeBody
 from runtime.way import Way
 
@@ -116,7 +117,7 @@ def tokenize(way: Way, served: Served, body: TokenizeBody) -> dict[str, Any]:
     """The response of /tokenize. Raises ApiError."""
     model = served.engine.model
     if body.messages is not None:
-        turns = [(role(message), message.text) for message in body.messages]
+        turns = turns_of(body.messages, served)
         if served.subject and is_question(turns):
             tokens = way.prompt(served.subject, clean_text(turns[0][1])).tokens
         else:

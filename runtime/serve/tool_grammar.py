@@ -1,0 +1,75 @@
+"""Grammars of answers in which calls of tools are well formed, in Lark's syntax."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.serve.tool_calls import Form
+
+Schema = Mapping[str, Any]
+
+# What a tool without parameters is called with.
+_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+# As `json.dumps` does it.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def tool_grammar(
+    form: Form,
+    tools: Mapping[str, Schema | None],
+    required: bool,
+    several: bool,
+    tokens: Mapping[str, int],
+    content: Schema | None = None,
+) -> str:
+    """A grammar of answers.
+
+    Args:
+        form: how the model writes calls.
+        tools: the JSON schema of each tool's arguments by the tool's name; None is a tool without
+            parameters.
+        required: the answer consists of calls, at least one. Otherwise text may be before and
+            after calls, and there may be none.
+        several: more than one call is allowed, where the form has that.
+        tokens: which of the form's tags are special tokens of the vocabulary, with their ids.
+        content: a JSON schema of answers without calls; there is no other text then.
+    """
+    several = several and form.several
+    opening, closing = form.tags
+    calls = f"call ({_json(form.between)} call)*" if several else "call"
+    text = r"TEXT: /(.|\n)*/"
+    if required:
+        rules = [f"start: {calls}"]
+    elif content is not None:
+        rules = [f"start: content | {calls}", f"content: {_of_schema(content)}"]
+    elif not opening:  # an answer that begins as a call does is a call
+        rules = ["start: TEXT | call", r"TEXT: /(\s*[^{\s](.|\n)*)?/"]
+    elif opening in tokens:
+        rules = ["start: TEXT " + ("(call TEXT)*" if several else "call?"), text]
+    else:  # the text before a call ends with the tag
+        rules = ["start: " + ("(before object)* TEXT" if several else "before object | TEXT"), text]
+        rules.append(f"before[lazy]: /(.|\\n)*{re.escape(opening)}/")
+    objects = []
+    for number, (name, schema) in enumerate(tools.items()):
+        head = form.head(name).removeprefix(opening)
+        end = "}" + form.closing.removesuffix(closing)
+        objects.append(f"{_json(head)} arguments_{number} {_json(end)} {_tag(closing, tokens)}")
+        rules.append(f"arguments_{number}: {_of_schema(schema or _NOTHING)}")
+    rules += [f"call: {_tag(opening, tokens)} object", "object: " + " | ".join(objects)]
+    return "\n".join(rules)
+
+
+def _tag(tag: str, tokens: Mapping[str, int]) -> str:
+    return f"<[{tokens[tag]}]>" if tag in tokens else _json(tag) if tag else ""
+
+
+def _of_schema(schema: Schema) -> str:
+    return f"%json {_json({**schema, 'x-guidance': _SPACING})}"
+
+
+def _json(value: Any) -> str:
+    """JSON in which nothing looks like another syntax of grammars."""
+    return json.dumps(value).replace("::=", "\\u003a:=")

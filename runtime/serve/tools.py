@@ -1,0 +1,100 @@
+"""Tools in a request: what may be called, and the calls and results in its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runtime.serve.body import Body
+
+MOST_TOOLS = 128
+MOST_CALLS = 128
+
+ToolName = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+CallId = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Function(Body):
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    type: Literal["function"]
+    function: Function
+
+    def shown(self) -> dict[str, Any]:
+        """As chat templates get it."""
+        function = self.function.model_dump(include={"name", "description", "parameters"})
+        return {
+            "type": "function",
+            "function": {k: v for k, v in function.items() if v is not None},
+        }
+
+
+class _Named(Body):
+    name: ToolName
+
+
+class NamedTool(Body):
+    type: Literal["function"]
+    function: _Named
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+class _Called(Body):
+    name: ToolName
+    arguments: str
+
+
+class ToolCall(Body):
+    """A call in a message of the assistant."""
+
+    id: CallId
+    type: Literal["function"] = "function"
+    function: _Called
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What an answer may call.
+
+    Attributes:
+        tools: those that the prompt shows.
+        schemas: of the arguments of those that may be called, by name.
+        required: the answer must call one at least.
+        several: it may call more than one.
+        strict: the arguments must keep to their schemas.
+    """
+
+    tools: tuple[Tool, ...]
+    schemas: dict[str, dict[str, Any] | None]
+    required: bool
+    several: bool
+    strict: bool
+
+
+def offer(tools: Sequence[Tool], choice: ToolChoice | None, several: bool) -> Offer | None:
+    """What an answer may call; None if that is nothing. Raises ValueError."""
+    schemas = {tool.function.name: tool.function.parameters for tool in tools}
+    if len(schemas) < len(tools):
+        raise ValueError("two tools have the same name")
+    if isinstance(choice, NamedTool):
+        name = choice.function.name
+        if name not in schemas:
+            raise ValueError(f"tool_choice names {name!r}, which is not in tools")
+        return Offer(tuple(tools), {name: schemas[name]}, True, False, True)
+    if choice == "required" and not tools:
+        raise ValueError("tool_choice is 'required', but there are no tools")
+    if choice == "none" or not tools:
+        return None
+    required = choice == "required"
+    strict = required or any(tool.function.strict for tool in tools)
+    return Offer(tuple(tools), schemas, required, several, strict)

@@ -1,0 +1,250 @@
+"""Answers that call tools, with OpenAI's client. The model's template is one that knows tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+pytest.importorskip("openai")
+pytest.importorskip("llguidance")
+
+import openai
+from pydantic import BaseModel
+
+from tests.serving import Server, serving
+from tests.tool_templates import QWEN, WEATHER, with_template
+
+ADD: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"enum": [1, 2]}, "b": {"enum": [1, 2]}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+    },
+}
+TOOLS = [WEATHER, ADD]
+ROME = {"role": "user", "content": "What is the weather in Rome?"}
+NAMED = {"type": "function", "function": {"name": "add"}}
+
+
+@pytest.fixture(scope="module")
+def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    model = with_template(demo_model, folder, QWEN)
+    settings = {"MODEL_NAME": str(model), "MAX_INPUT_TOKENS": "600", "MAX_NEW_TOKENS": "96"}
+    with serving(folder, **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Any:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+
+
+def ask(client: Any, **fields: Any) -> Any:
+    asked = {"model": "geography", "messages": [ROME], "tools": TOOLS, **fields}
+    return client.chat.completions.create(**asked)
+
+
+def streamed(client: Any, **fields: Any) -> tuple[str, list[dict[str, Any]], str]:
+    """The content of a stream, its calls, and why it ended."""
+    content, calls, reason = "", list[dict[str, Any]](), ""
+    for chunk in ask(client, stream=True, **fields):
+        (choice,) = chunk.choices
+        content += choice.delta.content or ""
+        reason = choice.finish_reason or reason
+        for call in choice.delta.tool_calls or ():
+            if call.id:
+                assert call.index == len(calls)
+                calls.append({"id": call.id, "name": call.function.name, "arguments": ""})
+            calls[call.index]["arguments"] += call.function.arguments
+    return content, calls, reason
+
+
+def check(name: str, arguments: str) -> None:
+    given = json.loads(arguments)
+    if name == "add":
+        assert set(given) == {"a", "b"}
+        assert set(given.values()) <= {1, 2}
+    else:
+        assert name == "get_weather"
+        assert set(given) == {"city", "unit"}
+        assert isinstance(given["city"], str)
+        assert given["unit"] in ("C", "F")
+
+
+@pytest.mark.parametrize("model", ["geography", "auto"])
+def test_a_call_that_is_named_keeps_to_its_schema(client: Any, model: str) -> None:
+    fields = {"model": model, "tool_choice": NAMED}
+    (choice,) = ask(client, **fields).choices
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert (call.type, call.function.name) == ("function", "add")
+    check("add", call.function.arguments)
+    content, (same,), reason = streamed(client, **fields)
+    assert (content, reason) == ("", "tool_calls")
+    assert (same["name"], same["arguments"]) == ("add", call.function.arguments)
+    assert same["id"] != call.id
+
+
+def test_a_call_that_is_required_is_one_of_the_tools(client: Any) -> None:
+    answer = ask(client, tool_choice="required", parallel_tool_calls=False, n=2, temperature=1.5)
+    for choice in answer.choices:
+        (call,) = choice.message.tool_calls
+        if choice.finish_reason == "tool_calls":  # else it is cut
+            check(call.function.name, call.function.arguments)
+    assert len({choice.message.tool_calls[0].id for choice in answer.choices}) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whether_to_call_is_the_models_choice(client: Any, seed: int) -> None:
+    fields = {"temperature": 1.2, "seed": seed}
+    (choice,) = ask(client, **fields).choices
+    calls = choice.message.tool_calls or []
+    content, same, reason = streamed(client, **fields)
+    assert (content, reason) == (choice.message.content or "", choice.finish_reason)
+    assert [(call.function.name, call.function.arguments) for call in calls] == [
+        (call["name"], call["arguments"]) for call in same
+    ]
+
+
+def test_without_choice_the_prompt_is_as_without_tools(client: Any) -> None:
+    none = ask(client, tool_choice="none")
+    plain = client.chat.completions.create(model="geography", messages=[ROME])
+    assert none.usage.prompt_tokens == plain.usage.prompt_tokens
+    assert none.choices[0].message.content == plain.choices[0].message.content
+
+
+def test_results_are_shown_in_the_order_of_their_calls(client: Any) -> None:
+    calls = [
+        {
+            "id": id_,
+            "type": "function",
+            "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'},
+        }
+        for id_ in ("one", "two")
+    ]
+    made = [ROME, {"role": "assistant", "content": None, "tool_calls": calls}]
+    first = {"role": "tool", "tool_call_id": "one", "content": "three"}
+    second = {"role": "tool", "tool_call_id": "two", "content": "a much longer result: 3"}
+    answers = [
+        ask(client, messages=[*made, *results]) for results in ([first, second], [second, first])
+    ]
+    assert answers[0].choices[0].message == answers[1].choices[0].message
+    without_tools = client.chat.completions.create(
+        model="geography", messages=[*made, first, second]
+    )
+    assert without_tools.choices[0].message.content
+
+    for messages, problem in (
+        ([*made, first], "the call 'two' has no result"),
+        ([*made, first, first], "the result for 'one' must follow"),
+        ([ROME, first], "the result for 'one' must follow"),
+        ([ROME, {**made[1], "tool_calls": calls[:1] * 2}], "the same id"),
+        ([ROME, {"role": "assistant", "content": None}], "content is missing"),
+        ([{**ROME, "tool_calls": calls}], "only the assistant makes tool_calls"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=problem) as caught:
+            ask(client, messages=messages)
+        assert caught.value.body["param"] == "messages"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"tools": [WEATHER, WEATHER]}, "two tools have the same name"),
+        ({"tools": [], "tool_choice": "required"}, "there are no tools"),
+        ({"tools": [WEATHER], "tool_choice": NAMED}, "names 'add', which is not in tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "tools.0"),
+        ({"functions": [ADD["function"]]}, "functions is not served"),
+    ],
+)
+def test_what_cannot_be_offered_is_refused_in_words(
+    client: Any, fields: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=problem):
+        ask(client, **fields)
+
+
+class GetWeather(BaseModel):
+    """The weather in a city."""
+
+    city: Literal["Rome", "Paris"]
+    unit: Literal["C", "F"]
+
+
+def test_openais_parse_makes_objects_of_calls(client: Any) -> None:
+    answer = client.chat.completions.parse(
+        model="geography",
+        messages=[ROME],
+        tools=[openai.pydantic_function_tool(GetWeather)],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+    (call,) = answer.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, GetWeather)
+    with client.chat.completions.stream(
+        model="geography",
+        messages=[ROME],
+        tools=[openai.pydantic_function_tool(GetWeather)],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    ) as stream:
+        (same,) = stream.get_final_completion().choices[0].message.tool_calls
+    assert same.function.parsed_arguments == call.function.parsed_arguments
+
+
+def test_a_response_calls_and_goes_on_with_the_result(client: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "geography",
+        "input": ROME["content"],
+        "tools": [{"type": "function", **ADD["function"], "strict": True}],
+        "tool_choice": {"type": "function", "name": "add"},
+    }
+    response = client.responses.create(**asked)
+    (call,) = response.output
+    assert (response.status, call.type, call.status) == ("completed", "function_call", "completed")
+    check(call.name, call.arguments)
+
+    with client.responses.create(**asked, stream=True) as stream:
+        events = list(stream)
+    kinds = [event.type.removeprefix("response.") for event in events]
+    deltas = [event.delta for event in events if event.type.endswith("arguments.delta")]
+    assert kinds == [
+        *("created", "in_progress", "output_item.added"),
+        *["function_call_arguments.delta"] * len(deltas),
+        *("function_call_arguments.done", "output_item.done", "completed"),
+    ]
+    assert "".join(deltas) == events[-3].arguments == call.arguments
+
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "3"}
+    after = client.responses.create(
+        model="geography", input=[result], previous_response_id=response.id
+    )
+    function = {"name": call.name, "arguments": call.arguments}
+    chat = client.chat.completions.create(
+        model="geography",
+        messages=[
+            ROME,
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": call.call_id, "type": "function", "function": function}],
+            },
+            {"role": "tool", "tool_call_id": call.call_id, "content": "3"},
+        ],
+    )
+    assert after.usage.input_tokens == chat.usage.prompt_tokens
+    assert after.output_text == chat.choices[0].message.content
+    with pytest.raises(openai.BadRequestError, match="has no result"):
+        client.responses.create(model="geography", input="And?", previous_response_id=response.id)
