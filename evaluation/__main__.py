@@ -78,9 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     judges = parser.add_argument_group("judges")
     add = judges.add_argument
     kinds = ["rules", "model"]
-    add("--judge", type=_judge, choices=kinds, default="rules", help="default: %(default)s")
-    add("--judge-model", help="URL of an OpenAI-compatible server, or a .gguf file")
-    add("--judge-name", help="name of the model on the server")
+    add("--judge", type=_judge, choices=kinds, help="default: a model if one is given, else rules")
+    add(
+        "--judge-model",
+        metavar="URL|FILE",
+        help="a model that judges: the URL of an OpenAI-compatible server, or a .gguf file",
+    )
+    add("--judge-name", help="name of the model on the server, if that has several")
     add("--judge-budget", type=_count, help="how many prompts the model may get")
     gates = parser.add_argument_group("gate")
     add = gates.add_argument

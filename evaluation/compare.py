@@ -16,9 +16,9 @@ def read(folders: Sequence[Path]) -> list[score.Standing]:
     Raises:
         EvaluationError: a folder without a report, or runs that cannot be compared.
     """
-    runs = [(report.read_summary(folder), report.read_correct(folder)) for folder in folders]
-    for folder, (summary, correct) in zip(folders, runs, strict=True):
-        if summary.accuracy.n != len(correct):
+    runs = [(report.read_summary(folder), report.read_credits(folder)) for folder in folders]
+    for folder, (summary, credits) in zip(folders, runs, strict=True):
+        if summary.accuracy.n != len(credits):
             raise EvaluationError(
                 f"{folder}: summary.json and results.jsonl come from different runs"
             )
@@ -27,7 +27,8 @@ def read(folders: Sequence[Path]) -> list[score.Standing]:
 
 def text(standings: Sequence[score.Standing]) -> str:
     """The leaderboard as a table for a terminal."""
-    rows = [["#", "run", "score", "95 %", "accuracy", "of best", "seconds", "of best"]]
+    head = ["#", "run", "score", "95 %", "accuracy", "without guessing", "of best", "seconds"]
+    rows = [[*head, "of best"]]
     for rank, row in enumerate(standings, start=1):
         latency = row.summary.latency
         rows.append(
@@ -37,6 +38,7 @@ def text(standings: Sequence[score.Standing]) -> str:
                 report.percent(row.score),
                 "-" if row.barred else f"{report.percent(row.low)} – {report.percent(row.high)}",
                 report.percent(row.summary.accuracy.mean),
+                report.percent(row.summary.counted.mean),
                 "-" if row.barred else report.percent(row.accuracy_share),
                 report.seconds(latency.total) if latency else "-",
                 "-" if row.barred else report.percent(row.latency_share),
@@ -47,7 +49,8 @@ def text(standings: Sequence[score.Standing]) -> str:
     lines += [
         f"{row.summary.name}: {found}"
         for row in standings
-        if (found := score.disturbance(row.summary))
+        for found in (score.guessing(row.summary), score.disturbance(row.summary))
+        if found
     ]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 from evaluation import guessing, machine, protocol, report, score
+from evaluation.agreement import agreement
 from evaluation.errors import EvaluationError
 from evaluation.journal import Call, RunJournal
+from evaluation.judges import judge
+from evaluation.judges.model import NAME as MODEL
 from evaluation.judging import Judging, Pair
 from evaluation.questions import Questions
 from evaluation.records import Item, Result, Run, Summary, Verdict
@@ -66,7 +69,9 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
         call = journal.call
         assert call is not None
         results = judge_all(plan.questions, call.run, plan.judging, journal)
-        summary = summarize(plan, call, results)
+        results = beside_the_rules(plan.questions, results)
+        results, guessed = without_guessing(plan.questions, results)
+        summary = summarize(plan, call, results, guessed)
         try:
             report.write(plan.folder, summary, results)
         except OSError as error:
@@ -127,12 +132,12 @@ def _ask(judging: Judging, pairs: list[Pair]) -> Iterator[tuple[Pair, Verdict]]:
     if not pairs:  # opening a model takes time
         return
     with (
-        judging.open() as judge,
+        judging.open() as judge_all_of,
         tqdm(total=len(pairs), unit="answer", desc="judging", disable=None) as bar,
     ):
         for first in range(0, len(pairs), judging.at_once):
             some = pairs[first : first + judging.at_once]
-            yield from zip(some, judge(some), strict=True)
+            yield from zip(some, judge_all_of(some), strict=True)
             bar.update(len(some))
 
 
@@ -152,9 +157,43 @@ def _result(item: Item, answer: str, verdict: Verdict) -> Result:
     )
 
 
-def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
+def beside_the_rules(questions: Questions, results: Sequence[Result]) -> list[Result]:
+    """Results with the verdict of the rules on each answer that a model judged."""
+    beside = []
+    for item, result in zip(filter(None, questions.items), results, strict=True):
+        if result.judge == MODEL:
+            verdict = judge(item, result.answer)
+            told = {"rules": verdict.correct, "rules_reason": verdict.reason}
+            result = result.model_copy(update=told)
+        beside.append(result)
+    return beside
+
+
+def without_guessing(
+    questions: Questions, results: Sequence[Result]
+) -> tuple[list[Result], dict[str, guessing.Guessing]]:
+    """Results with what each counts after guessing is taken off, and what is guessed by subject.
+
+    Args:
+        results: in the order of the scored questions.
+    """
+    items = [item for item in questions.items if item is not None]
+    pairs = [(item, result.answer) for item, result in zip(items, results, strict=True)]
+    guessed = guessing.measure(pairs)
+    credited = []
+    for (item, _), result in zip(pairs, results, strict=True):
+        compared = item.subject in guessed and guessing.is_open(item)
+        known = guessed[item.subject].known if compared else 1.0
+        credited.append(result.model_copy(update={"credit": result.correct * known}))
+    return credited, guessed
+
+
+def summarize(
+    plan: Plan, call: Call, results: list[Result], guessed: Mapping[str, guessing.Guessing]
+) -> Summary:
     """The figures of a judged run."""
     run = call.run
+    counted = score.credited([result.counted for result in results])
     accuracy = score.interval([result.correct for result in results])
     return Summary(
         name=plan.folder.name,
@@ -170,21 +209,17 @@ def summarize(plan: Plan, call: Call, results: list[Result]) -> Summary:
         by_subject=score.accuracies(results, "subject"),
         by_difficulty=score.accuracies(results, "difficulty"),
         by_judge=dict(sorted(Counter(result.judge for result in results).items())),
-        guessed=guessing.rate(_answered(plan.questions, results)),
+        agreement=agreement([(r.correct, r.rules) for r in results if r.rules is not None]),
+        without_guessing=counted,
+        guessed={subject: each.others for subject, each in sorted(guessed.items())},
         latency=score.latency(run),
         setup_seconds=run.setup_seconds,
         peak_memory=run.peak_memory,
         peak_gpu_memory=run.peak_gpu_memory,
         hidden=run.hidden,
         why_not_hidden=run.why_not_hidden,
-        gated=accuracy.mean < score.GATE,
+        gated=counted.mean < score.GATE,
     )
-
-
-def _answered(questions: Questions, results: list[Result]) -> list[Pair]:
-    """Questions with what was answered; results are in the order of the scored questions."""
-    items = [item for item in questions.items if item is not None]
-    return [(item, result.answer) for item, result in zip(items, results, strict=True)]
 
 
 def read_baseline(folder: Path) -> Summary:

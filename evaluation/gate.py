@@ -18,7 +18,7 @@ def shortfalls(
     A run whose pipeline failed, or whose output the contest would not take, never passes.
 
     Args:
-        min_accuracy: share from 0 to 1, or None.
+        min_accuracy: share from 0 to 1 that the accuracy without guessing must reach, or None.
         max_slowdown: how many times the baseline's seconds the call may take, or None.
 
     Raises:
@@ -29,7 +29,7 @@ def shortfalls(
     lines = []
     if summary.failure or summary.violations:
         lines.append(score.barred(summary))
-    accuracy = summary.accuracy.mean
+    accuracy = summary.counted.mean
     if min_accuracy is not None and accuracy < min_accuracy:
         lines.append(
             f"accuracy {accuracy:.1%} is {100 * (min_accuracy - accuracy):.1f} points under"

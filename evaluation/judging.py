@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluation.errors import EvaluationError
 from evaluation.judges import Backend, Endpoint, LocalModel, ModelJudge, judge
+from evaluation.judges.backends import only_model
 from evaluation.records import Item, Verdict
 from runtime.common.machine import cpus
 
@@ -46,17 +47,16 @@ def model(where: str, name: str | None, budget: int | None, cache: Path) -> Judg
 
     Args:
         where: the URL of an OpenAI-compatible server, or a .gguf file.
-        name: what the server calls the model.
+        name: what the server calls the model; None asks the server, which must have only one.
         budget: how many prompts it may be sent, or None for no limit.
         cache: file where its replies are kept from one evaluation to the next.
 
     Raises:
-        EvaluationError: no such file, or no name where one is needed.
+        EvaluationError: no such file or server, or no name where one is needed.
     """
     if where.startswith(("http://", "https://")):
-        if not name:
-            raise EvaluationError(f"--judge-model {where}: give the model's name by --judge-name")
-        label, endpoint = name, Endpoint(where, name)
+        endpoint = Endpoint(where, name or only_model(where))
+        label = endpoint.model
 
         def backend() -> AbstractContextManager[Backend]:
             return nullcontext(endpoint)
@@ -80,13 +80,17 @@ def model(where: str, name: str | None, budget: int | None, cache: Path) -> Judg
 
 
 def choose(
-    kind: str, where: str | None, name: str | None, budget: int | None, cache: Path
+    kind: str | None, where: str | None, name: str | None, budget: int | None, cache: Path
 ) -> Judging:
-    """The judges of --judge and the options that go with it. Raises EvaluationError."""
-    if kind == "model":
-        if where is None:
-            raise EvaluationError("--judge model needs --judge-model URL or FILE.gguf")
+    """The judges of the command line's options. Raises EvaluationError.
+
+    Args:
+        kind: "model", "rules", or None for the one that `where` calls for.
+    """
+    if kind == "rules" and where:
+        raise EvaluationError("--judge rules asks no model: leave --judge-model out")
+    if where:
         return model(where, name, budget, cache)
-    if where or name or budget is not None:
-        raise EvaluationError("--judge-model, -name and -budget need --judge model")
+    if kind == "model" or name or budget is not None:
+        raise EvaluationError("a judge model needs --judge-model URL or FILE.gguf")
     return rules()

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    field_validator,
+    model_validator,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[FiniteFloat, Field(gt=0)]
@@ -88,7 +96,12 @@ class Run(BaseModel):
 
 
 class Result(BaseModel):
-    """A line of results.jsonl: one question, its answer and the verdict."""
+    """A line of results.jsonl: one question, its answer and the verdict.
+
+    `credit` is what a right answer counts after guessing is taken off (`evaluation.guessing`); None
+    in reports of earlier versions. `rules` is the verdict of the rules on an answer that a model
+    judged, else None.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,9 +113,17 @@ class Result(BaseModel):
     choices: list[str] = []
     answer: str
     correct: bool
+    credit: Share | None = None
     score: float
     judge: str
     reason: str
+    rules: bool | None = None
+    rules_reason: str = ""
+
+    @property
+    def counted(self) -> float:
+        """What it adds to the accuracy that the score uses, 0.0 to 1.0."""
+        return float(self.correct) if self.credit is None else self.credit
 
 
 class Interval(BaseModel):
@@ -120,6 +141,24 @@ class Interval(BaseModel):
         if not self.low <= self.mean <= self.high:
             raise ValueError("its mean is outside the interval")
         return self
+
+
+class Agreement(BaseModel):
+    """How far a judge model and the rules agree on the answers that the model judged.
+
+    Attributes:
+        n: answers, of which they agree on `agree`.
+        kappa: Cohen's, with its 95 % bootstrap interval `low` to `high`; all None where it is
+            undefined, as both judges call all answers right, or all of them wrong.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: NonNegativeInt
+    agree: NonNegativeInt
+    kappa: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
 
 
 class Latency(BaseModel):
@@ -155,13 +194,17 @@ class Summary(BaseModel):
         accuracy: over all questions; a missing answer counts as wrong.
         by_subject, by_difficulty: the same for parts of the questions.
         by_judge: how many answers each judge decided.
-        guessed: the share of other questions that answers satisfy as well (`evaluation.guessing`).
+        agreement: between a judge model and the rules, or None without a judge model.
+        without_guessing: the accuracy that the score uses: what answers would satisfy by chance is
+            taken off (`evaluation.guessing`). None in reports of earlier versions.
+        guessed: the share of other questions of its kind that an answer satisfies as well, by
+            subject.
         latency: of the one call, or None if it never ended.
         setup_seconds: loading, which does not count.
         peak_memory, peak_gpu_memory: bytes.
         hidden: the right answers were hidden from the pipeline (see docs/evaluation.md), or
             `why_not_hidden`.
-        gated: accuracy is under the gate, so the run scores nothing.
+        gated: the accuracy without guessing is under the gate, so the run scores nothing.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -179,7 +222,9 @@ class Summary(BaseModel):
     by_subject: dict[str, Interval]
     by_difficulty: dict[str, Interval] = {}
     by_judge: dict[str, int] = {}
-    guessed: Share = 0.0
+    agreement: Agreement | None = None
+    without_guessing: Interval | None = None
+    guessed: dict[str, Share] = {}
     latency: Latency | None
     setup_seconds: float
     peak_memory: int
@@ -187,3 +232,13 @@ class Summary(BaseModel):
     hidden: bool = False
     why_not_hidden: str = ""
     gated: bool
+
+    @property
+    def counted(self) -> Interval:
+        """The accuracy that the score uses."""
+        return self.without_guessing or self.accuracy
+
+    @field_validator("guessed", mode="before")
+    @classmethod
+    def _by_subject(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {}  # earlier versions had one share

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from evaluation import plots, score
 from evaluation.errors import EvaluationError
-from evaluation.records import Interval, Result, Summary
+from evaluation.records import Agreement, Interval, Result, Summary
 from runtime.common.atomic import replacing
 
 # Wrong answers shown of each subject.
@@ -54,19 +54,19 @@ def read_summary(folder: Path) -> Summary:
         ) from None
 
 
-def read_correct(folder: Path) -> list[bool]:
-    """Which answers of a run are right, in order. Raises EvaluationError."""
+def read_credits(folder: Path) -> list[float]:
+    """What each answer of a run counts in the score, in order. Raises EvaluationError."""
     path = folder / "results.jsonl"
     try:
         lines = path.read_bytes().splitlines()
-        return [Result.model_validate_json(line).correct for line in lines]
+        return [Result.model_validate_json(line).counted for line in lines]
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError:
         raise EvaluationError(f"{path}: not the results of a run; evaluate again") from None
 
 
-def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[bool]]]:
+def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]:
     """Comparable runs in the folders beside this one; broken ones are skipped."""
     others = []
     for path in sorted(folder.parent.glob("*/summary.json")):
@@ -75,7 +75,7 @@ def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[bool]]]:
         try:
             other = read_summary(path.parent)
             if not score.difference(summary, other):
-                others.append((other, read_correct(path.parent)))
+                others.append((other, read_credits(path.parent)))
         except EvaluationError:
             continue
     return others
@@ -96,9 +96,11 @@ def figures(summary: Summary) -> list[Figure]:
         Figure("accuracy", percent(summary.accuracy.mean), _between(summary.accuracy)),
         Figure("questions scored", str(summary.accuracy.n)),
     ]
-    if (without := score.without_guessing(summary)) is not None:
-        note = f"its answers satisfy {percent(summary.guessed)} of other questions too"
-        found.insert(1, Figure("without guessing", percent(without), note))
+    if known := summary.without_guessing:
+        note = f"{_between(known)}; used by the score"
+        found.insert(1, Figure("without guessing", percent(known.mean), note))
+    if agreement := summary.agreement:
+        found.append(Figure("kappa with the rules", _kappa(agreement), _agreed(agreement)))
     if latency := summary.latency:
         note = score.disturbance(summary) or "one call, end to end"
         found.append(Figure("latency", f"{seconds(latency.total)} s", note))
@@ -115,18 +117,34 @@ def figures(summary: Summary) -> list[Figure]:
     return found
 
 
+def _kappa(agreement: Agreement) -> str:
+    return "undefined" if agreement.kappa is None else f"{agreement.kappa:.2f}"
+
+
+def _agreed(agreement: Agreement) -> str:
+    told = f"they agree on {agreement.agree} of {agreement.n} answers"
+    if agreement.low is None or agreement.high is None:
+        return told
+    return f"{agreement.low:.2f} – {agreement.high:.2f}; {told}"
+
+
 def text(summary: Summary) -> str:
     """The summary as a table for a terminal."""
     rows = [(f.name, f.value, f.note) for f in figures(summary)]
     for part in (summary.by_subject, summary.by_difficulty):
         for name, each in part.items():
-            rows.append((f"  {name}", percent(each.mean), f"{_between(each)}, {each.n} questions"))
+            note = f"{_between(each)}, {each.n} questions"
+            if part is summary.by_subject and name in summary.guessed:
+                note += f"; answers satisfy {percent(summary.guessed[name])} of others"
+            rows.append((f"  {name}", percent(each.mean), note))
     head = [not_hidden(summary), f"{summary.name}: {summary.pipeline} on {summary.questions}"]
     lines = [line for line in head if line]
     if summary.failure:
         lines.append(f"! the pipeline failed: {summary.failure}")
     lines += [f"! {violation}" for violation in summary.violations]
     lines += table(rows)
+    if found := score.guessing(summary):
+        lines.append(f"! {found}")
     if reason := score.barred(summary):
         lines.append(f"scores nothing: {reason}")
     return "\n".join(lines)
@@ -149,10 +167,10 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def html(
-    summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[bool]]]
+    summary: Summary, results: Sequence[Result], others: Sequence[tuple[Summary, Sequence[float]]]
 ) -> str:
-    """The page of a run; `others` are comparable runs, each with which answers are right."""
-    standings = score.standings([(summary, [r.correct for r in results]), *others])
+    """The page of a run; `others` are comparable runs, each with what its answers count."""
+    standings = score.standings([(summary, [r.counted for r in results]), *others])
     drawn = [
         plots.runs([each.summary for each in standings], summary),
         plots.accuracy(summary.by_subject, "Accuracy per subject"),
@@ -172,6 +190,7 @@ def html(
         standings=standings,
         plots=[plot for plot in drawn if plot],
         wrong=_wrong(results),
+        differing=[r for r in results if r.rules is not None and r.rules != r.correct],
         long=_LONG,
         short=_SHORT,
     )
@@ -191,6 +210,7 @@ def render(template: str, **values: Any) -> str:
         "seconds": seconds,
         "moment": _moment,
         "disturbance": score.disturbance,
+        "guessing": score.guessing,
     }
     return environment.get_template(template).render(**values)
 

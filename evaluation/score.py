@@ -1,6 +1,6 @@
 """The contest's arithmetic.
 
-Accuracy is 60 % of the score, latency 40 %, each as a share of the best run's:
+Accuracy without guessing is 60 % of the score, latency 40 %, each as a share of the best run's:
 
     score = 0.6 * accuracy / best accuracy + 0.4 * best latency / latency
 
@@ -26,7 +26,7 @@ _PAIRED_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
 _SEED = 0
 # Answers of pipelines that know satisfy hardly any other question than their own.
-_GUESSED = 0.03
+_GUESSED = 0.05
 # In this order; others come after them.
 _DIFFICULTIES = ["easy", "medium", "hard"]
 
@@ -38,15 +38,28 @@ def interval(correct: Sequence[bool]) -> Interval:
     return Interval(mean=right / n, low=low, high=high, n=n)
 
 
-def without_guessing(summary: Summary) -> float | None:
-    """The accuracy without what answers satisfy by chance, corrected as Cohen's kappa is.
+def credited(credits: Sequence[float]) -> Interval:
+    """The mean of credits, each 0.0 to 1.0, with its percentile bootstrap interval."""
+    mean = sum(credits) / len(credits)
+    low, high = np.percentile(_resampled(np.array([credits])), _PERCENTILES)
+    return Interval(mean=mean, low=min(mean, low), high=max(mean, high), n=len(credits))
 
-    None where they satisfy hardly more than their own questions.
-    """
-    if summary.guessed <= _GUESSED:
-        return None
-    rest = 1 - summary.guessed
-    return max(0.0, (summary.accuracy.mean - summary.guessed) / rest) if rest else 0.0
+
+def _resampled(credits: np.ndarray) -> np.ndarray:
+    """Means of (runs, questions), shape (resamples, runs); the same questions for all runs."""
+    n = credits.shape[1]
+    counts = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), _PAIRED_RESAMPLES)
+    means: np.ndarray = counts @ credits.T / n
+    return means
+
+
+def guessing(summary: Summary) -> str:
+    """A warning if answers of a run satisfy other questions than their own, else ""."""
+    shares = {s: share for s, share in summary.guessed.items() if share > _GUESSED}
+    if not shares:
+        return ""
+    told = ", ".join(f"{share:.0%} in {s}" for s, share in shares.items())
+    return f"its answers satisfy other questions of their kind as well: {told}"
 
 
 def accuracies(results: Sequence[Result], part: str) -> dict[str, Interval]:
@@ -121,7 +134,10 @@ def barred(summary: Summary) -> str:
         return summary.violations[0] + (f" (and {n - 1} more)" if n > 1 else "")
     if summary.latency is None:
         return "the call never ended"
-    return f"accuracy is under {GATE:.0%}" if summary.gated else ""
+    if not summary.gated:
+        return ""
+    which = "accuracy" if summary.accuracy.mean < GATE else "accuracy without guessing"
+    return f"{which} is under {GATE:.0%}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +146,8 @@ class Standing:
 
     Attributes:
         barred: why the run scores nothing, or "".
-        accuracy_share: accuracy / best accuracy, and `latency_share` best latency / latency.
+        accuracy_share: accuracy / best accuracy, both without guessing; `latency_share` is best
+            latency / latency.
         low, high: 95 % bootstrap interval of the score. Questions are resampled, the same for
             all runs; each latency was measured once and is used as it is.
     """
@@ -144,11 +161,11 @@ class Standing:
     high: float
 
 
-def standings(runs: Sequence[tuple[Summary, Sequence[bool]]]) -> list[Standing]:
+def standings(runs: Sequence[tuple[Summary, Sequence[float]]]) -> list[Standing]:
     """The contest's leaderboard, best first.
 
     Args:
-        runs: each with what it got right, question by question, the same questions in all.
+        runs: each with what its answers count, 0.0 to 1.0, the same questions in all.
 
     Raises:
         EvaluationError: runs that cannot be compared.
@@ -156,22 +173,19 @@ def standings(runs: Sequence[tuple[Summary, Sequence[bool]]]) -> list[Standing]:
     refuse_incomparable([summary for summary, _ in runs])
     reasons = [barred(summary) for summary, _ in runs]
     fit = np.array([not reason for reason in reasons])
-    correct = np.array([answers for _, answers in runs], dtype=float)  # runs x questions
+    credits = np.array([answers for _, answers in runs], dtype=float)  # runs x questions
     seconds = np.array([s.latency.total if s.latency else np.inf for s, _ in runs])
-    n = correct.shape[1]
-    counts = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), _PAIRED_RESAMPLES)
-
     latency_share = np.zeros(len(runs))
     latency_share[fit] = seconds[fit].min(initial=np.inf) / seconds[fit]
-    accuracy_share, score = _scores(correct.mean(axis=1), latency_share, fit)
-    _, resampled = _scores(counts @ correct.T / n, latency_share, fit)
+    accuracy_share, score = _scores(credits.mean(axis=1), latency_share, fit)
+    _, resampled = _scores(_resampled(credits), latency_share, fit)
     low, high = np.percentile(resampled, _PERCENTILES, axis=0)
     columns = (accuracy_share, latency_share, score, low, high)
     rows = [
         Standing(summary, reasons[row], *(float(column[row]) for column in columns))
         for row, (summary, _) in enumerate(runs)
     ]
-    return sorted(rows, key=lambda row: (-row.score, -row.summary.accuracy.mean))
+    return sorted(rows, key=lambda row: (-row.score, -row.summary.counted.mean))
 
 
 def _scores(

@@ -131,9 +131,19 @@ def command_line(
 
 
 def stored(
-    folder: Path, name: str, right: int, seconds: float | None, **fields: Any
+    folder: Path,
+    name: str,
+    right: int,
+    seconds: float | None,
+    credit: float | None = None,
+    **fields: Any,
 ) -> tuple[Path, Summary]:
-    """The files of a run that has `right` of 10 questions right, but for its page."""
+    """The files of a run that has `right` of 10 questions right, but for its page.
+
+    Args:
+        credit: what a right answer counts after guessing is taken off, or None for a report
+            that does not tell.
+    """
     correct = [n < right for n in range(10)]
     results = [
         Result(
@@ -143,6 +153,7 @@ def stored(
             references=["x"],
             answer="",
             correct=each,
+            credit=None if credit is None else credit * each,
             score=float(each),
             judge="contains",
             reason="",
@@ -164,6 +175,8 @@ def stored(
         "peak_memory": 1,
         "gated": right < 1,
     }
+    if credit is not None:
+        values["without_guessing"] = score.credited([credit * each for each in correct])
     summary = Summary(**(values | fields))
     (folder / name).mkdir()
     # What a page takes, its plots above all, takes longer than all else.

@@ -51,9 +51,10 @@ def test_a_judge_model_is_named_and_opened_only_when_asked(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("model", "https://localhost/v1", None, None), "give the model's name by --judge-name"),
+        ((None, "http://127.0.0.1:9/v1", None, None), "gave no reply"),
+        (("rules", "model.gguf", None, None), "--judge rules asks no model"),
         (("model", "none.gguf", None, None), "neither a URL nor a file that is there"),
-        (("rules", None, None, 5), "need --judge model"),
+        ((None, None, None, 5), "a judge model needs --judge-model"),
     ],
 )
 def test_a_judge_model_that_cannot_be_is_refused(

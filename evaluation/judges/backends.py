@@ -15,6 +15,8 @@ from runtime.prompts import instructed_frame, prompt_tokens
 
 # A verdict and the sentences before it; a model that thinks first needs most of this.
 MAX_REPLY_TOKENS = 1024
+# Names of a server's models that an error lists.
+_LISTED = 10
 # What endpoints say where the fault is this one prompt's, and others may do.
 _PROMPT_REFUSED = re.compile("content.(?:filter|management|policy)|context.length", re.IGNORECASE)
 
@@ -88,6 +90,19 @@ class Endpoint:
     def name(self) -> str:
         return f"{self.model} at {self.base_url}"
 
+    def only_model(self) -> str:
+        """The name of the server's one model. Raises EvaluationError."""
+        try:
+            names = [each.id for each in self._client.models.list()]
+        except self._openai.OpenAIError as error:
+            raise EvaluationError(self._explained(error)) from error
+        if len(names) != 1:
+            listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+            raise EvaluationError(
+                f"{self.base_url} has {len(names)} models ({listed}): choose one by --judge-name"
+            )
+        return str(names[0])
+
     def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
         pool = ThreadPoolExecutor(self._at_once)
         try:
@@ -121,7 +136,7 @@ class Endpoint:
         if isinstance(error, self._openai.AuthenticationError):
             advice = f"set {self._key_variable} to a key that it takes"
         elif isinstance(error, self._openai.NotFoundError):
-            advice = f"check its address, and that it has a model {self.model}"
+            advice = f"check its address, and that it has the model {self.model}".rstrip()
         elif isinstance(error, self._openai.BadRequestError):
             advice = "judge with a model that takes chat messages, temperature and max_tokens"
         elif isinstance(error, self._openai.APITimeoutError):
@@ -131,6 +146,16 @@ class Endpoint:
         else:
             advice = "try again later; verdicts so far are kept"
         return f"the judge model's endpoint {self.base_url} gave no reply ({said}): {advice}"
+
+
+def only_model(base_url: str, key_variable: str = "OPENAI_API_KEY") -> str:
+    """The name of the one model of an OpenAI-compatible server.
+
+    Raises:
+        EvaluationError: the server does not tell, or has several models; or the `openai` package
+            is not installed.
+    """
+    return Endpoint(base_url, "", key_variable, retries=1).only_model()
 
 
 class LocalModel:

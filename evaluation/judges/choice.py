@@ -38,7 +38,7 @@ def judge(item: Item, answer: str) -> Verdict:
     """Right if the answer says a right choice, by its text or its letter, and no other."""
     choices = list(item.choices)
     right = _right(item, choices)
-    said = _said(answer, choices, _shows_letters(item))
+    said = _said(answer, choices, shows_letters(item))
     correct = bool(said) and said <= right
     if not said:
         reason = "says no choice"
@@ -79,7 +79,7 @@ def is_letter_only(item: Item, said: str) -> bool:
     return all(spelled(choice).strip() != said.strip() for choice in item.choices)
 
 
-def _shows_letters(item: Item) -> bool:
+def shows_letters(item: Item) -> bool:
     """Whether a question shows its choices with letters: "A. London B. Paris"."""
     question = " ".join(spelled(item.question).split())
     return all(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from algebra.words import with_digits
@@ -20,7 +21,8 @@ _DATE = re.compile(
     rf"|(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month2>{_MONTH})\.?"
     r"(?:,? (?P<year2>\d{3,4}))?"
     rf"|(?P<month3>{_MONTH})\.?,? (?:of )?(?P<year3>\d{{3,4}})"
-    r"|(?P<year4>\d{4})-(?P<month4>\d{1,2})-(?P<day4>\d{1,2})"
+    r"|(?P<year4>\d{4})[-/](?P<month4>\d{1,2})[-/](?P<day4>\d{1,2})"
+    r"|(?<![\d/.-])(?P<month6>\d{1,2})(?P<dash>[/.-])(?P<day6>\d{1,2})(?P=dash)(?P<year6>\d{4})"
     r"|(?:(?P<year5>\d{2,4})年)?(?P<month5>\d{1,2})月(?:(?P<day5>\d{1,2})[日号])?)"
 )
 _BEFORE_CHRIST = r"(?:b\.? ?c\.?(?: ?e\.?)?|before christ)(?!\w)"
@@ -69,7 +71,7 @@ def contradicts(reference: str, answer: str) -> bool:
     """Whether an answer gives another date, era or currency than a reference."""
     wanted, said = _plain(reference), _plain(answer)
     days, told = _dates(wanted), _dates(said)
-    if len(days) == 1 and told and not any(date.is_in(days[0]) for date in told):
+    if len(days) == 1 and told and not any(_agree(date, days[0]) for date in told):
         return True
     if not days and _another_era(wanted, said):
         return True
@@ -82,7 +84,7 @@ def same_date(reference: str, answer: str) -> bool:
     days, told = _dates(wanted), _dates(_plain(answer))
     if len(days) != 1 or not _DATE.fullmatch(wanted) or not told:
         return False
-    return all(date.is_in(days[0]) for date in told)
+    return all(_agree(date, days[0]) for date in told)
 
 
 def within(reference: str, answer: str) -> bool | None:
@@ -122,14 +124,22 @@ def _plain(text: str) -> str:
     return " ".join(with_digits(spelled(text)).split())
 
 
-def _dates(text: str) -> list[Date]:
+def _agree(said: Sequence[Date], wanted: Sequence[Date]) -> bool:
+    """Whether a date is another, in some reading of both."""
+    return any(one.is_in(other) for one in said for other in wanted)
+
+
+def _dates(text: str) -> list[list[Date]]:
+    """The dates of a text, each with its readings: 6/7/1944 has two."""
     found = []
     for match in _DATE.finditer(text):
-        parts = {name.rstrip("2345"): value for name, value in match.groupdict().items() if value}
+        parts = {name.rstrip("23456"): value for name, value in match.groupdict().items() if value}
         month = parts["month"]
         number = int(month) if month.isdigit() else 1 + [m[:3] for m in _MONTHS].index(month[:3])
         year, day = parts.get("year"), parts.get("day")
-        found.append(Date(int(year) if year else None, number, int(day) if day else None))
+        date = Date(int(year) if year else None, number, int(day) if day else None)
+        turned = Date(date.year, int(day), number) if match["day6"] and day else date
+        found.append([date, turned])
     return found
 
 

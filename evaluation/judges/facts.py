@@ -14,24 +14,27 @@ from __future__ import annotations
 import re
 
 from evaluation.judges import dates, quantities, yes_no
+from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import forms, states
 from evaluation.judges.names import joined, without_longer_names
-from evaluation.judges.text import ARTICLES, f1, is_number, places, tokens, without
+from evaluation.judges.text import (
+    ARTICLES,
+    FUNCTION_WORDS,
+    f1,
+    is_number,
+    places,
+    stem,
+    tokens,
+    without,
+)
 from evaluation.records import Item, Verdict
 
 NAME = "facts"
 THRESHOLD = 0.6
 
-_WORDS = (
-    "is are was were be been it its he she they this that these those which who whom whose what"
-    " of in on at by to for from with as and or answer called known lies located there has have"
-    " had did does do degree degrees"
-)
-_FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
 _NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+){1,2}")
 _LIST = re.compile(r"[^,]+(?:, [^,]+)*,? (?:and|&) [^,]+", re.IGNORECASE)
 _LIST_COMMA = re.compile(r",? (?:and|&) |, ", re.IGNORECASE)
-_PLURAL = re.compile(r"(?<=[a-z]{3})(?<!s)s$")
 _UNITS = {
     **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
     **dict.fromkeys(["kilometre", "kilometres", "kilometer", "kilometers"], "km"),
@@ -56,9 +59,10 @@ def judge(item: Item, answer: str) -> Verdict:
         elif settled := (_dated(reference, answer) or _measured(reference, answer)):
             verdicts.append(settled)
         else:
-            other = joined(without_longer_names(reference, answer))
-            one = joined(reference)
-            verdicts += [_against(form, other) for form in forms(one, other, tokens)]
+            said = deciding(item.question, answer, reference)
+            other = joined(without_longer_names(reference, said), item.question)
+            one = joined(reference, item.question)
+            verdicts += [_against(item.question, f, other) for f in forms(one, other, tokens)]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
 
 
@@ -86,18 +90,18 @@ def _measured(reference: str, answer: str) -> Verdict | None:
     return Verdict(right, float(right), NAME, f"what it gives {how} {reference}")
 
 
-def _against(reference: str, answer: str) -> Verdict:
+def _against(question: str, reference: str, answer: str) -> Verdict:
     def verdict(correct: bool, reason: str) -> Verdict:
         return Verdict(correct, 1.0 if correct and score < THRESHOLD else score, NAME, reason)
 
     given, wanted = _folded(answer), _folded(reference)
-    words, needed = without(_FUNCTION_WORDS, given), without(_FUNCTION_WORDS, wanted)
+    words, needed = without(FUNCTION_WORDS, given), without(FUNCTION_WORDS, wanted)
     score = f1(words, needed)
     if given and given == wanted:
         return verdict(True, "equals the reference")
-    if _FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
+    if FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
-    if states(answer, without(ARTICLES, tokens(reference))):
+    if states(answer, without(ARTICLES, tokens(reference)), joined(question, question)):
         return verdict(True, f'contains "{reference}"')
     missing = [token for token in needed if is_number(token) and token not in given]
     if missing:
@@ -118,7 +122,7 @@ def _listed(reference: str) -> list[list[str]]:
     """What "red, white and blue" lists, each in the tokens that carry meaning."""
     if not _LIST.fullmatch(reference):
         return []
-    parts = [without(_FUNCTION_WORDS, _folded(part)) for part in _LIST_COMMA.split(reference)]
+    parts = [without(FUNCTION_WORDS, _folded(part)) for part in _LIST_COMMA.split(reference)]
     return [part for part in parts if part]
 
 
@@ -130,4 +134,4 @@ def _is_name(reference: str) -> bool:
 def _folded(text: str) -> list[str]:
     """Tokens without articles, units abbreviated, plurals in -s as the singular."""
     found = [_UNITS.get(token, token) for token in without(ARTICLES, tokens(text))]
-    return [t if t in _FUNCTION_WORDS else _PLURAL.sub("", t) for t in found]
+    return [stem(token) for token in found]

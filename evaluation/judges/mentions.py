@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
-from evaluation.judges.text import ARTICLES, is_number, places, tokens
+from evaluation.judges.text import ARTICLES, is_number, places, tokens, without
 
 _NEGATIONS = (
     *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
@@ -60,16 +60,19 @@ def is_denied(whole: Sequence[str], at: int) -> bool:
     return any(tuple(whole[max(0, at - len(no)) : at]) == no for no in _NEGATIONS)
 
 
-def states(answer: str, reference: list[str]) -> bool:
+def states(answer: str, reference: list[str], question: str = "") -> bool:
     """Whether an answer contains a run of tokens and means it.
 
     It does not if every place is denied ("not Paris", "Paris is not"), in a list of `_MANY`
-    others or more ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
+    others or more ("Paris, London, Berlin, Rome"), one side of an "or" ("Paris or London") or a
+    repetition of the question.
 
     Args:
         answer: its text.
         reference: tokens without articles.
+        question: its text.
     """
+    asked = without(ARTICLES, tokens(question))
     pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
@@ -78,7 +81,7 @@ def states(answer: str, reference: list[str]) -> bool:
         end = at + len(reference)
         rest = [whole[n] for n in range(end, min(end + 3, len(whole))) if owner[n] == last]
         denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] not in _SAID_TO_BE
-        if denied or is_denied(whole, at):
+        if denied or is_denied(whole, at) or _echoes(whole, at, reference, asked):
             continue
         number = all(map(is_number, reference))
         if number and whole[at - 1 : at] in _BESIDE:  # "after 1945" is not 1945
@@ -106,6 +109,12 @@ def states(answer: str, reference: list[str]) -> bool:
         if before + after < _MANY and not hedged:
             return True
     return False
+
+
+def _echoes(whole: list[str], at: int, reference: list[str], asked: list[str]) -> bool:
+    """Whether a mention comes after the same word as in a question, which offers no choice."""
+    before = [asked[place - 1] for place in places(reference, asked) if place]
+    return bool(at and "or" not in asked and whole[at - 1] in before)
 
 
 def _alike(number: str) -> Callable[[str], bool]:

@@ -67,12 +67,16 @@ def without_longer_names(reference: str, answer: str) -> str:
     return re.sub(rf"{name} (?!{_NO_NAME})(?=[A-Z][a-z])", "Another ", answer)
 
 
-def joined(text: str) -> str:
-    """A text in which a name that has another's words in it is one word."""
+def joined(text: str, question: str = "") -> str:
+    """A text in which a name that has another's words in it is one word.
+
+    What a question asks for makes no other name: New York City is New York among cities.
+    """
+    asked = set(re.findall(r"\w+", question.casefold()))
     for pattern, name in _NAMESAKES:
         text = pattern.sub(name, text)
     text = _DIRECTED.sub(lambda match: match[1].lower().removesuffix("ern"), text)
-    text = _THING.sub(lambda match: match[1].lower(), text)
+    text = _THING.sub(lambda m: m[0] if m[1].lower() in asked else m[1].lower(), text)
     text = _RELATED.sub(_one_word, text)
     return _FORMULA.sub(lambda match: match[0].translate(_DIGITS), text)
 

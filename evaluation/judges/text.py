@@ -20,6 +20,12 @@ except ModuleNotFoundError as error:
     raise missing(error, "evaluating", "evaluation") from None
 
 ARTICLES = frozenset({"a", "an", "the"})
+_WORDS = (
+    "is are was were be been it its he she they this that these those which who whom whose what"
+    " of in on at by to for from with as and or answer called known lies located there has have"
+    " had did does do degree degrees"
+)
+FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
 # Answers that are an opening word: "No, there is yet another" says no, and not yet another.
 YES_NO = frozenset({"yes", "no", "true", "false", "correct", "incorrect", "是", "否", "对", "错"})
 
@@ -106,6 +112,14 @@ def tokens(text: str, symbols: bool = False) -> list[str]:
         symbols: signs such as "<" are tokens too.
     """
     return [_canonical(token) for token in (_SYMBOL if symbols else _TOKEN).findall(normal(text))]
+
+
+_SUFFIX = re.compile(r"(?<=[a-z]{4})(?:ism|ists?)$|(?<=[a-z]{3})(?<!s)s$")
+
+
+def stem(token: str) -> str:
+    """A word without the ending of a plural or a creed: Protestants, Protestantism."""
+    return token if token in FUNCTION_WORDS else _SUFFIX.sub("", token)
 
 
 def without(words: frozenset[str], found: Sequence[str]) -> list[str]:
