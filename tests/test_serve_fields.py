@@ -12,12 +12,14 @@ from runtime.settings import PROJECT_DIR
 
 pytest.importorskip("fastapi")
 
+from runtime.serve.anthropic import MessagesBody
 from runtime.serve.errors import ApiError, explain_invalid
 from runtime.serve.fields import (
     HARMLESS,
     REFUSED,
     REFUSED_IN_CHATS,
     REFUSED_IN_COMPLETIONS,
+    REFUSED_IN_MESSAGES,
     REFUSED_IN_RESPONSES,
 )
 from runtime.serve.responses import ResponseBody, chat_body, messages_of
@@ -164,9 +166,8 @@ def test_the_page_lists_all_fields() -> None:
         "refused": {*REFUSED, *REFUSED_IN_CHATS} - set(CompletionBody.model_fields),
         "harmless": set(HARMLESS),
     }
-    rows = dict(re.findall(r"^\| (served|refused) here \| (.+) \|$", page, re.MULTILINE))
-    named = {row: set(re.findall(r"`(\w+)`", text)) for row, text in rows.items()}
-    assert named == {
-        "served": set(ResponseBody.model_fields),
-        "refused": set(REFUSED_IN_RESPONSES),
-    }
+    rows = re.findall(r"^\| (?:served|refused) here \| (.+) \|$", page, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", text)) for text in rows] == [
+        *(set(ResponseBody.model_fields), set(REFUSED_IN_RESPONSES)),
+        *(set(MessagesBody.model_fields), set(REFUSED_IN_MESSAGES)),
+    ]

@@ -19,7 +19,7 @@ import httpx
 import openai
 
 from runtime.serve.errors import ApiError
-from runtime.serve.response_events import Events
+from runtime.serve.response_events import ResponseEvents
 from runtime.serve.response_store import ResponseStore
 from runtime.serve.responses import ResponseBody, messages_of
 from tests.serving import Server, serving
@@ -194,7 +194,7 @@ def test_calls_and_their_results_are_messages() -> None:
 
 
 def test_a_failure_after_the_first_event_is_an_event() -> None:
-    events = Events(ResponseBody(model="demo", input="Hi"))
+    events = ResponseEvents(ResponseBody(model="demo", input="Hi"))
     first = list(events.begin())
     failed = events.fail(ApiError(504, "given up"))
     assert failed["type"] == "response.failed"

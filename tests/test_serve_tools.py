@@ -17,6 +17,7 @@ from runtime.engine import Engine, EngineOptions
 from runtime.serve.conversations import Conversations
 from runtime.serve.errors import ApiError
 from runtime.serve.tool_calls import FORMS, Form, form_of
+from runtime.serve.tool_grammar import tool_grammar
 from runtime.serve.tool_reader import Piece, Reader
 from runtime.subjects import Subjects
 from runtime.templates import render_all
@@ -130,6 +131,70 @@ def test_content_and_arguments_come_as_soon_as_they_are_known() -> None:
         Piece('{"a"', 0),
     ]
     assert reader.add(": 1") == [Piece(": 1", 0)]
+
+
+# Grammars
+
+ONE = ("get_weather", '{"city": "Rome", "unit": "C"}')
+WRONG = ("get_weather", '{"city": "Rome", "unit": "K"}')
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "calls", "required", "several", "fits"),
+    [
+        (HERMES_FORM, "", [ONE], True, False, True),
+        (HERMES_FORM, "", [ONE, ("add", "{}")], True, True, True),
+        (HERMES_FORM, "", [ONE, ONE], True, False, False),
+        (HERMES_FORM, "", [WRONG], True, True, False),
+        (HERMES_FORM, "Well.", [ONE], True, True, False),
+        (HERMES_FORM, "", [], True, True, False),
+        (HERMES_FORM, "Well.", [ONE, ("add", "{}")], False, True, True),
+        (HERMES_FORM, "Well.", [ONE, ONE], False, False, False),
+        (HERMES_FORM, "Well.", [WRONG], False, True, False),
+        (HERMES_FORM, "Well, <tool", [], False, True, True),
+        (HERMES_FORM, "", [], False, False, True),
+        (LLAMA_FORM, "", [ONE], True, True, True),
+        (LLAMA_FORM, "", [WRONG], True, True, False),
+        (LLAMA_FORM, "", [ONE], False, True, True),
+        (LLAMA_FORM, "", [WRONG], False, True, False),
+        (LLAMA_FORM, "Well, {", [], False, True, True),
+        (LLAMA_FORM, "", [("launch", "{}")], False, True, False),
+    ],
+)
+def test_a_grammar_takes_well_formed_calls_only(
+    form: Form,
+    text: str,
+    calls: list[tuple[str, str]],
+    required: bool,
+    several: bool,
+    fits: bool,
+) -> None:
+    schemas = {"get_weather": WEATHER["function"]["parameters"], "add": None}
+    assert (
+        takes(tool_grammar(form, schemas, required, several, {}), form.write(text, calls)) is fits
+    )
+
+
+def test_a_grammar_may_have_calls_or_content_of_a_schema() -> None:
+    schemas = {"get_weather": WEATHER["function"]["parameters"]}
+    content = {"type": "object", "properties": {"a::=b": {"type": "null"}}, "required": ["a::=b"]}
+    grammar = tool_grammar(HERMES_FORM, schemas, False, True, {}, content)
+    assert takes(grammar, HERMES_FORM.write("", [ONE, ONE]))
+    assert takes(grammar, '{"a::=b": null}')
+    assert not takes(grammar, "Well.")
+
+
+def takes(grammar: str, text: str) -> bool:
+    """Whether a text is one that a grammar derives."""
+    llguidance = pytest.importorskip("llguidance")
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    tokenizer = llguidance.LLTokenizer("byte")
+    made = llguidance.LLMatcher.grammar_from_lark(any_to_lark(grammar))
+    matcher, tokens = llguidance.LLMatcher(tokenizer, made), tokenizer.tokenize_str(text)
+    assert not matcher.is_error()
+    taken = matcher.try_consume_tokens(tokens) == len(tokens)
+    return bool(taken and matcher.is_accepting())
 
 
 # Prompts

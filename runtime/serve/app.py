@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from runtime import __version__
 from runtime.engine import library
 from runtime.pipeline import Pipeline
-from runtime.serve import adapters, batch_routes, errors, response_routes, tokens
+from runtime.serve import adapters, anthropic_routes, batch_routes, errors, response_routes, tokens
 from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, whole
 from runtime.serve.asking import Task, chat_task, completion_task
 from runtime.serve.batches import Batches
@@ -78,6 +78,7 @@ def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
     errors.install(app)
     _add_answers(app, service)
     response_routes.add(app, service)
+    anthropic_routes.add(app, service)
     _add_models(app, service)
     _add_house(app, service, batches)
     batch_routes.add(app, batches)

@@ -126,6 +126,21 @@ REFUSED_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "response_format": (),
 }
+# Refused in /v1/messages, beside REFUSED; the last lines are what chats alone have.
+REFUSED_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
+    "container": (),
+    "context_management": ({},),
+    "mcp_servers": ([],),
+    "output_config": ({},),
+    "output_format": (),
+    "thinking": ({"type": "disabled"},),
+    "logprobs": (False,),
+    "max_completion_tokens": (),
+    "n": (1,),
+    "parallel_tool_calls": (True,),
+    "response_format": (),
+    "stop": ([],),
+}
 # Names, notes, caching, and numbers of what is refused itself.
 HARMLESS = frozenset(
     {

@@ -48,7 +48,9 @@ class Gate:
         body = _Body(receive, limit, self._patience)
         try:
             if self._key and path not in _OPEN:
-                self._check_key(headers.get(b"authorization", b""))
+                key = headers.get(b"x-api-key")  # Anthropic's clients send this
+                bearer = b"Bearer " + key if key is not None else b""
+                self._check_key(headers.get(b"authorization", bearer))
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > limit:
                 raise _too_large(limit)

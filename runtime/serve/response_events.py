@@ -13,20 +13,20 @@ from runtime.serve.responses import ResponseBody
 JsonDict = dict[str, Any]
 
 
-class Events:
+class ResponseEvents:
     """Makes the events of one response.
 
     Args:
         body: what was asked for.
 
     Attributes:
-        response: as far as it has come.
+        answer: the response, as far as it has come.
     """
 
     def __init__(self, body: ResponseBody) -> None:
         given = body.model_dump(by_alias=True, exclude_unset=True)
         text = {"format": {"type": "text"}, **(given.get("text") or {})}
-        self.response: JsonDict = {
+        self.answer: JsonDict = {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
             "created_at": int(time.time()),
@@ -58,15 +58,15 @@ class Events:
 
     def begin(self) -> Iterator[JsonDict]:
         """Before the first chunk."""
-        yield self._event("response.created", response=self.response)
-        yield self._event("response.in_progress", response=self.response)
+        yield self._event("response.created", response=self.answer)
+        yield self._event("response.in_progress", response=self.answer)
 
     def add(self, chunk: JsonDict) -> Iterator[JsonDict]:
         """Go on with a chunk of the chat, which has one choice at most."""
         if usage := chunk.get("usage"):
-            self.response["usage"] = _usage(usage)
+            self.answer["usage"] = _usage(usage)
         if "route" in chunk:
-            self.response["route"] = chunk["route"]
+            self.answer["route"] = chunk["route"]
         for choice in chunk["choices"]:
             delta, scores = choice["delta"], (choice["logprobs"] or {}).get("content") or []
             if delta.get("content") or scores:
@@ -79,20 +79,20 @@ class Events:
         """After the last chunk."""
         cut = self._reason == "length"
         status = "incomplete" if cut else "completed"
-        if not self.response["output"]:  # an empty answer is a message, too
+        if not self.answer["output"]:  # an empty answer is a message, too
             yield from self._say("", [])
         yield from self._close(status)
         if cut:
-            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
-        self.response["status"] = status
-        yield self._event(f"response.{status}", response=self.response)
+            self.answer["incomplete_details"] = {"reason": "max_output_tokens"}
+        self.answer["status"] = status
+        yield self._event(f"response.{status}", response=self.answer)
 
     def fail(self, error: ApiError) -> JsonDict:
         """When the chat has failed after its first chunk."""
         code = "rate_limit_exceeded" if error.status_code == 429 else "server_error"
-        self.response["error"] = {"code": code, "message": str(error.detail)}
-        self.response["status"] = "failed"
-        return self._event("response.failed", response=self.response)
+        self.answer["error"] = {"code": code, "message": str(error.detail)}
+        self.answer["status"] = "failed"
+        return self._event("response.failed", response=self.answer)
 
     def _event(self, kind: str, **data: Any) -> JsonDict:
         self._number += 1
@@ -152,8 +152,8 @@ class Events:
     def _add_item(self, item: JsonDict) -> Iterator[JsonDict]:
         yield from self._close("completed")
         self._open = item
-        self.response["output"].append(item)
-        index = len(self.response["output"]) - 1
+        self.answer["output"].append(item)
+        index = len(self.answer["output"]) - 1
         yield self._event("response.output_item.added", output_index=index, item=item)
 
     def _close(self, status: str) -> Iterator[JsonDict]:
@@ -180,7 +180,7 @@ class Events:
         yield self._event("response.output_item.done", output_index=index, item=item)
 
     def _place(self, item: JsonDict) -> JsonDict:
-        return {"item_id": item["id"], "output_index": len(self.response["output"]) - 1}
+        return {"item_id": item["id"], "output_index": len(self.answer["output"]) - 1}
 
 
 def messages_said(response: JsonDict) -> list[JsonDict]:

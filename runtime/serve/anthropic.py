@@ -1,0 +1,163 @@
+"""Anthropic's /v1/messages: a chat, asked and answered in another form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from runtime.serve.body import Body
+from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.fields import REFUSED_IN_MESSAGES, refuse
+from runtime.serve.schema import MOST_MESSAGES, MOST_NEW, ChatBody, Name, Stop
+from runtime.serve.tools import MOST_TOOLS, CallId, ToolName
+
+JsonDict = dict[str, Any]
+
+# What errors of chats name, as this body calls it.
+_NAMES = {"stop": "stop_sequences"}
+
+
+class TextBlock(Body):
+    type: Literal["text"] = Field(description="Only text is served.")
+    text: str
+
+
+Text = str | Annotated[list[TextBlock], Field(max_length=1000)]
+
+
+class Block(Body):
+    """A part of a message: a text, a call of a tool, or its result."""
+
+    type: Literal["text", "tool_use", "tool_result"]
+    text: str | None = None
+    id: CallId | None = None
+    name: ToolName | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: CallId | None = None
+    content: Text | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        needed = {"text": ("text",), "tool_use": ("id", "name", "input")}
+        for field in needed.get(self.type, ("tool_use_id",)):
+            if getattr(self, field) is None:
+                raise ValueError(f"{field} is missing in a block of type {self.type}")
+        return self
+
+
+class Message(Body):
+    role: Literal["user", "assistant"]
+    content: str | Annotated[list[Block], Field(max_length=1000)]
+
+
+class Tool(Body):
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any]
+    type: Literal["custom"] | None = None
+
+
+class ToolChoice(Body):
+    type: Literal["auto", "any", "tool", "none"]
+    name: ToolName | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class CountBody(Body):
+    """Of /v1/messages/count_tokens."""
+
+    model: Name
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    system: Text | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_served(cls, body: Any) -> Any:
+        return refuse(body, REFUSED_IN_MESSAGES)
+
+
+class MessagesBody(CountBody):
+    """Of /v1/messages. Fields that only chats have, such as seed, are passed on to the chat."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_NEW)]
+    stop_sequences: Annotated[list[Stop], Field(max_length=100)] | None = None
+    stream: bool | None = None
+
+
+def chat_body(body: CountBody, sent: Mapping[str, Any]) -> ChatBody:
+    """The chat that a body asks for. Raises ApiError.
+
+    Args:
+        body: as it was checked.
+        sent: as it was sent, with all its fields.
+    """
+    system = [{"role": "system", "content": _text(body.system)}] if body.system else []
+    turns = [turn for message in body.messages for turn in _turns(message)]
+    passed = {name: value for name, value in sent.items() if name not in MessagesBody.model_fields}
+    choice = body.tool_choice
+    wanted = {
+        "model": body.model,
+        "messages": [*system, *turns],
+        "max_tokens": sent.get("max_tokens"),
+        "stop": sent.get("stop_sequences"),
+        "tools": [_tool(tool) for tool in body.tools or ()],
+        "tool_choice": _choice(choice),
+        "parallel_tool_calls": choice is None or not choice.disable_parallel_tool_use,
+    }
+    try:
+        return ChatBody.model_validate({**passed, **wanted})
+    except ValidationError as error:
+        raise renamed(explain_invalid(error.errors())) from None
+
+
+def renamed(error: ApiError) -> ApiError:
+    """An error of a chat, naming the field of this body that it is about."""
+    error.param = _NAMES.get(error.param or "", error.param)
+    return error
+
+
+def _turns(message: Message) -> Iterator[JsonDict]:
+    """A message as messages of a chat: results of tools are messages of their own."""
+    if isinstance(message.content, str):
+        yield {"role": message.role, "content": message.content}
+        return
+    texts, calls = [], []
+    for block in message.content:
+        if block.type == "text":
+            texts.append(block.text or "")
+        elif block.type == "tool_use":
+            function = {"name": block.name, "arguments": json.dumps(block.input)}
+            calls.append({"id": block.id, "type": "function", "function": function})
+        else:
+            content = _text(block.content)
+            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
+    if calls:
+        yield {"role": message.role, "content": "\n".join(texts), "tool_calls": calls}
+    elif texts:
+        yield {"role": message.role, "content": "\n".join(texts)}
+
+
+def _text(content: Text | None) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(block.text for block in content or ())
+
+
+def _tool(tool: Tool) -> JsonDict:
+    function = {"name": tool.name, "parameters": tool.input_schema}
+    if tool.description is not None:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: ToolChoice | None) -> Any:
+    if choice is None:
+        return None
+    if choice.type == "tool":
+        return {"type": "function", "function": {"name": choice.name}}
+    return {"any": "required"}.get(choice.type, choice.type)
