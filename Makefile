@@ -51,7 +51,8 @@ CLIENTS := $(VENV)-clients
 
 test-clients: $(CLIENTS)/.ready
 	$(CLIENTS)/bin/python -m pytest --durations=5 \
-		tests/test_serve.py tests/test_serve_batches.py tests/test_serve_clients.py
+		tests/test_serve.py tests/test_serve_prompts.py tests/test_serve_batches.py \
+		tests/test_serve_clients.py
 
 $(CLIENTS)/.ready: setup.cfg Makefile
 	$(PYTHON) -m venv $(CLIENTS)

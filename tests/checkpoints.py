@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -39,6 +40,7 @@ from transformers import (
 )
 
 from convert.comparison import GgufModel
+from convert.errors import ConvertError
 from convert.lora import Adapter
 from convert.sources import open_source
 from convert.writing import write_adapter, write_model
@@ -302,6 +304,14 @@ def gguf_logits(path: Path, adapter: Path | None = None) -> np.ndarray:
         model.close()
 
 
+def refused(folder: Path) -> str:
+    """What is said of a checkpoint that cannot be exported."""
+    with pytest.raises(ConvertError) as caught:
+        write_model(open_source(folder), folder / "out.gguf", "F32")
+    assert not (folder / "out.gguf").exists()
+    return str(caught.value)
+
+
 def error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest difference of logits, as a share of the largest logit."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -316,9 +326,8 @@ class Base:
     logits: np.ndarray
 
 
-@functools.cache
 def tiny_bases(folder: Path) -> dict[str, Base]:
-    """A base of each architecture that most tests use, and a llama with biases; made once."""
+    """A base of each architecture that most tests use, and a llama with biases."""
     options: dict[str, dict[str, Any]] = {
         "qwen3": {},
         "qwen2": {"tied": False, "bias": 0.3},

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +25,19 @@ from runtime.engine.cards import find_cards
 from runtime.files import demo
 from runtime.settings import PROJECT_DIR, all_settings
 
+if TYPE_CHECKING:
+    from tests.checkpoints import Base
+
+# Fixtures that a few modules share are in a module beside them, which they name in
+# `pytest_plugins`. What such modules assert is explained as well as what tests assert.
+pytest.register_assert_rewrite(
+    *(
+        f"tests.{path.stem}"
+        for path in Path(__file__).parent.glob("*.py")
+        if not path.stem.startswith(("test_", "conftest", "_"))
+    )
+)
+
 # A shell without job control starts programs in the background with Ctrl-C ignored, and so would
 # the commands be that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,6 +50,7 @@ with contextlib.suppress(ModuleNotFoundError, AttributeError):  # `make test-fas
     hypothesis.settings.load_profile("no deadline")
 
 SAMPLES = PROJECT_DIR / "data" / "sample_questions.jsonl"
+LORAS = PROJECT_DIR / "loras"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -92,3 +107,36 @@ def pipeline(demo_model: Path) -> Iterator[Pipeline]:
     """A pipeline with `small_settings`."""
     with loadPipeline(small_settings()) as pipeline:
         yield pipeline
+
+
+# Transformers and torch are imported by those alone who want a checkpoint.
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A tokenizer of a few hundred tokens."""
+    from tests.checkpoints import tiny_tokenizer
+
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 checkpoint with random weights, called tiny-chat."""
+    from tests.checkpoints import save_checkpoint
+
+    return save_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny-chat", "qwen3", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
+    """A base of each architecture that most tests use, and a Llama with biases."""
+    from tests.checkpoints import tiny_bases
+
+    return tiny_bases(tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(bases: dict[str, Base]) -> dict[str, Path]:
+    """The folders of `bases`."""
+    return {name: base.folder for name, base in bases.items()}

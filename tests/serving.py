@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,14 +10,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+# Servers need these; where one is missing, `make test-fast` skips whoever imports this module.
+import prometheus_client  # noqa: F401
+import python_multipart  # noqa: F401
+import uvicorn  # noqa: F401
+
+from runtime import Pipeline
+from runtime.serve.app import make_app
+from runtime.serve.options import Options
 from runtime.settings import PROJECT_DIR, all_settings
+from tests.conftest import LORAS
 
-LORAS = PROJECT_DIR / "loras"
 _STARTING = 120.0
 
 
@@ -76,6 +88,27 @@ def serving(folder: Path, *arguments: str | Path, **environment: str) -> Iterato
     finally:
         process.kill()
         process.wait()
+
+
+def serve_here(
+    pipeline: Pipeline, test: Callable[[httpx.AsyncClient], Awaitable[None]], **options: Any
+) -> None:
+    """Run an asynchronous test with a client of a server in this process.
+
+    Args:
+        options: of `runtime.serve.options.Options`.
+    """
+
+    async def run() -> None:
+        app = make_app(pipeline, Options(**options))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://here", timeout=60) as client,
+        ):
+            await test(client)
+
+    asyncio.run(run())
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -28,37 +28,16 @@ from tests.checkpoints import (
     error,
     gguf_logits,
     peft_logits,
+    refused,
     rewrite_json,
     rewrite_tensors,
     save_checkpoint,
-    tiny_bases,
-    tiny_tokenizer,
     tolerance,
 )
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One checkpoint of each architecture."""
-    bases = tiny_bases(tmp_path_factory.getbasetemp() / "bases")
-    return {name: base.folder for name, base in bases.items()}
-
-
 def has_head(path: Path) -> bool:
     return any(tensor.name == "output.weight" for tensor in gguf.GGUFReader(path).tensors)
-
-
-def refused(folder: Path) -> str:
-    """What is said of a checkpoint that cannot be exported."""
-    with pytest.raises(ConvertError) as caught:
-        write_model(open_source(folder), folder / "out.gguf", "F32")
-    assert not (folder / "out.gguf").exists()
-    return str(caught.value)
 
 
 # --- checkpoints -----------------------------------------------------------------

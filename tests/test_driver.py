@@ -18,11 +18,9 @@ from runtime import Answer
 from runtime.answer_file import Answers
 from runtime.questions import parse, read_file
 from runtime.settings import PROJECT_DIR, all_settings
-from tests.conftest import SAMPLES, small_settings
-from tests.serving import LORAS
+from tests.conftest import LORAS, SAMPLES, small_settings
 
 pytestmark = pytest.mark.usefixtures("demo_model")
-
 ENVIRONMENT = {
     **{
         name: value

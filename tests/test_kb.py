@@ -7,11 +7,9 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kb import indexing
-from kb.indexing import TokenIds, write_index
 from kb.json_stream import records
 from kb.making import make
 from kb.passages import drafts, split
@@ -21,15 +19,8 @@ from runtime.common.errors import UserError
 from runtime.retrieval import Index, Retrieval
 from runtime.retrieval.files import base_path, index_path
 from runtime.retrieval.search import find
-from runtime.retrieval.tokens import tokens
 from runtime.settings import PROJECT_DIR
-
-
-def _file(folder: Path, name: str, text: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
+from tests.lands import raw_file
 
 FACTS = [("Peru", "Cities", "Lima is the capital."), ("Chile", "", "Santiago is the capital.")]
 
@@ -69,13 +60,13 @@ FACTS = [("Peru", "Cities", "Lima is the capital."), ("Chile", "", "Santiago is 
     ],
 )
 def test_every_format_gives_the_same_entries(tmp_path: Path, name: str, text: str) -> None:
-    found = list(entries(_file(tmp_path, name, text)))
+    found = list(entries(raw_file(tmp_path, name, text)))
     assert [(e.title, e.section, e.text) for e in found if isinstance(e, Entry)] == FACTS
     assert len(found) == 2
 
 
 def test_plain_text_is_its_paragraphs(tmp_path: Path) -> None:
-    found = list(entries(_file(tmp_path, "a.txt", "# No heading\nhere.\n\n\nSecond.\n")))
+    found = list(entries(raw_file(tmp_path, "a.txt", "# No heading\nhere.\n\n\nSecond.\n")))
     assert found == [
         Entry("", "", "# No heading\nhere.", "line 1"),
         Entry("", "", "Second.", "line 5"),
@@ -83,7 +74,7 @@ def test_plain_text_is_its_paragraphs(tmp_path: Path) -> None:
 
 
 def test_a_question_is_the_title_of_its_answer(tmp_path: Path) -> None:
-    path = _file(tmp_path, "a.jsonl", '{"question": "Where is Lima?", "answer": "In Peru"}')
+    path = raw_file(tmp_path, "a.jsonl", '{"question": "Where is Lima?", "answer": "In Peru"}')
     assert list(entries(path)) == [Entry("Where is Lima?", "", "In Peru", "line 1")]
     make("geography", [path], tmp_path)
     retrieval = Retrieval.load(tmp_path, {"geography": "always"}, 3)
@@ -91,7 +82,7 @@ def test_a_question_is_the_title_of_its_answer(tmp_path: Path) -> None:
 
 
 def test_a_record_without_a_known_key_is_all_its_texts(tmp_path: Path) -> None:
-    (found,) = entries(_file(tmp_path, "a.jsonl", '{"riddle": "外甥打灯笼", "answer": "照旧"}'))
+    (found,) = entries(raw_file(tmp_path, "a.jsonl", '{"riddle": "外甥打灯笼", "answer": "照旧"}'))
     assert found == Entry("", "", "外甥打灯笼: 照旧", "line 1")
 
 
@@ -111,7 +102,7 @@ def test_a_record_without_a_known_key_is_all_its_texts(tmp_path: Path) -> None:
 def test_a_bad_entry_is_named_by_its_line(
     tmp_path: Path, name: str, text: str, where: str, problem: str
 ) -> None:
-    (bad,) = (e for e in entries(_file(tmp_path, name, text)) if isinstance(e, Bad))
+    (bad,) = (e for e in entries(raw_file(tmp_path, name, text)) if isinstance(e, Bad))
     assert bad.where == where
     assert problem in bad.problem
 
@@ -134,7 +125,7 @@ def test_a_file_that_cannot_be_read_on_is_refused_by_file_and_place(
     tmp_path: Path, name: str, text: str | bytes, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        list(entries(_file(tmp_path, name, text)))
+        list(entries(raw_file(tmp_path, name, text)))
 
 
 class _Endless(io.RawIOBase):
@@ -214,7 +205,7 @@ def test_what_is_said_again_goes_but_not_what_differs_by_a_word(tmp_path: Path) 
     ]
     # A text of its own between, so that they are not merged into one passage.
     lines = [json.dumps(entry) for entry in raw]
-    path = _file(tmp_path, "a.jsonl", "\n".join(lines))
+    path = raw_file(tmp_path, "a.jsonl", "\n".join(lines))
     summary = make("geography", [path], tmp_path, length=30)
     assert _texts(tmp_path) == [raw[n]["text"] for n in (0, 3, 4, 5, 7)]
     assert (summary.entries, summary.passages) == (8, 5)
@@ -243,7 +234,7 @@ WORDS = " ".join(f"word{n}" for n in range(72))
     ids=["names", "denials", "order", "numbers", "Chinese"],
 )
 def test_a_name_a_number_or_a_denial_makes_two(tmp_path: Path, texts: list[str]) -> None:
-    path = _file(tmp_path, "a.txt", "\n\n".join([*texts, *texts]))
+    path = raw_file(tmp_path, "a.txt", "\n\n".join([*texts, *texts]))
     summary = make("geography", [path], tmp_path)
     assert _texts(tmp_path) == texts
     assert summary.dropped["entries that repeat an earlier one"] == len(texts)
@@ -256,7 +247,7 @@ def test_one_sentence_does_not_fill_a_passage_or_what_is_shown(tmp_path: Path) -
     ]
     other = [{"title": f"Town {n}", "text": f"It has {n} bells."} for n in range(20)]
     lines = [json.dumps(each) for each in (*[same] * 40, *rest, *other)]
-    summary = make("geography", [_file(tmp_path, "a.jsonl", "\n".join(lines))], tmp_path)
+    summary = make("geography", [raw_file(tmp_path, "a.jsonl", "\n".join(lines))], tmp_path)
     assert summary.dropped["entries that repeat an earlier one"] == 39
     index = Index.load(tmp_path, "geography")
     shown = " ".join(find(index, "Is the gate of Lutz open?", 8).passages)
@@ -270,7 +261,7 @@ def test_lines_may_end_as_on_any_system(tmp_path: Path, ends: str) -> None:
         ("a.txt", "Lima is a town.\n\nIt is long."),
         ("a.jsonl", '"Lima is a town."\n{"text": "It is long."}\n'),
     ):
-        found = list(entries(_file(tmp_path, name, text.replace("\n", ends))))
+        found = list(entries(raw_file(tmp_path, name, text.replace("\n", ends))))
         assert [e.text for e in found if isinstance(e, Entry)] == ["Lima is a town.", "It is long."]
 
 
@@ -279,8 +270,8 @@ def test_other_encodings_are_told(tmp_path: Path, name: str) -> None:
     text = '["Das Tor in Köln"]\n' if name == "a.json" else '"Das Tor in Köln"\n'
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         with pytest.raises(UserError, match=rf"{name}: not UTF-8, but UTF-16"):
-            list(entries(_file(tmp_path, name, text.encode(encoding))))
-    latin = _file(tmp_path, name, text.encode("latin-1"))
+            list(entries(raw_file(tmp_path, name, text.encode(encoding))))
+    latin = raw_file(tmp_path, name, text.encode("latin-1"))
     if name == "a.json":
         with pytest.raises(UserError, match=r"UTF-?8"):
             list(entries(latin))
@@ -293,14 +284,16 @@ def test_other_encodings_are_told(tmp_path: Path, name: str) -> None:
 
 def test_a_paragraph_without_one_of_its_lines_is_left_out(tmp_path: Path) -> None:
     text = "It is said that\nthe k\xf6nig is not\na good man.\n\nThe next one.".encode("latin-1")
-    found = list(entries(_file(tmp_path, "a.txt", text)))
+    found = list(entries(raw_file(tmp_path, "a.txt", text)))
     assert [type(each) for each in found] == [Bad, Entry]
     assert isinstance(found[1], Entry)
     assert found[1].text == "The next one."
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
-    path = _file(tmp_path, "a.tsv", "".join(f"Town {n}\tIt has {n} bells.\n" for n in range(500)))
+    path = raw_file(
+        tmp_path, "a.tsv", "".join(f"Town {n}\tIt has {n} bells.\n" for n in range(500))
+    )
     for name in ("one", "two"):
         make("geography", [path], tmp_path / name)
     for file in (base_path, index_path):
@@ -316,7 +309,7 @@ def test_the_corpora_of_this_project_make_a_base(tmp_path: Path) -> None:
 
 
 def test_a_passage_tells_where_it_comes_from_and_what_it_is_about(tmp_path: Path) -> None:
-    path = _file(tmp_path, "a.tsv", "Peru\tGovernment\tCapital: Lima, founded in 1535")
+    path = raw_file(tmp_path, "a.tsv", "Peru\tGovernment\tCapital: Lima, founded in 1535")
     make("geography", [path], tmp_path)
     (passage,) = json.loads(base_path(tmp_path, "geography").read_text("utf-8"))["passages"]
     assert passage == {
@@ -332,18 +325,18 @@ def test_a_passage_tells_where_it_comes_from_and_what_it_is_about(tmp_path: Path
 def test_what_fails_leaves_the_old_base_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = _file(tmp_path, "a.tsv", "Peru\tThe capital is Lima.")
+    path = raw_file(tmp_path, "a.tsv", "Peru\tThe capital is Lima.")
     make("geography", [path], tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(UserError, match="no passage is left"):
-        make("geography", [_file(tmp_path / "..", "empty.tsv", "a\t?\n")], tmp_path)
+        make("geography", [raw_file(tmp_path / "..", "empty.tsv", "a\t?\n")], tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(indexing.np, "savez", full)
     with pytest.raises(OSError, match="No space"):
-        make("geography", [_file(tmp_path / "..", "b.tsv", "Chile\tIt is long.")], tmp_path)
+        make("geography", [raw_file(tmp_path / "..", "b.tsv", "Chile\tIt is long.")], tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -351,81 +344,9 @@ def test_the_command_names_bad_entries_and_says_what_was_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ["{"] * 30 + ['{"title": "Peru", "text": "The capital is Lima."}']
-    path = _file(tmp_path, "a.jsonl", "\n".join(lines))
+    path = raw_file(tmp_path, "a.jsonl", "\n".join(lines))
     with caplog.at_level(logging.WARNING):
         assert main(["--subject", "geography", "--input", str(path), "--out", str(tmp_path)]) == 0
     assert f"{path}, line 20 is not JSON" in caplog.text
     assert "line 21" not in caplog.text
     assert "dropped: 30 bad entries" in capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def many() -> list[list[str]]:
-    random = np.random.default_rng(1)
-    words = [f"w{n}" for n in range(300)]
-    return [list(random.choice(words, random.integers(3, 40))) for _ in range(400)]
-
-
-def _portions(many: list[list[str]], folder: Path, portion: int) -> dict[str, np.ndarray]:
-    vocabulary: dict[str, int] = {}
-    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in many]
-    np.concatenate([np.array(each, np.int32) for each in ids]).tofile(folder / "ids")
-    ends = np.cumsum([len(each) for each in ids])
-    offsets = np.arange(len(many) + 1)
-    held = TokenIds(folder / "ids", ends)
-    path = folder / "index.npz"
-    write_index(path, "history", "0" * 64, list(vocabulary), held, offsets, portion)
-    with np.load(path) as stored:
-        return dict(stored)
-
-
-def test_scores_are_those_of_bm25s(many: list[list[str]], tmp_path: Path) -> None:
-    bm25s = pytest.importorskip("bm25s")
-    theirs = bm25s.BM25(k1=indexing.K1, b=indexing.B, method="lucene", backend="numpy")
-    theirs.index(many, show_progress=False)
-    mine = _portions(many, tmp_path, 10**6)
-    words = mine["vocabulary"].tobytes().decode().split("\n")
-    for number, word in enumerate(words):
-        expected = theirs.get_scores([word])
-        places = slice(mine["indptr"][number], mine["indptr"][number + 1])
-        scores = np.zeros(len(many), np.float32)
-        scores[mine["indices"][places]] = mine["data"][places]
-        np.testing.assert_allclose(scores, expected, rtol=1e-5)
-
-
-def test_an_index_does_not_depend_on_how_much_is_in_memory_at_once(
-    many: list[list[str]], tmp_path: Path
-) -> None:
-    whole, pieces = _portions(many, tmp_path, 10**6), _portions(many, tmp_path, 100)
-    for name, array in whole.items():
-        assert np.array_equal(array, pieces[name]), name
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("What is the capital of Latvia's neighbours?", ["capital", "latvia", "neighbour"]),
-        ("Cities, bosses, buses and the Andes", ["city", "bosse", "buse", "ande"]),
-        ("São Tomé ＦＵＬＬ 1,234,567", ["sao", "tome", "full", "1234567"]),
-        ("唐代诗人李白 (701年)", ["唐代", "代诗", "诗人", "人李", "李白", "701", "年"]),
-    ],
-)
-def test_search_tokens(text: str, found: list[str]) -> None:
-    assert tokens(text) == found
-
-
-@pytest.fixture(scope="module")
-def towns(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    folder = tmp_path_factory.mktemp("towns")
-    lines = [f"Town {n}\tIt has a church with {n} bells.\n" for n in range(200)]
-    make("geography", [_file(folder, "a.tsv", "".join(lines))], folder)
-    return Index.load(folder, "geography")
-
-
-def test_the_best_passage_is_found_and_ties_keep_the_order_of_the_base(towns: Index) -> None:
-    (best, score), *_ = towns.search(tokens("Which town has 77 bells?"), 3)
-    assert towns.passage(best).text == "It has a church with 77 bells."
-    assert score > 0
-    assert [number for number, _ in towns.search(["church"], 5)] == [0, 1, 2, 3, 4]
-    assert towns.search(["unknown"], 5) == []
-    assert towns.search([], 5) == []

@@ -21,19 +21,11 @@ from tests.checkpoints import (
     merged_logits,
     save_checkpoint,
     save_lora,
-    tiny_bases,
     tiny_tokenizer,
     torch_logits,
 )
 
 TARGETS = ["q_proj", "v_proj", "down_proj"]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
-    return tiny_bases(tmp_path_factory.getbasetemp() / "bases")
-
-
 LORAS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rslora": {"use_rslora": True},

@@ -29,17 +29,11 @@ from tests.checkpoints import (
     rewrite_json,
     rewrite_tensors,
     save_lora,
-    tiny_bases,
     tiny_tokenizer,
 )
 
 TARGETS = ["q_proj", "v_proj"]
 Edit = Callable[[Tensors], Tensors]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
-    return tiny_bases(tmp_path_factory.getbasetemp() / "bases")
 
 
 @pytest.fixture(scope="module")

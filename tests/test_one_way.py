@@ -11,20 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kb.making import make
 from runtime import Pipeline, loadPipeline
 from runtime.questions import parse
 from runtime.way import Answer, Asked, Overrides
-from tests.conftest import SAMPLES, small_settings
-from tests.serving import LORAS, Server, serving
-
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
-pytest.importorskip("python_multipart")
-httpx = pytest.importorskip("httpx")
+from tests.conftest import LORAS, SAMPLES, small_settings
+from tests.serving import Server, serving
 
 COUNT = 200
 LONG = "The weather is nice today, and it was nice yesterday. " * 40

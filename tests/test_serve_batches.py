@@ -7,22 +7,15 @@ import errno
 import io
 import json
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from runtime import Pipeline
-from tests.serving import Server, serving
-
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
-pytest.importorskip("python_multipart")
-httpx = pytest.importorskip("httpx")
-openai = pytest.importorskip("openai")
+from tests.serving import Server, serve_here, serving
 
 SETTINGS = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off"}
 
@@ -190,23 +183,6 @@ def test_files_and_batches_as_the_client_manages_them(demo_model: Path, tmp_path
             pass
 
 
-def serve_here(pipeline: Pipeline, folder: Path, test: Callable[[Any], Awaitable[None]]) -> None:
-    """Run a test with a client of a server in this process, whose batches are in `folder`."""
-    from runtime.serve.app import make_app
-    from runtime.serve.options import Options
-
-    async def run() -> None:
-        app = make_app(pipeline, Options(batch_dir=folder))
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://here", timeout=60) as client,
-        ):
-            await test(client)
-
-    asyncio.run(run())
-
-
 async def answer_batch(client: Any, lines: list[Any]) -> dict[str, Any]:
     """A batch's last state."""
     text = "\n".join(map(json.dumps, lines)).encode()
@@ -274,7 +250,7 @@ def test_a_full_disk_costs_a_batch_nothing_but_time(
         ]
         assert sorted(found) == sorted(f"id-{number}" for number in range(12))
 
-    serve_here(pipeline, tmp_path, test)
+    serve_here(pipeline, test, batch_dir=tmp_path)
 
 
 def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -288,7 +264,7 @@ def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path:
         assert (await client.get("/v1/batches/batch_a")).status_code == 500
         assert len((await client.get("/v1/batches")).json()["data"]) == 1
 
-    serve_here(pipeline, tmp_path, test)
+    serve_here(pipeline, test, batch_dir=tmp_path)
 
 
 def test_a_runner_that_died_is_told_by_health(
@@ -314,7 +290,7 @@ def test_a_runner_that_died_is_told_by_health(
     def broken(self: Any) -> Any:
         raise ValueError("a broken folder")
 
-    serve_here(pipeline, tmp_path, test)
+    serve_here(pipeline, test, batch_dir=tmp_path)
 
 
 def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -332,4 +308,4 @@ def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Pat
             start_service(self)
 
         patch.setattr(Service, "start", hurried)
-        serve_here(pipeline, tmp_path, test)
+        serve_here(pipeline, test, batch_dir=tmp_path)

@@ -19,12 +19,8 @@ from typing import Any
 import pytest
 
 from runtime import Pipeline, loadPipeline
-from tests.conftest import small_settings
-from tests.serving import LORAS, Server, serving
-
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
+from tests.conftest import LORAS, small_settings
+from tests.serving import Server, serving
 
 FRANCE = "What is the capital of France?"
 QUESTIONS = [

@@ -10,11 +10,7 @@ import pytest
 from tests.browser import CHROMIUM, browsing
 from tests.serving import Server, serving
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-
 KEY = "a secret"
 
 

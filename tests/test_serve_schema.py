@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.serving import Server, serving
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
-httpx = pytest.importorskip("httpx")
-
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "40"))
-
 Json = dict[str, Any]
 WRONG = st.recursive(
     st.none()

@@ -10,19 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.serving import Server, serving
-
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
-pytest.importorskip("openai")
-
 import openai
+import pytest
 
 from runtime.serve import hangups
 from runtime.serve.errors import ApiError
+from tests.serving import Server, serving
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "demo"}
 

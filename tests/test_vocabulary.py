@@ -19,10 +19,9 @@ from convert.writing import write_model
 from runtime.engine.model import Model
 from tests.checkpoints import (
     CHAT_TEMPLATE,
-    Base,
+    refused,
     rewrite_json,
     save_checkpoint,
-    tiny_bases,
     tiny_sentencepiece,
     tiny_tokenizer,
 )
@@ -37,30 +36,6 @@ TEXTS = [
     "<|im_start|>user\nhi<|im_end|>\n",
     "naïve café Ωmega нещо",
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
-    return tiny_bases(tmp_path_factory.getbasetemp() / "bases")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(bases: dict[str, Base]) -> dict[str, Path]:
-    """One checkpoint of each architecture."""
-    return {name: base.folder for name, base in bases.items()}
-
-
-def refused(folder: Path) -> str:
-    """What is said of a checkpoint that cannot be exported."""
-    with pytest.raises(ConvertError) as caught:
-        write_model(open_source(folder), folder / "out.gguf", "F16")
-    assert not (folder / "out.gguf").exists()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])

@@ -1,0 +1,66 @@
+"""What is read of a corpus, and what of it is held out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.finetuning import RECORDS, write
+from training.corpus import Pair, read_corpus, split
+from training.errors import TrainingError
+
+
+def test_a_corpus_is_json_lines_or_a_json_list(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.jsonl", *RECORDS)
+    (tmp_path / "a.json").write_text(json.dumps(RECORDS))
+    read = [
+        [(p.question, p.answer) for p in read_corpus(f, False)]
+        for f in (lines, tmp_path / "a.json")
+    ]
+    assert read[0] == read[1] == [(r["question"], r["answer"]) for r in RECORDS]
+
+
+BAD: list[tuple[Any, str]] = [
+    ("{not json", "is not JSON"),
+    ("[1, 2]", "is a list, not an object"),
+    ({"question": "Why?"}, 'has no "answer"'),
+    ({"question": None, "answer": "x"}, 'has no "question"'),
+    ({"question": " \n", "answer": "x"}, "has an empty question"),
+    ({"question": "Why?", "answer": ["x"]}, "has a answer that is a list, not a text"),
+    ({"question": "Why?", "answer": True}, "has a answer that is a bool"),
+]
+
+
+def test_bad_records_are_named_by_file_and_line_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "c.jsonl", *RECORDS, *(record for record, _ in BAD))
+    assert len(read_corpus(path, skip_bad=True)) == len(RECORDS)
+    for n, (_, problem) in enumerate(BAD, start=len(RECORDS) + 1):
+        assert f"{path}, line {n} {problem}" in caplog.text
+    assert f"{len(BAD)} of {len(RECORDS) + len(BAD)} records left out" in caplog.text
+
+
+def test_bad_records_are_refused_if_asked(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", *RECORDS, BAD[0][0])
+    with pytest.raises(TrainingError, match=rf"line {len(RECORDS) + 1} is not JSON"):
+        read_corpus(path, skip_bad=False)
+
+
+def test_numbers_are_answers_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", {"question": "1+1?", "answer": 2}, RECORDS[0])
+    assert read_corpus(path, skip_bad=False)[0].answer == "2"
+
+
+def test_what_is_held_out_is_not_learned() -> None:
+    pairs = [Pair(f"question {n // 2}" + " " * (n % 2), "a", "") for n in range(40)]
+    train, held_out = split(pairs, 0.2, seed=3)
+    asked = [{" ".join(p.question.split()) for p in part} for part in (train, held_out)]
+    assert not asked[0] & asked[1]
+    assert (len(train), len(held_out)) == (32, 8)
+    assert split(pairs, 0.2, seed=3) == (train, held_out)
+    assert split(pairs, 0.2, seed=4) != (train, held_out)
+    assert split(pairs, 0, seed=3)[1] == []
