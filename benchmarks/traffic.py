@@ -31,6 +31,8 @@ class Reply:
         id: the server's, of the response.
         ends: how many of its events say that the answer is complete; more than one is a fault.
         text: all of it.
+        times: when each piece of it came.
+        usage: what the server counted, if it was asked to say.
         problem: why there is no whole answer, or "".
     """
 
@@ -41,6 +43,8 @@ class Reply:
     id: str = ""
     ends: int = 0
     text: str = ""
+    times: list[float] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
     @property
@@ -116,9 +120,11 @@ def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Rep
                 reply.problem = str(event["error"])
                 return reply
             reply.id = event["id"]
+            reply.usage = event.get("usage") or reply.usage
             for choice in event["choices"]:
-                if choice["text"] and not reply.first:
-                    reply.first = time.perf_counter()
+                if choice["text"]:
+                    reply.times.append(time.perf_counter())
+                    reply.first = reply.times[0]
                 reply.text += choice["text"]
                 reply.ends += choice["finish_reason"] is not None
         if not (complete and reply.ends and reply.first):

@@ -110,6 +110,18 @@ class Settings(_SubjectsFile):
         "Most memory, in MiB for each model, of what is kept of the server's conversations so that"
         " a next turn, or the same beginning, is not computed again; 0 keeps nothing.",
     )
+    stream_gap_ms: int = _setting(
+        500,
+        (0, 600_000),
+        "Most milliseconds between two tokens of a streamed answer while others' prompts are"
+        " computed, which then go in pieces; 0 computes prompts as a whole.",
+    )
+    batch_invariant: bool = _setting(
+        False,
+        "0 or 1",
+        "1: an answer is the same to the bit whatever else is asked, in whatever order and with"
+        " whatever `BATCH_SIZE`. On a CPU only; slower ([serving](serving.md#the-same-answer)).",
+    )
     batch_size: int = _contest(48, (1, 240), "Slots: most questions that are decoded at once.")
 
     # How much it reads and writes

@@ -29,6 +29,7 @@ BOUNDS: dict[str, tuple[Any, ...]] = {
     "num_threads": (0, 1, 512),
     "kv_cache_type": ("f16", "q8_0"),
     "kv_cache_gb": (0.0, 0.001, 1.0),
+    "batch_invariant": (False, True),
     "adapters_base_dir": (None, str(PROJECT_DIR / "loras")),
 }
 # What issue reports and tuning notes had: PREFILL_TOKENS below the slots with the staging ones.

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime import SetupError, loadPipeline
-from runtime.engine import Engine, EngineOptions, Model, cards, library, profiles
+from runtime.engine import Engine, EngineError, EngineOptions, Model, cards, library, profiles
 from runtime.engine.cards import Card
+from runtime.engine.ggml import read_gguf
 from runtime.engine.sizing import PADDING_CELLS
-from runtime.engine.weights import ModelSizes, read_sizes
+from runtime.engine.weights import ModelSizes, read_header, read_sizes
 from runtime.setup.devices import RESERVE, Need, Plan, compare, estimate, less, plan
 from runtime.setup.placement import Placement, Served
 from tests.conftest import small_settings
+from tests.ggufs import write_adapter
 
 MIB = 2**20
 # Ten layers of 100 MiB with 10 MiB of KV cache each, 50 MiB of output, 20 MiB of results.
@@ -284,3 +287,25 @@ def test_on_a_card_a_model_may_be_split_with_the_cpu(demo_model: Path) -> None:
         (engine,) = pipeline.engines.values()
         assert engine.model.profile is profiles.SPLIT
         assert pipeline([{"questionID": "1", "subject": "history", "question": "Who was Nero?"}])
+
+
+def test_a_header_is_read_once_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_adapter(tmp_path / "file.gguf")
+    read: list[Path] = []
+
+    def counted(path: Path, data: bool = True) -> Any:
+        read.append(path)
+        return read_gguf(path, data)
+
+    monkeypatch.setattr("runtime.engine.weights.read_gguf", counted)
+    first = read_header(path)
+    assert read_header(path) == first
+    assert len(read) == 1
+    assert first.sizes.keys() == first.types.keys() == first.shapes.keys() != set()
+    path.write_bytes(path.read_bytes() + b"0")
+    assert read_header(path) == first
+    assert len(read) == 2
+    with pytest.raises(EngineError, match="not a readable GGUF file"):
+        read_header(tmp_path / "none.gguf")

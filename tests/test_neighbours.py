@@ -1,14 +1,15 @@
-"""A greedy answer does not depend on what else is asked: on subjects, order or batch size."""
+"""An answer does not depend on what else is asked: on subjects, order or batch size."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime.engine import Engine, EngineOptions, Request, SamplingParams
+from runtime.engine import Choice, Engine, EngineOptions, Request, SamplingParams
 from runtime.settings import PROJECT_DIR
 
 FILES = {path.stem: path for path in sorted((PROJECT_DIR / "loras").glob("*.gguf"))}
@@ -59,3 +60,72 @@ def test_answers_are_the_same_alone_and_in_any_company(demo_model: Path) -> None
     for slots in (2, 3, 16):
         with load(demo_model, slots) as engine:
             assert answers(engine, asked) == alone
+
+
+# Answers that are equal to the bit
+
+Exact = tuple[list[int], list[Choice]]
+TALE = "There was a king who had three daughters, and the youngest was the fairest of them all. "
+
+
+def invariant(path: Path, slots: int, files: dict[str, Path], **options: Any) -> Engine:
+    return Engine.load(
+        path,
+        EngineOptions(slots, cells_per_slot=512, batch_invariant=True, **options),
+        files,
+    )
+
+
+def all_kinds(engine: Engine, adapters: Sequence[str | None], keep: bool = False) -> list[Request]:
+    """Short and long, greedy and sampled, with beginnings in common and without."""
+    long = [TALE * n + f"Chapter {n}:" for n in (1, 4, 9)]
+    texts = ["Hi", "What is the capital of Australia?", *long, TALE * 9 + "Chapter two:"]
+    return [
+        Request(
+            engine.model.tokenize(text),
+            SamplingParams(temperature=0.7 * (n % 2), top_k=20, max_new_tokens=10, logprobs=2),
+            seed=n,
+            adapter=adapter,
+            keep=keep,
+            streamed=n % 3 == 0,
+        )
+        for n, text in enumerate(texts)
+        for adapter in adapters
+    ]
+
+
+def exactly(engine: Engine, asked: Sequence[Request]) -> list[Exact]:
+    """Tokens and log-probabilities, as they are in memory."""
+    completions = sorted(engine.generate(asked), key=lambda completion: completion.index)
+    assert all(completion.finish_reason != "error" for completion in completions)
+    return [(completion.tokens, completion.scores) for completion in completions]
+
+
+def assert_invariant(path: Path, files: dict[str, Path]) -> None:
+    adapters = (*files, None)
+    with invariant(path, 8, files) as engine:
+        asked = all_kinds(engine, adapters)
+        alone = []
+        for request in asked:
+            engine._slots.sharing.saved.clear()
+            alone += exactly(engine, [request])
+        assert exactly(engine, asked) == alone
+        for adapter in adapters:
+            places = [n for n, request in enumerate(asked) if request.adapter == adapter]
+            assert exactly(engine, [asked[n] for n in places]) == [alone[n] for n in places]
+        order = list(range(len(asked)))
+        random.Random(1).shuffle(order)
+        assert exactly(engine, [asked[n] for n in order]) == [alone[n] for n in order]
+    for slots in (1, 2, 3, 16):
+        # In pieces of any length, and a second time from what was kept of the first.
+        with invariant(path, slots, files, stream_gap=1e-6, call_tokens=100) as engine:
+            kept = all_kinds(engine, adapters, keep=True)
+            assert exactly(engine, kept) == alone
+            assert exactly(engine, kept) == alone
+            assert engine.stats.shared_tokens
+
+
+@pytest.mark.slow
+def test_batch_invariant_answers_are_equal_to_the_bit(demo_model: Path) -> None:
+    """Alone and in any company, order and batch size, computed anew or restored."""
+    assert_invariant(demo_model, dict(list(FILES.items())[:2]))

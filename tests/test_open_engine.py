@@ -335,3 +335,22 @@ def test_every_request_ends_exactly_once_whatever_comes_and_goes(
         step()
     assert sorted(ended) == added
     assert len(adapted._slots.scheduler.free_slots()) == adapted.layout.sequences
+
+
+def test_requests_of_a_list_may_be_overtaken_more_often_than_those_of_clients(
+    adapted: Engine, demo_model: Path, tmp_path: Path
+) -> None:
+    def patience(engine: Engine) -> tuple[int, int]:
+        running = engine.generate([Request([500], FOUR)] * 2)
+        next(running)
+        in_list = engine._slots.waiting.patience
+        running.close()
+        return in_list, engine._slots.waiting.patience
+
+    assert patience(adapted) == (4, 4)  # as it was asked
+    with Engine.load(demo_model, EngineOptions(slots=3, cells_per_slot=256)) as engine:
+        assert patience(engine) == (24, 6)
+        engine.load_adapter("a", write_adapter(tmp_path / "a.gguf"))
+        assert patience(engine) == (24, 24)  # the bare model and it take turns
+        engine.load_adapter("b", write_adapter(tmp_path / "b.gguf"))
+        assert patience(engine) == (24, 6)  # now they share calls

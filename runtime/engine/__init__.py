@@ -26,9 +26,11 @@ The modules, from the bottom up:
 - a call: `batch`, `rows` (logits), `shortlist` (the likeliest of them, found on the device),
   `context`, `sampling`
 - a request: `generation`, `waiting` (whose turn it is), `step` (one call, with all it needs),
-  `scheduler` (the next step)
+  `shape` (what calls must look like for answers to be equal to the bit), `scheduler` (the next
+  step)
 - an engine: `options`, `stats`, `cache` (the context, resized when requests need it), `runner`
-  (runs steps), `prefixes` and `sharing`, `slots` (keeps these in agreement), `engine`
+  (runs steps), `prefixes` and `sharing`, `arrivals` (what those that come together share), `pace`
+  (how much of a prompt a step may have), `slots` (keeps these in agreement), `engine`
 - beside it: `speeds` times single calls, `probe` tries files in a process of its own, `cards`
   lists GPUs, `weights` reads from a file's header what it needs of one
 """

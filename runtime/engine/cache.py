@@ -9,6 +9,7 @@ from runtime.engine.context import CACHE_BYTES, Context
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
+from runtime.engine.shape import shape_for
 from runtime.engine.sizing import Layout, call_tokens, fit_layout
 
 log = logging.getLogger(__name__)
@@ -22,16 +23,18 @@ class Cache:
         options: how the engine runs.
 
     Raises:
-        EngineError: no context could be made.
+        EngineError: no context could be made, or none for calls of the shape that is asked for.
 
     Attributes:
         context: replaced by `resize`.
         layout: of its slots.
+        shape: of the calls for which it is made.
     """
 
     def __init__(self, model: Model, options: EngineOptions) -> None:
         self._model = model
         self._options = options
+        self.shape = shape_for(options.batch_invariant, model.gpu_layers)
         self._affordable: int | None = None
         if options.cache_bytes is not None:
             cell = model.cell_values * CACHE_BYTES[options.cache_type]
@@ -62,7 +65,9 @@ class Cache:
 
     def layout_for(self, cells: int, slots: int) -> Layout:
         """The layout for up to `slots` slots of at least `cells` cells, as far as memory allows."""
-        return fit_layout(cells, min(slots, self._most_slots), self._affordable)
+        layout = fit_layout(cells, min(slots, self._most_slots), self._affordable)
+        slots = self.shape.slots(layout.slots)
+        return layout if slots == layout.slots else fit_layout(cells, slots)
 
     def resize(self, layout: Layout, moves: Sequence[tuple[int, int]]) -> None:
         """Make a context of another layout, and move what slots hold to it.
@@ -114,7 +119,7 @@ class Cache:
             layout.staging,
             layout.cells,
             options.threads,
-            flash_attention=options.flash_attention,
+            flash_attention="on" if options.batch_invariant else options.flash_attention,
             max_tokens=self._call_tokens,
             cache_type=options.cache_type,
             mix=self._model.stack is not None,

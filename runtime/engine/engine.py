@@ -17,7 +17,6 @@ from runtime.engine.generation import (
     FinishReason,
     Generation,
     Request,
-    Status,
     Update,
     why_refused,
 )
@@ -64,7 +63,6 @@ class Engine:
         self.stats = Stats()
         self._slots = Slots(model, self.options, {**model.adapters, **(adapters or {})}, self.stats)
         self.stats.reset()
-        self._arrivals: list[Generation] = []
         self._generations: dict[int, Generation] = {}  # those that have not ended, by number
         self._next_number = 0
         # Those of a step that was interrupted after its call are returned by the next one.
@@ -145,7 +143,7 @@ class Engine:
     @property
     def n_waiting(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._arrivals) + len(self._slots.waiting)
+        return len(self._slots.arrivals) + len(self._slots.waiting)
 
     @property
     def cache_use(self) -> float:
@@ -163,9 +161,9 @@ class Engine:
         number = self._next_number
         self._next_number += 1  # a refused request has a number, too
         self._refuse_if_wrong(request)
-        generation = Generation(number, request, self.options.cells_per_slot)
+        generation = Generation(number, request, self._slots.most_cells)
         self._generations[number] = generation
-        self._arrivals.append(generation)
+        self._slots.arrivals.add(generation)
         return number
 
     @undisturbed
@@ -206,14 +204,15 @@ class Engine:
             raise EngineError("the engine is busy: finish or close the running generate() first")
         first = self._next_number
         problems: list[Completion] = []
+        self._slots.set_patience(in_list=True)
         try:
             for request in requests:
                 number = self._next_number
                 try:
                     self.add(request)
                 except EngineError as error:
-                    problem = Completion(number, [], "", "error", str(error), tag=request.tag)
-                    problems.append(problem)
+                    why = str(error)
+                    problems.append(Completion(number, [], "", "error", why, tag=request.tag))
             for problem in problems:
                 yield replace(problem, index=problem.index - first)
             while self.has_work:
@@ -222,6 +221,7 @@ class Engine:
                         yield replace(update.completion, index=update.index - first)
         finally:
             self._abandon(first, first + len(requests))
+            self._slots.set_patience(in_list=False)
 
     def log_likelihoods(
         self,
@@ -271,9 +271,7 @@ class Engine:
         wanted = [(adapter, tuple(p)) for adapter, p in prefixes if len(p) >= MIN_SHARED]
         for adapter, tokens in wanted:
             self._refuse_if_wrong(Request(tokens, adapter=adapter))
-        for each in wanted:
-            self._slots.share([each])
-            self._slots.sharing.saved.pin(*each)
+        self._slots.pin(wanted)
 
     # Adapters
 
@@ -320,9 +318,7 @@ class Engine:
     def _advance(self) -> list[Update]:
         """Schedule a step, run it, update what it was for."""
         self._refuse_if_closed()
-        if self._arrivals and not self._slots.scheduler.is_prefilling:
-            self._slots.let_in(self._arrivals)
-            self._arrivals = []
+        self._slots.let_in()
         if without_room := self._slots.make_room():
             generation, error = without_room
             self._updates.append(self._end(generation, "error", error))
@@ -330,7 +326,7 @@ class Engine:
         if step is None:
             return self._updates
         try:
-            result = self._slots.runner.run(step)
+            result = self._slots.run(step)
         except EngineError as error:
             if self.context.closed:
                 raise
@@ -346,8 +342,10 @@ class Engine:
 
     def _update(self, step: Step, result: Result) -> None:
         """Give generations the tokens and scores of a step, and end those that are complete."""
-        self._slots.scheduler.update(step)
+        self._slots.update(step)
         for generation, scores in zip(step.generations, result.prompt_scores, strict=False):
+            if generation.index not in self._generations:  # a prefix that several share
+                continue
             generation.prompt_scores += scores
             if not all(math.isfinite(choice.logprob) for choice in scores):
                 self._end_damaged(generation)
@@ -362,8 +360,7 @@ class Engine:
             self.stats.new_tokens += 1
             is_end, piece = self.model.is_end(choice.token), self.model.piece(choice.token)
             reason = generation.accept(choice, is_end, piece)
-            update = self._end(generation, reason) if reason else generation.update()
-            self._updates.append(update)
+            self._updates.append(self._end(generation, reason) if reason else generation.update())
         self._slots.keep_prompts(step)
 
     def _choices(self, step: Step, result: Result) -> list[tuple[Generation, Choice | None]]:
@@ -378,9 +375,9 @@ class Engine:
     def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
         """Take a generation out, wherever it is."""
         del self._generations[generation.index]
-        if generation.status is Status.ARRIVED:
-            self._arrivals.remove(generation)
         self._slots.free(generation, keep=reason != "error")
+        if not self._generations:
+            self._slots.arrivals.stop()
         return generation.update(generation.complete(reason, error))
 
     def _end_damaged(self, generation: Generation) -> None:
@@ -388,7 +385,10 @@ class Engine:
         self._updates.append(self._end(generation, "error", error))
 
     def _fail(self, step: Step, error: str) -> None:
-        self._updates += [self._end(each, "error", error) for each in step.generations]
+        if any(map(self._slots.arrivals.is_building, step.generations)):
+            self._slots.arrivals.stop()
+        else:
+            self._updates += [self._end(each, "error", error) for each in step.generations]
         self._slots.clear_free()
 
     @undisturbed

@@ -35,6 +35,8 @@ class Request:
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
         keep: later requests may begin like this one and its answer, as the next turn of a
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
+        streamed: somebody reads the answer while it grows, so that the prompts of others must not
+            hold it up for long (see `EngineOptions.stream_gap`).
         tag: any object of the caller's; it comes back on this request's updates and completion.
             The engine does not look at it, and requests are compared without it.
     """
@@ -46,6 +48,7 @@ class Request:
     group: str = ""
     score_from: int | None = None
     keep: bool = False
+    streamed: bool = False
     tag: Any = field(default=None, compare=False)
 
 

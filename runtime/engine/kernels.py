@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.engine.ggml import GGUF, library, read_gguf
+from runtime.engine.ggml import library
 from runtime.engine.library import cpu_features
+from runtime.engine.weights import Header, read_header
 
 # Values of `enum ggml_type` (ggml.h) that are multiplied fast in repacked form only.
 _NEED_REPACKING = {2: "Q4_0", 8: "Q8_0", 10: "Q2_K", 20: "IQ4_NL", 39: "MXFP4"}
@@ -29,13 +30,9 @@ def is_best_mapped(path: Path) -> bool:
     Raises:
         EngineError: ggml cannot read the file.
     """
-    if not has_kquant_kernel():
-        return False
-    with read_gguf(path, data=False) as file:
-        return _share(file) <= _FEW
+    return has_kquant_kernel() and _share(read_header(path)) <= _FEW
 
 
-def _share(file: GGUF) -> float:
-    sizes, types = file.sizes(), file.types()
-    slow = sum(size for name, size in sizes.items() if types[name] in _NEED_REPACKING)
-    return slow / max(1, sum(sizes.values()))
+def _share(header: Header) -> float:
+    slow = sum(n for name, n in header.sizes.items() if header.types[name] in _NEED_REPACKING)
+    return slow / max(1, sum(header.sizes.values()))

@@ -33,8 +33,12 @@ class EngineOptions:
             otherwise they take turns.
         prefix_bytes: most bytes of the KV states that are kept for requests that begin like earlier
             ones (see `Request.keep`); 0 keeps none.
-        patience: how many later requests may overtake one that waits (see `WaitingRoom`);
-            None is eight for each slot.
+        stream_gap: seconds that may pass between two tokens of an answer that is read while it
+            grows (see `Request.streamed`) because of the prompts of others; 0 is no limit.
+        batch_invariant: the arithmetic of an answer is the same to the bit whatever else is in the
+            batch (see `shape`); on a CPU only.
+        patience: how many later requests may overtake one that waits (see `WaitingRoom`); None is
+            eight for each slot in a list and where adapters take turns, else two.
     """
 
     slots: int = 16
@@ -49,6 +53,8 @@ class EngineOptions:
     shortlist: int | None = None
     mix_adapters: bool = True
     prefix_bytes: int = 256 * 2**20
+    stream_gap: float = 0.0
+    batch_invariant: bool = False
     patience: int | None = None
 
     def __post_init__(self) -> None:

@@ -15,13 +15,9 @@ from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.rows import Rows
 from runtime.engine.sampling import Choice, score
+from runtime.engine.shape import LEAST_MIXED, Shape
 from runtime.engine.stats import Stats
 from runtime.engine.step import Decode, Prefill, Result, Step
-
-# llama.cpp multiplies a single row with a float matrix by another kernel than several rows, and
-# rounding decides between near ties. So calls that go through a stack of adapters have at least
-# two rows and two rows of logits: an answer is the same alone and among others.
-LEAST_MIXED = 2
 
 
 @dataclass(frozen=True)
@@ -35,16 +31,6 @@ class _Piece:
     wanted: Sequence[int] = ()
 
 
-@dataclass(frozen=True)
-class Prefix:
-    """A prefix to compute: its first `n_cached` tokens are there already, in `cache`."""
-
-    tokens: Sequence[int]
-    adapter: str | None = None
-    n_cached: int = 0
-    cache: np.ndarray | None = None
-
-
 class Runner:
     """Runs steps on the cache's context.
 
@@ -52,10 +38,12 @@ class Runner:
         model: not owned.
         cache: not owned; its context may change between steps.
         stats: what is done is counted here.
+        shape: of calls.
     """
 
-    def __init__(self, model: Model, cache: Cache, stats: Stats) -> None:
+    def __init__(self, model: Model, cache: Cache, stats: Stats, shape: Shape) -> None:
         self._model = model
+        self._shape = shape
         self._cache = cache
         self._stats = stats
         self._batch = Batch(cache.context.max_tokens)
@@ -77,24 +65,6 @@ class Runner:
         with self._stats.timed("decode_seconds"):
             return Result(self._decode(step), ())
 
-    def prefix(self, prefix: Prefix, slot: int) -> np.ndarray:
-        """The cache of a prefix, computed in a free slot, which is free again after.
-
-        Raises:
-            EngineError: llama.cpp refused a call.
-        """
-        with self._stats.timed("prefill_seconds"):
-            try:
-                if prefix.cache is not None:
-                    self._restore(slot, prefix.cache, prefix.n_cached)
-                for start in range(prefix.n_cached, len(prefix.tokens), self._batch.capacity):
-                    tokens = prefix.tokens[start : start + self._batch.capacity]
-                    self._call([_Piece(slot, start, tokens, prefix.adapter)], len(tokens))
-                return self._context.save(slot)
-            finally:
-                if not self._context.closed:
-                    self._context.clear(slot)
-
     @property
     def cells(self) -> int:
         """Tokens that a slot can hold at present."""
@@ -108,11 +78,11 @@ class Runner:
         """
         with self._stats.timed("prefill_seconds"):
             try:
-                self._restore(slot, state, n_tokens)
+                self._context.restore(slot, state)
+                self._context.clear(slot, n_tokens)
             except EngineError:
                 self._context.clear(slot)
                 raise
-            self._stats.shared_tokens += n_tokens
 
     def cut(self, slot: int, n_tokens: int) -> int:
         """Drop what a slot holds beyond its first tokens; bytes that `save` of the rest takes.
@@ -177,11 +147,6 @@ class Runner:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, request.adapter, wanted)
 
-    def _restore(self, slot: int, cache: np.ndarray, n_tokens: int) -> None:
-        """Put the first tokens of a saved cache into a slot."""
-        self._context.restore(slot, cache)
-        self._context.clear(slot, n_tokens)
-
     def _decode(self, step: Decode) -> Rows:
         """The newest token of each; a row of logits for each of step.generations."""
         context = self._context
@@ -189,23 +154,28 @@ class Runner:
             context.restore(target, context.save(source))
             context.clear(source)
         # A row per slot, from slot 0 on; logits of idle slots are dropped.
-        n_rows = len(step.generations) + len(step.idle_slots)
-        token, position = np.zeros((2, n_rows), np.int32)
-        adapters = [step.generations[0].request.adapter] * n_rows
+        n_slots = len(step.generations) + len(step.idle_slots)
+        length = self._shape.row_tokens(n_slots)
+        token, position = np.zeros((2, n_slots, length), np.int32)
+        position += np.arange(length, dtype=np.int32)
+        adapters = [step.generations[0].request.adapter] * n_slots
         for generation in step.generations:
             slot = generation.slot
-            token[slot] = generation.tokens[-1]
-            position[slot] = generation.n_prompt + len(generation.tokens) - 1
+            token[slot, 0] = generation.tokens[-1]
+            position[slot] += generation.n_prompt + len(generation.tokens) - 1
             adapters[slot] = generation.request.adapter
-        self._batch.fill(token, position, np.arange(n_rows), 1)
-        rows = self._compute(adapters, 1, step.n_likeliest)
-        if step.idle_slots:
-            rows = rows[[generation.slot for generation in step.generations]]
+        slots = np.repeat(np.arange(n_slots), length)
+        self._batch.fill(token.ravel(), position.ravel(), slots, 1)
+        rows = self._compute(adapters, length, step.n_likeliest)
+        if n_slots * length > len(step.generations):
+            rows = rows[[generation.slot * length for generation in step.generations]]
+        for generation in step.generations if length > 1 else ():
+            context.clear(generation.slot, generation.n_prompt + len(generation.tokens))
         for idle in step.idle_slots:
             context.clear(idle)
         self._stats.decode_calls += 1
         self._stats.decode_tokens += len(step.generations)
-        self._stats.padding_tokens += len(step.idle_slots)
+        self._stats.padding_tokens += n_slots * length - len(step.generations)
         return rows
 
     def _call(self, pieces: Sequence[_Piece], length: int, n_likeliest: int | None = None) -> Rows:
@@ -224,11 +194,11 @@ class Runner:
         positions = starts[:, None] + np.arange(length)
         slots = np.repeat([piece.slot for piece in pieces], length)
         flags = outputs.ravel()
-        added = self._second_output(flags)
+        places = self._more_outputs(flags)
         self._batch.fill(tokens.ravel(), positions.ravel(), slots, flags)
         rows = self._compute([piece.adapter for piece in pieces], length, n_likeliest)
-        if added is not None:
-            rows = rows[1 - added : 2 - added]
+        if places is not None:
+            rows = rows[places]
         for piece in pieces:
             if len(piece.tokens) < length:  # padding must not be seen by what follows
                 self._context.clear(piece.slot, piece.start + len(piece.tokens))
@@ -238,13 +208,18 @@ class Runner:
         self._stats.padding_tokens += n * length - n_real
         return rows
 
-    def _second_output(self, flags: np.ndarray) -> int | None:
-        """Flag a second output where adapters are mixed; its row, or None if there is none."""
-        if self._model.stack is None or flags.sum() != 1 or len(flags) < LEAST_MIXED:
+    def _more_outputs(self, flags: np.ndarray) -> np.ndarray | None:
+        """Flag as many outputs as the shape of calls wants; the rows of those flagged before.
+
+        None where no others were flagged.
+        """
+        wanted = np.flatnonzero(flags)
+        least = 1 if self._model.stack is None else LEAST_MIXED
+        n_more = self._shape.outputs(len(wanted), least) - len(wanted)
+        if not len(wanted) or not n_more:
             return None
-        wanted = int(flags.argmax())
-        flags[wanted - 1 if wanted else 1] = 1
-        return 0 if wanted else 1
+        flags[np.flatnonzero(flags == 0)[:n_more]] = 1
+        return np.searchsorted(np.flatnonzero(flags), wanted)
 
     def _compute(self, adapters: Sequence[str | None], length: int, likeliest: int | None) -> Rows:
         """Run the batch: `length` tokens with each of the adapters.

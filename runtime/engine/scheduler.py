@@ -18,6 +18,7 @@ from collections import deque
 
 from runtime.engine.generation import Generation, Status
 from runtime.engine.profiles import CPU
+from runtime.engine.shape import ANY_SHAPE, Shape
 from runtime.engine.sizing import PADDING_CELLS, Layout
 from runtime.engine.step import Decode, Prefill, Step
 from runtime.engine.waiting import WaitingRoom
@@ -27,7 +28,7 @@ ROWS_AT_ONCE = CPU.rows_at_once
 
 def padded(n_rows: int, at_once: int = ROWS_AT_ONCE, least: int = 1) -> int:
     """How many rows to compute for `n_rows`, at least `least`; one or two are cheaper alone."""
-    return max(n_rows, least) if n_rows <= 2 else -(-n_rows // at_once) * at_once
+    return max(least, n_rows if n_rows <= 2 else -(-n_rows // at_once) * at_once)
 
 
 class Scheduler:
@@ -38,6 +39,10 @@ class Scheduler:
     the first slot that becomes free. So prefill has a batch of its own
     and no decode step runs with an empty slot while questions wait.
 
+    All prompts are complete before anything is decoded, unless somebody reads an answer while it
+    grows. Then prompts get staging slots only, which decode steps leave alone, so that `schedule`
+    can put decode steps between the pieces of a prompt.
+
     Args:
         layout: of the slots.
         call_tokens: most tokens of a prefill step.
@@ -45,6 +50,7 @@ class Scheduler:
         call_cost: what one more call costs, in tokens: a prompt joins the prefill of a
             longer one if padding wastes no more than that.
         rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`).
+        shape: of the pieces that prompts are cut into.
 
     Attributes:
         layout: of the slots; changed by `resize`.
@@ -59,6 +65,7 @@ class Scheduler:
         *,
         call_cost: int = 8,
         rows_at_once: int = ROWS_AT_ONCE,
+        shape: Shape = ANY_SHAPE,
     ) -> None:
         self.layout = layout
         self.least_rows = 1
@@ -67,6 +74,7 @@ class Scheduler:
         # Another row of padding may follow, and a slot has room for PADDING_CELLS.
         self.call_cost = min(call_cost, PADDING_CELLS - rows_at_once)
         self._rows_at_once = rows_at_once
+        self._shape = shape
         self._prefilling: deque[Generation] = deque()
         self._staged: deque[Generation] = deque()
         self._running: dict[int, Generation] = {}  # slot -> generation
@@ -81,19 +89,29 @@ class Scheduler:
         """Whether some prompt is not complete yet."""
         return bool(self._prefilling)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody reads an answer that has begun, while it grows."""
+        begun = (*self._running.values(), *self._staged)
+        return any(generation.request.streamed for generation in begun)
+
     def add(self, generation: Generation) -> None:
         """Let one wait for a slot. Its `n_cached` must not change while it waits."""
         self.waiting.add(generation)
         generation.status = Status.WAITING
 
-    def schedule(self) -> Step | None:
+    def schedule(self, most_tokens: int | None = None) -> Step | None:
         """The next step, or None when there is nothing to do.
 
         Those that it moves and lets in have their new slots from now on.
+
+        Args:
+            most_tokens: prompt tokens that the step may have; with 0 it is a decode step, if
+                anything can be decoded. None is no limit.
         """
         self.admit()
-        if self._prefilling:
-            return self._prefill()
+        if self._prefilling and (most_tokens != 0 or not self._can_decode):
+            return self._prefill(most_tokens or self.call_tokens)
         if self._staged or self._running:
             return self._decode()
         return None
@@ -155,6 +173,22 @@ class Scheduler:
         self._running[generation.slot] = generation
         generation.status = Status.RUNNING
 
+    def begin(self, generation: Generation, slot: int) -> None:
+        """Give one a free slot, and prefill its prompt next."""
+        generation.slot = slot
+        generation.status = Status.PREFILLING
+        self._prefilling.append(generation)
+
+    @property
+    def _can_decode(self) -> bool:
+        """Whether a decode step would disturb none of the prompts that are half prefilled."""
+        apart = all(generation.slot >= self.layout.slots for generation in self._prefilling)
+        return apart and bool(self._staged or self._running)
+
+    @property
+    def _is_streaming(self) -> bool:
+        return self.waiting.n_streamed > 0 or any(g.request.streamed for g in self.held)
+
     def admit(self) -> list[Generation]:
         """Give slots to those that wait: all slots if none runs, else the staging ones.
 
@@ -171,13 +205,13 @@ class Scheduler:
         free = self.free_slots()
         staging = [slot for slot in free if slot >= self.layout.slots]
         spare = free[len(self._staged) : len(free) - len(staging)]
+        if self._is_streaming:
+            spare = []
         for slot in staging or spare if self._running else spare + staging:
             generation = self.waiting.take(self.held, self.layout.cells)
             if generation is None:
                 break
-            generation.slot = slot
-            generation.status = Status.PREFILLING
-            self._prefilling.append(generation)
+            self.begin(generation, slot)
         return list(self._prefilling)
 
     def _n_likeliest(self) -> int | None:
@@ -189,9 +223,10 @@ class Scheduler:
         wanted = [generation.n_likeliest for generation in self.held]
         return None if None in wanted else max(n for n in wanted if n is not None)
 
-    def _prefill(self) -> Prefill:
+    def _prefill(self, most_tokens: int) -> Prefill:
         first = self._prefilling[0]
-        length = min(first.n_to_prefill, self.call_tokens)
+        most_tokens = min(most_tokens, self.call_tokens)
+        length = self._shape.piece(first.n_to_prefill, most_tokens)
         together = [first]
         for generation in list(self._prefilling)[1:]:
             n = len(together)
@@ -199,12 +234,12 @@ class Scheduler:
                 generation.slot != first.slot + n
                 or generation.n_to_prefill > length
                 or length - generation.n_to_prefill > self.call_cost
-                or (n + 1) * length > self.call_tokens
+                or (n + 1) * length > most_tokens
             ):
                 break
             together.append(generation)
         n = len(together)
-        while self.padded(n * length) != n * length and n * (length + 1) <= self.call_tokens:
+        while self.padded(n * length) != n * length and n * (length + 1) <= most_tokens:
             length += 1
         sampled = [g for g in together if g.n_to_prefill <= length and g.wants_tokens]
         return Prefill(together, length, sampled, self._n_likeliest())

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from runtime.engine.generation import Generation, common_prefix
 from runtime.engine.llama import EngineError
 from runtime.engine.prefixes import PrefixCache
-from runtime.engine.runner import Prefix, Runner
-from runtime.engine.sizing import cells_needed
+from runtime.engine.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ Wanted = tuple[str | None, tuple[int, ...]]
 
 
 class Sharing:
-    """Decodes what requests have in common, and gives each what is saved of its prompt.
+    """Knows what requests have in common, and gives each what is saved of its prompt.
 
     Args:
         runner: not owned.
@@ -43,20 +42,14 @@ class Sharing:
         new = [(a, p) for a, p in dict.fromkeys(wanted) if self.saved.find(a, p)[0] < len(p)]
         return sorted(new, key=lambda each: each[0] or "")
 
-    def save(self, wanted: Iterable[Wanted], slot: int, cells: int) -> None:
-        """Decode prefixes in a free slot of `cells` and keep their caches, those that fit it.
-
-        One after another: side by side they would be padded to the longest, and none could
-        begin with what is the same in another, which costs more than the calls that it saves.
-
-        Raises:
-            EngineError: llama.cpp refused a call.
-        """
-        for adapter, tokens in wanted:
-            if cells_needed(len(tokens), 0) <= cells:
-                n_saved, saved = self.saved.find(adapter, tokens, cells)
-                begun = Prefix(tokens, adapter, n_saved, saved.state if saved else None)
-                self.saved.put(adapter, tokens, self._runner.prefix(begun, slot))
+    def save(self, generation: Generation) -> None:
+        """Save a prefix that a generation has computed, for good while somebody waits for it."""
+        try:
+            state = self._runner.save(generation.slot)
+        except (EngineError, MemoryError) as error:  # costs no answer
+            log.warning("%d tokens are not shared: %s", generation.n_prompt, error)
+        else:
+            self.saved.put(generation.request.adapter, generation.request.prompt, state)
 
     def in_common(self, arrivals: Sequence[Generation]) -> list[Wanted]:
         """What at least two of a group have in common, and enough more than is saved already."""

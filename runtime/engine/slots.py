@@ -7,22 +7,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.engine.adapters import set_adapters
+from runtime.engine.arrivals import Arrivals
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation, Status
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
-from runtime.engine.runner import LEAST_MIXED, Runner
+from runtime.engine.pace import Pace
+from runtime.engine.runner import Runner
 from runtime.engine.scheduler import Scheduler
+from runtime.engine.shape import LEAST_MIXED
 from runtime.engine.sharing import MIN_NEW_PROMPT, Sharing, Wanted
 from runtime.engine.sizing import Layout, cells_needed
 from runtime.engine.stats import Stats
-from runtime.engine.step import Prefill, Step
+from runtime.engine.step import Prefill, Result, Step
 from runtime.engine.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
+# How many later requests for each slot may overtake one that waits. Eight give a list up to 2 %
+# more throughput, and where adapters take turns a tenth. With two, clients that wait for each
+# answer have half the longest wait, at the same throughput (lab/patience.py).
+_PATIENT, _FAIR = 8, 2
 # Where a prompt has been prefilled.
 _COMPLETE = (Status.STAGED, Status.RUNNING)
 
@@ -37,15 +44,18 @@ class Slots:
         stats: what is done is counted here.
 
     Raises:
-        EngineError: an adapter cannot be loaded, no context could be made, or what the files
-            compute is not numbers.
+        EngineError: an adapter cannot be loaded, no context could be made, what the files compute
+            is not numbers, or answers cannot be batch-invariant on this device.
 
     Attributes:
         cache: with the context.
         runner: runs steps on it.
+        arrivals: who has just come.
         waiting: who waits for a slot.
         scheduler: who has one, and what is next.
         sharing: saved prefixes.
+        pace: how long steps may take.
+        most_cells: tokens of a prompt and its answer at most.
     """
 
     def __init__(
@@ -53,67 +63,81 @@ class Slots:
     ) -> None:
         self._model = model
         self._stats = stats
-        profile, patience, call_cost = model.profile, options.patience, options.call_cost
+        self._options = options
+        profile, call_cost = model.profile, options.call_cost
         self._may_mix = options.mix_adapters and profile.mixes_adapters
         set_adapters(model, adapters, self._may_mix)
         self.cache = Cache(model, options)
-        self.runner = Runner(model, self.cache, stats)
+        self._shape = self.cache.shape
+        self.most_cells = options.cells_per_slot - self._shape.spare_cells
+        self.runner = Runner(model, self.cache, stats, self._shape)
         try:
             self.runner.check_numbers()
         except BaseException:
             self.context.close()
             raise
-        self.waiting = WaitingRoom(8 * options.slots if patience is None else patience)
+        self.waiting = WaitingRoom(0)
         self.scheduler = Scheduler(
             self.cache.layout,
             self.context.max_tokens,
             self.waiting,
             call_cost=profile.call_cost if call_cost is None else call_cost,
-            rows_at_once=profile.rows_at_once,
+            rows_at_once=max(profile.rows_at_once, self._shape.rows_at_once),
+            shape=self._shape,
         )
         self.sharing = Sharing(self.runner, options.prefix_bytes)
+        self.arrivals = Arrivals(self.scheduler, self.sharing, self.cache)
+        self.pace = Pace(options.stream_gap)
         self._share_calls()
+
+    def set_patience(self, in_list: bool) -> None:
+        """Say how often a request may be overtaken from now on.
+
+        Args:
+            in_list: the requests are a list's, of which nobody waits for one.
+        """
+        takes_turns = self._model.adapters and not self._model.stack
+        per_slot = _PATIENT if in_list or takes_turns else _FAIR
+        given, slots = self._options.patience, self._options.slots
+        self.waiting.patience = per_slot * slots if given is None else given
 
     @property
     def context(self) -> Context:
         """The current llama.cpp context."""
         return self.cache.context
 
-    def let_in(self, arrivals: Sequence[Generation]) -> None:
-        """Decode what requests have in common, and let them wait for their slots.
+    def run(self, step: Step) -> Result:
+        """Compute a step, and note what it cost. Raises as `Runner.run`."""
+        started = self.pace.clock()
+        result = self.runner.run(step)
+        self.pace.note(step, started)
+        return result
 
-        Nothing is lost by calling it when no prompt is half prefilled, as none of them gets a
-        slot before; and what such a prompt is the first to have need not be decoded twice.
+    def let_in(self) -> None:
+        """Let those wait for slots that have come, once what they have in common is computed.
 
         Raises:
             EngineError: the cache could not be divided anew, and what was in it is lost.
         """
-        try:
-            self.share(self.sharing.in_common(arrivals))
-        except EngineError as error:
-            if self.context.closed:
-                raise
-            log.debug("prefixes are not shared: %s", error)
-        self.sharing.hand_out(arrivals)
-        self.sharing.saved.trim()
-        for generation in arrivals:
-            self.scheduler.add(generation)
-
-    def share(self, wanted: Sequence[Wanted]) -> None:
-        """Decode prefixes and save them, if there are room and a free slot.
-
-        Raises:
-            EngineError: llama.cpp refused a call.
-        """
-        missing = self.sharing.missing(wanted)
-        if not missing:
+        if not self.arrivals or self.scheduler.is_prefilling:
             return
-        needed = max(cells_needed(len(tokens), 0) for _, tokens in missing)
-        too_short = needed > self.cache.layout.cells and self.cache.can_resize
-        if too_short and not self.scheduler.held:
-            self._resize(self.cache.layout_for(needed, self.cache.layout.slots))
-        for slot in self.scheduler.free_slots()[:1]:
-            self.sharing.save(missing, slot, self.cache.layout.cells)
+        while (wanted := self.arrivals.next_prefix()) is not None:
+            if self._begin(wanted):
+                return
+        self.arrivals.let_in()
+
+    def _begin(self, wanted: Wanted) -> bool:
+        """Begin to compute a prefix; False if there is no room for it."""
+        needed, held, now = cells_needed(len(wanted[1]), 0), self.scheduler.held, self.cache.layout
+        layout = self.cache.layout_for(max([needed, *(g.cells for g in held)]), now.slots)
+        if needed > now.cells and self.cache.can_resize and len(held) <= layout.slots:
+            try:
+                self._resize(layout)
+            except EngineError as error:
+                if self.context.closed:
+                    raise
+                log.debug("a prefix of %d tokens is not shared: %s", len(wanted[1]), error)
+        return self.arrivals.begin(wanted)
 
     def make_room(self) -> tuple[Generation, str] | None:
         """Divide the cache anew if what waits needs longer slots, or could have more of them.
@@ -149,7 +173,31 @@ class Slots:
         """What to compute next, with saved prefixes in the slots of those that are let in."""
         for generation in self.scheduler.admit():
             self.sharing.restore(generation)
-        return self.scheduler.schedule()
+            self._stats.shared_tokens += generation.n_restored
+        watched = self.scheduler.is_watched
+        return self.scheduler.schedule(self.pace.most_tokens() if watched else None)
+
+    def update(self, step: Step) -> None:
+        """Note that a step has been run; what several prompts have in common is kept."""
+        self.scheduler.update(step)
+        self.arrivals.update()
+
+    def pin(self, prefixes: Sequence[Wanted]) -> None:
+        """Compute prefixes, where there is room, and keep them for good. Nothing else may run.
+
+        Raises:
+            EngineError: llama.cpp refused a call.
+        """
+        for each in sorted(prefixes, key=lambda prefix: prefix[0] or ""):  # few changes of adapter
+            try:
+                if self.sharing.missing([each]):
+                    self._begin(each)
+                while (step := self.scheduler.schedule()) is not None:
+                    self.run(step)
+                    self.update(step)
+            finally:
+                self.arrivals.stop()
+            self.sharing.saved.pin(*each)
 
     def keep_prompts(self, step: Step) -> None:
         """Keep the prompts that a step has completed, for requests that come meanwhile."""
@@ -163,6 +211,8 @@ class Slots:
         Args:
             keep: what the slot holds is sound, and may be kept for requests to come.
         """
+        if generation.status is Status.ARRIVED:
+            self.arrivals.remove(generation)
         if keep and generation.status in _COMPLETE and not self.context.closed:
             self.sharing.keep(generation)
         self.scheduler.finish(generation)
@@ -202,7 +252,8 @@ class Slots:
         """Have requests with different adapters share calls, where there is a stack of them."""
         mixes = self._model.stack is not None
         self.waiting.shared = mixes
-        self.scheduler.least_rows = LEAST_MIXED if mixes else 1
+        self.scheduler.least_rows = max(self._shape.least_rows, LEAST_MIXED if mixes else 1)
+        self.set_patience(in_list=False)
 
     def _resize(self, layout: Layout) -> None:
         with self._stats.timed("resize_seconds"):

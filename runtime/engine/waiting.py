@@ -19,6 +19,9 @@ class WaitingRoom:
     Args:
         patience: how many later requests may overtake a waiting one.
         shared: requests with different adapters may run together.
+
+    Attributes:
+        n_streamed: how many of those that wait are read while they grow.
     """
 
     def __init__(self, patience: int, shared: bool = False) -> None:
@@ -26,6 +29,7 @@ class WaitingRoom:
             raise ValueError("patience must not be negative")
         self.patience = patience
         self.shared = shared
+        self.n_streamed = 0
         self._waiting: dict[int, Generation] = {}  # by index; dicts keep the order
         # By adapter, longest first: (-tokens to prefill, index).
         self._by_length: dict[str | None, list[tuple[int, int]]] = {}
@@ -39,6 +43,7 @@ class WaitingRoom:
     def add(self, generation: Generation) -> None:
         """Add a request. Its `n_cached` must not change while it waits."""
         self._waiting[generation.index] = generation
+        self.n_streamed += generation.request.streamed
         self._ranks[generation.index] = self._arrived
         self._arrived += 1
         insort(self._by_length.setdefault(self._kind(generation), []), _key(generation))
@@ -49,6 +54,7 @@ class WaitingRoom:
         if generation is not None:
             del self._ranks[index]
             self._left += 1
+            self.n_streamed -= generation.request.streamed
             kind = self._kind(generation)
             self._by_length[kind].remove(_key(generation))
             if not self._by_length[kind]:

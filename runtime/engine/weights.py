@@ -4,9 +4,38 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from runtime.engine.ggml import read_gguf
+
+
+@dataclass(frozen=True)
+class Header:
+    """Tensors of a GGUF file by name: bytes, (rows, columns), and `enum ggml_type`."""
+
+    sizes: dict[str, int]
+    shapes: dict[str, tuple[int, int]]
+    types: dict[str, int]
+
+
+def read_header(path: Path) -> Header:
+    """The header of a GGUF file. It has the vocabulary, too, so it is read once for all.
+
+    Raises:
+        EngineError: ggml cannot read the file.
+    """
+    try:
+        found = path.stat()
+    except OSError:  # ggml says what is wrong
+        return _read_header(path, 0, 0)
+    return _read_header(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_header(path: Path, size: int, changed: int) -> Header:
+    with read_gguf(path, data=False) as file:
+        return Header(file.sizes(), file.shapes(), file.types())
 
 
 @dataclass(frozen=True)
@@ -38,8 +67,8 @@ def read_sizes(path: Path) -> ModelSizes:
     Raises:
         EngineError: ggml cannot read the file.
     """
-    with read_gguf(path, data=False) as file:
-        sizes, shapes = file.sizes(), file.shapes()
+    header = read_header(path)
+    sizes, shapes = header.sizes, header.shapes
     layers: dict[int, int] = {}
     output = 0
     for name, size in sizes.items():

@@ -231,7 +231,7 @@ async def chunks(
     if task.asked:
         n_of, n_waiting = [0] * len(task.choices), len(task.asked)
         cleaners = {asked.index: asked.cleaner() for asked in task.asked}
-        async with service.running(task.served, task.asked) as updates:
+        async with service.running(task.served, task.asked, streamed=True) as updates:
             async for asked, update in updates:
                 if update is None:
                     n_waiting -= 1

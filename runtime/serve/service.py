@@ -45,6 +45,7 @@ class _Follower(Run):
         asked: what it is for.
         model: the name of the model, for the metrics.
         limited: it counts for the queue's limit.
+        streamed: its tokens are sent as they come.
         queue: gets (asked, update); the update is None when the engine has accepted it.
         arrived: gets updates from the worker's thread.
     """
@@ -55,13 +56,14 @@ class _Follower(Run):
         asked: Asked,
         model: str,
         limited: bool,
+        streamed: bool,
         queue: asyncio.Queue[object],
         arrived: Callable[[_Arrived], None],
     ) -> None:
         # A conversation may go on; a batch is a list of questions that have nothing to do with
         # one another.
         keep = limited and asked.request.score_from is None
-        super().__init__(engine, replace(asked.request, keep=keep))
+        super().__init__(engine, replace(asked.request, keep=keep, streamed=streamed))
         self.asked = asked
         self.model = model
         self.limited = limited
@@ -126,7 +128,11 @@ class Service:
 
     @asynccontextmanager
     async def running(
-        self, served: Served, asked: Sequence[Asked], limited: bool = True
+        self,
+        served: Served,
+        asked: Sequence[Asked],
+        limited: bool = True,
+        streamed: bool = False,
     ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update | None]]]:
         """Run requests; yields their updates, each with what was asked.
 
@@ -138,6 +144,7 @@ class Service:
             served: whose engine runs them.
             asked: their requests are run.
             limited: they count for the queue's limit, and are given up at the deadline.
+            streamed: their tokens are sent as they come.
 
         Raises:
             ApiError: too many wait (429), the deadline is over (504), the engine failed (500).
@@ -148,7 +155,7 @@ class Service:
         queue: asyncio.Queue[object] = asyncio.Queue()
         arrived = self._arrived
         followers = [
-            _Follower(served.engine, each, served.id, limited, queue, arrived.append)
+            _Follower(served.engine, each, served.id, limited, streamed, queue, arrived.append)
             for each in asked
         ]
         self._n_limited += limited * len(followers)

@@ -169,6 +169,8 @@ def engine_options(settings: Settings, model: Model, cache_bytes: int) -> Engine
         cache_bytes=cache_bytes,
         call_tokens=settings.prefill_tokens,
         prefix_bytes=settings.prefix_cache_mb * 2**20,
+        batch_invariant=settings.batch_invariant,
+        stream_gap=settings.stream_gap_ms / 1000,
         usual_cells=cells_needed(_USUAL_PROMPT, settings.longest_answer),
     )
 

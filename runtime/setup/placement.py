@@ -23,8 +23,8 @@ from runtime.setup.devices import Need, Plan, choose_cards, compare, less, plan,
 
 log = logging.getLogger(__name__)
 
-# The most bytes of a model's KV cache unless KV_CACHE_GB says otherwise: enough for 32 slots of
-# 256 tokens of Qwen3-1.7B. Longer questions are served in fewer slots.
+# The most bytes of a model's KV cache unless KV_CACHE_GB says otherwise, or BATCH_SIZE usual
+# questions need more. Longer questions are served in fewer slots.
 _USUAL_CACHE = 1200 * 2**20
 # The most that weights and KV caches together may take of free memory.
 _MEMORY_SHARE = 0.8

@@ -1,0 +1,55 @@
+"""How many prompt tokens may be computed before answers that somebody reads must go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from runtime.engine.step import Decode, Step
+
+# Fewer tokens than this are not worth a call, and the least that follows each decode step, so
+# that prompts get on even where decode steps alone take longer than the gap allows.
+LEAST_TOKENS = 32
+# A call that was faster than expected counts this much: too low an estimate makes a gap too long.
+_FASTER = 0.3
+
+
+class Pace:
+    """Measures what steps cost, and sizes pieces of prompts by it.
+
+    Args:
+        gap: seconds that may pass between two decode steps; 0 is no limit.
+        clock: tells the time in seconds.
+
+    Attributes:
+        clock: the same.
+    """
+
+    def __init__(self, gap: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._gap = gap
+        self.clock = clock
+        self._decoded_at = clock()
+        self._decode_seconds = 0.0
+        self._token_seconds = 0.0  # of a prompt token
+        self._interrupted = False  # whether a prompt got a piece since the last decode step
+
+    def note(self, step: Step, started: float) -> None:
+        """Note that a step has just been run, which started at that time of the clock."""
+        ended = self.clock()
+        if isinstance(step, Decode):
+            self._decoded_at, self._decode_seconds = ended, ended - started
+            self._interrupted = False
+            return
+        change = (ended - started) / (step.length * len(step.generations)) - self._token_seconds
+        self._token_seconds += change if change > 0 else _FASTER * change
+        self._interrupted = True
+
+    def most_tokens(self) -> int | None:
+        """Prompt tokens that may be computed now; 0: a decode step is due; None: no limit."""
+        if not self._gap:
+            return None
+        left = self._gap - (self.clock() - self._decoded_at) - self._decode_seconds
+        tokens = int(left / self._token_seconds) if self._token_seconds else LEAST_TOKENS
+        if tokens < LEAST_TOKENS:
+            return 0 if self._interrupted else LEAST_TOKENS
+        return tokens
