@@ -101,8 +101,8 @@ class Settings(_SubjectsFile):
     kv_cache_gb: float = _setting(
         0.0,
         (0, 1024),
-        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what the longest questions need."
-        " Long questions run in few slots, short ones in many.",
+        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what `BATCH_SIZE` usual questions"
+        " or the longest ones need. Long questions run in few slots, short ones in many.",
     )
     prefix_cache_mb: int = _setting(
         512,

@@ -201,7 +201,7 @@ def test_models_share_the_memory_that_their_weights_leave(
 ) -> None:
     size = demo_model.stat().st_size
     monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: 4 * size)
-    settings = small_settings(device_map="cpu", kv_cache_gb=1.0)
+    settings = small_settings(device_map="cpu", kv_cache_gb=1.0, prefix_cache_mb=0)
     models = [Served(demo_model, settings)] * 2
     plans = Placement(settings, [demo_model] * 2).place(models)
     assert [made.cache_bytes for made in plans] == [int((0.8 * 4 * size - 2 * size) / 2)] * 2
@@ -209,6 +209,36 @@ def test_models_share_the_memory_that_their_weights_leave(
     monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: 2**40)
     plans = Placement(settings, [demo_model] * 2).place(models)
     assert [made.cache_bytes for made in plans] == [2**30] * 2
+    assert [made.prefix_bytes for made in plans] == [0, 0]
+
+
+def test_memory_for_prefixes_is_taken_into_account(
+    demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = demo_model.stat().st_size
+    settings = small_settings(device_map="cpu", kv_cache_gb=1.0, prefix_cache_mb=40)
+
+    def place(memory: int) -> Plan:
+        monkeypatch.setattr("runtime.setup.placement.available_memory", lambda: memory)
+        (made,) = Placement(settings, [demo_model]).place([Served(demo_model, settings)])
+        return made
+
+    assert place(2**40).prefix_bytes == 40 * MIB
+    left = int(0.8 * (size + 100 * MIB)) - size  # too little for both
+    made = place(size + 100 * MIB)
+    assert made.prefix_bytes == pytest.approx(left / 4, abs=2)
+    assert made.cache_bytes == pytest.approx(left * 3 / 4, abs=2)
+
+
+def test_a_cache_has_room_for_usual_questions_in_all_slots(demo_model: Path) -> None:
+    """Where BATCH_SIZE asks for more slots than the usual cache has."""
+    sizes = read_sizes(demo_model)
+    for slots, most in ((16, None), (200, 208)):
+        settings = small_settings(device_map="cpu", batch_size=slots)
+        (made,) = Placement(settings, [demo_model]).place([Served(demo_model, settings)])
+        cells = made.cache_bytes / (2 * sum(sizes.cell_values))
+        assert cells >= 256 * slots
+        assert most is None or round(cells) == 256 * most
 
 
 def test_what_is_not_on_a_card_must_fit_into_memory(

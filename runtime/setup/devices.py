@@ -56,6 +56,7 @@ class Plan:
         says: the decision in words.
         warns: it is less than a user may expect.
         cache_bytes: the most bytes of its KV cache.
+        prefix_bytes: the most bytes of prefixes that are kept in main memory.
     """
 
     gpu_layers: int
@@ -64,6 +65,7 @@ class Plan:
     says: str
     warns: bool = False
     cache_bytes: int = 0
+    prefix_bytes: int = 0
 
     @property
     def main_gpu(self) -> int | None:

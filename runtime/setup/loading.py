@@ -24,14 +24,11 @@ from runtime.files.routes import Route
 from runtime.retrieval import Retrieval, Use
 from runtime.settings import Settings
 from runtime.setup.devices import Plan
-from runtime.setup.placement import Placement, Served, longest, watched
+from runtime.setup.placement import Placement, Served, longest, usual, watched
 from runtime.setup.trials import Trials
 from runtime.setup.tuning import tuned
 
 log = logging.getLogger(__name__)
-
-# Question and template of most questions, in tokens.
-_USUAL_PROMPT = 100
 
 
 def load_solver(settings: Settings) -> Solver | None:
@@ -135,19 +132,19 @@ def _load(served: Served, made: Plan, progress: Callable[[float], None] | None) 
     adapters = {str(path): path for path in served.adapters}
     model = Model(served.path, made.gpu_layers, made.main_gpu, progress)
     try:
-        return Engine(model, engine_options(served.settings, model, made.cache_bytes), adapters)
+        return Engine(model, engine_options(served.settings, model, made), adapters)
     except BaseException:
         model.close()
         raise
 
 
-def engine_options(settings: Settings, model: Model, cache_bytes: int) -> EngineOptions:
+def engine_options(settings: Settings, model: Model, made: Plan) -> EngineOptions:
     """How the engine of a loaded model runs.
 
     Args:
         settings: as tuned for the model.
         model: for the positions it was trained for and the device it is on.
-        cache_bytes: the most bytes of its KV cache.
+        made: for the memory of its KV cache and of prefixes.
 
     Raises:
         SetupError: a usual question and answer are longer than the model was trained for.
@@ -166,12 +163,12 @@ def engine_options(settings: Settings, model: Model, cache_bytes: int) -> Engine
         cells_per_slot=min(longest(settings), model.n_ctx_train),
         threads=settings.num_threads or min(cpus().cores, model.profile.most_threads or 512),
         cache_type=settings.kv_cache_type,
-        cache_bytes=cache_bytes,
+        cache_bytes=made.cache_bytes,
         call_tokens=settings.prefill_tokens,
-        prefix_bytes=settings.prefix_cache_mb * 2**20,
+        prefix_bytes=made.prefix_bytes,
         batch_invariant=settings.batch_invariant,
         stream_gap=settings.stream_gap_ms / 1000,
-        usual_cells=cells_needed(_USUAL_PROMPT, settings.longest_answer),
+        usual_cells=usual(settings),
     )
 
 

@@ -26,8 +26,12 @@ log = logging.getLogger(__name__)
 # The most bytes of a model's KV cache unless KV_CACHE_GB says otherwise, or BATCH_SIZE usual
 # questions need more. Longer questions are served in fewer slots.
 _USUAL_CACHE = 1200 * 2**20
+# Question and template of most questions, in tokens.
+_USUAL_PROMPT = 100
 # The most that weights and KV caches together may take of free memory.
 _MEMORY_SHARE = 0.8
+# Of what the weights leave of that, what prefixes may be kept in.
+_PREFIX_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,17 @@ class Placement:
         log.info("%d model files need %.1f GiB for their weights", len(weights), n_bytes / 2**30)
         self._refuse_too_large(weights)
         on_cpu = sum(not made.gpu_layers for made in plans)
-        free = max(0.0, self._memory * _MEMORY_SHARE - n_bytes) / max(1, on_cpu)
+        free = max(0.0, self._memory * _MEMORY_SHARE - n_bytes)
+        # Prefixes are kept in main memory also where the model is on a GPU.
+        prefixes = [model.settings.prefix_cache_mb * 2**20 for model in models]
+        granted = min(1.0, _PREFIX_SHARE * free / max(1, sum(prefixes)))
+        prefixes = [int(granted * each) for each in prefixes]
+        each_free = (free - sum(prefixes)) / max(1, on_cpu)
         return [
-            replace(made, cache_bytes=_cache_bytes(model, of_it, made, free))
-            for model, made, of_it in zip(models, plans, sizes, strict=True)
+            replace(
+                made, cache_bytes=_cache_bytes(model, of_it, made, each_free), prefix_bytes=kept
+            )
+            for model, made, of_it, kept in zip(models, plans, sizes, prefixes, strict=True)
         ]
 
     def _plan(self, model: Served, sizes: ModelSizes) -> Plan:
@@ -148,12 +159,18 @@ def longest(settings: Settings) -> int:
     return cells_needed(settings.max_input_tokens, answer)
 
 
+def usual(settings: Settings) -> int:
+    """Cells that most questions with their answers need."""
+    return cells_needed(_USUAL_PROMPT, settings.longest_answer)
+
+
 def _wanted_cache(settings: Settings, sizes: ModelSizes) -> float:
     """Bytes of the KV cache that a model should have."""
     cell_bytes = sum(sizes.cell_values) * CACHE_BYTES[settings.kv_cache_type]
     # Two slots and a staging slot for the longest questions are there in any case.
-    least = 3 * round_up_cells(longest(settings)) * cell_bytes
-    return settings.kv_cache_gb * 2**30 or max(_USUAL_CACHE, least)
+    least = 3 * round_up_cells(longest(settings))
+    slots = fit_layout(usual(settings), settings.batch_size).total_cells
+    return settings.kv_cache_gb * 2**30 or max(_USUAL_CACHE, max(least, slots) * cell_bytes)
 
 
 def _cache_bytes(model: Served, sizes: ModelSizes, made: Plan, free: float) -> int:
