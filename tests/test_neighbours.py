@@ -78,12 +78,11 @@ def invariant(path: Path, slots: int, files: dict[str, Path], **options: Any) ->
 
 def all_kinds(engine: Engine, adapters: Sequence[str | None], keep: bool = False) -> list[Request]:
     """Short and long, greedy and sampled, with beginnings in common and without."""
-    long = [TALE * n + f"Chapter {n}:" for n in (1, 4, 9)]
-    texts = ["Hi", "What is the capital of Australia?", *long, TALE * 9 + "Chapter two:"]
+    texts = ["Hi", *(f"{TALE * n}Chapter {n}:" for n in (1, 4)), f"{TALE * 4}Chapter two:"]
     return [
         Request(
             engine.model.tokenize(text),
-            SamplingParams(temperature=0.7 * (n % 2), top_k=20, max_new_tokens=10, logprobs=2),
+            SamplingParams(temperature=0.7 * (n % 2), top_k=20, max_new_tokens=8, logprobs=2),
             seed=n,
             adapter=adapter,
             keep=keep,

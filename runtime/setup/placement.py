@@ -102,11 +102,9 @@ class Placement:
         prefixes = [model.settings.prefix_cache_mb * 2**20 for model in models]
         granted = min(1.0, _PREFIX_SHARE * free / max(1, sum(prefixes)))
         prefixes = [int(granted * each) for each in prefixes]
-        each_free = (free - sum(prefixes)) / max(1, on_cpu)
+        free = (free - sum(prefixes)) / max(1, on_cpu)
         return [
-            replace(
-                made, cache_bytes=_cache_bytes(model, of_it, made, each_free), prefix_bytes=kept
-            )
+            replace(made, cache_bytes=_cache_bytes(model, of_it, made, free), prefix_bytes=kept)
             for model, made, of_it, kept in zip(models, plans, sizes, prefixes, strict=True)
         ]
 
