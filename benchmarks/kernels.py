@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 PREFILL, PROMPT = (64, 128, 256, 512), 128
 DECODE = (1, 2, 4, 8, 16, 32, 48, 64, 96)
-# Name, whether the file is mapped, least columns for our kernel (0: none).
+NONE, VNNI, AMX = (
+    {"GGML_KQUANT_VNNI": "0"},
+    {"GGML_KQUANT_VNNI": "2", "GGML_KQUANT_AMX": "0"},
+    {"GGML_KQUANT_VNNI": "2", "GGML_KQUANT_AMX": "1"},
+)
+# Name, whether the file is mapped, which of our kernels.
 WAYS = (
-    ("llama.cpp's kernels, repacked", False, 0),
-    ("llama.cpp's kernels, mapped", True, 0),
-    ("ours, repacked", False, 2),
-    ("ours, mapped", True, 2),
+    ("llama.cpp's kernels, repacked", False, NONE),
+    ("llama.cpp's kernels, mapped", True, NONE),
+    ("ours with VNNI, mapped", True, VNNI),
+    ("ours with VNNI, repacked", False, VNNI),
+    ("ours with AMX, mapped", True, AMX),
 )
 
 
@@ -55,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from runtime.engine.kernels import has_kquant_kernel
+    from runtime.engine.library import cpu_features
 
     if options.inside:
         found = _measure(options.model, options.threads, options.inside == "mapped")
@@ -62,12 +69,13 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
     if not has_kquant_kernel():
         raise SetupError("this build of llama.cpp has no kernel of ours for this CPU")
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in WAYS}
+    ways = WAYS if "AMX_INT8" in cpu_features() else WAYS[:-1]
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in ways}
     for number in range(options.rounds):
-        for name, mapped, least in WAYS[:: -1 if number % 2 else 1]:
-            rounds[name].append(_in_a_process(options, mapped, least))
+        for name, mapped, kernel in ways[:: -1 if number % 2 else 1]:
+            rounds[name].append(_in_a_process(options, mapped, kernel))
     print(f"{options.model.name}, {options.threads} threads, {cpu_name()}: tokens/s\n")
-    columns = list(rounds[WAYS[0][0]][0])
+    columns = list(rounds[ways[0][0]][0])
     print("| kernels, weights | " + " | ".join(columns) + " |")
     print("| --- |" + " --- |" * len(columns))
     for name, results in rounds.items():
@@ -76,11 +84,12 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_a_process(options: argparse.Namespace, mapped: bool, least: int) -> dict[str, float]:
+def _in_a_process(
+    options: argparse.Namespace, mapped: bool, kernel: dict[str, str]
+) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.kernels", "--model", str(options.model)]
     command += ["--threads", str(options.threads), "--inside", "mapped" if mapped else "repacked"]
-    environment = os.environ | {"GGML_KQUANT_VNNI": str(least)}
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    result = subprocess.run(command, env=os.environ | kernel, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(result.stdout)
     return found
 

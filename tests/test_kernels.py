@@ -14,6 +14,7 @@ import pytest
 
 from runtime.engine import Engine, EngineOptions, Model
 from runtime.engine.kernels import is_best_mapped
+from runtime.engine.library import cpu_features
 from tests import products
 
 pytestmark = pytest.mark.skipif(
@@ -21,14 +22,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 LAYOUTS = [("Q4_K", True), ("Q4_K", False), ("Q5_K", False), ("Q6_K", False)]
+INSTRUCTIONS = ["VNNI", "AMX"] if "AMX_INT8" in cpu_features() else ["VNNI"]
 
 
-def multiply(out: Path, least: int, **job: Any) -> dict[str, np.ndarray]:
+def multiply(out: Path, least: int, amx: bool = True, **job: Any) -> dict[str, np.ndarray]:
     """The products of a job, with the kernel for `least` columns and more; 0 is without it."""
     script = products.__file__ or ""
     subprocess.run(
         [sys.executable, script, str(out), json.dumps(job)],
-        env=os.environ | {"GGML_KQUANT_VNNI": str(least)},
+        env=os.environ | {"GGML_KQUANT_VNNI": str(least), "GGML_KQUANT_AMX": str(int(amx))},
         check=True,
         capture_output=True,
     )
@@ -37,13 +39,15 @@ def multiply(out: Path, least: int, **job: Any) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
 @pytest.mark.parametrize(("k", "rows", "threads"), [(256, 16, 1), (1024, 208, 2), (2048, 64, 3)])
 def test_products_are_llama_cpps_but_for_rounding(
-    tmp_path: Path, kind: str, repacked: bool, k: int, rows: int, threads: int
+    tmp_path: Path, kind: str, repacked: bool, instructions: str, k: int, rows: int, threads: int
 ) -> None:
+    amx = instructions == "AMX"
     job = {"type": kind, "repacked": repacked, "k": k, "rows": rows, "threads": threads}
     columns = [*range(1, 14), 24, 25, 61, 130]
-    ours = multiply(tmp_path / "ours.npz", 1, columns=columns, **job)
+    ours = multiply(tmp_path / "ours.npz", 1, amx, columns=columns, **job)
     theirs = multiply(tmp_path / "theirs.npz", 0, columns=columns, **job)
     for n in map(str, columns):
         size = theirs[n].std(axis=1, keepdims=True)
@@ -55,13 +59,15 @@ def test_products_are_llama_cpps_but_for_rounding(
 
 
 @pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
 def test_a_column_does_not_depend_on_the_others_nor_on_threads(
-    tmp_path: Path, kind: str, repacked: bool
+    tmp_path: Path, kind: str, repacked: bool, instructions: str
 ) -> None:
+    amx = instructions == "AMX"
     job = {"type": kind, "repacked": repacked, "k": 1024, "rows": 96}
-    columns = [2, 3, 7, 12, 13, 40, 100]
-    found = multiply(tmp_path / "one.npz", 2, columns=columns, threads=1, **job)
-    more = multiply(tmp_path / "more.npz", 2, columns=columns, threads=3, **job)
+    columns = [2, 3, 7, 12, 13, 17, 40, 100]
+    found = multiply(tmp_path / "one.npz", 2, amx, columns=columns, threads=1, **job)
+    more = multiply(tmp_path / "more.npz", 2, amx, columns=columns, threads=3, **job)
     for n in columns:
         assert (found[str(n)] == found["100"][:n]).all()
         assert (found[str(n)] == more[str(n)]).all()
