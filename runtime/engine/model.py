@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import llama_cpp as llama
 import numpy as np
@@ -29,9 +29,6 @@ from runtime.engine.llama import (
 )
 from runtime.engine.mixing import Stack, write_stack
 from runtime.engine.profiles import DeviceProfile, profile_for
-
-if TYPE_CHECKING:
-    from runtime.engine.context import Context
 
 STACK = "(stack)"  # the name of the stacked adapter
 
@@ -86,7 +83,7 @@ class Model:
         self._adapters: dict[str, Handle] = {}
         self._adapter_paths: dict[str, Path] = {}
         self.stack: Stack | None = None
-        self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # each context adds itself
         self._pieces: dict[tuple[int, bool], bytes] = {}
         unsupported = self._why_unsupported()
         if unsupported:
