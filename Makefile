@@ -82,7 +82,7 @@ bench-peers: $(VENV)/.ready-train $(PEERS)/.ready
 	$(BIN)/python -m benchmarks.shapes --out models --adapters 0
 	$(BIN)/python -m benchmarks.peers --peers-python $(PEERS)/bin/python \
 		--model $(SHAPE) --skip left-padding left-padding-peft --out report/peers-qwen3-1.7b
-	$(BIN)/python -m benchmarks.growth --out report/growth
+	$(BIN)/python -m lab.growth --out report/growth
 
 $(PEERS)/.ready: Makefile
 	$(PYTHON) -m venv $(PEERS)

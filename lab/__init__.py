@@ -1,1 +1,1 @@
-"""Experiments with a date, a machine and a verdict: `lab/NOTES.md`. Run from a checkout."""
+"""Experiments (lab/NOTES.md), and how the demo's corpora were made. Run from a checkout."""

@@ -101,7 +101,7 @@ case "${1:-}" in
             $PYTHON -m benchmarks.shapes --checkpoint "$PACK/checkpoint" \
                 ${TOKENIZER:+--tokenizer "$TOKENIZER"}
         fi
-        $PYTHON -m benchmarks.training_memory --model "$PACK/checkpoint" 2>&1 | tee "$OUT/train.md"
+        $PYTHON -m lab.training_memory --model "$PACK/checkpoint" 2>&1 | tee "$OUT/train.md"
         ;;
     *) usage ;;
 esac

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lab import corpora
 from tests.conftest import SAMPLES
 from tests.demo_corpora import CORPORA, SUBJECTS, records
-from training import corpora
 from training.corpus import read_corpus
 from training.errors import TrainingError
 

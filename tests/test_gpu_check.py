@@ -20,7 +20,7 @@ def test_without_a_stage_it_tells_what_there_is() -> None:
 
 def test_training_is_measured_on_questions_of_one_length() -> None:
     pytest.importorskip("peft")
-    from benchmarks.training_steps import lengthened
+    from lab.training_memory import lengthened
     from training.examples import Example
 
     example = Example([1, 2, 3], [8, 9])

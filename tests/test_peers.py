@@ -11,11 +11,11 @@ import gguf
 import numpy as np
 import pytest
 
-from benchmarks import growth
 from benchmarks.contenders.work import Prompt, Work
 from benchmarks.race import Contender, compete, contenders, failure, read_questions
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import Run, Standings, picture, same, summary, table
+from lab import growth
 from runtime.common.errors import SetupError
 from tests.conftest import SAMPLES
 

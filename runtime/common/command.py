@@ -9,6 +9,7 @@ from __future__ import annotations
 # First, so that Ctrl-C during the other imports leaves no traceback.
 from runtime.common import early  # isort: skip
 
+import argparse
 import io
 import logging
 import os
@@ -28,6 +29,14 @@ T = TypeVar("T")
 
 _INTERRUPTED = early.INTERRUPTED
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def parser_for(doc: str | None) -> argparse.ArgumentParser:
+    """The parser of a command whose docstring begins "`python -m NAME ...`: what it does"."""
+    usage, _, what = (doc or "").partition("\n")[0].partition("`: ")
+    return argparse.ArgumentParser(
+        prog=" ".join(usage.removeprefix("`").split()[:3]), description=what
+    )
 
 
 def run(

@@ -1,8 +1,8 @@
-"""`python -m training.corpora`: makes the corpora in data/corpora that the demo's adapters learn.
+"""`python -m lab.corpora`: make data/corpora, which the demo's adapters are trained on.
 
-Algebra is generated, with answers that sympy works out. The other subjects are the facts in
-data/facts, asked by the templates below; geography has GeoNames' countries and cities as well.
-The same facts and versions of the libraries make the same files, byte for byte.
+Algebra is generated; sympy computes the answers. The other subjects ask for the facts in
+data/facts by the templates below; geography also has GeoNames' countries and cities. The same
+facts and library versions give the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.draw import Exercise
+from lab.exercises import exercises
 from runtime.common.atomic import replacing
-from runtime.common.command import run
-from training.algebra import exercises
+from runtime.common.command import parser_for, run
 from training.corpus import normalized
-from training.draw import Exercise
 from training.errors import TrainingError
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -249,9 +249,7 @@ CORPORA: Mapping[str, Callable[[], Iterable[Exercise]]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.corpora", description=__doc__.partition(": ")[2]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--out", type=Path, default=DATA / "corpora", help="folder to write to (data/corpora)"
     )

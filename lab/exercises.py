@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from training import word_problems
+from lab import word_problems
+from lab.draw import Draw, Exercise
 from training.corpus import normalized
-from training.draw import Draw, Exercise
 
 _SEED = "algebra, first edition"
 

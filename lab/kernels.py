@@ -1,6 +1,6 @@
-"""`python -m benchmarks.kernels`: single calls with llama.cpp's matrix kernels and with ours.
+"""`python -m lab.kernels`: single calls with llama.cpp's matrix kernels and with ours.
 
-    python -m benchmarks.kernels --model models/qwen3-1.7b-shape-Q4_K_M.gguf
+    python -m lab.kernels --model models/qwen3-1.7b-shape-Q4_K_M.gguf
 
 Ours is that of scripts/patches; each is tried with the weights as they are in the file, mapped,
 and in the order into which llama.cpp repacks them. Every way is a process of its own; rounds take
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.errors import SetupError
 from runtime.common.machine import cpu_name, cpus
 
@@ -47,11 +47,7 @@ WAYS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kernels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--threads", type=int, default=cpus().cores, help="default: all cores")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
@@ -87,7 +83,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _in_a_process(
     options: argparse.Namespace, mapped: bool, kernel: dict[str, str]
 ) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.kernels", "--model", str(options.model)]
+    command = [sys.executable, "-m", "lab.kernels", "--model", str(options.model)]
     command += ["--threads", str(options.threads), "--inside", "mapped" if mapped else "repacked"]
     result = subprocess.run(command, env=os.environ | kernel, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(result.stdout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.draw import Draw, Exercise
+from lab.draw import Draw, Exercise
 
 _PEOPLE_NAMED = ["Ana", "Ben", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Kenji", "Mei"]
 _GOODS = {

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.growth`: how cost grows with questions, slots, routes and prompts.
+"""`python -m lab.growth`: how cost grows with questions, slots, routes and prompts.
 
 One quantity grows while the others stay fixed; all is greedy, with answers of a fixed length.
 Questions go through `loadPipeline()`; slots, routes (an adapter each) and prompts, which must have
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.shapes import make_adapters
 from runtime.common import figures
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.errors import SetupError
 
 if TYPE_CHECKING:
@@ -234,9 +234,7 @@ def _grow(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument("--rounds", type=int, default=1, help="of each point (default: 1)")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="these parts alone")

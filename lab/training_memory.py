@@ -1,9 +1,15 @@
-"""What `python -m benchmarks.training_memory` measures."""
+"""`python -m lab.training_memory`: GPU memory and speed of training steps.
+
+Measures the rows of docs/training.md. Each row loads the base anew, adapts it and trains on
+batches of questions of equal length. Peak memory is what torch's allocator had allocated and
+reserved at most; CUDA itself takes about 1 GB more.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,8 +18,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
+from runtime.common.command import parser_for, run
 from runtime.prompts import tokenized_frame
-from runtime.settings import Settings
+from runtime.settings import PROJECT_DIR, Settings
 from training.base import Base, in_four_bits
 from training.corpus import read_corpus
 from training.errors import TrainingError
@@ -38,7 +45,7 @@ def lengthened(example: Example, tokens: int) -> Example:
 
 
 def row(base: Base, options: Options, examples: list[Example], head: list[int]) -> str:
-    """Trains a warm step and three more; a row of the table without the options."""
+    """Train one step to warm up and three more; returns a row of the table, without options."""
     use_cpu = not torch.cuda.is_available()
     model = base.load(options, use_cpu)
     config = LoraConfig(task_type="CAUSAL_LM", r=options.rank, target_modules="all-linear")
@@ -75,8 +82,7 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def measure(arguments: argparse.Namespace) -> None:
-    """Measure every row and print the table."""
+def _measure(arguments: argparse.Namespace) -> int:
     settings = Settings.load()
     base = Base.find(arguments.model, settings)
     with base.tokenizer() as tokenizer:
@@ -101,3 +107,19 @@ def measure(arguments: argparse.Namespace) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = parser_for(__doc__)
+    add = parser.add_argument
+    add("--model", default="demo", help="as for training.finetune (default: demo)")
+    add("--tokens", type=int, default=80, help="of each question and answer (default: 80)")
+    corpus = PROJECT_DIR / "data" / "corpora" / "history.jsonl"
+    add("--data", type=Path, default=corpus, help="corpus (default: the demo's of history)")
+    return run(_measure, parser.parse_args(argv), "stopped")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

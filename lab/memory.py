@@ -1,6 +1,6 @@
-"""`python -m benchmarks.memory`: loading and memory at the default settings, against `Llama()`.
+"""`python -m lab.memory`: loading and memory at the default settings, against `Llama()`.
 
-    python -m benchmarks.memory --model models/Qwen3-1.7B-Q4_K_M.gguf
+    python -m lab.memory --model models/Qwen3-1.7B-Q4_K_M.gguf
 
 Each line is a process of its own: `Llama()` with room for one of the longest questions, rounds
 alternating with `loadPipeline()` (in which the prefixes of all subjects are decoded); then
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.work import peak_bytes
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 if TYPE_CHECKING:
     from runtime import Pipeline
@@ -34,11 +34,7 @@ LONG = 12_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument("--questions", type=Path, nargs="+", default=[], help="JSON Lines")
     parser.add_argument("--short", type=int, default=500, help="default: 500")
@@ -83,7 +79,7 @@ def _report_loading(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.memory", "--inside", "--only", name]
+    command = [sys.executable, "-m", "lab.memory", "--inside", "--only", name]
     command += ["--model", options.model, "--new-tokens", str(options.new_tokens)]
     command += ["--short", str(options.short), "--long", str(options.long)]
     if options.questions:
