@@ -1,6 +1,6 @@
-"""From the parts of a form to what is to be computed: (kind, given ...).
+"""Turn the parts of a matched form into an exercise: (kind, arguments ...).
 
-Each raises UnclearError where its parts make no sense together.
+Each builder raises UnclearError if the parts make no sense together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from algebra import units
 from algebra.parser import parse, parse_relation
 from algebra.phrases import integers, listed_numbers, number, relations, spoken
 from algebra.readings import UnclearError
-from algebra.syntax import Node, Operation, Relation, names
+from algebra.syntax import Name, Node, Operation, Relation, names
 from algebra.words import without_separators
 
 Built = tuple[Any, ...]
@@ -56,7 +56,7 @@ def roots(e: str, v: str = "") -> Built:
 
 
 def body(text: str) -> str:
-    """What a function or a curve is: "x^2 - 4" of "f(x) = x^2 - 4" and of "y = x^2 - 4"."""
+    """The right side of a function or curve: "x^2 - 4" of "f(x) = x^2 - 4" or "y = x^2 - 4"."""
     return re.sub(r"^(?:[A-Za-z] ?\([a-z]\)|y) ?= ?", "", text.strip())
 
 
@@ -79,12 +79,9 @@ def substitute(e: str, eqs: str) -> Built:
     pairs = []
     for relation in found:
         left, right = relation.sides[0], relation.sides[-1]
-        if not (relation.is_equation and len(names(left)) == 1 and not names(right)):
+        if not relation.is_equation or not isinstance(left, Name) or names(right):
             raise UnclearError("not a variable's value")
-        (name,) = names(left)
-        if parse(name) != left:
-            raise UnclearError("not a variable's value")
-        pairs.append((name, right))
+        pairs.append((left.name, right))
     if {name for name, _ in pairs} != names(node) or len(pairs) != len(names(node)):
         raise UnclearError("values of other variables")
     return "substitute", node, tuple(pairs), spoken(e).strip()
@@ -125,7 +122,7 @@ def rewrite(kind: str) -> Callable[..., Built]:
 
 
 def numbers(kind: str, *fixed: Any) -> Callable[..., Built]:
-    """A form whose parts are numbers, in the order of their names."""
+    """For a form whose parts are numbers; they are passed on sorted by name."""
 
     def build(**parts: str) -> Built:
         unit = parts.pop("u", "").strip()
@@ -140,32 +137,26 @@ def change(w: str, a: str, b: str, u: str = "") -> Built:
     return "change", number(a), number(b), w.lower()
 
 
-def list_(kind: str) -> Callable[..., Built]:
-    def build(ns: str) -> Built:
-        return kind, listed_numbers(ns)
-
-    return build
+def listed(kind: str) -> Callable[[str], Built]:
+    return lambda ns: (kind, listed_numbers(ns))
 
 
-def whole_list(kind: str) -> Callable[..., Built]:
-    def build(ns: str) -> Built:
-        return kind, integers(ns)
-
-    return build
+def whole_list(kind: str) -> Callable[[str], Built]:
+    return lambda ns: (kind, integers(ns))
 
 
 def term(ns: str, n: str = "", family: str = "") -> Built:
     if n and not 0 < int(n) <= 10**6:
         raise UnclearError("no such term")
-    return "term", listed_numbers(ns.strip(" .,")), int(n) if n else None, _family(family)
+    return "term", listed_numbers(ns), int(n) if n else None, _family(family)
 
 
 def general_term(ns: str, family: str = "") -> Built:
-    return "general_term", listed_numbers(ns.strip(" .,")), _family(family)
+    return "general_term", listed_numbers(ns), _family(family)
 
 
 def step(ns: str, what: str) -> Built:
-    return "step", listed_numbers(ns.strip(" .,")), _family(what)
+    return "step", listed_numbers(ns), _family(what)
 
 
 def described(family: str, a: str, d: str, n: str) -> Built:
@@ -175,12 +166,10 @@ def described(family: str, a: str, d: str, n: str) -> Built:
 
 
 def _family(text: str) -> str:
-    if text in ("等差", "公差"):
-        return "arithmetic"
-    if text in ("等比", "公比"):
-        return "geometric"
     text = text.lower()
-    return {"difference": "arithmetic", "ratio": "geometric"}.get(text, text)
+    if text in ("difference", "等差", "公差"):
+        return "arithmetic"
+    return "geometric" if text in ("ratio", "等比", "公比") else text
 
 
 def convert(a: str, f: str, t: str) -> Built:
@@ -189,10 +178,7 @@ def convert(a: str, f: str, t: str) -> Built:
 
 def points(kind: str) -> Callable[..., Built]:
     def build(p: str, q: str) -> Built:
-        found = []
-        for point in (p, q):
-            x, y = point.strip("() ").split(",")
-            found.append((parse(x), parse(y)))
+        found = _point(p), _point(q)
         if any(names(part) for point in found for part in point):
             raise UnclearError("points with variables")
         return kind, *found
@@ -200,11 +186,16 @@ def points(kind: str) -> Callable[..., Built]:
     return build
 
 
+def _point(text: str) -> tuple[Node, Node]:
+    x, y = text.strip("() ").split(",")
+    return parse(x), parse(y)
+
+
 def line(kind: str) -> Callable[..., Built]:
     def build(eq: str) -> Built:
         relation = parse_relation(eq)
         if not relation.is_equation or set().union(*map(names, relation.sides)) != {"x", "y"}:
-            raise UnclearError("no line")
+            raise UnclearError("not a line")
         return kind, relation
 
     return build
@@ -227,7 +218,7 @@ def form_of_number(kind: str) -> Callable[..., Built]:
 
 
 def of_function(kind: str, *fixed: Any) -> Callable[..., Built]:
-    """An exercise on an expression in one variable, which may be a function's."""
+    """For an exercise on an expression in one variable, which may be written as a function."""
 
     def build(e: str) -> Built:
         text = re.sub(r" ?= ?0$", "", body(e))
@@ -278,15 +269,14 @@ def divide(asked: str) -> Callable[..., Built]:
 
 
 def slope_line(m: str, p: str) -> Built:
-    x, y = p.strip("() ").split(",")
-    return "slope_line", parse(m), (parse(x), parse(y))
+    return "slope_line", parse(m), _point(p)
 
 
 def matrix(kind: str) -> Callable[..., Built]:
     def build(m: str) -> Built:
         rows = [row.split(",") for row in re.findall(r"\[([^\[\]]+)\]", m[1:-1])]
         if len({len(row) for row in rows}) != 1 or not 2 <= len(rows) <= 4 or len(rows[0]) > 5:
-            raise UnclearError("no small matrix")
+            raise UnclearError("not a small matrix")
         entries = tuple(tuple(parse(entry) for entry in row) for row in rows)
         if any(names(entry) for row in entries for entry in row):
             raise UnclearError("a matrix with variables")
@@ -300,11 +290,7 @@ def sum_of_terms(family: str, a: str, d: str, n: str) -> Built:
 
 
 def sum_of_sequence(ns: str, n: str, family: str = "") -> Built:
-    return "sum_of_sequence", listed_numbers(ns.strip(" .,")), _family(family), int(n)
-
-
-def infinite_series(ns: str) -> Built:
-    return "infinite_series", listed_numbers(ns.strip(" .,"))
+    return "sum_of_sequence", listed_numbers(ns), _family(family), int(n)
 
 
 def sigma(k: str, lo: str, hi: str, e: str) -> Built:
@@ -312,7 +298,7 @@ def sigma(k: str, lo: str, hi: str, e: str) -> Built:
     inside = e.strip()
     bracketed = inside[0] == "(" and inside[-1] == ")" and inside.count("(") == 1
     if isinstance(node, Operation) and node.sign in "+-" and not bracketed:
-        raise UnclearError("a sum of which the end is not sure")
+        raise UnclearError("a sum whose end is not clear")
     return "sigma", k, int(lo), int(hi), node
 
 

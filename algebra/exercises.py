@@ -1,7 +1,8 @@
-"""Which questions are exercises, and what they ask.
+"""Recognizes exercises.
 
-A question is recognized if all of it matches one of the known forms and each of its expressions can
-be parsed. With one more word ("explain why", a name, a unit) it is left to the model.
+A question is an exercise if the whole of it matches one of the known forms and each of its
+expressions can be parsed. With one more word ("explain why", a name, a unit) it is left to the
+model.
 """
 
 from __future__ import annotations
@@ -13,15 +14,9 @@ from typing import Any
 
 from algebra.forms import ENGLISH
 from algebra.forms_chinese import CHINESE
-from algebra.forms_functions import FUNCTIONS as FUNCTION_FORMS
 from algebra.notation import plain
-from algebra.phrases import (
-    COURTESIES,
-    COURTESIES_ZH,
-    HAN,
-    SPOKEN,
-    without_courtesies,
-)
+from algebra.patterns import regex
+from algebra.phrases import COURTESIES, COURTESIES_ZH, HAN, SPOKEN, without_courtesies
 from algebra.readings import UnclearError
 from algebra.syntax import FUNCTIONS
 from algebra.tokens import PRODUCTS
@@ -31,12 +26,12 @@ MAX_CHARS = 400
 
 @dataclass(frozen=True)
 class Exercise:
-    """What is to be computed.
+    """A recognized exercise.
 
     Attributes:
         kind: the name of a function in `working`.
-        given: what it is given.
-        chinese: the answer is to be in Chinese.
+        given: the arguments of that function.
+        chinese: whether to answer in Chinese.
         text: the question in plain notation.
     """
 
@@ -47,7 +42,7 @@ class Exercise:
 
 
 def recognize(question: str) -> Exercise | None:
-    """The exercise that a question is, or None."""
+    """Parse a question as an exercise; None if it is not one."""
     if len(question) > MAX_CHARS:
         return None
     text = plain(question)
@@ -70,7 +65,7 @@ def recognize(question: str) -> Exercise | None:
 
 
 def _cuts_a_word(match: re.Match[str]) -> bool:
-    """Whether a part begins or ends within a word, as "s" of "equations" might."""
+    """Whether a part of the match begins or ends within a word."""
     text = match.string
     return any(
         0 < at < len(text) and _is_letter(text[at - 1]) and _is_letter(text[at])
@@ -83,14 +78,11 @@ def _is_letter(character: str) -> bool:
     return character.isascii() and character.isalpha()
 
 
-FORMS = [
-    (re.compile(pattern, re.IGNORECASE), build)
-    for pattern, build in [*FUNCTION_FORMS, *ENGLISH, *CHINESE]
-]
+FORMS = [(re.compile(regex(form), re.IGNORECASE), build) for form, build in [*ENGLISH, *CHINESE]]
 
 
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:
-    """The words, in lower case, and the Chinese characters that exercises are made of."""
+    """The lower-case words and the Chinese characters that occur in exercises."""
     sources = " ".join(pattern.pattern for pattern, _ in [*FORMS, *SPOKEN])
     sources = f"{sources} {COURTESIES} {COURTESIES_ZH} {' '.join(FUNCTIONS | PRODUCTS)} pi gcd lcm"
     return frozenset(_words(sources)), frozenset(HAN.findall(sources))

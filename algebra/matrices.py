@@ -80,7 +80,7 @@ def _eigenvalues(words: Words, rows: Rows) -> str:
 
 KINDS: dict[str, Callable[..., str]] = {
     "determinant": _determinant,
-    "inverse_matrix": _inverse,
+    "inverse": _inverse,
     "rank": _rank,
     "trace": _trace,
     "transpose": _transpose,

@@ -1,8 +1,9 @@
-"""Converts the ways in which exercises are typeset to one plain notation.
+"""Converts the ways to typeset exercises to one plain notation.
 
 LaTeX, superscripts, full-width and typographic signs become what `parser` reads: `^` for powers,
-`*`, `sqrt(...)`, `<=`. What tells readings apart stays: `÷` is not a slash, ½ is one character, and
-a fraction with a bar becomes one in brackets. What is not known is left as it is, and refused.
+`*`, `sqrt(...)`, `<=`. Distinctions that decide how a text is read are kept: `÷` is not a slash, ½
+stays one character, and a fraction with a bar is put in brackets. Unknown signs are left as they
+are; the parser refuses them.
 """
 
 from __future__ import annotations
@@ -20,77 +21,33 @@ _SIGNS: dict[str, str] = {
     **dict.fromkeys("≤⩽≦", "<="),
     **dict.fromkeys("≥⩾≧", ">="),
     **dict.fromkeys("\u00a0\u2002\u2003\u2009\u200a\u202f\u3000\t", " "),
-    **dict.fromkeys("√", "sqrt "),
     **dict.fromkeys("（［【", "("),
     **dict.fromkeys("）］】", ")"),
     **{chr(0xFF10 + n): str(n) for n in range(10)},
     **{chr(0xFF21 + n): chr(0x41 + n) for n in range(26)},
     **{chr(0xFF41 + n): chr(0x61 + n) for n in range(26)},
-    "≠": "!=",
-    "∛": "cbrt ",
-    "π": " pi ",
-    "＝": "=",
-    "＋": "+",
-    "＜": "<",
-    "＞": ">",
-    "＾": "^",
-    "％": "%",
-    "｜": "|",
-    "＄": "$",
-    "！": "!",
-    "，": ", ",
-    "、": ", ",
-    "。": ". ",
-    "．": ".",
-    "：": ": ",
-    "；": "; ",
-    "？": "?",
-    "…": "...",
-    "’": "'",
+    **dict(zip("＝＋＜＞＾％｜＄！？’．", "=+<>^%|$!?'.", strict=True)),
+    **dict(zip("，、。：；", (", ", ", ", ". ", ": ", "; "), strict=True)),
+    **{"≠": "!=", "√": "sqrt ", "∛": "cbrt ", "π": " pi ", "…": "..."},
 }
 _TABLE = str.maketrans(_SIGNS)
 
-# LaTeX's commands that stand for one sign; those for spacing and size stand for none.
+# LaTeX's commands that stand for a sign or a name; those for spacing and size stand for nothing.
 _COMMANDS = {
-    "times": "*",
-    "cdot": "*",
-    "ast": "*",
-    "div": "÷",
-    "le": "<=",
-    "leq": "<=",
-    "leqslant": "<=",
-    "ge": ">=",
-    "geq": ">=",
-    "geqslant": ">=",
-    "lt": "<",
-    "gt": ">",
-    "ne": "!=",
-    "neq": "!=",
-    "pi": " pi ",
-    "log": "log",
-    "ln": "ln",
-    "lvert": "|",
-    "rvert": "|",
-    "vert": "|",
-    "pm": "±",
-    "infty": "∞",
-    "in": "∈",
-    "circ": "∘",
-    "det": "det",
-    "cup": " or ",
-    "lor": " or ",
-    "emptyset": "∅",
-    "varnothing": "∅",
-    "approx": "≈",
+    **dict.fromkeys(("times", "cdot", "ast"), "*"),
+    **dict.fromkeys(("le", "leq", "leqslant"), "<="),
+    **dict.fromkeys(("ge", "geq", "geqslant"), ">="),
+    **dict.fromkeys(("ne", "neq"), "!="),
+    **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
+    **dict.fromkeys(("cup", "lor"), " or "),
+    **dict.fromkeys(("emptyset", "varnothing"), "∅"),
     **dict.fromkeys(("rightarrow", "Rightarrow", "implies", "to"), "⇒"),
-    "sin": "sin",
-    "cos": "cos",
-    "tan": "tan",
-    "ldots": "...",
-    "cdots": "...",
-    "dots": "...",
+    **dict.fromkeys(("ldots", "cdots", "dots"), "..."),
     **dict.fromkeys(("displaystyle", "quad", "qquad", "limits"), " "),
     **dict.fromkeys(("left", "right"), ""),
+    **{"div": "÷", "lt": "<", "gt": ">", "pi": " pi ", "pm": "±", "infty": "∞", "in": "∈"},
+    **{"circ": "∘", "approx": "≈"},
+    **{name: name for name in ("log", "ln", "det", "sin", "cos", "tan")},
 }
 _CASES = re.compile(r"\\begin\s*\{(?:cases|aligned|array)\}(?:\{[lcr]*\})?(.*?)\\end\s*\{\w+\}")
 _MATRIX = re.compile(r"\\begin\s*\{([pb])matrix\}(.*?)\\end\s*\{\1matrix\}", re.DOTALL)
@@ -111,15 +68,15 @@ _INNERMOST = (
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 # A mixed number in LaTeX, 2\frac{1}{2}.
 _MIXED = re.compile(r"(?<![\d.^{])(\d+)\s*\\[dt]?frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
-# Spaces mean nothing in LaTeX: 1/2 x is not told from 1/2x.
+# Spaces mean nothing in LaTeX: 1/2 x is the same as 1/2x.
 _SPACED_FRACTION = re.compile(r"(\d/\d+) +(?=[A-Za-z(\\])")
-# A fraction whose bar is the sign made for it, 1⁄2 or 2 1⁄2.
+# A fraction with U+2044, the fraction slash: 1⁄2 or 2 1⁄2.
 _BAR = re.compile(r"(?<![\d.])(?:(\d+) )?(\d+)\u2044(\d+)(?!\d)")
 _MAX_NESTED = 12
 
 
 def plain(text: str) -> str:
-    """A question's text in plain notation, its words as they were, its white space single."""
+    """Convert a question to plain notation; words stay, runs of white space become one space."""
     text = _SUPERSCRIPT.sub(_raised, text)
     text = _BAR.sub(
         lambda m: f"({m[1]}+({m[2]})/({m[3]}))" if m[1] else f"(({m[2]})/({m[3]}))", text
@@ -164,13 +121,11 @@ def _rows(match: re.Match[str]) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    """Take away LaTeX's dollars; one that stands for money stays."""
+    """Remove LaTeX's dollar signs, but not those of amounts of money."""
     text = text.replace("$$", "$")
     return text.replace("$", " ") if text.count("$") % 2 == 0 and not _money(text) else text
 
 
 def _money(text: str) -> bool:
-    """Whether dollars are money: each is followed by a number that no dollar closes."""
-    pieces = text.split("$")
-    inside = pieces[1::2]
-    return any(re.search(r"[A-Za-z]{4,}", piece) for piece in inside)
+    """Whether dollar signs stand for money: there is prose between two of them."""
+    return any(re.search(r"[A-Za-z]{4,}", piece) for piece in text.split("$")[1::2])

@@ -1,4 +1,4 @@
-"""Pieces of exercises in words: numbers, lists of them, operators, relations."""
+"""Reads pieces of exercises: numbers, lists of numbers, operators in words, relations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AFTER = re.compile(
     r"|show the steps|step by step|写出过程|并写出过程|要有过程)[. ]*",
     re.IGNORECASE,
 )
-# How it is to be done does not change what comes out.
+# The method that is asked for does not change the result.
 _METHOD = re.compile(
     r",? (?:by|using|with)(?: the)?(?: method of)? (?:substitution|elimination|factoring"
     r"|factorization|completing the square|quadratic formula)(?: method)?(?=[:.,]| |$)",
@@ -42,7 +42,7 @@ COURTESIES_ZH = "用代入加减消元配方公式因式分解法请问你帮我
 
 
 def without_courtesies(text: str) -> str:
-    """A question without "please", "show your work" and the mark at its end."""
+    """Remove "please", "show your work" and the final punctuation mark from a question."""
     text = _METHOD_ZH.sub("", _METHOD.sub("", text))
     begun = _BEFORE.match(text)
     text = text[begun.end() :] if begun else text
@@ -98,7 +98,7 @@ SPOKEN = tuple((re.compile(pattern, re.IGNORECASE), new) for pattern, new in _SP
 
 
 def spoken(text: str) -> str:
-    """An expression with the words for its operators turned to signs."""
+    """Replace the words for operators in an expression by signs."""
     if re.search(r"[A-Za-z\u4e00-\u9fff]{2}|[加减乘]", text):
         if re.search(r"(?:-|negative|minus) ?\d+ (?:squared|cubed|to the)", text, re.IGNORECASE):
             raise UnclearError("the square of a negative number, or minus a square")
@@ -110,7 +110,7 @@ def spoken(text: str) -> str:
 
 
 def number(text: str) -> Number:
-    """A number alone: -3, 2.5, 3/4, 1 1/2, 1,200. Raises UnclearError."""
+    """Parse a single number: -3, 2.5, 3/4, 1 1/2, 1,200. Raises UnclearError."""
     text = without_separators(text)
     node = parse(text)
     if isinstance(node, Operation):
@@ -125,22 +125,22 @@ def number(text: str) -> Number:
         if isinstance(node, Number):
             return Number(sign * node.value, node.decimal)
     if not isinstance(node, Number):
-        raise UnclearError("no number")
+        raise UnclearError("not a number")
     return node
 
 
 def listed_numbers(text: str) -> tuple[Number, ...]:
-    """The numbers of "3, 5 and 8"; raises UnclearError for "1,200", which may be one or two."""
+    """Parse "3, 5 and 8". Raises UnclearError for "1,200", which may be one number or two."""
     if re.search(r"\d,\d{3}(?!\d)", text):
         raise UnclearError("a comma that separates numbers, or thousands")
     if re.search(r"\d,\d", text) and re.search(r", |[a-z和与及]", text, re.IGNORECASE):
         raise UnclearError("commas between numbers, and perhaps in them")  # 1,5 and 2,5
-    pieces = re.split(r" ?, ?(?:and )?| and | ?[和与及] ?", text.strip(), flags=re.IGNORECASE)
+    pieces = re.split(r" ?, ?(?:and )?| and | ?[和与及] ?", text.strip(" .,"), flags=re.IGNORECASE)
     return tuple(number(piece) for piece in pieces)
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Whole numbers above 0, at most 12 digits long. Raises UnclearError."""
+    """Parse whole numbers from 1 to 12 digits. Raises UnclearError."""
     values = [n.value for n in listed_numbers(text)]
     if any(value.denominator != 1 or not 0 < value < 10**12 for value in values):
         raise UnclearError("numbers that are not whole and above 0")
@@ -148,7 +148,7 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def relations(text: str) -> tuple[Relation, ...]:
-    """The equations of "x + y = 5, x - y = 1" or "2x = 3 and y = x + 1". Raises UnclearError."""
+    """Parse "x + y = 5, x - y = 1" or "2x = 3 and y = x + 1". Raises UnclearError."""
     text = re.sub(r"^[(\[{ ]*\b(?:where|both)\b", "", text)
     if re.search(r"=", text) and re.search(r"\bor\b", text):
         raise UnclearError("alternatives")

@@ -1,4 +1,4 @@
-"""Numbers in words, English and Chinese, as digits: one reader for tool and judges.
+"""Replaces numbers in words, English and Chinese, by digits; for the tool and the judges.
 
 with_digits("two hundred and five")   # "205"
 with_digits("1.4 billion")            # "1400000000"
@@ -12,27 +12,9 @@ from decimal import Decimal
 from fractions import Fraction
 
 _UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
 ]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -51,7 +33,7 @@ _SCALED = re.compile(
     rf"\b(\d{{1,15}}(?:\.\d{{1,15}})?|a)[ -]({'|'.join(_SCALES)})\b"
     r"(?:(?P<and> and)? (?P<rest>\d{1,3})\b(?![.,]\d| (?:thousand|million|billion|trillion)))?"
 )
-# "1.5e3" and "1.5 x 10^3", as far as anybody writes them out.
+# "1.5e3" and "1.5 x 10^3".
 _SCIENTIFIC = re.compile(
     r"(?<![\w.^)])(\d{1,15}(?:\.\d{1,15})?)(?:e|\s?(?:[*×·]|(?<=\s)x(?=\s))\s?10\^\(?)"
     r"([-+]?\d{1,2})\)?(?![\w.]\d|\w)"
@@ -69,20 +51,21 @@ _SHARE = re.compile(r"(\d+)分之(\d+(?:\.\d+)?)")
 
 
 def without_separators(text: str) -> str:
-    """A text with 6961 for 6,961."""
+    """Remove thousands separators: 6,961 becomes 6961."""
     return _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
 
 
 def with_digits(text: str) -> str:
-    """A text in lower case and simplified characters with its numbers in digits.
+    """Replace the numbers in a text by digits.
 
-    Chinese numerals within words change too (三国 is 3国), in answers and references alike.
+    The text is in lower case and simplified characters. Chinese numerals within words change too
+    (三国 becomes 3国), in answers and references alike.
     """
     return with_chinese_digits(with_english_digits(text))
 
 
 def with_english_digits(text: str) -> str:
-    """A text in lower case with 25 for twenty-five, 1500 for 1.5e3, 5000000 for five million."""
+    """Write 25 for twenty-five, 1500 for 1.5e3, 5000000 for five million, in lower-case text."""
     text = _CARDINAL.sub(lambda match: str(sum(CARDINALS.get(w, 0) for w in match.groups())), text)
     text = _HUNDRED.sub(lambda match: str(100 * _one(match[1]) + int(match[2] or 0)), text)
     text = _SCALED.sub(_scaled, text)
@@ -90,9 +73,9 @@ def with_english_digits(text: str) -> str:
 
 
 def with_chinese_digits(text: str) -> str:
-    """A text with 1949 for 一九四九, 365 for 三百六十五, 1400000000 for 14亿, -5 for 负五.
+    """Write 1949 for 一九四九, 365 for 三百六十五, 1400000000 for 14亿, -5 for 负五.
 
-    A share is 1/3 for 三分之一 and 25% for 百分之二十五.
+    Shares become fractions or percentages: 1/3 for 三分之一, 25% for 百分之二十五.
     """
     text = _MINUS.sub("-", _NUMERAL.sub(_arabic, text))
     return _SHARE.sub(lambda m: f"{m[2]}%" if m[1] == "100" else f"{m[2]}/{m[1]}", text)
@@ -119,7 +102,7 @@ def _arabic(match: re.Match[str]) -> str:
     sign, number, numeral = "-" if match[1] else "", match[2] or "", match[3]
     if not any(c in _HAN_UNITS for c in numeral):  # digit by digit: 一九四九
         return sign + number + "".join(str(_HAN_DIGITS[c]) for c in numeral)
-    # What is settled, what the next 万 or 亿 multiplies, and what the next unit does.
+    # The finished part, what the next 万 or 亿 multiplies, and what the next unit multiplies.
     total, section = Fraction(0), Fraction(0)
     pending = Fraction(number) if number else None
     for c in numeral:

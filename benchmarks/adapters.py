@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 if TYPE_CHECKING:
     from evaluation.records import Item
@@ -102,9 +102,7 @@ def _cell(pairs: Sequence[tuple[float | None, float | None]], form: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.adapters", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument(
         "--adapters", type=Path, default=Path("loras"), help="ADAPTERS_BASE_DIR (default: loras)"

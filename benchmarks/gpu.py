@@ -15,14 +15,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="GGUF file")
     add("--out", type=Path, default=Path("report/gpu"), help="folder (default: report/gpu)")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.intervals import sign_test
 
 if TYPE_CHECKING:
@@ -113,10 +113,7 @@ HEAD = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.knowledge",
-        description=__doc__.partition(": ")[2].split("\n")[0],
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument("--adapters", type=Path, help="ADAPTERS_BASE_DIR")
     parser.add_argument("--kb", type=Path, default=Path("kb"), help="folder of bases and gates")

@@ -19,16 +19,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 _PROJECT_DIR = Path(__file__).resolve().parents[1]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.load", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     add = parser.add_argument
     add("--clients", type=int, default=64, help="at once (default: 64)")
     add(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.common.atomic import replacing, scratch_folder
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.errors import SetupError
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -195,9 +195,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shapes", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--out", type=Path, default=_MODELS, help="folder")
     parser.add_argument(
         "--tokenizer",

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.extras import require
 
 _STOPPED = "stopped; files that were finished are kept, the same command makes the others"
@@ -24,9 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.export_gguf", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--base", required=True, help="a checkpoint's folder, a hub id on disk, a GGUF file or demo"
     )

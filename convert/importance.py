@@ -9,14 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.importance", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("model", type=Path, help="a GGUF file, best in a float type")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="calibration text")
     parser.add_argument("--output", type=Path, required=True, help="the file to write")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def describe(path: Path) -> Iterator[str]:
@@ -80,9 +80,7 @@ def _manifest(path: Path) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.inspect", description=__doc__.partition(": ")[2]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="GGUF files")
     return run(_inspect, parser.parse_args(argv))
 

@@ -11,16 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 _QUESTIONS = Path(__file__).resolve().parents[1] / "data" / "sample_questions.jsonl"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.verify", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("base", help="the checkpoint, as for convert.export_gguf")
     parser.add_argument("lora", help="the PEFT folder, or none")
     parser.add_argument("file", type=Path, help="the GGUF file: merged, base or adapter")

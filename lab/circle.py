@@ -32,7 +32,7 @@ from evaluation.score import interval
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.answers import clean
 from runtime.common.atomic import replacing
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.errors import UserError
 from runtime.common.records import read_records
 from runtime.prompts import prompt_tokens, tokenized_frame
@@ -340,9 +340,7 @@ def _circle(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.circle", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="GGUF file of a real chat model")
     add(

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.shapes import LAYERS, LINEAR, RANK, TOKENIZER, write_checkpoint, write_safetensors
+from runtime.common.command import parser_for
 from runtime.settings import PROJECT_DIR
 
 MERGE = """
@@ -142,9 +143,7 @@ def report(steps: dict[str, Step]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.conversion", description=__doc__.partition(": ")[2]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     parser.add_argument("--source", type=Path, default=PROJECT_DIR / ".reference")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)

@@ -9,7 +9,6 @@ random, as the cost does not depend on the values, and adapt all seven linear la
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from runtime.common.command import parser_for
 from runtime.engine import Context, Model, ggml
 from runtime.engine.batch import Batch
 from runtime.engine.llama import physical_cores
@@ -169,9 +169,7 @@ def report(path: Path, results: Iterable[tuple[int, int, str, dict[str, float]]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.mixing", description=__doc__.partition(": ")[2]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--adapters", type=int, nargs="+", default=ADAPTERS)
     parser.add_argument("--ranks", type=int, nargs="+", default=RANKS)

@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.questions import read
 from runtime import Settings
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.retrieval import Index
 from runtime.retrieval.search import find
 from runtime.retrieval.tokens import tokens
@@ -51,9 +51,7 @@ def milliseconds(work: Callable[[str], object], questions: Sequence[str]) -> flo
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.search", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--kb", type=Path, default=Path("kb"), help="folder of the base")
     parser.add_argument("--subject", default="geography")
     parser.add_argument("--questions", type=Path, nargs="+", required=True)

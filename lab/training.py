@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.prompts import tokenized_frame
 from runtime.settings import PROJECT_DIR, Settings
 from training.base import Base
@@ -95,9 +95,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.training", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="as for training.finetune (default: demo)")
     parser.add_argument(
         "--data",

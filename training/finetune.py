@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.extras import require
 from training.options import Options
 
@@ -54,9 +54,7 @@ def _corpora(argv: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.finetune", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--model",
         required=True,
