@@ -4,12 +4,12 @@
         solver.answers(["Solve for x: 2x + 6 = 14.", "Why is the sky blue?"])
         # ["2x = 8, so x = 4.", None]
 
-A question passes through `notation` (one plain spelling), `exercises` (does all of it match one of
-the known `forms`?) with `parser` for its expressions, `working` with a module for each kind of
-exercise (computed with `meaning` and `equations`), and `sentences`. `readings` repeats this for
-every reading of the text. All of it happens in a child process, `worker`, which `solver` owns.
+A question passes through `notation` (to one plain notation), `exercises` (which of the known
+`forms` does it match?) with `parser` for its expressions, `working` with one module per kind of
+exercise (computed by `meaning` and `equations`), and `sentences`. `readings` repeats this for every
+reading of the text. All of it runs in a child process, `worker`, which `solver` starts.
 
-The judges of `evaluation` share `notation`, `parser`, `meaning`, `units` and `words`.
+The judges of `evaluation` use `notation`, `parser`, `meaning`, `units` and `words` too.
 """
 
 from algebra.solver import Solver, available, may_be_exercise

@@ -1,7 +1,7 @@
-"""Equations, inequalities and systems, solved completely or refused.
+"""Solves equations, inequalities and systems completely, or refuses them.
 
-Candidates come from polynomials that are factored exactly; each is put into the equation as it was
-written before it counts as a solution.
+Candidates come from polynomials that are factored exactly. Each is substituted into the original
+equation before it counts as a solution.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Roots:
     """Solutions of an equation in one unknown.
 
     Attributes:
-        real: in ascending order, without repeats.
-        complex: the rest, where the equation is a polynomial's; else ().
-        everywhere: it holds for every number for which it has a meaning.
+        real: real solutions in ascending order, without repeats.
+        complex: the other solutions of a polynomial equation; () for other equations.
+        everywhere: whether the equation holds for every number for which it is defined.
     """
 
     real: tuple[Expression, ...] = ()
@@ -36,7 +36,7 @@ class Roots:
 
 
 def solve(difference: Expression, x: Expression) -> Roots:
-    """All x for which an expression is 0. Raises UnclearError where they cannot be had exactly."""
+    """All x for which an expression is 0. Raises UnclearError if there is no exact solution."""
     if x not in difference.free_symbols:
         return Roots(everywhere=is_zero(difference))
     if difference.has(sp.log) and any(x in a.free_symbols for a in difference.atoms(sp.log)):
@@ -55,11 +55,11 @@ def solve(difference: Expression, x: Expression) -> Roots:
 
 
 def polynomial_roots(polynomial: Expression, x: Expression) -> list[Expression]:
-    """All roots, real and complex, without repeats. Raises UnclearError without a formula."""
+    """All real and complex roots, without repeats. Raises UnclearError if no formula applies."""
     poly = sp.Poly(expanded(polynomial), x)
     if poly.degree() > _MAX_DEGREE:
         raise UnclearError("a polynomial of a high degree")
-    if poly.free_symbols_in_domain:  # x is asked for, other letters stand for numbers
+    if poly.free_symbols_in_domain:  # letters other than x are parameters
         if poly.degree() != 1:
             raise UnclearError("an equation with parameters that is not linear")
         return [sp.cancel(-poly.nth(0) / poly.nth(1))]
@@ -79,7 +79,7 @@ def _factor_roots(factor: Any) -> list[Expression]:
         a, b, c = coefficients
         root = sp.sqrt(b**2 - 4 * a * c)
         return [sp.expand(sp.radsimp((-b + sign * root) / (2 * a))) for sign in (1, -1)]
-    if degree == step and degree % 2 and degree <= 5:  # x^3 = 5, whose one real root is asked for
+    if degree == step and degree % 2 and degree <= 5:  # x^3 = 5: only the real root
         value = -coefficients[-1] / coefficients[0]
         return [sp.root(value, degree) if value > 0 else -sp.root(-value, degree)]
     if degree == 4 and step == 2:
@@ -100,19 +100,17 @@ def _sorted(found: list[Expression]) -> Roots:
 
 
 def _checked(difference: Expression, x: Expression, candidates: list[Expression]) -> Roots:
-    """Those of some candidates that are real and solve the equation as it was written."""
+    """The candidates that are real and solve the original equation."""
     true = [root for root in dict.fromkeys(candidates) if holds(difference, x, root)]
     return Roots(_sorted(true).real)
 
 
 def holds(difference: Expression, x: Expression, root: Expression) -> bool:
-    """Whether an expression has a real value at a real number, and that is 0."""
+    """Whether an expression has the value 0 at a real number."""
     if root.has(sp.I) or not is_finite(root):
         return False
     value = difference.subs(x, root)
-    if not is_finite(value):
-        return False
-    return is_zero(value)
+    return is_finite(value) and is_zero(value)
 
 
 def _roots_with(difference: Expression, x: Expression) -> list[Expression]:
@@ -123,10 +121,10 @@ def _roots_with(difference: Expression, x: Expression) -> list[Expression]:
 
 
 def _radical(difference: Expression, x: Expression) -> list[Expression]:
-    """Roots of a polynomial that has all solutions of an equation with square roots."""
+    """Candidates for an equation with square roots: the roots of a polynomial."""
     roots = _roots_with(difference, x)
     if len(roots) > 2 or any(abs(root.exp) != sp.Rational(1, 2) for root in roots):
-        raise UnclearError("roots that are not two square roots")
+        raise UnclearError("more than two roots, or other than square roots")
     bases = list(dict.fromkeys(root.base for root in roots))
     if any(_roots_with(base, x) for base in bases):
         raise UnclearError("a root in a root")
@@ -146,7 +144,7 @@ def _radical(difference: Expression, x: Expression) -> list[Expression]:
 def _absolute(difference: Expression, x: Expression) -> list[Expression]:
     moduli = sorted((m for m in difference.atoms(sp.Abs) if x in m.free_symbols), key=str)
     if len(moduli) > 3 or any(modulus.args[0].has(sp.Abs) for modulus in moduli):
-        raise UnclearError("absolute values that are too many")
+        raise UnclearError("too many absolute values")
     found: list[Expression] = []
     for signs in product((1, -1), repeat=len(moduli)):
         swaps = {m: sign * m.args[0] for m, sign in zip(moduli, signs, strict=True)}
@@ -177,7 +175,7 @@ def _exponential(difference: Expression, x: Expression) -> list[Expression]:
 
 
 def _logarithm(term: Expression, x: Expression) -> tuple[Expression, int]:
-    """The logarithm of a term's size, as a sum of those of primes, and the term's sign."""
+    """The logarithm of a term's absolute value, as a sum of logarithms of primes, and its sign."""
     total, sign = sp.Integer(0), 1
     for factor in sp.Mul.make_args(term):
         base, exponent = factor.as_base_exp()
@@ -197,7 +195,7 @@ def _logarithm(term: Expression, x: Expression) -> tuple[Expression, int]:
 
 
 def _quotient_of_logs(over: Expression, under: Expression) -> Expression:
-    """A quotient of sums of logarithms, as a fraction if it is one."""
+    """A quotient of sums of logarithms, as a fraction if it equals one."""
     over, under = sp.expand(over), sp.expand(under)
     for term in sp.Add.make_args(under):
         ratio = over.coeff(term.as_coeff_Mul()[1]) / term.as_coeff_Mul()[0]
@@ -209,7 +207,7 @@ def _quotient_of_logs(over: Expression, under: Expression) -> Expression:
 
 
 def _logarithmic(difference: Expression, x: Expression) -> list[Expression]:
-    """Candidates for a sum of logarithms to one base with whole factors, equal to a number."""
+    """Candidates for: logarithms to one base with integer factors add up to a number."""
     total, base, constant = sp.Integer(1), None, sp.Integer(0)
     for term in sp.Add.make_args(sp.expand(difference)):
         if x not in term.free_symbols:
@@ -235,7 +233,7 @@ def _logarithmic(difference: Expression, x: Expression) -> list[Expression]:
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers between two ends, None being no end; a single number where both are the same."""
+    """An interval; None stands for an infinite end. Equal ends are a single number."""
 
     low: Expression | None
     high: Expression | None
@@ -246,7 +244,7 @@ class Interval:
 def solve_inequalities(
     parts: list[tuple[Expression, str]], holes: list[Expression], x: Expression
 ) -> list[Interval]:
-    """Where all of some conditions "expression sign 0" hold, from left to right.
+    """The intervals on which all conditions "expression sign 0" hold, from left to right.
 
     Args:
         parts: the conditions.
@@ -254,7 +252,7 @@ def solve_inequalities(
         x: the unknown.
 
     Raises:
-        UnclearError: roots or logarithms of x, or ends that cannot be had exactly.
+        UnclearError: roots or logarithms of x, or ends without an exact value.
     """
     ends: list[Expression] = []
     for difference, _ in parts:
@@ -326,12 +324,11 @@ Solution = dict[Any, Expression]
 def solve_system(
     differences: list[Expression], unknowns: list[Expression]
 ) -> list[Solution] | None:
-    """Solutions of several equations, real ones only; None if there are infinitely many.
-
-    Linear ones, or two in two unknowns of which one is linear in one of them.
+    """The real solutions of several equations; None if there are infinitely many.
 
     Raises:
-        UnclearError: other systems.
+        UnclearError: neither linear equations, nor two equations in two unknowns of which one is
+            linear in one unknown.
     """
     rows = [sp.expand(difference) for difference in differences]
     polynomials = [sp.Poly(row, *unknowns) for row in rows]

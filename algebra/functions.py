@@ -25,7 +25,7 @@ def _compose(words: Words, call: str, x: str, outer: Node, inner: Node, at: Node
     if not value.is_polynomial(*value.free_symbols):
         value = sp.cancel(sp.together(value))
         if not value.is_rational_function(*value.free_symbols):
-            raise UnclearError("a composition that has no plain form")
+            raise UnclearError("a composition without a plain form")
         return words.sentence(f"{call} = {show(value)}")
     return words.sentence(f"{call} = {show(expanded(value))}")
 
@@ -67,7 +67,7 @@ def _domain(words: Words, x: str, node: Node) -> str:
                 else:
                     holes.append(meaning(under))
             elif part.sign == "^" and names(part) and not _is_plain_power(part):
-                raise UnclearError("a power whose domain is not sure")
+                raise UnclearError("a power whose domain is not known")
     if names(node) != {x}:
         raise UnclearError("a function of several variables")
     if not parts and not holes:
@@ -97,7 +97,7 @@ def _divide(words: Words, asked: str, over: Node, under: Node) -> str:
         raise UnclearError("nothing to divide")
     quotient, remainder = sp.div(top, bottom)
     if not (top - quotient * bottom - remainder).is_zero or remainder.degree() >= bottom.degree():
-        raise UnclearError("not surely right")
+        raise UnclearError("the check failed")
     first, second = show(quotient.as_expr()), show(remainder.as_expr())
     step = f"{show(top.as_expr())} = ({show(bottom.as_expr())})({first})"
     if not remainder.is_zero:
@@ -124,10 +124,10 @@ def _parabola(node: Node) -> tuple[Expression, Expression, Expression, Expressio
     x = symbol(*names(node))
     value = meaning(node)
     if not value.is_polynomial(x):
-        raise UnclearError("no polynomial")
+        raise UnclearError("not a polynomial")
     poly = sp.Poly(expanded(value), x)
     if poly.degree() != 2 or not all(c.is_Rational for c in poly.all_coeffs()):
-        raise UnclearError("no quadratic")
+        raise UnclearError("not a quadratic")
     return x, poly.nth(2), poly.nth(1), poly.nth(0)
 
 

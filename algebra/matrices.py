@@ -45,7 +45,7 @@ def _inverse(words: Words, rows: Rows) -> str:
         return words.sentence(words.phrase("singular"))
     found = matrix.inv()
     if matrix * found != sp.eye(matrix.rows):
-        raise UnclearError("not surely right")
+        raise UnclearError("the check failed")
     return words.so(words.phrase("determinant", show(value)), _shown(found))
 
 
@@ -72,7 +72,7 @@ def _eigenvalues(words: Words, rows: Rows) -> str:
     if sum(factor.degree() for factor, _ in multiple) != len(roots):
         raise UnclearError("not all eigenvalues")  # a formula gives only the real root
     if not all(is_zero(polynomial.subs(letter, root)) for root in roots):
-        raise UnclearError("not surely right")
+        raise UnclearError("the check failed")
     roots.sort(key=lambda root: root.evalf(50))
     step = f"{show(polynomial)} = 0"
     return words.so(step, words.both([f"λ = {show(root)}" for root in roots]))

@@ -1,6 +1,6 @@
-"""What a tree means: sympy's objects, built piece by piece within bounds, and their spelling.
+"""Converts trees to sympy's objects, within bounds, and those to text.
 
-No text ever reaches sympy, whose own parser evaluates it as Python.
+sympy never gets text: its own parser evaluates text as Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_BITS = 1000
 _MAX_POWER = 60
 _MAX_TERMS = 120
 _MAX_FACTORIAL = 60
-# Digits that make sure that something is zero.
+# Digits that are compared to decide that something is zero.
 _DIGITS = 50
 
 Expression = Any  # sympy comes without types
@@ -36,7 +36,7 @@ class NotRealError(UndefinedError):
 
 
 def symbol(name: str) -> Expression:
-    """The variable of that name; it stands for real numbers."""
+    """The real variable of that name."""
     return sp.Symbol(name, real=True)
 
 
@@ -45,8 +45,8 @@ def meaning(node: Node, values: Mapping[str, Expression] | None = None) -> Expre
 
     Args:
         node: the tree.
-        values: of variables. What has no value for them is found even where sympy, which takes
-            x/x for 1, would not see it.
+        values: of variables. Undefined values are found even where sympy would simplify them
+            away, such as x/x at 0.
 
     Raises:
         UnclearError: larger than allowed, or of a kind that is not supported.
@@ -130,16 +130,14 @@ def _power(base: Expression, exponent: Expression) -> Expression:
 
 
 def _degree(base: Expression) -> Expression:
-    """The size of an exponent that another will multiply: 60 for x^60."""
+    """The absolute value of the exponent of a power: 60 for x^60."""
     exponent = base.as_base_exp()[1]
     return max(1, abs(exponent)) if exponent.is_number else 1
 
 
 def _parts(number: Expression) -> list[Expression]:
-    """Numbers whose size tells that of a number and its inverse."""
-    for part in number.atoms(sp.Rational):
-        if max(int(part.p).bit_length(), int(part.q).bit_length()) > _MAX_BITS:
-            raise UnclearError("a number that is too large")
+    """Numbers that bound the size of a number and of its inverse."""
+    _bounded(number)
     found = [sp.Integer(part) for r in number.atoms(sp.Rational) for part in (r.p, r.q)]
     return [*found, sp.Integer(2 ** min(32, len(number.args) + 1))]
 
@@ -152,14 +150,14 @@ def _bounded(value: Expression) -> Expression:
 
 
 def expanded(value: Expression) -> Expression:
-    """A sum without products of sums; raises UnclearError where that would be long."""
+    """Expand products of sums. Raises UnclearError if the result would be long."""
     if _terms(value) > _MAX_TERMS:
         raise UnclearError("too many terms")
     return sp.expand(value)
 
 
 def _terms(value: Expression) -> int:
-    """An upper bound on the number of terms of an expression once it is expanded."""
+    """An upper bound on the number of terms after expanding."""
     if value.is_Add:
         return min(10**6, sum(map(_terms, value.args)))
     if value.is_Mul:
@@ -183,7 +181,7 @@ def is_zero(value: Expression) -> bool:
 
 
 def is_finite(value: Expression) -> bool:
-    """Whether an expression has an ordinary value."""
+    """Whether an expression has no infinities and is defined."""
     return not value.has(sp.zoo, sp.nan, sp.oo, -sp.oo)
 
 
@@ -191,7 +189,7 @@ def is_finite(value: Expression) -> bool:
 
 
 def show(value: Expression, decimal: bool = False) -> str:
-    """An expression as a school book has it: 2x^2 - 3x/4 + √5.
+    """Format an expression as in a school book: 2x^2 - 3x/4 + √5.
 
     Args:
         decimal: write a fraction as a decimal if that ends.

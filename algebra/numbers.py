@@ -26,7 +26,7 @@ def text_of(value: Fraction, decimal: bool = True) -> str:
 
 
 def braced(value: Fraction, decimal: bool = True) -> str:
-    """The same in brackets where it could not follow a sign without."""
+    """The same, in brackets if it is negative or a fraction."""
     text = text_of(value, decimal)
     return f"({text})" if value < 0 or "/" in text else text
 
@@ -50,7 +50,7 @@ def _percent_change(words: Words, sign: int, start: Number, rate: Number, unit: 
 
 def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
     if not whole.value:
-        raise UnclearError("a share of nothing")
+        raise UnclearError("a share of 0")
     rate = part.value / whole.value * 100
     step = f"{braced(part.value)}/{braced(whole.value)} * 100 = {text_of(rate)}"
     return words.so(step, f"{text_of(rate)}%")
@@ -58,7 +58,7 @@ def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
 
 def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
     if not rate.value:
-        raise UnclearError("no percent of nothing")
+        raise UnclearError("0 percent")
     whole = part.value * 100 / rate.value
     return words.so(
         f"{braced(part.value)} * 100/{braced(rate.value)} = {text_of(whole)}", text_of(whole)
@@ -67,7 +67,7 @@ def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
 
 def _change(words: Words, start: Number, end: Number, asked: str) -> str:
     if start.value <= 0 or end.value == start.value:
-        raise UnclearError("a change from nothing, or none")
+        raise UnclearError("a change from 0, or no change")
     rate = (end.value - start.value) / start.value * 100
     if asked != "change" and (asked == "increase") != (rate > 0):
         raise UnclearError("a decrease that is an increase, or the reverse")
@@ -107,7 +107,7 @@ def _median(words: Words, values: tuple[Number, ...]) -> str:
 def _primes(words: Words, values: tuple[int, ...]) -> str:
     (value,) = values
     if not 1 < value < 10**9:
-        raise UnclearError("no number to factor")
+        raise UnclearError("not a number to factor")
     left, found = value, []
     for prime in range(2, isqrt(value) + 1):
         while left % prime == 0:
@@ -131,7 +131,7 @@ def _ratio(words: Words, a: int, b: int) -> str:
 
 def _sum_to(words: Words, n: Number, unit: str) -> str:
     if n.value.denominator != 1 or n.value < 1:
-        raise UnclearError("not a number of numbers")
+        raise UnclearError("not a count")
     last = int(n.value)
     return words.so(
         f"{last} * ({last} + 1)/2 = {last * (last + 1) // 2}", f"{last * (last + 1) // 2}"
@@ -142,12 +142,12 @@ def _sum_to(words: Words, n: Number, unit: str) -> str:
 
 
 def rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
-    """Each simple rule that all terms follow, with its step.
+    """All simple rules that the terms follow, with their steps.
 
     Args:
         terms: the first ones.
-        least: how many terms show a rule of equal steps or ratios. Four do by themselves; three,
-            such as 1, 2, 4, only where the question names the rule.
+        least: how many terms are enough for a rule of equal steps or ratios: four, or three if
+            the question names the rule (1, 2, 4 alone may continue in several ways).
     """
     steps = [b - a for a, b in pairwise(terms)]
     found: dict[str, Fraction] = {}
@@ -261,7 +261,7 @@ def _convert(words: Words, amount: Number, old: Unit, new: Unit) -> str:
 def _fraction(node: Node, percent: bool) -> Fraction:
     value = meaning(node)
     if not value.is_Rational:
-        raise UnclearError("no fraction")
+        raise UnclearError("not a fraction")
     return Fraction(int(value.p), int(value.q)) / (100 if percent else 1)
 
 
@@ -277,7 +277,7 @@ def _as_decimal(words: Words, node: Node, percent: bool, text: str) -> str:
 
 def _as_percent(words: Words, node: Node, percent: bool, text: str) -> str:
     if percent:
-        raise UnclearError("it is one")
+        raise UnclearError("a percentage already")
     return words.sentence(f"{text} = {text_of(100 * _fraction(node, False))}%")
 
 

@@ -1,8 +1,8 @@
-"""Reads expressions: into one tree, into a tree for each of several readings, or not at all.
+"""Parses expressions.
 
-Tokens keep where and how they were written, because spaces and signs tell readings apart: "1/2 x"
-is half of x, "1/2x" may be that or 1/(2x). Where the notation allows several readings the parser
-asks `readings.choose`; what no convention allows is refused.
+Tokens keep their position and spelling, because spaces and signs decide how a text is read:
+"1/2 x" is half of x, "1/2x" may also be 1/(2x). Where the notation allows several readings the
+parser asks `readings.choose`; it refuses what no convention allows.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ def parse(text: str, lenient: bool = False) -> Node:
 
     Args:
         text: in plain notation (`notation.plain`).
-        lenient: of an answer that is judged: `e` and `i` are constants wherever they stand, and
-            any letter may be a factor.
+        lenient: for answers that are judged: `e` and `i` are always constants, and any letter
+            may be a factor.
 
     Raises:
-        UnclearError: it is not an expression, it is too large, or it has several readings and the
-            caller does not enumerate them.
+        UnclearError: not an expression, too large, or several readings and the caller does not
+            enumerate them.
     """
     return _Parser(text, lenient).whole()
 
 
 def parse_relation(text: str, lenient: bool = False) -> Relation:
-    """The relation in "2x + 6 = 14" or "-1 < x <= 5". Raises UnclearError."""
+    """Parse "2x + 6 = 14" or "-1 < x <= 5". Raises UnclearError."""
     pieces = re.split(r"(<=|>=|!=|=|<|>)", text)
     signs = tuple(pieces[1::2])
     alike = {"<": "<", "<=": "<", ">": ">", ">=": ">"}
     if len(signs) == 2 and alike.get(signs[0], "a") != alike.get(signs[1], "b"):
-        raise UnclearError("a chain of relations that do not go one way")
+        raise UnclearError("a chain of relations in both directions")
     if not 1 <= len(signs) <= 2:
-        raise UnclearError("no relation")
+        raise UnclearError("not a relation")
     sides = tuple(parse(side, lenient) for side in pieces[::2])
     return Relation(sides, signs, text.strip())
 
 
 class _Parser:
-    """Reads tokens by recursive descent."""
+    """A recursive-descent parser."""
 
     def __init__(self, text: str, lenient: bool) -> None:
         self._text = text
@@ -108,7 +108,7 @@ class _Parser:
         return before.end == token.start and token.end == after.start
 
     def _choose(self, token: Token) -> bool:
-        """Whether to take the second of two readings that part at a token."""
+        """Whether to take the second of two readings that differ at a token."""
         return choose(2, (self._text, token.start)) == 1
 
     def _deeper(self) -> None:
@@ -117,14 +117,14 @@ class _Parser:
             raise UnclearError("too deep")
 
     def _check_bars(self) -> None:
-        """Refuse |a|b|c|, where it is not sure which bars belong together."""
+        """Refuse |a|b|c|, where bars can be paired in two ways."""
         bars = [n for n, token in enumerate(self._tokens) if token.text == "|"]
         for n in bars[1:-1]:
             before, after = self._tokens[n - 1], self._tokens[n + 1]
             ends = before.kind != "sign" or before.text in ")]!"
             begins = after.kind != "sign" or after.text in "(["
             if ends and begins:
-                raise UnclearError("bars that belong together in two ways")
+                raise UnclearError("bars that can be paired in two ways")
 
     # --- sums and products ---
 
@@ -189,7 +189,7 @@ class _Parser:
         return token.kind in ("name", "log") or opens
 
     def _refuse_unclear_factor(self) -> None:
-        """Refuse a factor after something whose end is not sure without a sign."""
+        """Refuse a factor without a sign after something whose end is not clear."""
         last, before = self._look(-1), self._look(-2)
         if last.kind in ("mixed", "fraction") or last.text == "!":
             raise UnclearError("a factor after a fraction or a factorial")
@@ -252,9 +252,9 @@ class _Parser:
         return node
 
     def _may_be_fraction(self, over: Token) -> bool:
-        """Whether what follows an exponent without brackets may belong to it: 8^2/3, 2^x/3.
+        """Whether a quotient after an exponent without brackets may belong to it: 8^2/3, 2^x/3.
 
-        x^2/4 is x²/4: an exponent that is a fraction is written in lowest terms.
+        x^2/4 is x²/4, because a fraction as an exponent would be in lowest terms.
         """
         slash, under, after = self._next, self._look(1), self._look(2)
         if slash.text != "/" or not self._is_tight() or under.kind not in ("number", "name"):
@@ -271,7 +271,7 @@ class _Parser:
             return _number(token)
         if token.kind == "mixed":
             if self._next.text in ("/", "^", "!"):
-                raise UnclearError("no mixed number")
+                raise UnclearError("not a mixed number")
             return _mixed(token.text)
         if token.text in ("(", "["):
             return self._closed(")" if token.text == "(" else "]")
@@ -284,7 +284,7 @@ class _Parser:
         if token.kind == "log":
             base = int(token.text.removeprefix("log_"))
             if base < 2:
-                raise UnclearError("no base of logarithms")
+                raise UnclearError("not a base of logarithms")
             return Call("log", self._argument("log"), base)
         if token.text in self._functions:
             if token.text == "log":
@@ -296,7 +296,7 @@ class _Parser:
         raise UnclearError(f"{token.text!r} was not expected")
 
     def _check_constant(self, token: Token) -> None:
-        """Refuse an e that may be a variable: it is Euler's number in e^x and ln(e)."""
+        """Refuse an e that may be a variable: only in e^x and ln(e) it is Euler's number."""
         if token.text != "e" or self._lenient:
             return
         before = [self._look(-2).text, self._look(-3).text]
@@ -350,5 +350,5 @@ def _mixed(text: str) -> Number:
     whole, part = text.split(maxsplit=1)
     over, under = map(int, part.split("/"))
     if not 0 < over < under:
-        raise UnclearError("no mixed number")
+        raise UnclearError("not a mixed number")
     return Number(int(whole) + Fraction(over, under))

@@ -1,4 +1,4 @@
-"""Products and quotients: which factors belong together, and in which order they are taken."""
+"""Products and quotients: which factors belong together, and in which order they are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from algebra.tokens import Token
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor of a product, and the tokens that it is made of."""
+    """A factor of a product, and its tokens."""
 
     node: Node
     tokens: tuple[Token, ...]
@@ -27,7 +27,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Sign:
-    """What joins two factors: "*", "/", "÷", or "" where nothing is written between them."""
+    """The sign between two factors: "*", "/", "÷", or "" if there is none."""
 
     text: str
     at: int
@@ -39,7 +39,7 @@ class Sign:
 
 
 def _joined(text: str, factors: list[Factor], signs: list[Sign]) -> tuple[list[Factor], list[Sign]]:
-    """Factors with nothing between them made one, but for those after a quotient: 1/2x."""
+    """Join factors without a sign between them, except after a quotient: 1/2x."""
     groups, between = [factors[0]], []
     for n, (sign, factor) in enumerate(zip(signs, factors[1:], strict=True)):
         if sign.text:
@@ -63,7 +63,7 @@ def _joined(text: str, factors: list[Factor], signs: list[Sign]) -> tuple[list[F
 
 
 def _is_spaced_fraction(groups: list[Factor], slash: Sign, gap: Sign) -> bool:
-    """Whether "3/4 x" was read: whole numbers, a slash without spaces, then a space."""
+    """Whether the text is like "3/4 x": integers, a slash without spaces, then a space."""
     over, under = groups[-2], groups[-1]
     written = over.whole_number and under.whole_number and slash.text == "/"
     return written and slash.tight and not gap.tight
@@ -72,7 +72,7 @@ def _is_spaced_fraction(groups: list[Factor], slash: Sign, gap: Sign) -> bool:
 def product(text: str, factors: list[Factor], signs: list[Sign]) -> Node:
     """The tree of factors and the signs between them.
 
-    It is taken from left to right, but a slash after a division may be a fraction's: 6 ÷ 2/3.
+    Signs bind from left to right, but a slash after a division may be a fraction bar: 6 ÷ 2/3.
     """
     factors, signs = _joined(text, factors, signs)
     node = factors[0].node
@@ -90,7 +90,7 @@ def product(text: str, factors: list[Factor], signs: list[Sign]) -> Node:
 
 
 def _binds(text: str, sign: Sign, left: Factor, after: Sign, right: Factor) -> bool:
-    """Whether in "a ÷ b/c" the sign after b comes first."""
+    """Whether in "a ÷ b/c" the second sign binds first."""
     if sign.divides and after.text == "/":
         if sign.text == "÷" and after.tight and left.simple and right.simple:
             assume("fractions")

@@ -1,13 +1,12 @@
-"""One text, several readings: whatever is done with the text is done once for each of them.
+"""Handles texts that can be read in several ways.
 
-A parser that meets "1/2x" asks `choose` which of two readings to take. `every` runs a piece of
-work again and again until all combinations of such choices have been taken, so that its caller
-sees all results and can say nothing where they differ:
+A parser that finds "1/2x" asks `choose` which of two readings to take. `every` repeats a function
+until all combinations of such choices have been taken, so that its caller gets all results and can
+refuse to answer if they differ:
 
     every(lambda: value_of(parse("6/2(1 + 2)")))  # [9, 1]
 
-Where the conventions of the field settle a reading, `assume` notes the convention instead, and the
-answer says so.
+Where a convention decides the reading, `assume` records the convention, and the answer names it.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ Found = TypeVar("Found")
 
 
 class UnclearError(ValueError):
-    """Not understood, or larger than allowed; the question is the model's."""
+    """The text is not understood or too large; the model answers the question."""
 
 
 class _Choices:
-    """The choices of one run: those to be repeated, then the first option each time."""
+    """The choices of one run: the given ones, then always the first option."""
 
     def __init__(self, repeated: list[tuple[int, int]]) -> None:
         self.taken: list[tuple[int, int]] = []
@@ -56,11 +55,11 @@ _CURRENT: ContextVar[_Choices | None] = ContextVar("choices", default=None)
 
 
 def choose(options: int, place: tuple[str, int]) -> int:
-    """Which of several readings to take here, counted from 0.
+    """Choose one of several readings, counted from 0.
 
     Args:
         options: how many readings there are.
-        place: a text and a position in it; a text that is parsed again is read in the same way.
+        place: a text and a position in it; the same place always gets the same choice in a run.
 
     Raises:
         UnclearError: the caller does not enumerate readings (`every`).
@@ -72,23 +71,23 @@ def choose(options: int, place: tuple[str, int]) -> int:
 
 
 def assume(convention: str) -> None:
-    """Note that a reading rests on a convention, by the name of a phrase in `sentences`."""
+    """Record that this reading uses a convention, by the name of a phrase in `sentences`."""
     current = _CURRENT.get()
     if current is not None and convention not in current.assumed:
         current.assumed.append(convention)
 
 
 def assumed() -> tuple[str, ...]:
-    """The conventions that have been assumed in this reading."""
+    """The conventions recorded in this reading."""
     current = _CURRENT.get()
     return tuple(current.assumed) if current else ()
 
 
 def every(work: Callable[[], Found]) -> list[Found]:
-    """The results of some work under all readings.
+    """The results of a function for all readings.
 
     Raises:
-        UnclearError: there are more than `MOST`, or the work raises it.
+        UnclearError: more than `MOST` readings, or raised by the function.
     """
     found: list[Found] = []
     repeated: list[tuple[int, int]] | None = []
@@ -106,7 +105,7 @@ def every(work: Callable[[], Found]) -> list[Found]:
 
 
 def agreed(work: Callable[[], Found]) -> Found:
-    """The one result of some work. Raises UnclearError where readings lead to several."""
+    """The result of a function. Raises UnclearError if readings give different results."""
     first, *others = every(work)
     if any(other != first for other in others):
         raise UnclearError("readings that differ")

@@ -1,4 +1,4 @@
-"""Answers to exercises that put an expression in another form: a value, expanded, factored."""
+"""Answers exercises that rewrite an expression: evaluate, expand, factor, simplify."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """A text without what may differ where nothing was done."""
+    """A text without brackets, spaces and the spelling of roots, for comparing."""
     return text.replace("sqrt", "√").translate(str.maketrans("", "", " ()"))
 
 
 def simplest(value: Expression) -> Expression:
-    """A number in its plainest form; raises UnclearError if it is not real."""
+    """The simplest form of a number. Raises UnclearError if it is not real."""
     if not value.is_number:
         raise UnclearError("not a number")
     if not is_finite(value) or value.has(sp.I) or value.is_real is False:
@@ -88,12 +88,12 @@ def simplest(value: Expression) -> Expression:
         return value
     simple = sp.sqrtdenest(sp.radsimp(sp.expand(value)))
     if not is_zero(simple - value):
-        raise UnclearError("not surely the same")
+        raise UnclearError("the check failed")
     return simple
 
 
 def _value(value: Expression, decimal: bool) -> str:
-    """A number; one that no root or fraction tells is given in decimals too."""
+    """A number as text; with a decimal approximation if it has logarithms, π or e."""
     text = show(value, decimal)
     if value.has(sp.log, sp.pi, sp.E) or (decimal and "/" in text):
         text += f" ≈ {approximate(value)}"
@@ -106,14 +106,14 @@ def _value(value: Expression, decimal: bool) -> str:
 def _expand(words: Words, node: Node, text: str) -> str:
     value = meaning(node)
     if not value.is_polynomial(*value.free_symbols):
-        raise UnclearError("no polynomial")
+        raise UnclearError("not a polynomial")
     return words.sentence(f"{text} = {show(expanded(value), has_decimals(node))}")
 
 
 def _factor(words: Words, node: Node, text: str) -> str:
     value = meaning(node)
     if not value.is_polynomial(*value.free_symbols) or has_decimals(node):
-        raise UnclearError("no polynomial, or one with decimals")
+        raise UnclearError("not a polynomial, or one with decimals")
     before = expanded(value)
     if before.is_number:
         raise UnclearError("no variable left")
@@ -156,7 +156,7 @@ def _simplify(words: Words, node: Node, text: str) -> str:
 
 
 def check_same(node: Node, found: Expression) -> None:
-    """Put numbers into an expression and its simpler form; raises UnclearError if they part."""
+    """Compare an expression with its simpler form at several points. Raises UnclearError."""
     compared = 0
     variables = sorted(names(node))
     for shift in range(6):

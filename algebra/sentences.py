@@ -70,7 +70,7 @@ _PHRASES = {
 }
 
 
-# What is said first where the reading of a text rests on a convention (`readings.assume`).
+# Named at the beginning of an answer that uses a convention (`readings.assume`).
 _CONVENTIONS = {
     "fractions": ("with slashes as fraction bars", "斜线表示分数线"),
     "log": ("with logarithms to base 10", "对数以 10 为底"),
@@ -78,11 +78,11 @@ _CONVENTIONS = {
 
 
 class Words:
-    """Puts an answer's pieces into a sentence of one language.
+    """Builds the sentences of an answer.
 
     Args:
-        chinese: the language is Chinese rather than English.
-        assumed: names of the conventions that the answer rests on.
+        chinese: write Chinese instead of English.
+        assumed: names of the conventions that the answer uses.
     """
 
     def __init__(self, chinese: bool, assumed: Sequence[str] = ()) -> None:
@@ -101,7 +101,7 @@ class Words:
         return self.sentence(f"{step}{'，所以 ' if self._chinese else ', so '}{result}")
 
     def sentence(self, text: str) -> str:
-        """A text with its full stop, its first word with a capital letter."""
+        """A sentence with a full stop; its first word is capitalized."""
         text = self._before + text
         if self._chinese:
             return f"{text}。"
@@ -110,17 +110,17 @@ class Words:
         return f"{first.capitalize()} {rest}." if prose else f"{text}."
 
     def either(self, parts: Sequence[str]) -> str:
-        """Alternatives."""
+        """Join alternatives with "or"."""
         return (" 或 " if self._chinese else " or ").join(parts)
 
     def both(self, parts: Sequence[str]) -> str:
-        """A conjunction."""
+        """Join parts with "and"."""
         if self._chinese:
             return "，".join(parts)
         return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
     def listed(self, parts: Sequence[object]) -> str:
-        """A list in words: 4, 6 and 10."""
+        """Join values as "4, 6 and 10"."""
         texts = [str(part) for part in parts]
         if self._chinese:
             return f"{'、'.join(texts[:-1])} 和 {texts[-1]}"

@@ -70,7 +70,7 @@ def _sigma(words: Words, name: str, low: int, high: int, node: Node) -> str:
 def _recurrence(
     words: Words, first: Number, at: int, name: str, node: Node, shift: int, wanted: int
 ) -> str:
-    """A later term where each is made from the one before (in `node`: "prev", and `name`)."""
+    """A later term of a sequence; `node` has the term before as "P" and the index as `name`."""
     if names(node) - {"P", name} or not 0 <= wanted - at <= 200:
         raise UnclearError("other variables, or too many terms")
     value = meaning(Number(first.value))
@@ -95,7 +95,7 @@ def _integer_remainder(words: Words, asked: str, over: int, under: int) -> str:
 def _as_mixed(words: Words, given: Number, text: str) -> str:
     value = given.value
     if value.denominator == 1 or abs(value) < 1:
-        raise UnclearError("no mixed number")
+        raise UnclearError("not a mixed number")
     whole, over = divmod(abs(value.numerator), value.denominator)
     sign = "-" if value < 0 else ""
     return words.sentence(f"{text} = {sign}{whole} {over}/{value.denominator}")

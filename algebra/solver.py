@@ -1,4 +1,4 @@
-"""Asks a process for the answers to exercises, and ends it when it takes too long."""
+"""Runs the exact algebra in a child process with limits of time and memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runtime.common.child import Child, ChildEndedError, Limits, NoChildError
 
 log = logging.getLogger(__name__)
 
-# Seconds on the clock for one question. The worker's own limit, of computing time, is much shorter;
-# it may miss it in a long computation of C's, or be kept waiting.
+# Seconds of wall time for one question. The worker's own limit, of CPU time, is much shorter, but
+# a long computation in C can delay it.
 _LONGEST = 5.0
 _MEMORY = 1 << 30  # bytes
 _SIGNS = frozenset("+-*/^=<>≤≥×÷√%(|") | FRACTIONS.keys()
@@ -28,11 +28,11 @@ def available() -> bool:
 def may_be_exercise(question: str) -> bool:
     """Whether a question is worth parsing: short, with a number or sign, all words known.
 
-    Takes microseconds. False is certain; most questions end here.
+    Takes microseconds and rules out most questions. If it is False, the question is no exercise.
     """
     if len(question) > MAX_CHARS or not any(c.isdigit() or c in _SIGNS for c in question):
         return False
-    if "\\" in question:  # LaTeX's commands are told apart later
+    if "\\" in question:  # LaTeX's commands are checked later
         return True
     text = "".join(c if c.isalpha() else " " for c in question)
     for word in text.split():
@@ -48,10 +48,10 @@ _WORDS, _HAN = vocabulary()
 
 
 class Solver:
-    """Answers exercises exactly, in a process that it owns; close it when done.
+    """Answers exercises exactly, in a child process. Close it when done.
 
-    The process starts with it and imports sympy meanwhile. Calls from several threads take turns;
-    a forked process starts one of its own.
+    The child starts at once and imports sympy in the background. Calls from several threads take
+    turns. After a fork, the new process starts a child of its own.
 
     Raises:
         ModuleNotFoundError: sympy is not installed (`pip install 'subject-lora-serve[algebra]'`).
@@ -72,11 +72,11 @@ class Solver:
             self._give_up(error)
 
     def answer(self, question: str) -> str | None:
-        """The answer to a question if it is an exercise that is surely understood, else None."""
+        """The answer to a question, or None if it is not an exercise with one clear reading."""
         return self.answers([question])[0]
 
     def answers(self, questions: Sequence[str]) -> list[str | None]:
-        """The same for many, in their order. Never raises for what a question says.
+        """The answers to several questions, in order. No question raises an error.
 
         Raises:
             ValueError: the solver has been closed.
@@ -105,7 +105,7 @@ class Solver:
             )
         except ChildEndedError:
             log.warning(
-                "the process for exact algebra died or took too long: %.80r is left to the model",
+                "the exact algebra process died or timed out; the model answers %.80r",
                 question,
             )
             return None
@@ -116,5 +116,5 @@ class Solver:
 
     def _give_up(self, error: NoChildError) -> None:
         if not self._gave_up:
-            log.warning("no process for exact algebra (%s): all is left to the model", error)
+            log.warning("exact algebra is off (%s): the model answers all questions", error)
         self._gave_up = True

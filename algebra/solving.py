@@ -1,4 +1,4 @@
-"""Answers to equations, inequalities and systems, with their steps."""
+"""Answers equations, inequalities and systems, with one step of the working."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _equation(words: Words, relation: Relation, name: str) -> str:
 
 
 def _special(relation: Relation) -> bool:
-    """Whether an equation is not merely polynomial, so that some numbers may be excluded."""
+    """Whether an equation is not polynomial, so that some numbers may be excluded."""
     for node in (n for side in relation.sides for n in walk(side)):
         if isinstance(node, Call) and names(node.argument):
             return True
@@ -91,7 +91,7 @@ def _whole(node: Node) -> bool:
 
 
 def _solves(relation: Relation, name: str, root: Expression) -> bool:
-    """Whether an equation, as it was written, is true with a number put in."""
+    """Whether a number solves the original equation."""
     try:
         left, right = (meaning(side, {name: root}) for side in relation.sides)
     except UndefinedError:
@@ -119,7 +119,7 @@ def _literal(words: Words, difference: Expression, x: Expression, shown: list[st
 
 
 def _step(words: Words, difference: Expression, x: Expression, decimal: bool) -> str:
-    """What stands before the roots of a polynomial: 2x = 8, or (x - 2)(x - 3) = 0."""
+    """The step before the roots of a polynomial: 2x = 8, or (x - 2)(x - 3) = 0."""
     poly = sp.Poly(expanded(difference), x)
     if poly.degree() == 1:
         sign = -1 if poly.nth(1).could_extract_minus_sign() else 1
@@ -140,7 +140,7 @@ def _system(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...
     unknowns = equations.unknowns_of(differences)
     if any(map(_special, relations)) or not {symbol(name) for name in asked} <= set(unknowns):
         raise UnclearError(
-            "a system of other equations than polynomials, or without the unknown that is asked for"
+            "a system with equations that are not polynomial, or without the requested unknown"
         )
     found = equations.solve_system(differences, unknowns)
     if found is None:
@@ -150,7 +150,7 @@ def _system(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...
     for solution in found:
         for difference in differences:
             if not is_zero(difference.subs(solution)):
-                raise UnclearError("a solution that is none")
+                raise UnclearError("the check failed")
     decimal = _decimal(list(relations))
     pairs = [
         words.both([_is(name, solution[symbol(name)], decimal) for name in asked])
@@ -165,7 +165,7 @@ def _system(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...
 def _elimination(
     words: Words, differences: list[Expression], unknowns: list[Expression], decimal: bool
 ) -> str:
-    """For two linear equations in two unknowns, what is left when one is eliminated."""
+    """For two linear equations in two unknowns: the equation after eliminating one."""
     if len(differences) != 2 or len(unknowns) != 2:
         return ""
     x, y = unknowns
@@ -233,7 +233,7 @@ def _inequality_step(parts: list[tuple[Expression, str]], x: Expression, decimal
 
 
 def ranges(words: Words, name: str, found: list[equations.Interval], decimal: bool) -> str:
-    """Intervals as relations: x < 2 or x > 5; "" for all numbers."""
+    """Intervals as text: x < 2 or x > 5; "" for all numbers."""
     gaps = [(one.high, next_.low) for one, next_ in pairwise(found) if one.high == next_.low]
     if found[0].low is None and found[-1].high is None and len(gaps) == len(found) - 1:
         return words.both([f"{name} ≠ {show(gap, decimal)}" for gap, _ in gaps])
@@ -254,7 +254,7 @@ def _range(name: str, one: equations.Interval, decimal: bool) -> str:
 
 
 def _wanted(words: Words, relations: tuple[Relation, ...], target: Node, text: str) -> str:
-    """The value of an expression in all solutions of some equations, if it is one value."""
+    """The value of an expression, if it is the same in all solutions of the equations."""
     if any(map(_special, relations)):
         raise UnclearError("equations that are not polynomial")
     differences = [_difference(relation) for relation in relations]

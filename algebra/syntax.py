@@ -1,4 +1,4 @@
-"""Trees of expressions: plain data that know nothing of sympy. `parser` reads them."""
+"""The trees of expressions that `parser` builds: plain data, without sympy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class Number:
-    """A number; `decimal` says that it was written as one."""
+    """A number; `decimal` is True if it was written as a decimal."""
 
     value: Fraction
     decimal: bool = False
@@ -32,7 +32,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of one argument: one of those below, a factorial, or a logarithm to a base."""
+    """A function of one argument: one of FUNCTIONS, a factorial, or a logarithm to a base."""
 
     function: str
     argument: Node
@@ -44,9 +44,9 @@ Node = Number | Name | Operation | Call
 
 @dataclass(frozen=True)
 class Relation:
-    """Expressions with the signs between them: one "=" or "!=", or inequalities one way.
+    """Expressions with "=" or "!=", or one or two inequalities in one direction, between them.
 
-    `text` is how it was written.
+    `text` is the original text.
     """
 
     sides: tuple[Node, ...]
@@ -59,13 +59,13 @@ class Relation:
 
 
 FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "ln", "log", "exp"})
-# Of angles: only judges read them, for an exercise does not say in which unit an angle is.
+# For judges only: exercises do not say in which unit an angle is.
 TRIGONOMETRIC = frozenset({"sin", "cos", "tan"})
 CONSTANTS = frozenset({"pi", "e"})
 
 
 def names(node: Node) -> set[str]:
-    """The variables in a tree, constants not counted."""
+    """The variables in a tree, without constants."""
     return {n.name for n in walk(node) if isinstance(n, Name) and n.name not in CONSTANTS}
 
 

@@ -1,4 +1,4 @@
-"""The tokens of expressions. They keep where they were written: spaces tell readings apart."""
+"""The tokens of expressions, with their positions: spaces decide how a text is read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from algebra.syntax import CONSTANTS, FUNCTIONS
 MAX_CHARS = 300
 _MAX_TOKENS = 200
 _MAX_DIGITS = 40
-# Letters that may stand together as a product; words such as "by" and "an" may not.
+# Letters that form a product; words such as "by" and "an" do not.
 PRODUCTS = frozenset(
     ["xy", "yz", "xz", "xyz", "ab", "bc", "ac", "abc", "mn", "pq", "uv"]
     + ["ax", "bx", "cx", "ay", "cy", "rt", "ah", "bh", "lw", "kx", "mx"]
 )
-# Fractions of one character, which need no brackets.
+# Fractions that are one character.
 FRACTIONS = {
     **{"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5)},
     **{"⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7)},
@@ -35,7 +35,7 @@ _DOUBTFUL = re.compile(r"\d[eE][-+]?\d|\+-|-\+|--")
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a text: its kind (number, mixed, fraction, log, name or sign) and its place."""
+    """A token: its kind (number, mixed, fraction, log, name or sign), text and position."""
 
     kind: str
     text: str
@@ -47,14 +47,14 @@ END = Token("end", "", -1, -1)
 
 
 def tokens(text: str, functions: frozenset[str] = FUNCTIONS) -> list[Token]:
-    """The tokens of a text in plain notation, runs of variables apart.
+    """Split a text in plain notation into tokens; "xy" becomes two variables.
 
     Args:
         text: an expression.
-        functions: names of functions that may be in it.
+        functions: names of functions that may occur.
 
     Raises:
-        UnclearError: something else is in it, or it is too long.
+        UnclearError: an unknown character or word, or the text is too long.
     """
     text = text.rstrip()
     if len(text) > MAX_CHARS:
@@ -76,7 +76,7 @@ def tokens(text: str, functions: frozenset[str] = FUNCTIONS) -> list[Token]:
 
 
 def _letters(token: Token, functions: frozenset[str]) -> list[Token]:
-    """A run of letters as functions, constants and variables."""
+    """Split a run of letters into functions, constants and variables."""
     text = token.text
     if token.kind != "name" or len(text) == 1 or text in functions or text in CONSTANTS:
         return [token]

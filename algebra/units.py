@@ -1,6 +1,6 @@
-"""Units whose conversion is exact and the same everywhere.
+"""Units with an exact conversion that is the same everywhere.
 
-Gallons, tons, cups and months are not among them: they differ from place to place.
+Gallons, tons, cups and months are missing because they differ from country to country.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Unit:
     """A unit as a multiple of the base unit of its quantity, counted from `zero`.
 
     Attributes:
-        name: how it is written in an answer.
+        name: its spelling in answers.
         quantity: what it measures.
-        size: one of it in the base unit.
-        zero: where its scale begins, in the base unit.
+        size: its size in the base unit.
+        zero: the zero of its scale, in the base unit.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _units() -> dict[str, Unit]:
     return found
 
 
-# Each unit by each of its names.
+# All units by all of their names.
 BY_NAME = _units()
 _IN_ANY_CASE = frozenset(
     ["km", "kg", "cm", "ft", "yd", "lb", "lbs", "oz", "mph", "kph", "sec", "min", "°c", "°f"]
@@ -99,13 +99,13 @@ PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in BY_NAME), key=le
 
 
 def find(name: str) -> Unit:
-    """The unit of a name.
+    """Find a unit by name.
 
-    Words may be in any case. The case of an abbreviation matters (Mg is not mg), except for
-    those that are commonly written in capitals too.
+    The case of words does not matter. That of abbreviations does (Mg is not mg), except for those
+    that are commonly written in capitals too.
 
     Raises:
-        UnclearError: there is no such unit, or it may be another.
+        UnclearError: there is no such unit, or the name is ambiguous.
     """
     unit = BY_NAME.get(name)
     lower = name.lower()
@@ -117,7 +117,7 @@ def find(name: str) -> Unit:
 
 
 def convert(amount: Fraction, old: Unit, new: Unit) -> Fraction:
-    """An amount in another unit. Raises UnclearError where the two measure different things."""
+    """Convert an amount. Raises UnclearError if the units measure different quantities."""
     if old.quantity != new.quantity:
-        raise UnclearError(f"{old.name} and {new.name} measure different things")
+        raise UnclearError(f"{old.name} and {new.name} measure different quantities")
     return (amount * old.size + old.zero - new.zero) / new.size

@@ -1,6 +1,6 @@
-"""What the process that computes runs (`runtime.common.child`); nothing else imports this module.
+"""Runs in the child process (`runtime.common.child`); nothing else imports this module.
 
-Time is bounded for each question; what exceeds it is answered by None.
+Each question has a limit of CPU time; if it is exceeded the answer is None.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from algebra.exercises import recognize
 from algebra.readings import agreed
 from algebra.working import work
 
-SECONDS = 0.5  # of computing, for one question
-# So that the first question finds sympy's caches filled.
+SECONDS = 0.5  # of CPU time, for one question
+# Fills sympy's caches before the first question.
 _WARM_UP = ("Solve x^2 - x - 3 = 0", "Simplify (x^2 - 1)/(x - 1)", "Solve 2x < 5", "What is 1 + 1?")
 
 
 class TimeUpError(BaseException):
-    """Not an `Exception`, because sympy would catch that."""
+    """Not an `Exception`, because sympy catches those."""
 
 
 def answer(question: str) -> str | None:
-    """The answer to an exercise, the same in all its readings; None if there is none."""
+    """The answer to an exercise; None if there is none, or if its readings differ."""
 
     def in_one_reading() -> str | None:
         exercise = recognize(question)
@@ -33,7 +33,7 @@ def answer(question: str) -> str | None:
             return agreed(in_one_reading)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-    # Whatever goes wrong in a computation, the model answers the question.
+    # Whatever goes wrong here, the model answers the question.
     except (Exception, TimeUpError):
         return None
 

@@ -1,4 +1,4 @@
-"""From an exercise to its answer."""
+"""Computes the answer to an exercise."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KINDS: dict[str, Callable[..., str]] = {
 
 
 def work(exercise: Exercise) -> str:
-    """The answer to an exercise, a sentence with its steps in short.
+    """The answer to an exercise: a sentence with its steps in short.
 
     Raises:
-        UnclearError: it cannot be solved with certainty.
+        UnclearError: the answer is not certain.
     """
     try:
         text = _KINDS[exercise.kind](Words(exercise.chinese, assumed()), *exercise.given)
