@@ -1,1 +1,1 @@
-"""Side by side with what a user would pick instead. What was learned is in README.md."""
+"""Measures the pipeline beside other engines; README.md has the results."""

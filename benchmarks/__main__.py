@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the pipeline against one-by-one and against llama.cpp's ceiling."""
+"""`python -m benchmarks`: the pipeline, one question at a time, and llama.cpp's ceiling."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = parser_for(__doc__)
     parser.add_argument("--model", default="demo", help="MODEL_NAME (default: demo)")
     parser.add_argument(
         "--questions", type=Path, nargs="+", default=[], help="JSON Lines (default: the samples)"
@@ -25,18 +25,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from benchmarks.throughput import Options, measure, picture, report
+    from benchmarks.throughput import measure, picture, report
 
-    rounds = measure(
-        Options(
-            model=arguments.model,
-            files=arguments.questions,
-            questions=arguments.count,
-            slots=arguments.slots,
-            new_tokens=arguments.new_tokens,
-            rounds=arguments.rounds,
-        )
-    )
+    rounds = measure(arguments)
     print(report(rounds))
     if arguments.picture:
         picture(rounds, arguments.picture)

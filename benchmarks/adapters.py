@@ -1,9 +1,8 @@
-"""`python -m benchmarks.adapters`: what adapters change, on questions that they have not seen.
+"""`python -m benchmarks.adapters`: what adapters change, on questions they were not trained on.
 
-Serves the same questions without and with the adapters, through `loadPipeline()`, and gives for
-each subject: the share of answers that a judge of `evaluation` takes and that are the right one
-to the letter, the share of questions with choices whose right choice the model finds likelier
-than the others, and how likely it finds the right answer.
+Answers the same questions without and with the adapters and reports for each subject: the shares
+of answers that are right for a judge of `evaluation` and to the letter, the share of questions with
+choices whose right choice is the likeliest, and the log-likelihood of the right answer.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a pipeline did on one question.
+    """A pipeline's result on one question.
 
     Attributes:
-        right: a judge took the answer.
-        exact: it is a reference, but for case and punctuation.
-        chosen: the right choice is the likeliest for its length; None without choices.
+        right: the judge accepted the answer.
+        exact: the answer equals a reference except for case and punctuation.
+        chosen: the right choice is the likeliest per byte; None without choices.
         likelihood: log-probability of the right answer, in nats.
     """
 
@@ -54,7 +53,7 @@ def outcomes(pipeline: Pipeline, items: Sequence[Item]) -> list[Outcome]:
         reference = item.references[0]
         others = [choice for choice in item.choices if choice not in item.references]
         likely = pipeline.log_likelihoods(question, [reference, *others])
-        # For its length, lest short choices win: bytes, since tokens depend on the model.
+        # Per byte, or short choices would win; tokens depend on the model.
         rates = [x / len(t.encode()) for x, t in zip(likely, [reference, *others], strict=True)]
         found.append(
             Outcome(
@@ -67,26 +66,24 @@ def outcomes(pipeline: Pipeline, items: Sequence[Item]) -> list[Outcome]:
     return found
 
 
-def table(items: Sequence[Item], before: list[Outcome], after: list[Outcome]) -> str:
+def report(items: Sequence[Item], before: list[Outcome], after: list[Outcome]) -> str:
     """Before and after for each subject, with the standard error of the paired difference."""
-    rows = [
-        "| subject | questions | judged right | exactly right | right choice likeliest"
-        " | log-likelihood of the right answer |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    from benchmarks.common import table
+
+    forms = {"right": "{:.1%}", "exact": "{:.1%}", "chosen": "{:.1%}", "likelihood": "{:.2f}"}
+    rows = []
     for subject in dict.fromkeys(item.subject for item in items):
         mine = [n for n, item in enumerate(items) if item.subject == subject]
         cells = [
             _cell([(getattr(before[n], name), getattr(after[n], name)) for n in mine], form)
-            for name, form in (
-                ("right", "{:.1%}"),
-                ("exact", "{:.1%}"),
-                ("chosen", "{:.1%}"),
-                ("likelihood", "{:.2f}"),
-            )
+            for name, form in forms.items()
         ]
-        rows.append(f"| {subject} | {len(mine)} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append([subject, len(mine), *cells])
+    return table(
+        "subject | questions | judged right | exactly right | right choice likeliest"
+        " | log-likelihood of the right answer",
+        rows,
+    )
 
 
 def _cell(pairs: Sequence[tuple[float | None, float | None]], form: str) -> str:
@@ -118,8 +115,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from evaluation.questions import read
     from runtime import Settings, loadPipeline
 
-    files = [read(path) for path in arguments.questions]
-    items = [item for file in files for item in file.items if item is not None]
+    items = [item for path in arguments.questions for item in read(path).items if item is not None]
     found = []
     for adapters in (None, arguments.adapters):
         settings = Settings.load(
@@ -131,7 +127,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         )
         with loadPipeline(settings) as pipeline:
             found.append(outcomes(pipeline, items))
-    print(table(items, *found))
+    print(report(items, *found))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.load` measures: servers with many clients."""
+"""Measures servers with many clients, for `python -m benchmarks.load`."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.common import read_questions, table
 from benchmarks.contenders.work import Prompt, Work
-from benchmarks.race import SAMPLE_QUESTIONS, Contender, compete, machine, make_prompts
+from benchmarks.race import Contender, compete, machine, make_prompts
 from benchmarks.servers import Server, environment_for, find_adapters, started
 from benchmarks.standings import same
 from benchmarks.traffic import Body, Traffic, arriving, percentile, together
 from runtime.answers import clean
 from runtime.common import figures
 from runtime.common.errors import SetupError
-from runtime.common.records import read_records
 from runtime.engine.llama import physical_cores
 from runtime.files import demo
 from runtime.settings import PROJECT_DIR, Settings, declared_subjects
 
 OURS, THEIRS = "this server", "llama-server's engine"
-# Enough for a speed; that memory stays flat is a question to this server.
+# Enough to measure the speed; only this server's memory is watched for longer.
 THEIR_MINUTES = 3
-# Memory is compared from here on, as a share of the time: by then every buffer has been used.
+# Share of the time after which every buffer has been used, so that memory can be compared.
 _WARM = 0.1
 _TURN_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """Requests that arrived at random: how many a second, and how the first token came.
+    """Requests that arrived at random times.
 
     Attributes:
         rate: requests per second.
-        sent, missing: requests, and those without a whole answer.
+        sent, missing: requests, and those without a complete answer.
         p50, p95: seconds to the first token.
     """
 
@@ -57,15 +57,15 @@ class Result:
     """A server under load.
 
     Attributes:
-        name: whose.
-        sent, missing, doubled: requests; those without a whole answer; answers given twice.
-        others: answers that are those to another question.
-        equal: share of answers that are those of the list, but for a ragged end.
-        rate: whole answers per second.
-        memory: bytes when it was loaded, after a tenth of the time, and at the end.
+        name: of the server.
+        sent, missing, doubled: requests; those without a complete answer; answers given twice.
+        others: answers that belong to another question.
+        equal: share of answers that equal those of the list, see `standings.same`.
+        rate: complete answers per second.
+        memory: resident bytes after loading, after a tenth of the time, and at the end.
         arrivals: one for each rate.
-        problems: what was said of those that are missing, the first few.
-        turns: whole answers per second when the servers had the clients in turn.
+        problems: why answers are missing, the first few.
+        turns: complete answers per second when the servers took turns.
     """
 
     name: str
@@ -81,20 +81,12 @@ class Result:
     turns: list[float] = field(default_factory=list)
 
 
-def asked(files: Sequence[Path]) -> list[dict[str, str]]:
-    """The questions of files, each once; those without a text or a subject are left out."""
-    names = ("questionID", "subject", "question")
-    records = [record.value for path in files for record in read_records(path)]
-    whole = [q for q in records if q and all(str(q.get(name) or "").strip() for name in names)]
-    return list({q["question"].strip(): {name: q[name] for name in names} for q in whole}.values())
-
-
 def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] | None) -> Body:
-    """Bodies of requests that ask the prompts in turn.
+    """Request bodies with the prompts in turn.
 
     Args:
-        adapters: the settings of subjects in the order of llama-server's adapters; None for this
-            server, which knows subjects as models.
+        adapters: settings of subjects in the order of llama-server's adapters; None for this
+            server, where a subject is a model.
     """
     declared = declared_subjects()
     made = []
@@ -117,7 +109,7 @@ def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] |
 def judge(
     traffic: Traffic, prompts: Sequence[Prompt], expected: Sequence[str]
 ) -> tuple[int, float]:
-    """How many answers are those to another question, and the share that is the list's."""
+    """How many answers belong to another question, and the share that equals the list's."""
     wanted = set(expected)
     others = equal = whole = 0
     for reply in traffic.replies:
@@ -142,7 +134,7 @@ def under_load(
     rates: Sequence[float],
     options: argparse.Namespace,
 ) -> Result:
-    """Everything that is measured of one server."""
+    """Measure one server."""
     loaded = server.resident()
     seconds = 60 * (options.minutes if name == OURS else min(options.minutes, THEIR_MINUTES))
     warm = [loaded]
@@ -175,23 +167,27 @@ def under_load(
 
 
 def report(results: Sequence[Result], listed: Sequence[float], options: argparse.Namespace) -> str:
-    """Everything as Markdown tables. `listed` is the list's answers per second, run by run."""
+    """All results as Markdown tables. `listed` has the list's answers per second, run by run."""
     speed = statistics.mean(listed)
     runs = ", ".join(f"{each:.2f}" for each in listed)
+    head = (
+        "server | answers | missing | doubled | another's | the list's own | answers/s | × list"
+        " | memory loaded / after a tenth / at the end, MiB"
+    )
+    rows = [
+        [
+            *(r.name, r.sent - r.missing, r.missing, r.doubled, r.others, f"{r.equal:.0%}"),
+            *(f"{r.rate:.2f}", f"{r.rate / speed:.2f}"),
+            " / ".join(f"{each / 2**20:.0f}" for each in r.memory),
+        ]
+        for r in results
+    ]
     lines = [
         f"`pipeline(list)`: {speed:.2f} answers/s ({runs}). {options.clients} clients for"
         f" {options.minutes:g} minutes ({THEIRS} for {min(options.minutes, THEIR_MINUTES):g}):",
         "",
-        "| server | answers | missing | doubled | another's | the list's own | answers/s | × list"
-        " | memory loaded / after a tenth / at the end, MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        table(head, rows),
     ]
-    for r in results:
-        memory = " / ".join(f"{each / 2**20:.0f}" for each in r.memory)
-        lines.append(
-            f"| {r.name} | {r.sent - r.missing} | {r.missing} | {r.doubled} | {r.others}"
-            f" | {r.equal:.0%} | {r.rate:.2f} | {r.rate / speed:.2f} | {memory} |"
-        )
     if len(results) == 2 and results[0].turns:
         ours, theirs = results
         ratio = statistics.median(a / b for a, b in zip(ours.turns, theirs.turns, strict=True))
@@ -200,20 +196,19 @@ def report(results: Sequence[Result], listed: Sequence[float], options: argparse
             "",
             f"In turn, a minute each, answers/s: {speeds}. The median ratio is {ratio:.2f}.",
         ]
+    arrivals = [
+        [r.name, f"{a.rate:.2f}", a.sent, a.missing, f"{a.p50:.2f}", f"{a.p95:.2f}"]
+        for r in results
+        for a in r.arrivals
+    ]
     lines += ["", "Seconds to the first token, requests arriving at random:", ""]
-    lines += ["| server | arrivals/s | requests | missing | p50 | p95 |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for r in results:
-        for a in r.arrivals:
-            lines.append(
-                f"| {r.name} | {a.rate:.2f} | {a.sent} | {a.missing} | {a.p50:.2f} | {a.p95:.2f} |"
-            )
-    lines += [""] + [f"- {r.name}: {problem}" for r in results for problem in r.problems]
+    lines += [table("server | arrivals/s | requests | missing | p50 | p95", arrivals), ""]
+    lines += [f"- {r.name}: {problem}" for r in results for problem in r.problems]
     return "\n".join(lines).rstrip()
 
 
 def picture(results: Sequence[Result], path: Path) -> None:
-    """p50 and p95 of the time to the first token over the rate of arrival."""
+    """Plot p50 and p95 of the time to the first token over the arrival rate."""
     with figures.axes(path) as axes:
         for result, colour in zip(results, [figures.MAIN, figures.OTHER], strict=False):
             rates = [arrival.rate for arrival in result.arrivals]
@@ -228,9 +223,10 @@ def picture(results: Sequence[Result], path: Path) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure the servers that the command line names; files in --out, a table printed."""
+    """Measure the servers of a command line; writes files to --out and prints a table."""
     model = demo.ensure(Settings.load().models_dir)
-    questions = asked(options.questions or [SAMPLE_QUESTIONS])[: options.count]
+    questions = [q for q in read_questions(options.questions or [], None) if q["subject"]]
+    questions = questions[: options.count]
     prompts = make_prompts(model, questions, options.max_input_tokens)
     routes = find_adapters(options.adapters, questions)
     cells = max(len(prompt.tokens) for prompt in prompts) + options.new_tokens

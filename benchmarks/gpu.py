@@ -1,12 +1,12 @@
 """`python -m benchmarks.gpu`: this engine on a GPU, beside llama.cpp's own programs.
 
-For each number of slots: bare calls of `llama_decode`, and of `llama-batched-bench` where its path
-is given, this engine's generation with as many prompts as slots, this engine with many more prompts
-than slots, and `llama-server` (where its path is given) with the same prompts over HTTP; this
-engine with an adapter for each subject, and with a merged file for each. All greedy, no answer ends
-early. Memory is what the card has less while the engine is there.
+Measures for each number of slots: bare calls of `llama_decode`; `llama-batched-bench`; this engine
+with as many prompts as slots, and with many more; `llama-server` with the same prompts over HTTP;
+this engine with several adapters, and with several merged files. llama.cpp's programs are measured
+if their paths are given. All answers are greedy and of fixed length. Memory is the decrease of the
+cards' free memory.
 
-What was measured is in `<out>/gpu.json` after each figure, and a table of it is printed.
+Each figure is written to `<out>/gpu.json` at once; a table is printed at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--llama-server", type=Path, help="llama.cpp's program llama-server")
     add("--what", nargs="+", default=["bare", "bench", "ours", "adapters", "server"])
     add("--options", default="{}", help="of the engine, as JSON, for comparisons")
-    return run(_measure, parser.parse_args(argv), "stopped; what was measured is kept")
+    return run(_measure, parser.parse_args(argv), "stopped; finished measurements are kept")
 
 
 def _measure(arguments: argparse.Namespace) -> int:

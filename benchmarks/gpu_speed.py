@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.gpu` measures."""
+"""Measures speed and memory on a GPU, for `python -m benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import table
 from benchmarks.shapes import make_adapters
 from runtime.common.atomic import replacing
 from runtime.engine import Engine, EngineOptions, Model, Request, SamplingParams
@@ -33,14 +34,14 @@ def make_prompts(count: int, length: int, vocab: int) -> list[list[int]]:
 
 
 def free_bytes() -> int:
-    """What all cards together have free."""
+    """Free memory of all cards together."""
     return sum(card.free for card in find_cards())
 
 
 def requests_for(
     prompts: Sequence[Sequence[int]], new_tokens: int, adapters: Sequence[str]
 ) -> list[Request]:
-    """Greedy ones that end after `new_tokens`; the adapters take turns."""
+    """Greedy requests for exactly `new_tokens` tokens; the adapters take turns."""
     params = SamplingParams(max_new_tokens=new_tokens, ignore_end=True)
     return [
         Request(prompt, params, n, adapters[n % len(adapters)] if adapters else None)
@@ -49,7 +50,7 @@ def requests_for(
 
 
 def generation_speed(engine: Engine, requests: Sequence[Request]) -> float:
-    """New tokens per second from when all requests run until the first of them ends."""
+    """New tokens per second while all requests are running."""
     for request in requests:
         engine.add(request)
     seen: set[int] = set()
@@ -73,7 +74,7 @@ def ours(
     adapters: int,
     **o: Any,
 ) -> dict[str, float]:
-    """This engine with `slots` slots; all layers on the GPU unless there is none."""
+    """This engine with `slots` slots, with all layers on the GPU if there is one."""
     paths = {
         p.stem: p for p in make_adapters(model, model.parent, [f"r{n}" for n in range(adapters)])
     }
@@ -104,7 +105,7 @@ def ours(
 def merged(
     model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int, files: int
 ) -> dict[str, float]:
-    """As the pipeline serves merged files: an engine each, one after another, each its prompts."""
+    """Merged files as the pipeline serves them: one engine per file, one after another."""
     before = free_bytes()
     cells = max(map(len, prompts)) + new_tokens + 32
     options = EngineOptions(slots, cells, threads=4, call_tokens=512)
@@ -128,7 +129,7 @@ def merged(
 
 
 def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
-    """Steps of `llama_decode` alone, a token of each slot, all logits copied out."""
+    """Bare calls of `llama_decode` with one token per slot, copying all logits."""
     loaded = Model(model, -1 if find_cards() else 0, 0 if find_cards() else None)
     try:
         with SingleCalls(loaded, slots, depth + 64, threads=4) as calls:
@@ -140,7 +141,7 @@ def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
 def batched_bench(
     program: Path, model: Path, slots: int, length: int, new_tokens: int, unified: bool
 ) -> dict[str, float]:
-    """What `llama-batched-bench` says of its own calls."""
+    """The figures that `llama-batched-bench` prints."""
     command = [
         *(str(program), "-m", str(model), "-ngl", "99", "-fa", "on", "--output-format", "jsonl"),
         *("-npp", str(length), "-ntg", str(new_tokens), "-npl", str(slots)),
@@ -156,7 +157,7 @@ def batched_bench(
 
 @contextmanager
 def server(program: Path, model: Path, slots: int, cells: int) -> Iterator[str]:
-    """A running `llama-server`; its address."""
+    """Run `llama-server`; yields its address."""
     command = [
         *(str(program), "-m", str(model), "-ngl", "99", "-fa", "on", "-np", str(slots)),
         *("-c", str(slots * -(-cells // 256) * 256), "--port", str(PORT), "--no-webui"),
@@ -181,7 +182,7 @@ def server(program: Path, model: Path, slots: int, cells: int) -> Iterator[str]:
 def llama_server(
     program: Path, model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int
 ) -> dict[str, float]:
-    """All prompts at once to a `llama-server` with `slots` slots."""
+    """Send all prompts at once to a `llama-server` with `slots` slots."""
     cells = max(map(len, prompts)) + new_tokens + 16
     with server(program, model, slots, cells) as address:
 
@@ -201,21 +202,23 @@ def llama_server(
         return {"seconds": seconds, "tokens_per_second": tokens / seconds}
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    lines = ["| slots | what | tokens/s, generating | tokens/s, all | seconds | GPU memory, GiB |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+def report(results: Sequence[dict[str, Any]]) -> str:
+    """All figures as a Markdown table."""
+    rows = []
     for each in results:
         generating = each.get("generation_tokens_per_second", each.get("speed_tg"))
         whole = each.get("tokens_per_second", each.get("speed"))
         cells = [f"{v:,.0f}" if v else "" for v in (generating, whole)]
         seconds, taken = each.get("seconds"), each.get("gpu_bytes")
         cells += [f"{seconds:.1f}" if seconds else "", f"{taken / 2**30:.1f}" if taken else ""]
-        lines.append(f"| {each['slots']} | {each['what']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([each["slots"], each["what"], *cells])
+    return table(
+        "slots | what | tokens/s, generating | tokens/s, all | seconds | GPU memory, GiB", rows
+    )
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure what the command line names; files in --out, and a table on standard output."""
+    """Measure as the command line asks; writes files to --out and prints a table."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     print("llama.cpp:", describe_build())
@@ -255,5 +258,5 @@ def measure(arguments: argparse.Namespace) -> None:
             elif label == "merged":
                 figures = merged(arguments.model, slots, prompts, new, arguments.adapters)
                 note(f"this engine, {arguments.adapters} merged files", slots, figures)
-    print(table(results))
-    (arguments.out / "gpu.md").write_text(table(results) + "\n")
+    print(report(results))
+    (arguments.out / "gpu.md").write_text(report(results) + "\n")

@@ -1,10 +1,10 @@
 """`python -m benchmarks.knowledge`: answers without passages, with passages always, and gated.
 
-Questions of each subject with a knowledge base are answered in four parts: those that the gate lets
-through and those that it does not, without passages and with them. Put together they give the three
-ways, judged by the judges of `evaluation`: the answers are greedy, so a question's answer does not
-depend on which others are asked. Search is part of the time. Without a gate beside a base, or with
-one that is "off", gated means without passages.
+For each subject with a knowledge base four calls are made: questions that pass the gate and those
+that do not, each without and with passages. Together they give the results of the three ways, as
+answers are greedy and so do not depend on the other questions of a call. The judges of `evaluation`
+decide. The time includes the search. Without a gate file, or with a gate that is "off", gated
+means without passages.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Some questions answered in one way: which are right, and the seconds that it took.
+    """Some questions answered in one way.
 
     Attributes:
-        wall, processor: seconds passed, and seconds that this process had a core.
+        right: whether each question's answer is right, by the question's index.
+        wall, processor: seconds of wall time, and of this process's CPU time.
     """
 
     right: dict[int, bool]
@@ -46,7 +47,7 @@ class Part:
 def ways(
     pipeline: Pipeline, subject: str, items: Sequence[Item], always: Retrieval, gated: Retrieval
 ) -> tuple[dict[str, Part], int]:
-    """The three ways for a subject's questions, and how many of them the gate lets through."""
+    """The three ways for a subject's questions, and how many questions pass the gate."""
     wall, processor = time.perf_counter(), time.process_time()
     through = [n for n, item in enumerate(items) if gated.passages(subject, item.question)]
     search = Part({}, time.perf_counter() - wall, time.process_time() - processor)
@@ -80,10 +81,7 @@ def _answered(
 
 
 def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
-    """A row of the table for each way.
-
-    The score is the contest's with "off" as the best run, which gives that 1.
-    """
+    """A row of the table for each way; the contest's score counts "off" as the best run."""
     from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
 
     off = found["off"]

@@ -1,16 +1,15 @@
 """`python -m benchmarks.load`: many clients of all subjects at once, against `runtime.serve`.
 
-First the questions are answered as one `pipeline(list)`. Then many clients ask the server over
-HTTP, each again as soon as it has its answer: how many answers were lost, doubled or another's,
-what the server's memory did, and its throughput beside the list's. Then requests arrive at random,
-at shares of the list's throughput: how long the first token takes. llama-server's engine, behind
-its own HTTP server and with its adapters chosen by each request, goes through the same where a
-peers' Python is given (`make bench-peers` makes one), and then both have the clients in turn, a
-minute each, as a machine's speed changes within the time that all this takes.
+First one `pipeline(list)` answers the questions. Then many clients ask the server over HTTP, each
+again as soon as it has its answer: this gives lost, doubled and mixed-up answers, the server's
+memory, and its throughput compared with the list's. Then requests arrive at random, at shares of
+the list's throughput: this gives the time to the first token. With --peers-python (`make
+bench-peers` makes one), llama-server's engine behind its own HTTP server, with adapters chosen by
+request, does the same; then both servers take turns of a minute, because a machine's speed changes
+over such a long run.
 
 All get the same prompts as token ids, the same GGUF adapters, slots and threads, and write the
-same number of tokens, greedy. The questions come round again: llama-server keeps the prompts of
-its slots and may find one there, this server keeps the beginnings of subjects only.
+same number of tokens, greedy. Questions repeat; both servers may find prompts in their caches.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`python -m benchmarks.peers`: this pipeline beside other ways to answer the same questions.
 
-Every contender runs in a process of its own, on the same GGUF file, prompts, threads and limits,
-greedy, and may not end an answer early, so that all write the same number of tokens. What counts
-is the median over rounds, in each of which the order is another. Loading is timed apart.
+Every contender runs in its own process, on the same GGUF file, prompts, threads and limits, greedy,
+and cannot end an answer early, so that all write the same number of tokens. Figures are medians
+over rounds; each round has another order. Loading is timed separately.
 
-Results gather in `<out>/results.json`: a call with `--only` or `--rounds 1` adds to those of
-earlier calls, and runs of another build give way.
+Results are collected in `<out>/results.json`: a call with `--only` or `--rounds 1` adds to those of
+earlier calls. Runs of another build are dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--slots", type=int, help="at once (default: 16 for the demo, else 32)")
     add("--max-input-tokens", type=int, default=512, help="longest prompt (default: 512)")
     add("--threads", type=int, help="(default: one per core)")
-    add("--rounds", type=int, default=3, help="0 only shows what there is (default: 3)")
+    add("--rounds", type=int, default=3, help="0 only shows earlier results (default: 3)")
     add("--only", nargs="+", default=[], metavar="NAME", help="these contenders alone")
     add("--skip", nargs="+", default=[], metavar="NAME", help="all but these")
     add("--timeout", type=float, default=900, help="seconds for one run (default: 900)")
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         default=_PROJECT_DIR / ".venv-peers" / "bin" / "python",
         help="Python with the peers' packages (default: that of make bench-peers)",
     )
-    return run(_compare, parser.parse_args(argv), "stopped; what is done is kept")
+    return run(_compare, parser.parse_args(argv), "stopped; finished runs are kept")
 
 
 def _compare(arguments: argparse.Namespace) -> int:

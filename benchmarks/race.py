@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.peers` runs: the contenders and their rounds."""
+"""The contenders of `python -m benchmarks.peers`, and their rounds."""
 
 from __future__ import annotations
 
@@ -7,46 +7,45 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks import standings as results
+from benchmarks.common import plain_environment, read_questions
 from benchmarks.contenders.work import Outcome, Prompt, Work
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import BASELINE, OURS, Run, Standings
 from runtime.answers import clean
 from runtime.common.errors import SetupError
-from runtime.common.records import read_records
+from runtime.common.machine import cpu_name, cpus
 from runtime.engine import Model
-from runtime.engine.llama import physical_cores
 from runtime.files import demo
 from runtime.prompts import frame, prompt_tokens, tokenized_frame
 from runtime.questions import parse
-from runtime.settings import PROJECT_DIR, Settings, all_settings, declared_subjects
+from runtime.settings import PROJECT_DIR, Settings, declared_subjects
 
-SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 ADAPTERS = ("one", "two", "three", "four")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A page of `benchmarks.contenders`, and the options it gets.
+    """A module of `benchmarks.contenders` with its options.
 
     Attributes:
         name: for --only.
-        label: what it is.
-        page: the module.
-        peer: it runs in the peers' environment.
-        options: as the page says.
+        label: description.
+        page: name of the module.
+        peer: whether it runs in the peers' environment.
+        options: see the module.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Contender:
 
 
 def contenders(slots: int, adapters: Sequence[Path]) -> list[Contender]:
-    """All contenders, for a number of slots; the adapters are this pipeline's."""
+    """All contenders for a number of slots; this pipeline uses the adapters."""
     paths = [str(path) for path in adapters]
     both = {"flash_attention": True}
     listed = [
@@ -105,30 +104,8 @@ def contenders(slots: int, adapters: Sequence[Path]) -> list[Contender]:
     ]
 
 
-def read_questions(files: Sequence[Path], count: int | None, usual: int) -> list[dict[str, Any]]:
-    """The first questions of each file in turn, without their answers.
-
-    Args:
-        files: of questions.
-        count: how many, or None for `usual` or as many as there are.
-        usual: see `count`.
-
-    Raises:
-        SetupError: a file that cannot be read, or too few questions.
-    """
-    by_file = [[record.value for record in read_records(path)] for path in files]
-    mixed = [q for q in chain.from_iterable(zip_longest(*by_file)) if q and q["question"].strip()]
-    found = {q["question"].strip(): q for q in mixed}  # a repeated one would be cheap for some
-    if count and len(found) < count:
-        raise SetupError(f"{count} questions are wanted, but there are {len(found)}: --count")
-    names = ("questionID", "subject", "question")
-    return [
-        {name: q.get(name, "") for name in names} for q in list(found.values())[: count or usual]
-    ]
-
-
 def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -> list[Prompt]:
-    """The prompts that this pipeline makes of the questions. Raises SetupError for one too long."""
+    """The prompts of this pipeline for the questions. Raises SetupError if one is too long."""
     subjects = declared_subjects()
     loaded = Model(model)
     prompts = []
@@ -151,13 +128,10 @@ def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -
 
 
 def compete(contender: Contender, work: Work, python: Path, timeout: float) -> Outcome | str:
-    """Run a contender; what came of it, or why nothing did."""
+    """Run a contender; returns the outcome, or why there is none."""
     if not python.exists():
-        return f"not installed ({python} is not there): make bench-peers"
-    # The work alone says what is to be done.
-    own = {setting.name for setting in all_settings(declared_subjects())}
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    environment |= {"PYTHONPATH": str(PROJECT_DIR), "HF_HUB_OFFLINE": "1"}
+        return f"not installed ({python} does not exist): make bench-peers"
+    environment = plain_environment() | {"PYTHONPATH": str(PROJECT_DIR), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "work.json"), Path(folder, "outcome.json")
         replace(work, options=contender.options).save(given)
@@ -175,7 +149,7 @@ def compete(contender: Contender, work: Work, python: Path, timeout: float) -> O
                     check=False,
                 ).returncode
             except subprocess.TimeoutExpired:
-                return f"not done after {timeout:.0f} s"
+                return f"not finished after {timeout:.0f} s"
             if made.exists():
                 return Outcome(**json.loads(made.read_text(encoding="utf-8")))
             said.seek(0)
@@ -183,23 +157,22 @@ def compete(contender: Contender, work: Work, python: Path, timeout: float) -> O
 
 
 def failure(said: str, status: int) -> str:
-    """What a process that failed has said, in a line."""
+    """The output of a process that failed, in one line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line or "failed" in line or "panicked" in line]
-    line = (errors or lines or ["it said nothing"])[-1]
+    line = (errors or lines or ["no output"])[-1]
     return f"{line[:200]} (exit status {status})".replace("|", "/")
 
 
 def machine() -> dict[str, str]:
-    """What matters of this machine."""
+    """This machine: CPU, cores, memory, system."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
-    lines = [line.partition(":") for line in text.splitlines()]
-    values = {name.strip(): value.strip() for name, _, value in lines}
-    flags = [f for f in values.get("flags", "").split() if f.startswith(("avx", "fma", "amx"))]
+    flags = re.search(r"^flags\s*:(.*)", text, re.MULTILINE)
+    units = [f for f in (flags[1].split() if flags else []) if f.startswith(("avx", "fma", "amx"))]
     return {
-        "CPU": f"{values.get('model name', platform.processor())}, {' '.join(flags)}",
-        "cores": f"{physical_cores()} of {os.cpu_count()} logical",
+        "CPU": f"{cpu_name()}, {' '.join(units)}",
+        "cores": f"{cpus().cores} of {os.cpu_count()} logical",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.platform(),
         "Python": platform.python_version(),
@@ -216,22 +189,21 @@ def _commit() -> str:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Run the rounds that the command line names; results in --out, a table on standard output."""
+    """Run the rounds of a command line; results go to --out, a table to standard output."""
     small = arguments.model == "demo"
     model = demo.ensure(Settings.load().models_dir) if small else Path(arguments.model).resolve()
     if not model.is_file():
         raise SetupError(f"{model}: no such file; python -m benchmarks.shapes makes one")
     slots = arguments.slots or (16 if small else 32)
     new_tokens = arguments.new_tokens or (64 if small else 32)
-    files = arguments.questions or [SAMPLE_QUESTIONS]
-    questions = read_questions(files, arguments.count, 128 if small else 32)
+    questions = read_questions(arguments.questions or [], arguments.count, 128 if small else 32)
     prompts = make_prompts(model, questions, arguments.max_input_tokens)
     work = Work(
         str(model),
         prompts,
         new_tokens,
         slots,
-        arguments.threads or physical_cores(),
+        arguments.threads or cpus().cores,
         arguments.max_input_tokens + new_tokens,
     )
     setting = {
@@ -278,7 +250,7 @@ def _chosen(known: list[Contender], arguments: argparse.Namespace) -> list[Conte
     names = [contender.name for contender in known]
     for name in [*arguments.only, *arguments.skip]:
         if name not in names:
-            raise SetupError(f"{name}: no such contender; there are {', '.join(names)}")
+            raise SetupError(f"{name}: no such contender; choose from {', '.join(names)}")
     return [
         c
         for c in known
@@ -294,41 +266,36 @@ def _run(
     standings: Standings,
     arguments: argparse.Namespace,
 ) -> None:
-    """One contender's turn in one round, into the standings."""
+    """Run one contender in one round and add the result to the standings."""
     note = ""
     if is_demo and contender.name in ("openvino", "mistralrs"):
         work = replace(work, model=str(demo.packaged_file()))
-        note = f"on the packaged Q4_1 file, as it reads no {demo.QUANTIZATION}"
+        note = f"on the packaged Q4_1 file, as it cannot read {demo.QUANTIZATION}"
     python = arguments.peers_python if contender.peer else Path(sys.executable)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     busy = psutil.cpu_percent(interval=0.5) / 100
     outcome = compete(contender, work, python, arguments.timeout)
     told = f"round {number}, {contender.name}: "
+    run = Run(contender.name, contender.label, number, when, busy, note=note)
+    texts: list[str] = []
     if isinstance(outcome, str):
-        run = Run(contender.name, contender.label, number, when, busy, problem=outcome, note=note)
-        texts: list[str] = []
+        run = replace(run, problem=outcome)
         print(told + outcome, file=sys.stderr)
     else:
-        asked = [prompt.question["question"] for prompt in work.prompts]
         texts = [
-            text if contender.page == "ours" else clean(text, question, cut=True)
-            for text, question in zip(outcome.texts, asked, strict=True)
+            text if contender.page == "ours" else clean(text, p.question["question"], cut=True)
+            for text, p in zip(outcome.texts, work.prompts, strict=True)
         ]
         build = outcome.build
         if "this" in build:
             build = {**build, "this": f"{build['this']} ({_commit()})"}
-        run = Run(
-            contender.name,
-            contender.label,
-            number,
-            when,
-            busy,
-            outcome.load_seconds,
-            outcome.answer_seconds,
-            outcome.new_tokens,
-            outcome.peak_bytes,
-            build,
-            note,
+        run = replace(
+            run,
+            load_seconds=outcome.load_seconds,
+            answer_seconds=outcome.answer_seconds,
+            new_tokens=outcome.new_tokens,
+            peak_bytes=outcome.peak_bytes,
+            build=build,
         )
         print(
             f"{told}load {run.load_seconds:.1f} s, answers {run.answer_seconds:.1f} s,"
@@ -336,4 +303,4 @@ def _run(
             file=sys.stderr,
         )
     if gone := standings.add(run, texts):
-        print(f"{contender.name}: {gone} runs of another build gave way", file=sys.stderr)
+        print(f"{contender.name}: dropped {gone} runs of another build", file=sys.stderr)

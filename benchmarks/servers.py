@@ -1,8 +1,7 @@
-"""Servers for benchmarks: started for a work, and ended with a block."""
+"""Starts and stops servers for benchmarks."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -15,22 +14,23 @@ from typing import Any
 
 import psutil
 
+from benchmarks.common import plain_environment
 from benchmarks.contenders.work import Work
 from runtime.common.errors import SetupError
-from runtime.settings import PROJECT_DIR, all_settings, declared_subjects
+from runtime.settings import PROJECT_DIR, declared_subjects
 
-_STARTING = 120.0
+_STARTING = 120.0  # seconds
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: host and port, and its process."""
+    """A running server: its address (host and port) and process."""
 
     address: str
     process: psutil.Process
 
     def resident(self) -> int:
-        """Bytes of memory of the process and those that it started."""
+        """Resident bytes of the process and its children."""
         total = 0
         for process in [self.process, *self.process.children(recursive=True)]:
             try:
@@ -42,7 +42,7 @@ class Server:
 
 @contextmanager
 def started(command: Sequence[str | Path], environment: dict[str, str]) -> Iterator[Server]:
-    """A server that says where it serves, ended with the block. Raises SetupError."""
+    """Start a server and read its address from stderr; stop it at the end. Raises SetupError."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder, "said")
         with said.open("wb") as stderr:
@@ -56,10 +56,10 @@ def started(command: Sequence[str | Path], environment: dict[str, str]) -> Itera
                 if found := re.search(r"serving on http://(\S+)", text):
                     break
                 if process.poll() is not None or time.monotonic() > end:
-                    lines = text.strip().splitlines() or ["it said nothing"]
+                    lines = text.strip().splitlines() or ["no output"]
                     raise SetupError(f"a server did not start: {lines[-1]}")
                 time.sleep(0.1)
-            time.sleep(1)  # it says so just before it does
+            time.sleep(1)  # the line is written just before the socket is ready
             yield Server(found[1], psutil.Process(process.pid))
         finally:
             process.terminate()
@@ -71,11 +71,9 @@ def started(command: Sequence[str | Path], environment: dict[str, str]) -> Itera
 
 
 def environment_for(work: Work, routes: dict[str, Path]) -> dict[str, str]:
-    """The environment of `runtime.serve` for a work; adapters by their subjects' settings."""
-    own = {setting.name for setting in all_settings(declared_subjects())}
-    plain = {name: value for name, value in os.environ.items() if name not in own}
+    """The environment of `runtime.serve` for a work; `routes` has adapters by setting."""
     return {
-        **plain,
+        **plain_environment(),
         "MODEL_NAME": work.model,
         "BATCH_SIZE": str(work.slots),
         "NUM_THREADS": str(work.threads),
@@ -90,10 +88,10 @@ def environment_for(work: Work, routes: dict[str, Path]) -> dict[str, str]:
 
 
 def find_adapters(folder: Path, questions: Sequence[dict[str, Any]]) -> dict[str, Path]:
-    """The adapter of each subject that is asked, by its setting, in the order of settings.
+    """The adapters of the subjects of some questions, by setting, in the order of settings.
 
     Raises:
-        SetupError: a subject has none, or several.
+        SetupError: a subject has no adapter, or several.
     """
     declared = declared_subjects()
     asked = {declared.of(question["subject"]) for question in questions}

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.shapes`: Qwen3-1.7B's exact shape with random weights, and adapters for it.
+"""`python -m benchmarks.shapes`: make a model of Qwen3-1.7B's shape with random weights.
 
-Speed and memory depend on a model's shape and types, not on what it has learned, so where the
-real file is not at hand this one stands for it: same layers, types, vocabulary and tokenizer.
-What it writes is noise.
+Speed and memory depend on a model's shape and types, not on its weights, so this file can stand in
+for the real one: same layers, types, vocabulary and tokenizer. Its answers are noise. Random
+adapters are made as well.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CONFIG = {
     "hidden_act": "silu",
     "torch_dtype": "bfloat16",
 }
-# The same seven, in each layer, as GGUF names them.
+# The same seven modules by their GGUF names.
 _GGUF_LINEAR = (
     *("attn_q", "attn_k", "attn_v", "attn_output"),
     *("ffn_gate", "ffn_up", "ffn_down"),
@@ -110,10 +110,10 @@ def write_checkpoint(folder: Path, tokenizer: Path) -> None:
 
 
 def make_model(target: Path, tokenizer: Path) -> Path:
-    """Make the GGUF file at Q4_K_M (1.1 GB; 8 GB of disk beside it for a while) unless it is there.
+    """Make the GGUF file at Q4_K_M (1.1 GB, and 8 GB of temporary files) unless it exists.
 
     Raises:
-        SetupError: no tokenizer in that folder.
+        SetupError: the folder has no tokenizer.
     """
     if target.exists():
         return target
@@ -133,13 +133,13 @@ def make_model(target: Path, tokenizer: Path) -> Path:
 
 
 def make_adapters(base: Path, folder: Path, names: Sequence[str], rank: int = RANK) -> list[Path]:
-    """Random GGUF adapters on all seven linear layers of any GGUF model; those there are kept.
+    """Make random GGUF adapters for all seven linear layers of a GGUF model, unless they exist.
 
     Args:
-        base: the GGUF model, whose shapes they take.
-        folder: where `<base>-lora-<name>.gguf` go.
-        names: one adapter each, all different.
-        rank: of each; alpha is twice that.
+        base: the GGUF model.
+        folder: for `<base>-lora-<name>.gguf`.
+        names: one adapter for each name; all adapters differ.
+        rank: of each adapter; alpha is twice the rank.
 
     Raises:
         SetupError: the base has none of the seven layers.
@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--adapters", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--rank", type=int, default=RANK, help=f"of each (default: {RANK})")
     parser.add_argument(
-        "--checkpoint", type=Path, help="write the Hugging Face checkpoint here (3.4 GB), no more"
+        "--checkpoint", type=Path, help="only write the Hugging Face checkpoint here (3.4 GB)"
     )
     return run(_make, parser.parse_args(argv))
 

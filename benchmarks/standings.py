@@ -1,4 +1,4 @@
-"""What contenders did, round after round: kept in a JSON file, read as a table and a picture."""
+"""Results of contenders, round by round: a JSON file, and a table and a picture of it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.common import table as markdown
 from runtime.common import figures
 from runtime.common.errors import SetupError
 
 OURS, BASELINE = "ours", "one-by-one"
-# Answers that agree in this many characters began with the same tokens.
+# Answers "start the same" if they agree in this many characters.
 _START = 16
-# Answers that end in the middle of a character are shown, or continue, in several ways.
+# Characters by which texts may differ at the end, where a token limit cut a character.
 _RAGGED = 4
-# Answers of this share more or fewer tokens are of like length.
+# Numbers of tokens that differ by more than this share are remarked on.
 _LIKE = 0.05
-# More of the machine in use by others before a run, and its time is doubtful.
+# Share of the machine's cores in use by other programs above which a run is remarked on.
 _BUSY = 0.25
 
 
@@ -28,13 +29,12 @@ class Run:
     """One contender in one round.
 
     Attributes:
-        contender: its name.
-        label: what it is, for people.
+        contender, label: its name and description.
         round: counted from 1.
         when: start, as ISO 8601.
-        busy: share of the machine's cores that others used just before, 0 to 1.
-        load_seconds, answer_seconds, new_tokens, peak_bytes, build: as `work.Outcome`.
-        note: what is not the same for it as for the others, or "".
+        busy: share of the machine's cores that other programs used just before, 0 to 1.
+        load_seconds, answer_seconds, new_tokens, peak_bytes, build: see `work.Outcome`.
+        note: how its conditions differ from those of the others, or "".
         problem: why there is no result, or "".
     """
 
@@ -57,7 +57,7 @@ class Standings:
     """All runs on one model with one set of questions.
 
     Attributes:
-        setting: what was the same for all: model, questions, limits, machine.
+        setting: model, questions, limits and machine, the same for all runs.
         runs: in the order they were made.
         answers: each contender's latest texts, cleaned as the runtime cleans answers.
     """
@@ -68,10 +68,10 @@ class Standings:
 
     @classmethod
     def open(cls, path: Path, setting: dict[str, Any]) -> Self:
-        """The standings kept in a file, or new ones.
+        """Read the standings from a file, or start new ones.
 
         Raises:
-            SetupError: those in the file were made in another setting.
+            SetupError: the file has another setting.
         """
         if not path.exists():
             return cls(setting)
@@ -80,7 +80,7 @@ class Standings:
         names = [n for n in {**before, **setting} if before.get(n) != setting.get(n)]
         if names:
             told = ", ".join(f"{n} was {before.get(n)!r}, is {setting.get(n)!r}" for n in names)
-            raise SetupError(f"{path} was made in another setting ({told}): give another --out")
+            raise SetupError(f"{path} has another setting ({told}): choose another --out")
         return cls(setting, [Run(**run) for run in kept["runs"]], kept["answers"])
 
     def save(self, path: Path) -> None:
@@ -88,10 +88,10 @@ class Standings:
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
 
     def add(self, run: Run, texts: Sequence[str] = ()) -> int:
-        """Take a run in; runs of the same contender in another build give way to it.
+        """Add a run and drop runs of the same contender in another build.
 
         Returns:
-            how many runs gave way.
+            how many runs were dropped.
         """
         stale = [
             old
@@ -105,26 +105,26 @@ class Standings:
         return len(stale)
 
     def of(self, contender: str) -> list[Run]:
-        """A contender's runs, those that came to something."""
+        """A contender's runs that have a result."""
         return [run for run in self.runs if run.contender == contender and not run.problem]
 
     def seconds(self, contender: str) -> float | None:
-        """Median time of a contender's answers; None without any."""
+        """Median time of a contender's answers; None without a result."""
         found = [run.answer_seconds for run in self.of(contender)]
         return statistics.median(found) if found else None
 
     def names(self) -> list[str]:
-        """Contenders, the fastest first, those without a result last."""
+        """Names of the contenders, the fastest first, those without a result last."""
         names = dict.fromkeys(run.contender for run in self.runs)
         return sorted(names, key=lambda name: self.seconds(name) or float("inf"))
 
     def ratio(self, contender: str, other: str) -> float | None:
-        """How many times as fast as another; None where one has no result."""
+        """How many times as fast as another; None if one has no result."""
         mine, theirs = self.seconds(contender), self.seconds(other)
         return theirs / mine if mine and theirs else None
 
     def alike(self, contender: str) -> tuple[float, float] | None:
-        """Shares of answers that equal one by one's, and that begin as they do."""
+        """Shares of answers that equal those of one by one, and that start the same."""
         mine, theirs = self.answers.get(contender), self.answers.get(BASELINE)
         if not mine or not theirs:
             return None
@@ -135,39 +135,41 @@ class Standings:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts are the same but for a ragged end, where a token limit cut them."""
+    """Whether two texts are equal except at the end, where a token limit cut a character."""
     short, long = sorted((one.rstrip("\ufffd"), other.rstrip("\ufffd")), key=len)
     return long.startswith(short) and len(long) - len(short) <= _RAGGED
 
 
 def table(standings: Standings) -> str:
-    """All contenders as a Markdown table of medians, and what is to be said of each below it."""
+    """All contenders as a Markdown table of medians, with remarks below it."""
     n = standings.setting["questions"]
-    rows = [
-        "| contender | seconds | questions/s | new tokens/s | × one by one | load, s | peak, GiB"
-        " | new tokens | equal / same start | runs |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows: list[list[object]] = []
     for name in standings.names():
         runs = standings.of(name)
-        label = next(run.label for run in standings.runs if run.contender == name)
+        label, problem = next((r.label, r.problem) for r in standings.runs if r.contender == name)
         if not runs:
-            problem = next(run.problem for run in standings.runs if run.contender == name)
-            rows.append(f"| {label} | no result: {problem} | | | | | | | | |")
+            rows.append([label, f"no result: {problem}", *[""] * 8])
             continue
         seconds = standings.seconds(name) or 0.0
         ratio, alike = standings.ratio(name, BASELINE), standings.alike(name)
         tokens = statistics.median(run.new_tokens for run in runs)
-        label = f"**{label}**" if name == OURS else label
         rows.append(
-            f"| {label} | {seconds:.1f} | {n / seconds:.2f}"
-            f" | {tokens / seconds:.0f} | {f'{ratio:.2f}' if ratio else ''}"
-            f" | {statistics.median(run.load_seconds for run in runs):.1f}"
-            f" | {statistics.median(run.peak_bytes for run in runs) / 2**30:.2f}"
-            f" | {tokens:.0f} | {f'{alike[0]:.0%} / {alike[1]:.0%}' if alike else ''}"
-            f" | {len(runs)} |"
+            [
+                f"**{label}**" if name == OURS else label,
+                *(f"{seconds:.1f}", f"{n / seconds:.2f}", f"{tokens / seconds:.0f}"),
+                f"{ratio:.2f}" if ratio else "",
+                f"{statistics.median(run.load_seconds for run in runs):.1f}",
+                f"{statistics.median(run.peak_bytes for run in runs) / 2**30:.2f}",
+                f"{tokens:.0f}",
+                f"{alike[0]:.0%} / {alike[1]:.0%}" if alike else "",
+                len(runs),
+            ]
         )
-    return "\n".join([*rows, "", *_remarks(standings)])
+    head = (
+        "contender | seconds | questions/s | new tokens/s | × one by one | load, s | peak, GiB"
+        " | new tokens | equal / same start | runs"
+    )
+    return "\n".join([markdown(head, rows), "", *_remarks(standings)])
 
 
 def _remarks(standings: Standings) -> list[str]:
@@ -184,13 +186,15 @@ def _remarks(standings: Standings) -> list[str]:
         if max(seconds) > 1.2 * min(seconds):
             said.append(f"its runs took {min(seconds):.1f} to {max(seconds):.1f} s")
         if busy := [run.busy for run in runs if run.busy > _BUSY]:
-            said.append(f"others used up to {max(busy):.0%} of the machine before {len(busy)} runs")
+            said.append(
+                f"other programs used up to {max(busy):.0%} of the machine before {len(busy)} runs"
+            )
         lines += [f"- {runs[0].label}: {'; '.join(said)}."] if said else []
     return lines
 
 
 def summary(standings: Standings) -> str:
-    """How this pipeline stands against each kind of contender, a line each."""
+    """This pipeline against each kind of contender, one line each."""
     lines = []
 
     def against(others: Sequence[str], what: str) -> None:
@@ -216,7 +220,7 @@ def summary(standings: Standings) -> str:
 
 
 def builds(standings: Standings) -> str:
-    """The machine, and versions and builds, a line each."""
+    """Machine, versions and builds, one line each."""
     lines = [f"- {name}: {value}" for name, value in standings.setting["machine"].items()]
     found: dict[str, str] = {}
     for run in standings.runs:
@@ -225,7 +229,7 @@ def builds(standings: Standings) -> str:
 
 
 def picture(standings: Standings, path: Path) -> None:
-    """Questions per second as bars, each with its ratio to one by one."""
+    """A bar chart of questions per second, with the ratio to one by one."""
     names = [name for name in standings.names() if standings.seconds(name)]
     if not names:
         return

@@ -1,22 +1,20 @@
-"""Questions per second: one by one, this pipeline, and the most that llama.cpp could do.
+"""Questions per second: one by one, this pipeline, and llama.cpp's ceiling.
 
-All three run in turn in each round, on the same GGUF file, questions, prompts, threads
-and greedy settings; what counts is the ratio within a round.
+All three run in turn in each round, on the same GGUF file, questions, prompts, threads and greedy
+settings. Only ratios within a round are compared.
 
-The ceiling is the time that llama.cpp itself needs for the tokens that the pipeline
-computed (prompts without their shared prefixes, and answers): the prompts at the speed of
-the best prefill call, the answers at the speed of decode steps with all slots taken,
-both at the mean depth in the context that those tokens had.
+The ceiling is the time that llama.cpp needs for the tokens that the pipeline computed: prompts
+without their shared prefixes at the speed of the best prefill call, answers at the speed of decode
+steps with all slots in use, both at the mean depth in the context.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +24,19 @@ import runtime.engine.library  # noqa: F401  # isort: skip
 import llama_cpp
 from tqdm import tqdm
 
-from benchmarks.lengths import of_one_length
+from benchmarks.common import of_one_length, read_questions, table
 from runtime import Pipeline, Settings, loadPipeline
 from runtime.common import figures
 from runtime.engine import Model
 from runtime.engine.llama import physical_cores
 from runtime.engine.speeds import SingleCalls
-from runtime.settings import PROJECT_DIR, declared_subjects
+from runtime.settings import declared_subjects
 
-SAMPLE_QUESTIONS = PROJECT_DIR / "data" / "sample_questions.jsonl"
 # Prefill calls tried for the ceiling: (sequences, tokens each).
 PREFILL_SHAPES = [(1, 128), (1, 256), (1, 512), (8, 32), (8, 64)]
 MAX_INPUT_TOKENS = 512
 # Decode steps timed for the ceiling.
 _STEPS = 14
-
-
-@dataclass(frozen=True)
-class Options:
-    model: str
-    files: list[Path]
-    questions: int
-    slots: int
-    new_tokens: int
-    rounds: int
 
 
 @dataclass(frozen=True)
@@ -72,17 +59,9 @@ class Round:
         return self.ceiling / self.pipeline
 
 
-def load_questions(n: int, files: Sequence[Path] = ()) -> list[dict[str, Any]]:
-    """The first questions of each file in turn; by default those that ship with the project."""
-    files = files or [SAMPLE_QUESTIONS]
-    by_file = [[json.loads(line) for line in path.open(encoding="utf-8")] for path in files]
-    mixed = [q for q in chain.from_iterable(zip_longest(*by_file)) if q and q["question"].strip()]
-    return mixed[:n]
-
-
-def measure(options: Options) -> list[Round]:
-    """Run the rounds."""
-    questions = load_questions(options.questions, options.files)
+def measure(options: argparse.Namespace) -> list[Round]:
+    """Run the rounds of a command line."""
+    questions = read_questions(options.questions, None, options.count)
     settings = Settings.load(
         model_name=options.model,
         batch_size=options.slots,
@@ -91,7 +70,7 @@ def measure(options: Options) -> list[Round]:
         temperature=0,
         max_input_tokens=MAX_INPUT_TOKENS,
         device_map="cpu",
-        algebra_tool="off",  # every question is the model's
+        algebra_tool="off",  # the model answers every question
     )
     with loadPipeline(of_one_length(settings)) as pipeline:
         path, engine = next(iter(pipeline.engines.items()))
@@ -136,7 +115,7 @@ def _answer(pipeline: Pipeline, questions: list[dict[str, Any]]) -> dict[str, fl
 
 
 class OneByOne:
-    """What people do today: `Llama.create_chat_completion`, question after question."""
+    """`Llama.create_chat_completion`, one question after another."""
 
     def __init__(self, path: Path, new_tokens: int) -> None:
         threads = physical_cores()
@@ -146,7 +125,7 @@ class OneByOne:
             n_ctx=MAX_INPUT_TOKENS + new_tokens,
             n_threads=threads,
             n_threads_batch=threads,
-            flash_attn=True,  # as the pipeline has it, and faster than without
+            flash_attn=True,  # as in the pipeline, and faster than without
             verbose=False,
         )
 
@@ -155,7 +134,7 @@ class OneByOne:
         tokens = 0
         subjects = declared_subjects()
         for question in questions:
-            system = subjects.of(question.get("subject", "")).instruction
+            system = subjects.of(question["subject"]).instruction
             completion = self._llama.create_chat_completion(
                 [
                     {"role": "system", "content": system},
@@ -176,7 +155,7 @@ class Ceiling:
     """llama.cpp's own speed, in tokens per second; prefill in calls of the best shape.
 
     Args:
-        model: not owned.
+        model: the caller closes it.
         slots: sequences of a decode step.
         prefix: tokens in the cache before a prefill call.
         depth: tokens in the cache at a decode step.
@@ -187,7 +166,7 @@ class Ceiling:
         streams = max(slots, *(n for n, _ in PREFILL_SHAPES))
         cells = max(prefix + max(length for _, length in PREFILL_SHAPES), depth + _STEPS)
         self._calls = SingleCalls(model, streams, cells, physical_cores())
-        # Chosen once: the best of several noisy figures, each time, would be noise at its best.
+        # Chosen once: choosing the best of several noisy figures each time would add a bias.
         self._shape = max(PREFILL_SHAPES, key=lambda shape: self._prefill(*shape))
 
     def speeds(self) -> tuple[float, float]:
@@ -203,36 +182,29 @@ class Ceiling:
 
 def report(rounds: list[Round]) -> str:
     """The figures of all rounds as a Markdown table, and the medians."""
-    lines = [
-        f"{rounds[0].questions} questions, questions per second:",
-        "",
-        "| round | one by one | this pipeline | ceiling | speed-up | share of ceiling |",
-        "| --- | --- | --- | --- | --- | --- |",
+    rows = [
+        [
+            *(number, f"{r.questions / r.one_by_one:.2f}", f"{r.questions / r.pipeline:.2f}"),
+            *(f"{r.questions / r.ceiling:.2f}", f"{r.speedup:.2f}", f"{r.share_of_ceiling:.0%}"),
+        ]
+        for number, r in enumerate(rounds, 1)
     ]
-    for number, r in enumerate(rounds, 1):
-        lines.append(
-            f"| {number} | {r.questions / r.one_by_one:.2f} | {r.questions / r.pipeline:.2f} |"
-            f" {r.questions / r.ceiling:.2f} | {r.speedup:.2f} | {r.share_of_ceiling:.0%} |"
-        )
     speedup = statistics.median(r.speedup for r in rounds)
     share = statistics.median(r.share_of_ceiling for r in rounds)
-    lines.append(f"| median | | | | **{speedup:.2f}** | **{share:.0%}** |")
+    last = ["median", "", "", "", f"**{speedup:.2f}**", f"**{share:.0%}**"]
+    head = "round | one by one | this pipeline | ceiling | speed-up | share of ceiling"
     tokens = rounds[-1]
-    lines += [
-        "",
-        f"New tokens: {tokens.one_by_one_tokens} one by one, {tokens.pipeline_tokens} here.",
-    ]
-    return "\n".join(lines)
+    return (
+        f"{rounds[0].questions} questions, questions per second:\n\n"
+        f"{table(head, [*rows, last])}\n\n"
+        f"New tokens: {tokens.one_by_one_tokens} one by one, {tokens.pipeline_tokens} here."
+    )
 
 
 def picture(rounds: list[Round], path: Path) -> None:
     """The same as a bar chart."""
     names = ["one by one", "this pipeline", "llama.cpp's ceiling"]
-    seconds = [
-        [r.one_by_one for r in rounds],
-        [r.pipeline for r in rounds],
-        [r.ceiling for r in rounds],
-    ]
+    seconds = zip(*((r.one_by_one, r.pipeline, r.ceiling) for r in rounds), strict=True)
     speeds = [rounds[0].questions / statistics.median(each) for each in seconds]
     with figures.axes(path, 6, 2.4) as axes:
         bars = axes.barh(names, speeds, color=[figures.OTHER, figures.MAIN, figures.PALE])

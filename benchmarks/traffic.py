@@ -1,6 +1,6 @@
-"""Clients of a server with `/v1/completions`, many at once: what each got, and when.
+"""Many clients of a server with `/v1/completions`: what each received, and when.
 
-Times are of `time.perf_counter`, in seconds. Answers are streamed.
+Times are in seconds, from `time.perf_counter`. Answers are streamed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-# The body of the request with a number.
+# Maps the number of a request to its body.
 Body = Callable[[int], dict[str, Any]]
 
 
 @dataclass
 class Reply:
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
         number: of the request.
-        sent: when it was to be sent.
-        first: when its first text came; 0.0 without any.
+        sent: when it was due.
+        first: when its first text arrived; 0.0 without text.
         done: when it ended.
-        id: the server's, of the response.
-        ends: how many of its events say that the answer is complete; more than one is a fault.
-        text: all of it.
-        times: when each piece of it came.
-        usage: what the server counted, if it was asked to say.
-        problem: why there is no whole answer, or "".
+        id: the server's id of the response.
+        ends: how many events have a finish reason; more than one is a fault.
+        text: the whole text.
+        times: when each piece of it arrived.
+        usage: the server's token counts, if they were requested.
+        problem: why there is no complete answer, or "".
     """
 
     number: int
@@ -55,12 +55,12 @@ class Reply:
 
 @dataclass
 class Traffic:
-    """Replies of many requests, and how long they took together.
+    """Replies to many requests.
 
     Attributes:
-        sent: how many requests there were.
-        seconds: from the first sent to the last done.
-        replies: in the order they ended.
+        sent: number of requests.
+        seconds: from the first request to the end of the last.
+        replies: in the order in which they ended.
     """
 
     sent: int = 0
@@ -69,36 +69,36 @@ class Traffic:
 
     @property
     def lost(self) -> list[Reply]:
-        """Those without a whole answer."""
+        """Replies without a complete answer."""
         return [reply for reply in self.replies if reply.problem]
 
     @property
     def missing(self) -> int:
-        """How many requests have no whole answer, those included that nothing is known of."""
+        """How many requests have no complete answer, including those without a reply."""
         return self.sent - len(self.replies) + len(self.lost)
 
     @property
     def doubled(self) -> int:
-        """How many answers ended twice or have an id that another has."""
+        """How many answers ended twice or repeat another answer's id."""
         whole = [reply for reply in self.replies if not reply.problem]
         return sum(reply.ends > 1 for reply in whole) + len(whole) - len({r.id for r in whole})
 
     @property
     def rate(self) -> float:
-        """Whole answers per second."""
+        """Complete answers per second."""
         return (self.sent - self.missing) / self.seconds if self.seconds else 0.0
 
     def waits(self) -> list[float]:
-        """Seconds to the first text of each whole answer, the shortest first."""
+        """Seconds to the first text of each complete answer, ascending."""
         return sorted(reply.wait for reply in self.replies if not reply.problem)
 
 
 def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Reply:
-    """Send a request and read its stream, into `reply`, which is returned.
+    """Send a request and read its stream into `reply`, which is returned.
 
     Args:
         address: host and port.
-        timeout: seconds without a word from the server until the answer counts as lost.
+        timeout: seconds without data from the server until the answer counts as lost.
     """
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
@@ -128,7 +128,7 @@ def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Rep
                 reply.text += choice["text"]
                 reply.ends += choice["finish_reason"] is not None
         if not (complete and reply.ends and reply.first):
-            reply.problem = "the answer broke off"
+            reply.problem = "the answer is incomplete"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reply.problem = f"{type(error).__name__}: {error}"
     finally:
@@ -140,10 +140,10 @@ def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Rep
 def together(
     address: str, body: Body, clients: int, seconds: float, timeout: float = 120
 ) -> Traffic:
-    """Clients, each of which asks again as soon as it has its answer.
+    """Run clients that send the next request as soon as they have their answer.
 
     Args:
-        address, timeout: as for `ask`.
+        address, timeout: see `ask`.
         seconds: how long new requests are sent.
     """
     traffic, numbers, lock = Traffic(), itertools.count(), threading.Lock()
@@ -158,7 +158,7 @@ def together(
             with lock:
                 traffic.replies.append(reply)
             if reply.problem:
-                time.sleep(0.1)  # a server that is gone is not asked a million times
+                time.sleep(0.1)  # do not send millions of requests to a server that is gone
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
@@ -172,15 +172,15 @@ def together(
 def arriving(
     address: str, body: Body, rate: float, seconds: float, seed: int = 0, timeout: float = 120
 ) -> Traffic:
-    """Requests that arrive at random, whatever has become of those before (a Poisson process).
+    """Send requests at random times that do not depend on earlier answers (a Poisson process).
 
     Waits count from the time a request was due, so that a slow client hides nothing.
 
     Args:
-        address, timeout: as for `ask`.
+        address, timeout: see `ask`.
         rate: requests per second.
-        seconds: how long they arrive.
-        seed: of the times.
+        seconds: how long requests are sent.
+        seed: for the times.
     """
     traffic, lock, draw = Traffic(), threading.Lock(), random.Random(seed)
     threads = []
@@ -204,5 +204,5 @@ def arriving(
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """The value that a share of ordered values does not exceed; NaN without any."""
+    """A percentile of sorted values; NaN if there are none."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.lengths import of_one_length
+from benchmarks.common import of_one_length
 from convert.torch_model import load_torch_model
 from evaluation.judges import judge
 from evaluation.questions import read

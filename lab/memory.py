@@ -137,17 +137,18 @@ def _decode_prefixes(pipeline: Pipeline) -> float:
 
 
 def _short(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from benchmarks.throughput import load_questions
+    from benchmarks.common import read_questions
 
-    found = load_questions(10**6, options.questions)
+    found = read_questions(options.questions, None)
     short = [question for question in found if len(question["question"]) < SHORT]
     return [{**short[n % len(short)], "questionID": n} for n in range(options.short)]
 
 
 def _long(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from benchmarks.throughput import load_questions
+    from benchmarks.common import read_questions
 
-    words = " ".join(question["question"] for question in load_questions(500, options.questions))
+    found = read_questions(options.questions, None, 500)
+    words = " ".join(question["question"] for question in found)
     text = (words * (LONG // len(words) + 1))[:LONG]
     return [
         {"questionID": n, "subject": "general", "question": f"{n}. {text}"}

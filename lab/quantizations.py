@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.throughput import Ceiling, load_questions
+from benchmarks.common import read_questions
+from benchmarks.throughput import Ceiling
 from runtime.engine import Context, Model
 from runtime.engine.batch import Batch
 from runtime.engine.llama import physical_cores
@@ -52,7 +53,7 @@ def report(paths: dict[str, Path], rounds: int) -> str:
         prefill_1, decode_1 = next(iter(speeds.values()))
         for name, (prefill, decode) in speeds.items():
             ratios[name].append((prefill / prefill_1, decode / decode_1))
-    texts = [question["question"] for question in load_questions(48)]
+    texts = [question["question"] for question in read_questions([], None, 48)]
     expected = None
     lines = [
         "| type | MB | prefill | decode, 16 at once | mean KL | same top token |",

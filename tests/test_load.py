@@ -69,7 +69,7 @@ def test_a_whole_answer_has_its_text_and_the_time_of_its_first(address: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "told"), [("refused", "429"), ("error", "no"), ("broken", "broke off")]
+    ("behaviour", "told"), [("refused", "429"), ("error", "no"), ("broken", "incomplete")]
 )
 def test_what_is_no_whole_answer_is_lost_and_says_why(
     address: str, behaviour: str, told: str

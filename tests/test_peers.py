@@ -11,8 +11,9 @@ import gguf
 import numpy as np
 import pytest
 
+from benchmarks.common import read_questions
 from benchmarks.contenders.work import Prompt, Work
-from benchmarks.race import Contender, compete, contenders, failure, read_questions
+from benchmarks.race import Contender, compete, contenders, failure
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import Run, Standings, picture, same, summary, table
 from lab import growth
@@ -178,13 +179,13 @@ def test_a_contender_that_hangs_is_stopped(tmp_path: Path) -> None:
     sleeper.chmod(0o755)
     work = Work("m.gguf", [], 8, 4, 1, 64)
     slow = Contender("slow", "slow", "ours")
-    assert compete(slow, work, sleeper, 0.3) == "not done after 0 s"
+    assert compete(slow, work, sleeper, 0.3) == "not finished after 0 s"
 
 
 def test_a_failure_is_told_by_its_last_error() -> None:
     said = "loading\nValueError: no such type | 20\n   at frame 3\n"
     assert failure(said, -6) == "ValueError: no such type / 20 (exit status -6)"
-    assert failure("", 1) == "it said nothing (exit status 1)"
+    assert failure("", 1) == "no output (exit status 1)"
 
 
 def test_random_adapters_fit_the_linear_layers_of_any_model(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""What `benchmarks.peers` sets side by side, one page each, each run in a process of its own.
+"""The contenders of `benchmarks.peers`, one module each; each runs in its own process.
 
-Pages of other people's engines import nothing of this project but `work`, which needs the standard
-library alone, so that they run in an environment of their own.
+Modules of other engines import nothing of this project but `work`, which needs only the standard
+library, so that they can run in another environment.
 """

@@ -1,8 +1,8 @@
-"""The way of the pipeline that ours follows: transformers, padded on the left, batch after batch.
+"""transformers in batches padded on the left, as in the pipeline that this project replaces.
 
-The weights come out of the same GGUF file, dequantized to float32 (bfloat16 is slower on a CPU
-without instructions for it). Options: `rank` of a LoRA adapter by peft on all linear layers, or
-none.
+The weights are those of the same GGUF file, dequantized to float32 (bfloat16 is slower on a CPU
+without instructions for it). Options: `rank` of a peft LoRA adapter on all linear layers; none
+without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""llama-server's engine, as the package `xllamacpp` binds it.
+"""llama-server's engine, through the package `xllamacpp`.
 
-Options: `parallel`, its slots; `unified`, one KV cache for all of them.
+Options: `parallel`, its slots; `unified`, one KV cache for all slots.
 """
 
 from __future__ import annotations

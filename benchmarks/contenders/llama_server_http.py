@@ -2,7 +2,7 @@
 
     python -m benchmarks.contenders.llama_server_http work.json
 
-Says `serving on http://...` and serves until its input ends. Options of the work: `parallel`, its
+Prints `serving on http://...` and serves until its input ends. Options of the work: `parallel`, its
 slots; `adapters`, GGUF files that requests choose by number: `"lora": [{"id": 0, "scale": 1.0}]`.
 """
 
@@ -29,7 +29,7 @@ def main() -> None:
         xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in work.options["adapters"]
     ]
     params.lora_init_without_apply = True
-    params.n_threads_http = 256  # else clients beyond its few threads are not even heard
+    params.n_threads_http = 256  # with its few threads other clients would not be accepted
     params.port = 0
     params.verbosity = 0
     server = xllamacpp.Server(params)

@@ -1,6 +1,6 @@
-"""mistral.rs on the same GGUF file. Its `Runner` takes requests from one thread only.
+"""mistral.rs on the same GGUF file, one question after another.
 
-From a second thread it raises "Already borrowed", so its questions go one after another.
+Its `Runner` accepts requests from one thread only; from a second it raises "Already borrowed".
 """
 
 from __future__ import annotations

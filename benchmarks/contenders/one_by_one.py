@@ -1,4 +1,4 @@
-"""What people do today: `Llama.create_chat_completion`, question after question.
+"""`Llama.create_chat_completion`, one question after another.
 
 Options: `flash_attention`, true or false (llama-cpp-python's default).
 """
@@ -24,7 +24,7 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
         verbose=False,
     )
     never_end(llama)
-    # Its own template would let Qwen3 think, which lengthens nothing here but changes the prompt.
+    # With its own template Qwen3 would think, which changes the prompt.
     rendered = {prompt.question["question"].strip(): prompt.text for prompt in work.prompts}
     bos = llama.detokenize([llama.token_bos()], special=True).decode()
 
@@ -52,7 +52,7 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
 
 
 def never_end(llama: Any) -> None:
-    """Let no token end an answer, at no cost: `logit_bias` would copy the logits through Python."""
+    """Let no token end an answer. `logit_bias` would be slow: it copies the logits to Python."""
     import llama_cpp
     from llama_cpp import _internals
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.common import of_one_length
 from benchmarks.contenders.work import Answer, Work, serve
-from benchmarks.lengths import of_one_length
 
 
 def load(work: Work) -> tuple[Answer, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a contender gets and gives back, as JSON files, and how it is timed."""
+"""The input and output of a contender, as JSON files, and its timing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question in the forms that contenders take.
+    """One question in the forms that contenders need.
 
     Attributes:
-        question: as the files have it, with `questionID`, `subject` and `question`.
-        text: the whole prompt, the chat template rendered.
+        question: a record with `questionID`, `subject` and `question`.
+        text: the whole prompt with the chat template applied.
         tokens: the same as token ids.
     """
 
@@ -29,16 +29,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Work:
-    """What every contender has to do.
+    """The task of a contender.
 
     Attributes:
         model: the GGUF file.
-        prompts: all of them.
-        new_tokens: of each answer, neither more nor fewer; greedy.
+        prompts: all prompts.
+        new_tokens: exact number of tokens of each answer; greedy.
         slots: how many questions may be decoded at once.
-        threads: of the CPU.
-        cells: positions that the longest prompt with its answer may take.
-        options: what tells the contenders of one page from each other.
+        threads: CPU threads.
+        cells: positions for the longest prompt and its answer.
+        options: options of the contender's module.
     """
 
     model: str
@@ -61,11 +61,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it.
+    """A contender's result.
 
     Attributes:
-        load_seconds: from importing the library to being ready.
-        answer_seconds: from the first prompt in to the last text out.
+        load_seconds: from importing the library until it is ready.
+        answer_seconds: from the first prompt to the last text.
         new_tokens: of all answers together.
         peak_bytes: the largest resident memory of the process, mapped files included.
         texts: the answers, in the order of the prompts.
@@ -80,16 +80,16 @@ class Outcome:
     build: dict[str, str]
 
 
-# Gives the answers' texts and the number of their tokens.
+# Returns the answers' texts and their number of tokens.
 Answer = Callable[[], tuple[list[str], int]]
 
 
 def serve(load: Callable[[Work], tuple[Answer, dict[str, str]]]) -> None:
-    """Do the work that `sys.argv[1]` has, and write what came of it to `sys.argv[2]`.
+    """Read the work from `sys.argv[1]`, do it, and write the outcome to `sys.argv[2]`.
 
     Args:
-        load: makes everything ready; returns what answers, and the build's versions. No
-            contender gets a question to warm up.
+        load: prepares everything; returns the function that answers, and versions. There is no
+            question to warm up.
     """
     work, target = Work.read(Path(sys.argv[1])), Path(sys.argv[2])
     started = time.perf_counter()
@@ -102,8 +102,8 @@ def serve(load: Callable[[Work], tuple[Answer, dict[str, str]]]) -> None:
 
 
 def peak_bytes() -> int:
-    """The largest resident memory that this process has had, mapped files included."""
-    # ru_maxrss begins with what the parent had, Linux's own figure does not.
+    """The largest resident memory of this process so far, mapped files included."""
+    # ru_maxrss starts at the parent's value, VmHWM does not.
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
