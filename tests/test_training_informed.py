@@ -147,5 +147,5 @@ def test_a_folder_without_a_base_of_the_subjects_is_an_error(
     arguments = ["--model", str(tiny), "--data_history", str(corpus), "--knowledge", str(kb)]
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert f"--knowledge {kb}: no base for history" in error
+    assert f"--knowledge {kb}: has no base for history" in error
     assert "kb.preprocess" in error

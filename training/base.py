@@ -27,7 +27,7 @@ from training.tokenizer import CheckpointTokenizer
 
 log = logging.getLogger(__name__)
 
-# Files of a checkpoint that what is learned depends on.
+# Files of a checkpoint that affect training.
 _PARTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
 
@@ -37,8 +37,8 @@ class Base:
 
     Attributes:
         path: a checkpoint's folder or a GGUF file.
-        name: what it is called in the names of files, such as "Qwen3-1.7B".
-        asked: how the user named it.
+        name: used in file names, such as "Qwen3-1.7B".
+        asked: the name that the user gave.
     """
 
     path: Path
@@ -49,16 +49,17 @@ class Base:
     def find(cls, asked: str, settings: Settings) -> Base:
         """Find a base by folder, hub id, GGUF file or `demo`, offline.
 
-        `demo` is the very file that is served, whose 4-bit weights the adapter then fits.
+        `demo` is the quantized file that is served, so the adapter fits its 4-bit weights.
 
         Raises:
-            SetupError: names every place that was searched; or the demo model cannot be made.
+            SetupError: not found (the message has every place that was searched), or the demo
+                model cannot be made.
         """
         return cls(*find_base(asked, settings, "--model", served=True), asked)
 
-    @cached_property  # the files may be large, and every subject asks
+    @cached_property  # the files may be large, and every subject needs it
     def fingerprint(self) -> str:
-        """SHA-256 over all files that what is learned depends on, in hex."""
+        """SHA-256 over all files that affect training, in hex."""
         files = [self.path]
         if self.path.is_dir():
             files = sorted(p for p in self.path.iterdir() if p.suffix in _PARTS)
@@ -67,7 +68,7 @@ class Base:
 
     @contextmanager
     def tokenizer(self) -> Iterator[Tokenizer]:
-        """What makes its prompts; of a GGUF file llama.cpp itself."""
+        """The tokenizer for its prompts; for a GGUF file that of llama.cpp."""
         if self.path.is_dir():
             yield CheckpointTokenizer(self.path)
             return
@@ -82,7 +83,7 @@ class Base:
 
         Raises:
             ConvertError: it cannot be loaded.
-            TrainingError: 4 bits were asked for in vain.
+            TrainingError: 4 bits are not possible here.
         """
         dtype = compute_dtype(options, use_cpu)
         keywords: dict[str, Any] = {"dtype": dtype}
@@ -101,32 +102,32 @@ class Base:
 
 
 def choose_device(device_map: str) -> bool:
-    """Whether training is on the CPU; else it is on one GPU, that of DEVICE_MAP or the first.
+    """Choose the CPU or one GPU, that of DEVICE_MAP or the first; returns whether it is the CPU.
 
-    The Trainer takes every GPU that it sees, so it is shown one.
+    The Trainer uses every GPU that it sees, so CUDA_VISIBLE_DEVICES is set to one.
 
     Raises:
-        TrainingError: DEVICE_MAP names a GPU that is not there.
+        TrainingError: DEVICE_MAP names a GPU that does not exist.
     """
     if device_map == "cpu":
         return True
     number = int(device_map.partition(":")[2] or 0)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     shown = visible.split(",") if visible is not None else [str(n) for n in range(number + 1)]
-    # Before torch asks the driver, which reads it once.
+    # Set before torch asks the driver, which reads it only once.
     os.environ["CUDA_VISIBLE_DEVICES"] = shown[number].strip() if number < len(shown) else ""
     if torch.cuda.is_available():
         return False
     if device_map == "auto":
         return True
     raise TrainingError(
-        f"DEVICE_MAP={device_map}: torch finds no such GPU (nvidia-smi -L lists what there is;"
+        f"DEVICE_MAP={device_map}: torch finds no such GPU (nvidia-smi -L lists all GPUs;"
         " CUDA_VISIBLE_DEVICES may hide some); DEVICE_MAP=cpu or auto trains on the CPU"
     )
 
 
 def compute_dtype(options: Options, use_cpu: bool) -> torch.dtype:
-    """The type of the base's weights and of the computation."""
+    """The data type of the base's weights and of the computation."""
     if options.precision != "auto":
         return torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     on_gpu = not use_cpu and torch.cuda.is_bf16_supported()
@@ -137,7 +138,7 @@ def in_four_bits(options: Options, use_cpu: bool, is_gguf: bool) -> bool:
     """Whether the base is loaded in 4 bits.
 
     Raises:
-        TrainingError: `four_bit` is on where it cannot be.
+        TrainingError: `four_bit` is on, but not possible here.
     """
     missing = ""
     if use_cpu:
@@ -152,7 +153,7 @@ def in_four_bits(options: Options, use_cpu: bool, is_gguf: bool) -> bool:
 
 
 def _four_bit_config(dtype: torch.dtype) -> Any:
-    """QLoRA's base (arXiv:2305.14314): NF4 with double quantization."""
+    """As in QLoRA (arXiv:2305.14314): NF4 with double quantization."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

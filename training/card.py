@@ -1,4 +1,4 @@
-"""What is told about a trained adapter: card, settings, losses and their picture."""
+"""Files that describe a trained adapter: card, settings, losses and their picture."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Card(BaseModel):
 
     Attributes:
         name: of the adapter.
-        subject: the subject of the questions that it answers.
-        base, base_sha256: the model it was trained on, and the fingerprint of its files.
-        data, data_sha256: the corpus, likewise.
-        knowledge_sha256: the base whose passages stood before questions, if there was one.
+        subject: the subject of its questions.
+        base, base_sha256: the model that it was trained on, and the hash of its files.
+        data, data_sha256: the corpus and its hash.
+        knowledge_sha256: the knowledge base whose passages were shown before questions, or None.
         options: how it was trained.
-        inputs: fingerprint of all these; the same inputs need no second training.
-        examples, held_out: how many pairs were learned from and how many evaluated on.
-        informed: how many of the former stood behind passages.
-        steps: how many steps were made; best_step is the one that was kept.
+        inputs: fingerprint of all these; the same inputs are not trained again.
+        examples, held_out: numbers of pairs for training and for evaluation.
+        informed: how many examples have passages before the question.
+        steps, best_step: number of steps, and the step whose weights were kept.
         loss: on the training examples, mean of the last tenth of the steps.
-        held_out_loss: on the held-out ones, of what was kept; before training first.
-        made_with: versions of the packages that made it.
+        held_out_loss: on the held-out pairs, before training and of the weights that were kept.
+        made_with: versions of packages.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,7 +58,7 @@ class Card(BaseModel):
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that training rests on."""
+    """Versions of the packages that affect training."""
     return {name: metadata.version(name) for name in ("torch", "transformers", "peft")}
 
 
@@ -83,7 +83,7 @@ def _readme(card: Card) -> str:
         losses += f"; held-out loss {before:.3f} before, {after:.3f} after (step {card.best_step})"
     examples = f"{card.examples} pairs"
     if card.informed:
-        examples += f" ({card.informed} of them behind passages)"
+        examples += f" ({card.informed} of them with passages)"
     return f"""---
 base_model: {card.base}
 library_name: peft

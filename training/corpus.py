@@ -14,7 +14,7 @@ from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-# Bad records that are named one by one; of the others only how many there are.
+# Bad records that are listed one by one; the others are counted.
 _NAMED = 20
 
 
@@ -24,8 +24,8 @@ class Pair:
 
     Attributes:
         question, answer: texts.
-        where: where they stand in their file, such as "line 3".
-        passages: what is shown before the question (see `informed`).
+        where: their place in the file, such as "line 3".
+        passages: shown before the question (see `informed`).
     """
 
     question: str
@@ -35,16 +35,15 @@ class Pair:
 
 
 def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:
-    """The pairs of a corpus.
+    """Read the pairs of a corpus.
 
     Args:
         path: a .json file with a list, or JSON Lines; other keys of a record are ignored.
-        skip_bad: leave out bad records, naming and counting them in the log.
+        skip_bad: skip bad records and list them in the log.
 
     Raises:
-        TrainingError: names every bad record if they are not to be skipped; fewer than two
-            good ones.
-        SetupError: the file cannot be read at all.
+        TrainingError: bad records that may not be skipped, or fewer than two good ones.
+        SetupError: the file cannot be read.
     """
     pairs, problems = [], []
     for record in read_records(path):
@@ -56,16 +55,12 @@ def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:
             pairs.append(Pair(question, answer, record.where))
     if problems and not skip_bad:
         raise TrainingError(
-            "\n".join(
-                [*_first(problems), "correct them, or leave them out with --bad-records skip"]
-            )
+            "\n".join([*_first(problems), "correct them, or skip them with --bad-records skip"])
         )
     for line in _first(problems):
-        log.warning("%s: left out", line)
+        log.warning("%s: skipped", line)
     if problems:
-        log.warning(
-            "%s: %d of %d records left out", path, len(problems), len(problems) + len(pairs)
-        )
+        log.warning("%s: %d of %d records skipped", path, len(problems), len(problems) + len(pairs))
     if len(pairs) < 2:
         raise TrainingError(
             f'{path}: {len(pairs)} records of {{"question", "answer"}} in it; at least 2 are needed'
@@ -97,10 +92,10 @@ def _first(problems: list[str]) -> list[str]:
 
 
 def split(pairs: list[Pair], holdout: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on and pairs held out.
+    """Split pairs into those to train on and those held out.
 
-    The share `holdout` of the different questions is held out, at least one if it is above 0
-    and never all; a question that comes twice is on one side only.
+    The share `holdout` of the distinct questions is held out: at least one if it is above 0, never
+    all. All pairs with the same question are on the same side.
     """
     questions = list(dict.fromkeys(normalized(pair.question) for pair in pairs))
     random.Random(seed).shuffle(questions)
@@ -114,5 +109,5 @@ def split(pairs: list[Pair], holdout: float, seed: int) -> tuple[list[Pair], lis
 
 
 def normalized(question: str) -> str:
-    """A question without what does not make it another one: case and white space."""
+    """A question without differences of case and white space."""
     return " ".join(question.split()).casefold()

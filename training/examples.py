@@ -1,7 +1,7 @@
-"""From pairs to batches of token ids: the runtime's own prompt, then the answer.
+"""Turns pairs into batches of token ids: the runtime's prompt, then the answer.
 
-Every prompt of a subject begins with the same tokens, the head of its frame. They are kept
-apart, so that a batch computes them once (see `trainer`).
+Every prompt of a subject begins with the same tokens, the head of its frame. The head is stored
+separately, so that a batch computes it once (see `trainer`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from training.corpus import Pair
 
 log = logging.getLogger(__name__)
 
-IGNORED = -100  # a label that no loss is taken of
+IGNORED = -100  # the label of tokens without a loss
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of the prompt behind the head, and of the answer with what ends it."""
+    """Token ids of the prompt after the head, and of the answer with its end token."""
 
     prompt: list[int]
     answer: list[int]
@@ -34,31 +34,31 @@ class Example:
 def make_examples(
     pairs: Sequence[Pair], tokenizer: Tokenizer, frame: TokenFrame, max_tokens: int
 ) -> list[Example]:
-    """An example for each pair; those whose answer leaves no room for a question are left out."""
+    """Make an example of each pair; skip those whose answer leaves no room for the question."""
     examples, cut, left_out = [], 0, 0
     for pair in pairs:
         answer = tokenizer.tokenize(pair.answer, follows=True) + frame.end
         room = max_tokens - len(answer)
         if room <= len(frame.head) + len(frame.tail):
-            log.warning("%s: an answer of %d tokens is too long: left out", pair.where, len(answer))
+            log.warning("%s: skipped, the answer has %d tokens", pair.where, len(answer))
             left_out += 1
             continue
         prompt, was_cut = prompt_tokens(tokenizer, frame, pair.question, room, pair.passages)
         cut += was_cut
         examples.append(Example(prompt[len(frame.head) :], answer))
     if cut:
-        log.warning("%d questions lost their middle: --max-tokens %d", cut, max_tokens)
+        log.warning("%d questions were cut in the middle (--max-tokens %d)", cut, max_tokens)
     if left_out:
-        log.warning("%d examples left out: --max-tokens %d", left_out, max_tokens)
+        log.warning("%d examples were skipped (--max-tokens %d)", left_out, max_tokens)
     return examples
 
 
 def collate(examples: Sequence[Example], pad: int = 0) -> dict[str, torch.Tensor]:
-    """A batch, padded on the left, so that all answers end at its right edge.
+    """Make a batch, padded on the left, so that all answers end at the right edge.
 
     Returns:
         input_ids, attention_mask, labels: int64 [examples, longest]; labels are `IGNORED`
-        but where the answers are.
+        except in the answers.
     """
     longest = max(map(len, examples))
     ids = torch.full((len(examples), longest), pad)

@@ -1,4 +1,4 @@
-"""`python -m training.finetune`: corpora of questions and answers become LoRA adapters.
+"""`python -m training.finetune`: train LoRA adapters on corpora of questions and answers.
 
 python -m training.finetune --model Qwen/Qwen3-1.7B --data-algebra data/train_algebra.json
 python -m training.finetune --model demo --data-history a.jsonl --data-chinese b.jsonl --resume
@@ -29,10 +29,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _corpora(argv: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
-    """The corpora `--data-SUBJECT FILE` of a command line, by subject, and the other arguments.
+    """Split a command line into the corpora `--data-SUBJECT FILE`, by subject, and the rest.
 
-    The subjects are those of SUBJECTS_FILE, which is not read to show the help. Underscores in
-    place of dashes are an older spelling of options.
+    The subjects are those of SUBJECTS_FILE, which is not read for --help. Options with underscores
+    instead of dashes are an older spelling.
     """
     corpora: dict[str, Path] = {}
     others = []
@@ -63,22 +63,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         f"{_CORPUS}SUBJECT",
         metavar="FILE",
-        help="corpus for a subject, such as --data-history FILE; one or more",
+        help="corpus of a subject, such as --data-history FILE; one or more",
     )
     parser.add_argument("--out", type=Path, default=_LORAS, help="folder (default: loras)")
     parser.add_argument(
         "--bad-records",
         choices=["skip", "refuse"],
         default="skip",
-        help="leave bad records out, named and counted, or stop (default: skip)",
+        help="skip bad records and list them, or stop (default: skip)",
     )
     parser.add_argument(
         "--knowledge",
         type=Path,
         metavar="FOLDER",
-        help="knowledge bases: questions are learned once more behind what is found for them",
+        help="knowledge bases: also train on each question with the passages found for it",
     )
-    parser.add_argument("--resume", action="store_true", help="continue runs that were stopped")
+    parser.add_argument("--resume", action="store_true", help="continue stopped runs")
     Options.add_to(parser)
     return parser
 
@@ -102,26 +102,26 @@ def _finetune(arguments: argparse.Namespace) -> int:
     subjects = settings.subjects
     names = ", ".join(f"{_CORPUS}{subject}" for subject in subjects)
     if not arguments.corpora:
-        raise TrainingError(f"no corpus was given; give one or more of {names}")
+        raise TrainingError(f"no corpus: give one or more of {names}")
     for subject in arguments.corpora:
         if subject not in subjects:
-            raise TrainingError(f"{_CORPUS}{subject}: no such subject; there are {names}")
+            raise TrainingError(f"{_CORPUS}{subject}: no such subject; choose from {names}")
     corpora = {s: arguments.corpora[s] for s in subjects if s in arguments.corpora}
     folder: Path | None = arguments.knowledge
     known = [s for s in corpora if folder and base_path(folder, s).exists()]
     if folder and not known:
         raise TrainingError(
-            f"--knowledge {folder}: no base for {' or '.join(corpora)} in it; python -m"
-            " kb.preprocess makes one"
+            f"--knowledge {folder}: has no base for {' or '.join(corpora)}; make one with python"
+            " -m kb.preprocess"
         )
     options = Options.parse({each.name: getattr(arguments, each.name) for each in fields(Options)})
     failed = 0
     with guard(settings.offline_guard):
         base = Base.find(arguments.model, settings)
         use_cpu = choose_device(settings.device_map)
-        in_four_bits(options, use_cpu, base.path.is_file())  # refuses what cannot be
+        in_four_bits(options, use_cpu, base.path.is_file())  # refuse early
         for subject, data in corpora.items():
-            # One corpus that cannot be learned costs the others nothing.
+            # If one corpus fails, the others are still trained.
             try:
                 knowledge = Index.load(folder, subject) if folder and subject in known else None
                 skip_bad = arguments.bad_records == "skip"

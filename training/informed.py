@@ -1,8 +1,8 @@
-"""Passages before the questions of a corpus, so that an adapter learns to copy or to ignore them.
+"""Puts passages before questions of a corpus, so that an adapter learns to use or ignore them.
 
 After RAFT (Zhang et al., "RAFT: Adapting Language Model to Domain Specific RAG", 2024): some
-questions stand behind the passage that answers them among others, some behind the others alone.
-Passages are searched, trimmed and shown as in serving.
+questions come with the right passage among others, some with wrong passages only. Passages are
+searched, trimmed and shown as in serving.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from training.corpus import Pair
 
 
 def with_passages(pairs: Sequence[Pair], index: Index, top_k: int) -> list[Pair]:
-    """Every pair as it is and, where the base has something for it, once more behind passages.
+    """Every pair, and again with passages if the knowledge base has some for it.
 
-    Those are what serving would show, in the lengths that a gate may choose, by turns. Where the
-    answer is not in them but is in what is found for question and answer together, the latter
-    are shown: a right passage among others. Else they are wrong ones alone.
+    The passages are those that serving would show, alternating between the lengths that a gate may
+    choose. If they do not contain the answer, but those found for question and answer together do,
+    the latter are used.
 
     Args:
         pairs: of one subject.
-        index: that subject's base.
-        top_k: from at most this many passages are sentences shown.
+        index: that subject's knowledge base.
+        top_k: sentences are taken from at most this many passages.
     """
     both = []
     for number, pair in enumerate(pairs):
@@ -42,9 +42,9 @@ def with_passages(pairs: Sequence[Pair], index: Index, top_k: int) -> list[Pair]
 
 
 def tells(passages: Sequence[str], answer: str) -> bool:
-    """Whether an answer stands in one of some passages, word for word."""
+    """Whether a passage contains the answer, word for word."""
     wanted = tokens(answer)
-    if not wanted:  # words that a search does not see, as in "The Who"
+    if not wanted:  # only words that a search ignores, as in "The Who"
         return False
     for passage in passages:
         found = tokens(passage)

@@ -1,4 +1,4 @@
-"""Trains one adapter, so that a run that was stopped can be resumed."""
+"""Trains one adapter; a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -24,21 +24,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Raised when the same options come to mean something else, so that old adapters are made anew.
-_FORMAT = 1
 _WEIGHTS = "adapter_model.safetensors"
-# How torch says that a file cannot be written.
+# In torch's messages about files that cannot be written.
 _TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")
 
 
 class Job:
-    """One adapter to be trained.
-
-    While it runs, checkpoints are in a hidden folder beside the adapter's.
+    """The training of one adapter.
 
     Attributes:
         folder: of the adapter.
-        work: of the checkpoints.
+        work: of the checkpoints, a hidden folder beside it.
     """
 
     def __init__(self, base: Base, lesson: Lesson, out: Path) -> None:
@@ -51,7 +47,7 @@ class Job:
         return self.lesson.plan.options
 
     def is_done(self) -> bool:
-        """Whether the adapter is there and made of the same things."""
+        """Whether the adapter exists and was made from the same inputs."""
         try:
             card = Card.model_validate_json((self.folder / CARD).read_bytes())
         except (OSError, ValueError):
@@ -59,23 +55,21 @@ class Job:
         return card.inputs == self.lesson.inputs and (self.folder / _WEIGHTS).is_file()
 
     def begin(self, resume: bool) -> None:
-        """Make the folder for checkpoints, or continue with a stopped run's.
+        """Make the folder for checkpoints, or continue with that of a stopped run.
 
         Raises:
-            TrainingError: a stopped run is there and `resume` was not asked for, or it had
-                other inputs.
+            TrainingError: there is a stopped run and `resume` is False, or it had other inputs.
         """
         begun = self.work / "inputs"
         if begun.is_file():
             if not resume:
                 raise TrainingError(
-                    f"{self.work} holds a run that did not finish: continue it with --resume, or"
-                    " delete it"
+                    f"{self.work} has an unfinished run: continue it with --resume, or delete it"
                 )
             if begun.read_text("utf-8") != self.lesson.inputs:
                 raise TrainingError(
-                    f"{self.work} holds a run with another base, corpus or options: pass the"
-                    " original ones to resume it, or delete it"
+                    f"{self.work} has a run with another base, corpus or options: use the same"
+                    " ones to resume it, or delete it"
                 )
             return
         self.work.mkdir(parents=True, exist_ok=True)
@@ -83,11 +77,11 @@ class Job:
             partial.write_text(self.lesson.inputs, "utf-8")
 
     def train_adapter(self, use_cpu: bool) -> Card:
-        """Train, and put the adapter into its place.
+        """Train and write the adapter.
 
         Raises:
-            TrainingError: the base cannot be loaded, there are no such modules, the GPU's memory
-                or the disk is full, or the loss ran away.
+            TrainingError: the base cannot be loaded, the target modules do not exist, the GPU's
+                memory or the disk is full, or the loss became NaN.
         """
         import torch
         from safetensors import SafetensorError
@@ -101,7 +95,7 @@ class Job:
             with replacing_folder(self.folder, self.work) as folder:
                 shutil.copyfile(best / _WEIGHTS, folder / _WEIGHTS)
                 config = json.loads((best / "adapter_config.json").read_text("utf-8"))
-                # A set, which peft writes in an order of chance.
+                # A set, which peft writes in random order.
                 config["target_modules"] = sorted(config["target_modules"])
                 text = json.dumps(config, indent=2, sort_keys=True) + "\n"
                 (folder / "adapter_config.json").write_text(text, "utf-8")
@@ -116,14 +110,14 @@ class Job:
             if isinstance(error, RuntimeError) and not _TORCH_WRITER.search(said):
                 raise
             raise TrainingError(
-                f"{self.work}: cannot be written ({said}); what was learned up to the last whole"
-                " checkpoint is kept: make room and continue with --resume"
+                f"{self.work}: cannot be written ({said}); the last checkpoint is kept: free some"
+                " space and continue with --resume"
             ) from None
         shutil.rmtree(self.work)
         return card
 
     def _run_training(self, use_cpu: bool) -> tuple[TrainerState, float | None]:
-        """Train to the end; the state there, and the held-out loss before."""
+        """Train to the end; returns the final state, and the held-out loss before training."""
         from transformers import set_seed
 
         from training.trainer import AnswerTrainer, last_whole_checkpoint, stopped_state
@@ -131,7 +125,7 @@ class Job:
         begun = self.work / "loss_before"
         checkpoint = last_whole_checkpoint(self.work)
         stopped = stopped_state(checkpoint) if checkpoint else None
-        if stopped:  # and killed before the adapter was in its place
+        if stopped:  # training had finished, but the adapter was not written
             return stopped, float(begun.read_text()) if self.lesson.held_out else None
         model = self._adapted_model(use_cpu)
         self._refuse_full_disk(model)
@@ -148,7 +142,7 @@ class Job:
             before = float(begun.read_text())
         if checkpoint:
             log.info("continuing from step %s", checkpoint.name.rpartition("-")[2])
-        set_seed(self.options.seed)  # whether there was an evaluation just now or not
+        set_seed(self.options.seed)  # independent of whether there was an evaluation before
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return trainer.state, before
 
@@ -172,10 +166,10 @@ class Job:
         )
         try:
             model = get_peft_model(base_model, config)
-        except ValueError as error:  # no such modules, say
+        except ValueError as error:  # such as modules that do not exist
             raise TrainingError(f"--target-modules {' '.join(modules)}: {error}") from None
         model.peft_config["default"].base_model_name_or_path = self.base.asked
-        # On saving, peft looks there for a vocabulary of another size, which is never made here.
+        # When saving, peft looks there for a vocabulary of another size; there never is one here.
         warnings.filterwarnings("ignore", message="Could not find a config file")
         return model
 
@@ -194,7 +188,7 @@ class Job:
         last = losses[-max(1, len(losses) // 10) :]
         loss = sum(last) / len(last)
         if not math.isfinite(loss):
-            raise TrainingError("the loss is not a number any more: try a lower --learning-rate")
+            raise TrainingError("the loss became NaN or infinite: try a lower --learning-rate")
         held_out = {e["step"]: e["eval_loss"] for e in history if "eval_loss" in e}
         best = best_step or steps
         knowledge = self.lesson.plan.knowledge
@@ -220,12 +214,12 @@ class Job:
 
 
 def train(job: Job, use_cpu: bool, resume: bool) -> None:
-    """Train an adapter unless it is up to date, and print what came of it.
+    """Train an adapter unless it is up to date, and print the result.
 
     Args:
         job: the adapter.
-        use_cpu: stay on the CPU though there is a GPU.
-        resume: continue a run that was stopped.
+        use_cpu: train on the CPU even if there is a GPU.
+        resume: continue a stopped run.
 
     Raises:
         TrainingError: see `Job`.

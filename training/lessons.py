@@ -1,4 +1,4 @@
-"""What an adapter learns: a corpus as examples of tokens, in the prompts of serving."""
+"""Prepares a corpus for training: split, with passages, tokenized in the prompts of serving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.examples import Example, make_examples
 from training.informed import with_passages
 from training.options import Options
 
-# Raised when the same options come to mean something else, so that old adapters are made anew.
+# Increased when the same options get another meaning, so that old adapters are trained again.
 _FORMAT = 1
 
 
@@ -28,8 +28,8 @@ class Plan:
         subject: the subject of the adapter.
         data: its corpus.
         options: how to train.
-        skip_bad: leave bad records out, named and counted; else refuse the corpus.
-        knowledge: questions are learned once more behind what is found for them in this base.
+        skip_bad: skip bad records; otherwise refuse the corpus.
+        knowledge: knowledge base; each question is also trained on with passages from it.
         top_k: most passages that are shown.
     """
 
@@ -46,12 +46,12 @@ class Lesson:
     """A corpus, split and tokenized.
 
     Attributes:
-        plan: what it was made of.
-        head: token ids that every prompt begins with.
-        train, held_out: examples to learn and examples that are only evaluated on.
-        informed: how many questions of the former stand behind passages.
-        data_sha256: of the corpus.
-        inputs: fingerprint of all that the adapter depends on.
+        plan: its inputs.
+        head: token ids at the beginning of every prompt.
+        train, held_out: examples for training and for evaluation.
+        informed: how many training examples have passages.
+        data_sha256: hash of the corpus.
+        inputs: fingerprint of everything that the adapter depends on.
     """
 
     plan: Plan

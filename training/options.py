@@ -1,4 +1,4 @@
-"""How an adapter is trained: every option with its default, what it allows and what it means."""
+"""The options of training, with defaults, bounds and help texts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def _option(default: Any, meaning: str, **bounds: Any) -> Any:
     """A field of `Options`.
 
     Args:
-        default: its type is that of the option.
-        meaning: for the help.
-        bounds: `least`, `above`, `most`, `below`, of a number.
+        default: has the type of the option.
+        meaning: the help text.
+        bounds: of a number: `least`, `above`, `most`, `below`.
     """
     return field(default=default, metadata={"meaning": meaning, **bounds})
 
 
 @dataclass(frozen=True)
 class Options:
-    """All options that change what is learned; the command line has one for each field."""
+    """All options that affect the result; each field is an option of the command line."""
 
     rank: int = _option(8, "rank of the LoRA matrices", least=1, most=1024)
     alpha: float = _option(16.0, "LoRA's alpha; the adapter is scaled by alpha/rank", above=0)
@@ -32,21 +32,25 @@ class Options:
     target_modules: tuple[str, ...] = _option(
         ("all-linear",), "layers to adapt, by name (q_proj v_proj ...), or all-linear"
     )
-    epochs: float = _option(3.0, "most passes over the corpus", above=0)
+    epochs: float = _option(3.0, "passes over the corpus, at most", above=0)
     learning_rate: float = _option(2e-4, "the highest learning rate", above=0)
-    warmup: float = _option(0.05, "share of the steps in which it rises", least=0, below=1)
+    warmup: float = _option(
+        0.05, "share of the steps in which the learning rate rises", least=0, below=1
+    )
     schedule: Literal["cosine", "linear", "constant"] = _option(
         "cosine", "how the learning rate falls after that"
     )
     weight_decay: float = _option(0.0, "AdamW's weight decay", least=0)
-    batch_size: int = _option(16, "examples that are computed at once", least=1)
+    batch_size: int = _option(16, "examples that are computed together", least=1)
     accumulation: int = _option(1, "batches that make up one step", least=1)
     gradient_checkpointing: bool = _option(
         False, "compute activations twice instead of keeping them: slower, less memory"
     )
-    max_tokens: int = _option(1024, "longest example; a longer question loses its middle", least=32)
+    max_tokens: int = _option(
+        1024, "longest example; longer questions are cut in the middle", least=32
+    )
     holdout: float = _option(
-        0.1, "share of the questions that is only evaluated on", least=0, below=1
+        0.1, "share of the questions that is held out for evaluation", least=0, below=1
     )
     patience: int = _option(
         3, "stop after this many evaluations without a better loss; 0: never", least=0
@@ -54,17 +58,19 @@ class Options:
     check_every: int = _option(
         0, "steps between evaluations and checkpoints; 0 is half an epoch", least=0
     )
-    seed: int = _option(0, "of the split, the order, the start and the dropout", least=0)
+    seed: int = _option(
+        0, "seed of the split, the order, the initial weights and the dropout", least=0
+    )
     four_bit: Literal["auto", "on", "off"] = _option(
-        "auto", "4-bit base (QLoRA); auto where CUDA and bitsandbytes are there"
+        "auto", "4-bit base (QLoRA); auto: if CUDA and bitsandbytes are available"
     )
     precision: Literal["auto", "float32", "bfloat16"] = _option(
-        "auto", "of the base's weights; auto is bfloat16 on a GPU that has it"
+        "auto", "of the base's weights; auto: bfloat16 on GPUs that support it"
     )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Options from the command line's values. Raises TrainingError naming each wrong one."""
+        """Options from the command line's values. Raises TrainingError with all wrong values."""
         parsed, problems = {}, []
         for each in fields(cls):
             if each.name in values:
@@ -79,7 +85,7 @@ class Options:
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
-        """Give a parser an option for each field."""
+        """Add an option for each field to a parser."""
         group = parser.add_argument_group("training")
         for each in fields(cls):
             name, default, meaning = flag(each.name), each.default, each.metadata["meaning"]
@@ -106,12 +112,12 @@ _CHOICES = {
 
 
 def flag(name: str) -> str:
-    """The option of the command line for a field."""
+    """The command-line option of a field."""
     return "--" + name.replace("_", "-")
 
 
 def _parsed(option: Field[Any], value: Any) -> Any:
-    """A value of an option's type, within its bounds. Raises ValueError saying what is wrong."""
+    """Convert a value to the option's type and check its bounds. Raises ValueError."""
     default, bounds = option.default, option.metadata
     if isinstance(default, bool):
         return bool(value)

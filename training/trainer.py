@@ -1,9 +1,8 @@
-"""transformers' Trainer, with a loss on the answers only, and runs that survive a kill.
+"""transformers' Trainer with a loss on the answers only, and checkpoints that survive a kill.
 
-Two things make it fast. The head of the prompt, which all examples of a subject share, is
-computed once for a batch, gradients and all, and its keys and values are expanded over the
-examples. And since answers end at the right edge of a batch, the output head is computed
-there only.
+Two things make it fast. The head of the prompt, which all examples of a subject share, is computed
+once per batch, with gradients, and its keys and values are expanded over the examples. And the
+output head is computed for the answers only, which end at the right edge of a batch.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from training.base import compute_dtype
 from training.examples import IGNORED, Example, collate
 from training.options import Options
 
-# Written into a checkpoint when it is whole.
+# Name of the file that marks a complete checkpoint.
 _WHOLE = "whole"
 
 
@@ -42,11 +41,11 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         model: a PEFT model.
-        head: token ids that every prompt begins with.
-        train, held_out: examples; none held out means no evaluation.
-        folder: for checkpoints; its creator deletes it.
+        head: token ids at the beginning of every prompt.
+        train, held_out: examples; without held-out examples there is no evaluation.
+        folder: for checkpoints; the caller deletes it.
         options: how to train.
-        use_cpu: stay on the CPU though there is a GPU.
+        use_cpu: train on the CPU even if there is a GPU.
     """
 
     def __init__(
@@ -59,8 +58,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         options: Options,
         use_cpu: bool,
     ) -> None:
-        # Of the hidden states only the answers' are given to the output head, a slice with gaps,
-        # and with those torch multiplies by copying the whole head once for each example.
+        # The output head gets the hidden states of the answers only: a slice with gaps, for which
+        # torch would copy the weights of the head once for each example.
         model.get_output_embeddings().register_forward_pre_hook(_without_gaps)
         self._head = torch.tensor([list(head)])
         self._order = ByLength(train, options.batch_size * options.accumulation, options.seed)
@@ -76,7 +75,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
-        # The loss below is already divided by the tokens of all batches of a step.
+        # `compute_loss` divides by the number of tokens in all batches of a step.
         self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
@@ -91,16 +90,16 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Mean cross entropy of the answers' tokens."""
         ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
-        # The logits that predict the longest answer, and one more, at the right edge.
+        # One more than the tokens of the longest answer, at the right edge.
         n_logits = int((labels != IGNORED).sum(dim=1).max()) + 1
         n, n_head = len(ids), self._head.shape[1]
         head = self._head.to(ids.device)
         mask = torch.cat([mask.new_ones(n, n_head), mask], dim=1)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         keywords: dict[str, Any] = {"logits_to_keep": n_logits, "attention_mask": mask}
-        if n_head and not self.args.gradient_checkpointing:  # which goes without a cache
+        if n_head and not self.args.gradient_checkpointing:  # which cannot use a cache
             cache = DynamicCache(config=model.config)
-            # Without the output head, which would compute logits that are not used.
+            # Without the output head: these logits are not needed.
             decoder = model.get_base_model().base_model
             decoder(input_ids=head, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(n)
@@ -124,9 +123,9 @@ def _without_gaps(head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[t
 
 
 class ByLength(Sampler[int]):  # type: ignore[misc]
-    """Examples in an order of chance that puts those of like length into one batch.
+    """A random order in which examples of similar length are in the same batch.
 
-    The order depends on the seed and the epoch alone, so that a resumed run has it too.
+    It depends only on the seed and the epoch, so that a resumed run has the same order.
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
@@ -150,11 +149,11 @@ class ByLength(Sampler[int]):  # type: ignore[misc]
 
 
 class KeepWhole(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints when they are whole, and deletes those that are no longer needed."""
+    """Marks complete checkpoints and deletes those that are no longer needed."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
-            control.should_evaluate = True  # what is learned last may be the best
+            control.should_evaluate = True  # the last weights may be the best
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -162,12 +161,12 @@ class KeepWhole(TrainerCallback):  # type: ignore[misc]
         kept = {str(newest), state.best_model_checkpoint}
         for path in Path(args.output_dir).glob("checkpoint-*"):
             if str(path) not in kept:
-                (path / _WHOLE).unlink(missing_ok=True)  # first, lest a kill leave half of it
+                (path / _WHOLE).unlink(missing_ok=True)  # first, in case of a kill
                 shutil.rmtree(path)
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """A bar over the steps, on a terminal, with the losses."""
+    """A progress bar with the losses, if stderr is a terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -187,7 +186,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         self._losses |= {k: f"{v:.3f}" for k, v in logs.items() if k in ("loss", "eval_loss")}
-        if self._bar:  # there is an evaluation before training
+        if self._bar:  # None in the evaluation before training
             self._bar.set_postfix(self._losses, refresh=False)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -195,7 +194,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None; others are deleted."""
+    """The newest complete checkpoint, or None; incomplete ones are deleted."""
     whole: dict[int, Path] = {}
     for path in folder.glob("checkpoint-*"):
         if (path / _WHOLE).exists():
@@ -206,7 +205,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 
 
 def stopped_state(checkpoint: Path) -> TrainerState | None:
-    """The state of a training that ended with this checkpoint, early or not; else None."""
+    """The state of a training that ended with this checkpoint; None if it did not end."""
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     control = state.stateful_callbacks["TrainerControl"]
     return state if control["args"]["should_training_stop"] else None
