@@ -1,9 +1,9 @@
-"""What sets one supported family of models apart from the others: a row for each."""
+"""The supported families of models, one row each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import gguf
@@ -33,7 +33,7 @@ _BIASES: Mapping[str | None, tuple[str, ...]] = {
     "attention_bias": (*_ATTENTION_IN, "attn_output"),
     "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
 }
-# Shapes of a layer's tensors by GGUF name, rows first, in sizes that `layer_shapes` is given.
+# Shapes of a layer's tensors by GGUF name, rows first; `layer_shapes` gets the sizes.
 _SHAPES: Mapping[str, tuple[str, ...]] = {
     "attn_norm": ("hidden",),
     "attn_q": ("query", "hidden"),
@@ -53,9 +53,9 @@ _SHAPES: Mapping[str, tuple[str, ...]] = {
 # transformers' names of the activations that llama.cpp computes.
 _ACTIVATIONS = {"silu": ("silu", "swish"), "gelu": ("gelu_pytorch_tanh",)}
 
-# What llama.cpp makes of layers that see only the last tokens of a prompt: it sees the whole
-# prompt, so that a config with a window is refused; or so does it, but every layer has the same
-# window, so that the model is right in a context of that size; or it has them, too.
+# What to do about layers that see only the last tokens of a prompt (sliding windows). llama.cpp
+# computes them ("computed"), or not. If not, a model in which all layers have the same window is
+# right in a context of that size ("limit context"); other configs with a window are "refused".
 Windows = Literal["refused", "limit context", "computed"]
 
 
@@ -67,24 +67,24 @@ class Architecture:
         name: transformers' class, as config.json names it.
         gguf: llama.cpp's architecture.
         layer: the modules of a layer that have weights.
-        shapes: shapes of a layer's tensors that are other than usual, as `_SHAPES` has them.
-        interleaved_heads: whether llama.cpp rotates neighbouring pairs of a head's rows where
-            transformers rotates its halves, so that rows of query and key change their order.
-        own_head_size: whether a head may have another size than hidden_size / heads.
-        norm_offset: what transformers adds to the weights of norms, and llama.cpp does not.
+        shapes: shapes of a layer's tensors that differ from `_SHAPES`.
+        interleaved_heads: whether llama.cpp rotates neighbouring pairs of a head's rows while
+            transformers rotates its halves, so that rows of query and key are reordered.
+        own_head_size: whether the head size may differ from hidden_size / heads.
+        norm_offset: added to the weights of norms by transformers, but not by llama.cpp.
         activation: of the feed-forward layers, by llama.cpp's name.
         rope_types: the kinds of RoPE scaling that llama.cpp computes.
-        partial_rotation: whether a part of a head may be left unrotated.
-        windows: what becomes of sliding windows.
-        vocabulary_details: whether size of the vocabulary and of the rotation, and the space
-            before a text, are written into the GGUF file.
-        biases: GGUF tensors of a layer that have a bias, by the key of config.json that says so;
+        partial_rotation: whether part of a head may stay unrotated.
+        windows: how sliding windows are handled.
+        vocabulary_details: whether the GGUF file has the size of the vocabulary, the size of the
+            rotation and the space before a text.
+        biases: GGUF tensors of a layer with a bias, by the key of config.json that enables it;
             those under None always have one.
-        numbers: keys of config.json with numbers above 0 that the GGUF file has, too, and the
-            method of gguf.GGUFWriter that writes each.
-        refused: keys of config.json that llama.cpp cannot follow where they are set, and why.
-        checks: functions that return what else of a config.json llama.cpp would not follow.
-        metadata: writes what else of a config.json the GGUF file has.
+        numbers: keys of config.json with numbers above 0 that are written to the GGUF file, and
+            the method of gguf.GGUFWriter for each.
+        refused: keys of config.json that llama.cpp does not support if they are set, and why.
+        checks: functions that return a problem with other values of config.json, or None.
+        metadata: writes further values of config.json to the GGUF file.
     """
 
     name: str
@@ -111,8 +111,8 @@ class Architecture:
         return gguf.MODEL_ARCH_NAMES[self.gguf]
 
     def modules(self, n_layers: int) -> dict[str, str]:
-        """Names of modules in transformers, such as "model.layers.0.mlp.up_proj", with the GGUF
-        tensors that they become, such as "blk.0.ffn_up" (without ".weight")."""
+        """transformers' names of modules, such as "model.layers.0.mlp.up_proj", and their GGUF
+        tensors, such as "blk.0.ffn_up" (without ".weight")."""
         names = ["model.embed_tokens", "model.norm", "lm_head"]
         names += [f"model.layers.{n}.{part}" for n in range(n_layers) for part in self.layer]
         known = gguf.get_tensor_name_map(self.gguf, n_layers)
@@ -135,7 +135,7 @@ class Architecture:
         return found
 
     def biased(self, config: Config) -> list[str]:
-        """GGUF tensors of a layer that have a bias in a model of this config.json."""
+        """GGUF tensors of a layer that have a bias with this config.json."""
         return [
             name
             for key, names in self.biases.items()
@@ -144,18 +144,18 @@ class Architecture:
         ]
 
     def context_length(self, config: Config) -> int:
-        """For how many tokens llama.cpp computes the model of a config.json."""
+        """The context in tokens for which llama.cpp computes the model correctly."""
         longest = int(config["max_position_embeddings"])
         if self.windows == "limit context":
             longest = min(longest, config.get("sliding_window") or longest)
         if rope(config).get("rope_type") == "longrope":
-            # transformers changes the factors of a prompt that is longer than this; llama.cpp
-            # those of all prompts in a longer context. The file has those of short prompts.
+            # transformers uses other factors for longer prompts, llama.cpp for all prompts in a
+            # longer context. The GGUF file has the factors of short prompts.
             longest = min(longest, int(original_context(config)))
         return longest
 
     def problem_with(self, config: Config) -> str | None:
-        """The first key of config.json that llama.cpp would not follow, and why; or None."""
+        """The first value of config.json that llama.cpp does not support, and why; or None."""
         key = "hidden_act" if "hidden_act" in config else "hidden_activation"
         activation = config.get(key, "silu")
         if activation not in _ACTIVATIONS[self.activation]:
@@ -171,7 +171,7 @@ class Architecture:
         head, heads = config.get("head_dim"), config["num_attention_heads"]
         if head and not self.own_head_size and head * heads != config["hidden_size"]:
             return (
-                f"head_dim={head}: llama.cpp's {self.gguf_name} wants hidden_size /"
+                f"head_dim={head}: llama.cpp's {self.gguf_name} needs hidden_size /"
                 f" num_attention_heads = {config['hidden_size']} / {heads}"
             )
         part = rope(config).get("partial_rotary_factor", 1.0)
@@ -181,8 +181,8 @@ class Architecture:
         sliding = "sliding_attention" in (config.get("layer_types") or [])
         if self.windows == "refused" and sliding and window and window < longest:
             return (
-                f"sliding_window={window}: llama.cpp's {self.gguf_name} lets every layer see the"
-                " whole prompt; only a checkpoint with use_sliding_window=false can be exported"
+                f"sliding_window={window}: llama.cpp's {self.gguf_name} has no sliding window;"
+                " only a checkpoint with use_sliding_window=false can be exported"
             )
         return next((why for check in self.checks if (why := check(config)) is not None), None)
 
@@ -191,6 +191,16 @@ def _has_no_bias(name: str) -> dict[str, str]:
     why = f"llama.cpp's {name} has no such biases"
     return {"attention_bias": why, "mlp_bias": why}
 
+
+_LLAMA = Architecture(
+    "LlamaForCausalLM",
+    gguf.MODEL_ARCH.LLAMA,
+    interleaved_heads=True,
+    rope_types=("default", "linear", "yarn", "llama3"),
+    vocabulary_details=True,
+    biases=_BIASES,
+)
+_MISTRAL = replace(_LLAMA, name="MistralForCausalLM", windows="limit context", biases={})
 
 ARCHITECTURES = {
     row.name: row
@@ -209,30 +219,9 @@ ARCHITECTURES = {
             own_head_size=False,
             biases={None: _ATTENTION_IN},
         ),
-        Architecture(
-            "LlamaForCausalLM",
-            gguf.MODEL_ARCH.LLAMA,
-            interleaved_heads=True,
-            rope_types=("default", "linear", "yarn", "llama3"),
-            vocabulary_details=True,
-            biases=_BIASES,
-        ),
-        Architecture(
-            "MistralForCausalLM",
-            gguf.MODEL_ARCH.LLAMA,
-            interleaved_heads=True,
-            rope_types=("default", "linear", "yarn", "llama3"),
-            windows="limit context",
-            vocabulary_details=True,
-        ),
-        Architecture(
-            "MinistralForCausalLM",
-            gguf.MODEL_ARCH.LLAMA,
-            interleaved_heads=True,
-            rope_types=("default", "linear", "yarn", "llama3"),
-            windows="limit context",
-            vocabulary_details=True,
-        ),
+        _LLAMA,
+        _MISTRAL,
+        replace(_MISTRAL, name="MinistralForCausalLM"),
         Architecture(
             "SmolLM3ForCausalLM",
             gguf.MODEL_ARCH.SMOLLM3,
@@ -241,14 +230,11 @@ ARCHITECTURES = {
             refused=_has_no_bias("smollm3"),
             checks=[check_smollm3],
         ),
-        Architecture(
-            "GraniteForCausalLM",
-            gguf.MODEL_ARCH.GRANITE,
-            interleaved_heads=True,
+        replace(
+            _LLAMA,
+            name="GraniteForCausalLM",
+            gguf=gguf.MODEL_ARCH.GRANITE,
             own_head_size=False,
-            rope_types=("default", "linear", "yarn", "llama3"),
-            vocabulary_details=True,
-            biases=_BIASES,
             numbers={
                 "attention_multiplier": "add_attention_scale",
                 "embedding_multiplier": "add_embedding_scale",
@@ -282,7 +268,7 @@ ARCHITECTURES = {
             own_head_size=False,
             refused={
                 "attention_bias": "llama.cpp's olmo2 has no such biases",
-                "tie_word_embeddings": "llama.cpp's olmo2 wants an output head of its own",
+                "tie_word_embeddings": "llama.cpp's olmo2 needs an untied output head",
             },
         ),
         Architecture(
@@ -299,7 +285,7 @@ ARCHITECTURES = {
             refused={
                 "attention_bias": "llama.cpp's gemma3 has no such biases",
                 "attn_logit_softcapping": "llama.cpp's gemma3 has no such cap",
-                "use_bidirectional_attention": "a model that answers sees only what was before",
+                "use_bidirectional_attention": "only causal attention is supported",
             },
             checks=[check_gemma3],
             metadata=add_gemma3,

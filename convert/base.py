@@ -1,7 +1,7 @@
-"""A base model, seen as the tensors and the metadata of a GGUF file: what all kinds of it share.
+"""The base class of base models: the tensors and metadata of their GGUF file.
 
-A source says what tensors its GGUF file has, in llama.cpp's names and order of rows, and writes
-the metadata; tensors are read one at a time.
+A source lists the tensors of its GGUF file, with llama.cpp's names and order of rows, and writes
+the metadata. Tensors are read one at a time.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class SourceTensor:
     Attributes:
         name: its GGUF name, such as "blk.0.attn_q.weight".
         shape: rows first, as numpy has it.
-        type: how the source stores it.
-        read: returns the data as stored: float32, float16, or uint16 with BF16's bits.
+        type: data type in the source.
+        read: returns the stored data: float32, float16, or uint16 with BF16's bits.
     """
 
     name: str
@@ -40,7 +40,7 @@ class SourceTensor:
     read: Callable[[], np.ndarray]
 
     def read_f32(self) -> np.ndarray:
-        """The data as float32, in an array of its own."""
+        """The data as a new float32 array."""
         data = self.read()
         if self.type in FLOATS:
             return to_f32(data, self.type)
@@ -52,9 +52,9 @@ class Source(ABC):
 
     Attributes:
         path: the folder or file.
-        name: what it is called.
+        name: its name.
         architecture: its family.
-        n_layers, n_head, n_head_kv: numbers of layers, of heads, and of heads for keys and values.
+        n_layers, n_head, n_head_kv: numbers of layers, heads, and heads for keys and values.
         tensors: by GGUF name, in the order of the file.
     """
 
@@ -68,7 +68,7 @@ class Source(ABC):
 
     @abstractmethod
     def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
-        """Write everything but the tensors; `finetune` names what was merged in."""
+        """Write everything but the tensors; `finetune` is the name of a merged adapter."""
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -82,7 +82,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def added_tokens(self) -> Collection[str]:
-        """Tokens that the tokenizer adds to its vocabulary; others may be among them."""
+        """A set that contains the tokens that the tokenizer adds to its vocabulary."""
 
     @property
     def tied(self) -> bool:
@@ -91,11 +91,11 @@ class Source(ABC):
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """transformers' names of modules, with the GGUF tensors that they become."""
+        """transformers' names of modules, and their GGUF tensors."""
         return self.architecture.modules(self.n_layers)
 
     def as_gguf(self, name: str, stored: StoredTensor) -> SourceTensor:
-        """A tensor that transformers or peft stored, as it will be in a GGUF file."""
+        """A tensor of transformers or peft as it will be in the GGUF file."""
         offset = self.architecture.norm_offset
         if offset and name.endswith("norm.weight"):
             return SourceTensor(
@@ -106,7 +106,7 @@ class Source(ABC):
         )
 
     def reorder_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Rows of a tensor (or of its bias) as transformers has them, in the GGUF file's order."""
+        """Reorder rows of a tensor (or its bias) from transformers' to the GGUF file's order."""
         heads = {"attn_q": self.n_head, "attn_k": self.n_head_kv}.get(name.split(".")[-2])
         if not self.architecture.interleaved_heads or heads is None:
             return rows

@@ -22,18 +22,18 @@ from runtime.common.files import read_json
 
 log = logging.getLogger(__name__)
 
-# Where transformers saves weights, what it prefers first.
+# Files with weights, in transformers' order of preference.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Rows that are compared at a time.
 _ROWS = 4096
 
 
 class CheckpointSource(Source):
-    """A folder as transformers saves it: config.json, weights, tokenizer.
+    """A folder saved by transformers: config.json, weights, tokenizer.
 
     Raises:
-        ConvertError: names the file and the key or tensor that is missing, that contradicts
-            another, or that llama.cpp would not compute as transformers does.
+        ConvertError: a key or tensor is missing, contradicts another, or would be computed
+            differently by llama.cpp.
     """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
@@ -100,9 +100,9 @@ class CheckpointSource(Source):
                     f"{self.path}: {name} has shape {tensor.shape}, but by config.json it has"
                     f" {shape}"
                 )
-        others = {HEAD, *self._rope_factors}  # the head may come in spite of tie_word_embeddings
+        others = {HEAD, *self._rope_factors}  # there may be a head despite tie_word_embeddings
         unknown = next((name for name in self.tensors if name not in wanted.keys() | others), None)
-        if unknown:  # transformers would leave it out, llama.cpp would use it
+        if unknown:  # transformers would ignore it, llama.cpp would use it
             raise ConvertError(
                 f"{self.path}: {unknown} is in the checkpoint, but by config.json the model has no"
                 " such tensor"
@@ -145,10 +145,10 @@ class CheckpointSource(Source):
                 yield name, self.as_gguf(name, stored)
 
     def _drop_head_that_is_the_embedding(self) -> None:
-        """Of a tied model some tools save the head as well: only one of its own is needed.
+        """Drop the output head of a tied model if it equals the embedding.
 
-        A head that differs is kept in spite of tie_word_embeddings, as transformers 5 and
-        llama.cpp's converter keep it: merging tools write such.
+        A head that differs is kept despite tie_word_embeddings, as transformers 5 and llama.cpp's
+        converter do: merging tools write such checkpoints.
         """
         if not self.config.get("tie_word_embeddings") or HEAD not in self.tensors:
             return
@@ -187,8 +187,8 @@ class CheckpointSource(Source):
         longest = self.architecture.context_length(config)
         if longest < config["max_position_embeddings"]:
             log.warning(
-                "%s: the exported model takes %d tokens in place of %d: in longer texts llama.cpp"
-                " would compute something else (sliding_window, longrope)",
+                "%s: the exported model has a context of %d tokens instead of %d: llama.cpp would"
+                " compute longer texts differently (sliding_window, longrope)",
                 self.path,
                 longest,
                 config["max_position_embeddings"],
@@ -227,19 +227,19 @@ def _load_config(folder: Path) -> dict[str, Any]:
         for name in (weights, f"{weights}.index.json")
     ):
         raise ConvertError(
-            f"{folder}: an adapter, not a base; give it with --lora, and the model that it was"
+            f"{folder}: an adapter, not a base; pass it with --lora, and the model that it was"
             " trained on with --base"
         )
     if not (folder / "config.json").is_file():
         raise ConvertError(f"{folder}/config.json: no such file; is this a checkpoint's folder?")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers has errors of its own for each wrong value
+    except Exception as error:  # transformers raises many kinds of errors for wrong values
         raise ConvertError(f"{folder}/config.json: cannot be read ({error})") from None
     return dict(config.to_dict())
 
 
-# Keys of config.json that are whole numbers over 0; those of the second row may be missing.
+# Keys of config.json with whole numbers above 0, and those of them that may be missing.
 _SIZES = (
     *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size"),
     *("vocab_size", "max_position_embeddings"),
@@ -255,7 +255,7 @@ def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
         if value is None and key in _OPTIONAL_SIZES:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _MOST:
-            raise ConvertError(f"{path}: {key} is {value!r}, not a whole number over 0")
+            raise ConvertError(f"{path}: {key} is {value!r}, not a whole number above 0")
     epsilon = config.get("rms_norm_eps")
     if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:
         raise ConvertError(f"{path}: rms_norm_eps is {epsilon!r}, not a number from 0 to 1")
@@ -268,7 +268,7 @@ def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
     size = config.get("head_dim") or config["hidden_size"] // heads
     if heads % (keys or heads) or size < 2 or size % 2:
         raise ConvertError(
-            f"{path}: {heads} heads of size {size}, {keys} for keys and values: that is not a model"
+            f"{path}: {heads} heads of size {size}, {keys} for keys and values: no valid model"
         )
 
 
@@ -281,8 +281,8 @@ def _find_parts(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
     raise ConvertError(
-        f"{folder}: no {' or '.join(_WEIGHTS)}; a checkpoint in another format has to be loaded and"
-        " saved once with transformers"
+        f"{folder}: no {' or '.join(_WEIGHTS)}; load a checkpoint in another format with"
+        " transformers and save it"
     )
 
 
@@ -293,5 +293,5 @@ def _indexed(folder: Path, index: Path) -> list[Path]:
         raise ConvertError(f"{index}: not an index of weights ({error})") from None
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ConvertError(f"{folder}: {index.name} names files that are missing: {missing}")
+        raise ConvertError(f"{folder}: files in {index.name} are missing: {missing}")
     return [folder / name for name in names]

@@ -1,4 +1,4 @@
-"""Compares a GGUF file with the PEFT model that it was made of.
+"""Compares a GGUF file with the PEFT model that it was made from.
 
 Runs the same prompts through the base with its adapter in transformers (float32, on the CPU)
 and through the GGUF file in llama.cpp, and compares the predictions at every token:
@@ -27,7 +27,7 @@ from runtime.prompts import prompt_tokens, tokenized_frame
 from runtime.questions import read_file
 from runtime.subjects import Subjects
 
-# Tokens of a prompt that are compared; more would only take longer.
+# Tokens of a prompt that are compared.
 _LONGEST = 256
 
 
@@ -92,8 +92,8 @@ class GgufModel:
     """A GGUF file, with a GGUF adapter or without, as a function from ids to logits.
 
     Args:
-        cache_type: of the KV cache. f32 shows the file alone; others also what serving adds,
-            with flash attention, as there.
+        cache_type: of the KV cache. f32 compares the file alone; other types also have the
+            errors of serving, with flash attention.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ def transformers_model(base: Path, lora: Path | None) -> Callable[[Sequence[int]
 
 
 def prompts_for(model: Model, questions: Path, most: int, subjects: Subjects) -> list[list[int]]:
-    """Prompts as the runtime makes them, for the questions of a file."""
+    """The runtime's prompts for the questions of a file."""
     prompts: list[list[int]] = []
     for question in read_file(questions):
         if question.problem or len(prompts) == most:
@@ -166,7 +166,7 @@ def prompts_for(model: Model, questions: Path, most: int, subjects: Subjects) ->
 
 
 def plot(comparison: Comparison, path: Path) -> None:
-    """Write the distribution of the KL divergence over tokens as a picture."""
+    """Plot the distribution of the KL divergence over tokens."""
     values = np.maximum(comparison.divergence, 1e-12)
     bins = np.geomspace(values.min() / 2, values.max() * 2, 40).tolist()
     with figures.axes(path, height=3) as axes:
@@ -188,14 +188,14 @@ def verify(
     prompts: int = 32,
     cache_type: CacheType = "f32",
 ) -> Comparison:
-    """Compare a GGUF file with the PEFT model that it was made of.
+    """Compare a GGUF file with the PEFT model that it was made from.
 
     Args:
         base: the checkpoint.
         lora: the PEFT folder; None for the bare base.
         file: the GGUF file: merged, base or adapter.
         questions: JSON Lines; the runtime's prompts for them are compared.
-        subjects: those that the questions may have.
+        subjects: the declared subjects.
         model: the GGUF base, if `file` is an adapter.
         prompts: how many prompts at most.
         cache_type: see `GgufModel`.
@@ -205,7 +205,7 @@ def verify(
     """
     is_adapter = GgufFile(file).kind == "adapter"
     if is_adapter and model is None:
-        raise ConvertError(f"{file} is an adapter: give its GGUF base with --model")
+        raise ConvertError(f"{file} is an adapter: pass its GGUF base with --model")
     reference = transformers_model(base, lora)
     if is_adapter and model is not None:
         candidate = GgufModel(model, file, cache_type)

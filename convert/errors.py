@@ -1,7 +1,7 @@
-"""The error a user sees when something cannot be converted."""
+"""The error for input that cannot be converted."""
 
 from runtime.common.errors import UserError
 
 
 class ConvertError(UserError):
-    """Names the file or tensor that is at fault, and says what to do."""
+    """The message names the file or tensor and says what to do."""

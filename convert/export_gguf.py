@@ -1,4 +1,4 @@
-"""`python -m convert.export_gguf`: a base and its LoRA adapters become GGUF files.
+"""`python -m convert.export_gguf`: convert a base and its LoRA adapters to GGUF files.
 
 python -m convert.export_gguf --base Qwen/Qwen3-1.7B --lora FOLDER --subject history
 python -m convert.export_gguf --base Qwen/Qwen3-1.7B --lora FOLDER --subject history --mode adapter
@@ -15,7 +15,7 @@ from pathlib import Path
 from runtime.common.command import parser_for, run
 from runtime.common.extras import require
 
-_STOPPED = "stopped; files that were finished are kept, the same command makes the others"
+_STOPPED = "stopped; finished files are kept, and the same command makes the others"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,11 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--adapter-type",
         choices=["F32", "F16", "BF16"],
         default="F32",
-        help="of GGUF adapters; F16 takes half the room (default: F32)",
+        help="of GGUF adapters; F16 takes half the space (default: F32)",
     )
-    parser.add_argument(
-        "--no-base", action="store_true", help="adapters without their base, which is there already"
-    )
+    parser.add_argument("--no-base", action="store_true", help="export the adapters only")
     importance = parser.add_mutually_exclusive_group()
     importance.add_argument("--importance", type=Path, help="importance matrix to quantize with")
     importance.add_argument(
@@ -57,16 +55,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="text to compute one of, such as the training corpus data/train_{subject}.json",
+        help="text to compute it from, such as the training corpus data/train_{subject}.json",
     )
     parser.add_argument("--output", type=Path, help="folder (default: MODELS_DIR)")
     parser.add_argument(
         "--adapter-file",
         metavar="NAME",
-        help="convert --lora to a GGUF adapter of this file name, for no subject: how serving"
-        " converts PEFT folders",
+        help="convert --lora to a GGUF adapter with this file name and no subject, as serving"
+        " does with PEFT folders",
     )
-    parser.add_argument("--force", action="store_true", help="make anew what is up to date")
+    parser.add_argument(
+        "--force", action="store_true", help="export files even if they are up to date"
+    )
     return parser
 
 

@@ -29,9 +29,9 @@ from runtime.subjects import Subjects
 
 log = logging.getLogger(__name__)
 
-# Raised when what a file is made of or how changes, so that old files are made anew.
+# Increased when the conversion changes, so that old files are exported again.
 _FORMAT = 4
-# A merged file that keeps less of what its adapter changes answers like the bare base.
+# A merged file that keeps a smaller share of its adapter's changes answers like the bare base.
 _LEAST_KEPT = 0.5
 
 
@@ -40,14 +40,14 @@ class Options:
     """How to export.
 
     Attributes:
-        folder: where GGUF files and the manifest go.
-        fallback: the subject that takes questions of no other.
+        folder: for GGUF files and the manifest.
+        fallback: the subject for questions of no other subject.
         type_name: llama.cpp's name of the quantization.
         importance: an importance matrix to quantize with, or None.
-        calibration: files of text to compute one of, for each model, or none; "{subject}"
+        calibration: text files to compute an importance matrix from, for each model; "{subject}"
             in their names stands for the subject, or for `fallback`.
-        adapter_type: F32, F16 or BF16, of GGUF adapters.
-        force: make files anew though they are up to date.
+        adapter_type: F32, F16 or BF16, for GGUF adapters.
+        force: export files even if they are up to date.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Options:
 
 
 class Exporter:
-    """Exports one base, bare or with adapters, and keeps the manifest.
+    """Exports a base, bare or with adapters, and updates the manifest.
 
     Raises:
         ConvertError: an unknown type, or a base that cannot be read.
@@ -75,7 +75,7 @@ class Exporter:
     def __init__(self, base: Path, name: str, options: Options) -> None:
         if options.type_name not in TYPES:
             raise ConvertError(
-                f"--type {options.type_name}: no such type; there are {', '.join(TYPES)}"
+                f"--type {options.type_name}: no such type; choose from {', '.join(TYPES)}"
             )
         self.options = options
         self.source: Source = open_source(base, name)
@@ -83,12 +83,12 @@ class Exporter:
         options.folder.mkdir(parents=True, exist_ok=True)
 
     def export_base(self) -> Path:
-        """The bare base."""
+        """Export the bare base."""
         name = f"{self.source.name}-{self.options.type_name}.gguf"
         return self._export(name, "base", None, None, lambda path: self._write(path, None, None))
 
     def export_merged(self, lora: Path, subject: str) -> Path:
-        """The base with an adapter merged into it."""
+        """Export the base with an adapter merged into it."""
         adapter = Adapter(lora, self.source)
         name = f"{self.source.name}-{subject}-{self.options.type_name}.gguf"
         return self._export(
@@ -96,7 +96,7 @@ class Exporter:
         )
 
     def export_adapter(self, lora: Path, subject: str | None, name: str | None = None) -> Path:
-        """The adapter alone, to be applied to the base by llama.cpp."""
+        """Export the adapter alone; llama.cpp applies it to the base."""
         adapter = Adapter(lora, self.source)
         name = name or f"{self.source.name}-lora-{subject}.gguf"
         return self._export(
@@ -115,11 +115,11 @@ class Exporter:
         adapter: Adapter | None,
         make: Callable[[Path], None],
     ) -> Path:
-        """Make a file unless it is up to date, and put it into the manifest."""
+        """Make a file unless it is up to date, and add it to the manifest."""
         folder = self.options.folder
         target = folder / name
         if target.exists() and target.samefile(self.source.path):
-            print(f"{target}: is the base itself, left as it is")
+            print(f"{target}: is the base itself, not changed")
             return target
         inputs = self._fingerprint(role, subject, adapter)
         known = Manifest.load(folder).find(name)
@@ -128,7 +128,7 @@ class Exporter:
             if not problem:
                 print(f"{target}: up to date")
                 return target
-            log.warning("%s: made anew", problem)
+            log.warning("%s: exporting it again", problem)
         make(target)
         entry = Entry(
             path=name,
@@ -153,7 +153,7 @@ class Exporter:
         if type_name in FLOAT_TYPES:
             write_model(self.source, target, type_name, adapter, finetune)
             return
-        # The float file on the way is as large as the base; it never outlives this block.
+        # The temporary float file is as large as the base; it is removed with this block.
         with replacing(target) as quantized, scratch(target) as whole:
             write_model(self.source, whole, own_type(self.source), adapter, finetune)
             means = None
@@ -166,13 +166,13 @@ class Exporter:
 
     def _tell_what_is_kept(self, adapter: Adapter, quantized: Path) -> None:
         kept = share_kept(adapter, quantized)
-        what = f"{adapter.folder}: {self.options.type_name} keeps {kept:.0%} of what it changes"
+        what = f"{adapter.folder}: {self.options.type_name} keeps {kept:.0%} of its changes"
         if kept >= _LEAST_KEPT:
             log.info("%s", what)
         else:
             log.warning(
-                "%s; the base comes out of a quantized file, on whose grid small changes are"
-                " rounded away: serve it as an adapter (--mode adapter), or take another --type",
+                "%s; the base was quantized before, so small changes are rounded away: serve it as"
+                " an adapter (--mode adapter), or choose another --type",
                 what,
             )
 
@@ -198,7 +198,7 @@ class Exporter:
             "base": [self._hash(path) for path in self.source.files()],
             "adapter": [self._hash(path) for path in adapter.files()] if adapter else None,
         }
-        # Of the base only its shape matters to matrices.
+        # LoRA matrices depend only on the shapes of the base.
         if role == "adapter" and not (adapter and adapter.replaced):
             shapes = {name: t.shape for name, t in self.source.tensors.items()}
             heads = [self.source.n_head, self.source.n_head_kv]
@@ -213,7 +213,7 @@ class Exporter:
         return fingerprint(parts)
 
     def _hash(self, path: Path) -> str:
-        if path not in self._hashes:  # the base's files are large, and each export asks
+        if path not in self._hashes:  # the base's files are large, and each export needs them
             self._hashes[path] = sha256(path)
         return self._hashes[path]
 
@@ -234,14 +234,14 @@ def export(
     merge: bool = True,
     with_base: bool = True,
 ) -> int:
-    """Export a base and its adapters; how many adapters could not be exported, each told.
+    """Export a base and its adapters; returns how many adapters failed, each with a message.
 
     Args:
         base: a folder, a hub id on disk, a GGUF file or `demo`.
-        settings: of the runtime, for its folders and subjects.
+        settings: of the runtime; for folders and subjects.
         options: how to export.
         loras: subject → PEFT folder, or a folder of PEFT folders `*-lora-<subject>`.
-        merge: make a whole model for each subject; else small adapters.
+        merge: make a whole model for each subject, not a small adapter.
         with_base: with adapters, export the base too.
 
     Raises:
@@ -255,7 +255,7 @@ def export(
     if not loras or (not merge and with_base):
         exporter.export_base()
     for subject, lora in loras.items():
-        # One adapter that cannot be exported costs the others nothing.
+        # If one adapter fails, the others are still exported.
         try:
             if merge:
                 exporter.export_merged(lora, subject)
@@ -267,8 +267,8 @@ def export(
     roles = {(e.role, e.subject) for e in Manifest.load(options.folder).files}
     if with_base and not {("base", None), ("merged", options.fallback)} & roles:
         print(
-            f"subjects without a file of their own need one for {options.fallback}, or the bare"
-            f" base: python -m convert.export_gguf --base {base}"
+            f"subjects without their own file need one for {options.fallback}, or the bare base:"
+            f" python -m convert.export_gguf --base {base}"
         )
     return failed
 

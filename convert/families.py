@@ -1,5 +1,4 @@
-"""What single families of models need beside their row in `convert.architectures`: checks of their
-config.json, and what of it only their GGUF files have."""
+"""Checks and metadata of single families of models, for their rows in `convert.architectures`."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ AddMetadata = Callable[[gguf.GGUFWriter, Config], None]
 
 
 def not_above_0(key: str, value: Any) -> str | None:
-    """What is wrong with a value that has to be a number above 0, or None."""
+    """A message if a value is not a number above 0, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
         return f"{key} is {value!r}, not a number above 0"
     return None
 
 
 def rope(config: Config) -> Mapping[str, Any]:
-    """rope_parameters, or nothing."""
+    """rope_parameters, or an empty mapping."""
     found = config.get("rope_parameters")
     return found if isinstance(found, Mapping) else {}
 
@@ -34,26 +33,26 @@ def check_smollm3(config: Config) -> str | None:
     rotated = config.get("no_rope_layers")
     if rotated != [int((layer + 1) % _NOPE_STEP != 0) for layer in layers]:
         return (
-            f"no_rope_layers={rotated}: llama.cpp's smollm3 leaves the rotation out of every"
+            f"no_rope_layers={rotated}: llama.cpp's smollm3 has no rotation in every"
             f" {_NOPE_STEP}th layer"
         )
     return None
 
 
 def original_context(config: Config) -> int:
-    """For how many tokens the short factors of LongRoPE are."""
+    """The context length up to which LongRoPE's short factors apply."""
     original = rope(config).get("original_max_position_embeddings")
     return int(original or config["original_max_position_embeddings"])
 
 
 def _rotated(config: Config) -> int:
-    """Of a head of Phi-3, the rows that are rotated."""
+    """How many rows of a head of Phi-3 are rotated."""
     head = config["hidden_size"] // config["num_attention_heads"]
     return int(head * rope(config).get("partial_rotary_factor", 1.0))
 
 
 def check_phi3(config: Config) -> str | None:
-    """Phi-3 and Phi-4: rotation of a part of a head."""
+    """Phi-3 and Phi-4: rotation of part of a head."""
     part = rope(config).get("partial_rotary_factor", 1.0)
     if (problem := not_above_0("partial_rotary_factor", part)) is not None:
         return problem
@@ -61,12 +60,12 @@ def check_phi3(config: Config) -> str | None:
         return f"partial_rotary_factor={part}: not a part of a head of an even size"
     original = config.get("original_max_position_embeddings")
     if not isinstance(original, int) or original < 1:
-        return f"original_max_position_embeddings is {original!r}, not a whole number over 0"
+        return f"original_max_position_embeddings is {original!r}, not a whole number above 0"
     return None
 
 
 def add_phi3(writer: gguf.GGUFWriter, config: Config) -> None:
-    """Phi-3 and Phi-4: rotation of a part of a head."""
+    """Phi-3 and Phi-4: rotation of part of a head."""
     writer.add_rope_dimension_count(_rotated(config))
     writer.add_rope_scaling_orig_ctx_len(original_context(config))
     writer.add_sliding_window(config.get("sliding_window") or 0)
@@ -83,8 +82,8 @@ def add_ministral3(writer: gguf.GGUFWriter, config: Config) -> None:
 
 
 _GEMMA3_STEP = 6
-# llama.cpp takes a model of so many layers for the one with 27 billion parameters, whose
-# attention has a scale of its own.
+# llama.cpp recognizes the model with 27 billion parameters, whose attention has another scale, by
+# this number of layers.
 _GEMMA3_27B = 62
 
 
@@ -115,7 +114,7 @@ _GEMMA3_KINDS = ("sliding_attention", "full_attention")
 def add_gemma3(writer: gguf.GGUFWriter, config: Config) -> None:
     """Gemma 3: sliding windows, and the scale of the attention."""
     sliding = [kind == "sliding_attention" for kind in config["layer_types"]]
-    if any(sliding):  # llama.cpp ends where there is a window and no layer has it
+    if any(sliding):  # llama.cpp aborts if there is a window and no layer uses it
         writer.add_sliding_window(config["sliding_window"])
     if any(sliding) and sliding != [(n + 1) % _GEMMA3_STEP != 0 for n in range(len(sliding))]:
         writer.add_sliding_window_pattern(sliding)

@@ -17,18 +17,18 @@ from convert.errors import ConvertError
 from convert.gguf_file import GgufFile
 from convert.safetensors import Type
 
-# How llama.cpp names the parts of a model in several files.
+# llama.cpp's names for the parts of a split model.
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class GgufSource(Source):
-    """A GGUF file of any type; quantized tensors are brought back to float32 where needed.
+    """A GGUF file of any type; quantized tensors are dequantized to float32 where needed.
 
-    Of a model in several files any part stands for all of them, which must be beside it.
+    For a split model, any part may be given; the others must be in the same folder.
 
     Raises:
-        ConvertError: not a whole GGUF file, not a model, a part is missing, or the architecture
-            is not supported.
+        ConvertError: not a complete GGUF file, not a model, a part is missing, or the
+            architecture is not supported.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -60,8 +60,8 @@ class GgufSource(Source):
         expected = self.field("split.tensors.count")
         if expected is not None and int(expected) != len(self.tensors):
             raise ConvertError(
-                f"{path}: its parts hold {len(self.tensors)} tensors in place of {expected}:"
-                " a part is missing or of another model"
+                f"{path}: its parts have {len(self.tensors)} tensors instead of {expected}:"
+                " a part is missing or belongs to another model"
             )
 
     def files(self) -> list[Path]:
@@ -81,7 +81,7 @@ class GgufSource(Source):
 
     def add_metadata(self, writer: gguf.GGUFWriter, file_type: int, finetune: str | None) -> None:
         ours = {"general.architecture", "general.file_type", "general.quantization_version"}
-        ours |= {"general.alignment"}  # what is written here is aligned as usual
+        ours |= {"general.alignment"}  # this file has the usual alignment
         for key, field in self._file.fields.items():
             if (
                 key.startswith(("GGUF.", "split."))
@@ -98,7 +98,7 @@ class GgufSource(Source):
 
 
 def _parts(path: Path) -> list[GgufFile]:
-    """All files of a model, the first one, which has the metadata, first."""
+    """All files of a model; the first has the metadata."""
     file = GgufFile(path)
     count = int(file.field("split.count") or 1)
     if count < 2:
@@ -106,20 +106,20 @@ def _parts(path: Path) -> list[GgufFile]:
     named = _PART.fullmatch(path.name)
     if not named or int(named[3]) != count:
         raise ConvertError(
-            f"{path}: is one of {count} parts of a model, but not named like one"
-            f" (NAME-00001-of-{count:05}.gguf); give all parts their names back, or join them"
+            f"{path}: one of {count} parts of a model, but not named like one"
+            f" (NAME-00001-of-{count:05}.gguf); restore the names of all parts, or join them"
             " with llama-gguf-split --merge"
         )
     names = [f"{named[1]}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise ConvertError(
-            f"{path}: the model has {count} parts, and {', '.join(missing[:3])} is not beside it"
+            f"{path}: the model has {count} parts; {', '.join(missing[:3])} is missing"
         )
     return [GgufFile(path.parent / name) for name in names]
 
 
 def _stored(tensor: gguf.ReaderTensor) -> np.ndarray:
-    """A tensor's data; for floats in its shape, for quantized types as rows of bytes."""
+    """A tensor's data: floats in its shape, quantized types as rows of bytes."""
     data = np.asarray(tensor.data)
     return data.view(np.uint16) if tensor.tensor_type == Type.BF16 else data

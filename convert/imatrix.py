@@ -1,9 +1,9 @@
 """Importance matrix: how strongly each column of each weight is used on calibration text.
 
 For every matrix multiplication the mean square of each input column is collected; llama.cpp's
-quantizer weighs rounding errors by it. The file is in llama.cpp's own format (GGUF with
-`general.type` "imatrix": for each weight the sums `in_sum2` and the number of rows `counts`),
-so llama-quantize and llama-imatrix can read it too.
+quantizer weights rounding errors by it. Files have llama.cpp's format (GGUF with `general.type`
+"imatrix": for each weight the sums `in_sum2` and the number of rows `counts`), so that
+llama-quantize and llama-imatrix can read them too.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Importance:
 
     Attributes:
         sums: for each weight, the sum of the squares of its input columns, float64 [columns].
-        counts: for each weight, over how many rows that is.
-        texts: names of the files the text came from.
-        chunks: pieces of `CHUNK` tokens that were run.
+        counts: for each weight, the number of rows in the sum.
+        texts: names of the text files.
+        chunks: number of pieces of `CHUNK` tokens.
     """
 
     sums: dict[str, np.ndarray] = field(default_factory=dict)
@@ -53,14 +53,14 @@ class Importance:
     chunks: int = 0
 
     def means(self) -> dict[str, np.ndarray]:
-        """Mean squares, float32 [columns] for each weight, as `quantize` wants them."""
+        """Mean squares, float32 [columns] for each weight, for `quantize`."""
         return {
             name: (total / self.counts[name]).astype(np.float32)
             for name, total in self.sums.items()
         }
 
     def add(self, name: str, rows: np.ndarray) -> None:
-        """Count input rows [n, columns] of a weight."""
+        """Add input rows [n, columns] of a weight."""
         total = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
         if name in self.sums:
             self.sums[name] += total
@@ -69,7 +69,7 @@ class Importance:
         self.counts[name] = self.counts.get(name, 0) + len(rows)
 
     def save(self, path: Path) -> None:
-        """Write llama.cpp's format, whole or not at all. Raises OSError."""
+        """Write llama.cpp's format atomically. Raises OSError."""
         with replacing(path) as partial:
             writer = gguf.GGUFWriter(partial, "imatrix")
             writer.kv_data[0].clear()  # such a file has no architecture
@@ -122,7 +122,7 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
     importance = Importance(texts=[path.name for path in texts])
 
     def look(address: int, ask: bool, _: Any) -> bool:
-        """llama.cpp asks whether we want a result, and then shows it."""
+        """llama.cpp first asks whether a result is wanted, and then shows it."""
         found = ggml.multiplication(address)
         if found is None or not re.fullmatch(r"blk\..*\.weight", found.weight):
             return not ask
@@ -139,14 +139,14 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
         if n_chunks == 0:
             raise ConvertError(
                 f"{', '.join(map(str, texts))}: {len(tokens)} tokens of calibration text; at least"
-                f" {CHUNK} are needed, 50,000 are good"
+                f" {CHUNK} are needed, 50,000 recommended"
             )
         context = Context(model, 1, 0, CHUNK, physical_cores(), eval_callback=callback)
         batch = Batch(CHUNK)
         for n in tqdm(range(n_chunks), unit="chunk", desc="importance", disable=None):
             context.clear_all()
             piece = tokens[n * CHUNK : (n + 1) * CHUNK]
-            # Logits of all tokens are asked for, else the last layer would see only some.
+            # Without logits of all tokens, the last layer would compute only some rows.
             context.run(batch.fill(piece, np.arange(CHUNK), 0, 1))
             callbacks.check()
             importance.chunks += 1

@@ -1,4 +1,4 @@
-"""`python -m convert.importance`: which weights calibration text uses, for quantizing.
+"""`python -m convert.importance`: compute an importance matrix for quantizing.
 
 python -m convert.importance MODEL.gguf --text FILE [FILE ...] --output FILE
 """
@@ -15,10 +15,10 @@ from runtime.common.command import parser_for, run
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = parser_for(__doc__)
-    parser.add_argument("model", type=Path, help="a GGUF file, best in a float type")
+    parser.add_argument("model", type=Path, help="a GGUF file, preferably in a float type")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="calibration text")
-    parser.add_argument("--output", type=Path, required=True, help="the file to write")
-    parser.add_argument("--chunks", type=int, default=200, help="most chunks (default: 200)")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--chunks", type=int, default=200, help="chunks at most (default: 200)")
     return run(_save, parser.parse_args(argv), "stopped; nothing was written")
 
 

@@ -1,4 +1,4 @@
-"""`python -m convert.inspect FILE`: what a GGUF file is, in words."""
+"""`python -m convert.inspect FILE`: describe GGUF files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime.common.command import parser_for, run
 
 
 def describe(path: Path) -> Iterator[str]:
-    """Lines on a file: what it is, its size and types, its tokenizer, what the manifest says.
+    """Describe a file: kind, size, types, tokenizer and its manifest entry, line by line.
 
     Raises:
         ConvertError: not a GGUF file.
@@ -66,7 +66,7 @@ def _manifest(path: Path) -> Iterator[str]:
 
     entry = Manifest.load(path.resolve().parent).find(path.name)
     if entry is None:
-        yield "  manifest      does not list it"
+        yield "  manifest      not listed"
         return
     made = ", ".join(f"{name} {version}" for name, version in entry.made_with.items())
     of = f"{entry.base}" + (f" and {entry.adapter}" if entry.adapter else "")

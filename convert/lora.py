@@ -1,8 +1,7 @@
 """A PEFT LoRA folder, checked against the base that it will be applied to.
 
 LoRA (arXiv:2106.09685) adds `scale * B @ A` to a weight; DoRA (arXiv:2402.09353) renormalizes the
-rows of the sum. What is applied is what peft would load: a tensor that peft would silently leave
-out is refused by name.
+rows of the sum. Tensors are applied as by peft; one that peft would silently ignore is an error.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _TIED = _EMBEDDING_MODULE, _HEAD_MODULE = "model.embed_tokens", "lm_head"
 
 @dataclass(frozen=True)
 class Delta:
-    """What the adapter adds to one tensor: `scale * B @ A`.
+    """The change to one tensor: `scale * B @ A`.
 
     Attributes:
         name: the GGUF tensor.
@@ -54,7 +53,7 @@ class Delta:
     magnitude: np.ndarray | None = None
 
     def merge_into(self, weight: np.ndarray, rows: slice) -> np.ndarray:
-        """Those rows of the merged weight; `weight` (float32, [len(rows), columns]) is changed."""
+        """Merge into some rows, `weight` (float32 [len(rows), columns]), in place."""
         weight += (self.scale * self.b[rows]) @ self.a
         if self.magnitude is not None:
             weight *= (self.magnitude[rows] / np.linalg.norm(weight, axis=1))[:, None]
@@ -67,12 +66,12 @@ class Adapter:
     Attributes:
         folder: the PEFT folder.
         config: its adapter_config.json.
-        base: what it will be applied to.
-        deltas: what it adds, by GGUF tensor.
-        replaced: tensors that it brings whole, by GGUF tensor.
+        base: the base that it will be applied to.
+        deltas: changes by GGUF tensor.
+        replaced: tensors that replace those of the base, by GGUF tensor.
 
     Raises:
-        ConvertError: names the file and the key or tensor at fault.
+        ConvertError: the message names the file and the key or tensor.
     """
 
     def __init__(self, folder: Path, base: Source) -> None:
@@ -93,7 +92,7 @@ class Adapter:
         return [self.config.path, self._weights]
 
     def training(self) -> dict[str, Any] | None:
-        """What training.json says of how it was trained, if `training.finetune` made it."""
+        """The contents of training.json, if `training.finetune` made the adapter."""
         try:
             card = read_json(self.folder / "training.json")
         except (OSError, ValueError):
@@ -102,13 +101,13 @@ class Adapter:
 
     @cached_property
     def unties(self) -> bool:
-        """Whether a tied base needs an output head of its own once this is merged into it."""
+        """Whether merging this into a tied base makes a separate output head necessary."""
         changed = self.deltas.keys() | self.replaced.keys()
         return self.base.tied and HEAD in changed
 
     def changes(self) -> Iterator[str]:
-        """GGUF tensors that are trained whole. Copies of the base's own weights, which peft saves
-        beside adapted embeddings, do not count."""
+        """GGUF tensors that were trained whole, without copies of the base's own weights (peft
+        saves such beside adapted embeddings)."""
         for name, ours in self.replaced.items():
             theirs = self.base.tensors.get(EMBEDDING if name == HEAD else name)
             if theirs is None or not _same(ours, self.base.tensors.get(name, theirs)):
@@ -134,7 +133,7 @@ class Adapter:
             self._share_embedding()
 
     def _check_loaded(self, module: str, stored: StoredTensor, is_embedding: bool) -> None:
-        """Raise ConvertError for a LoRA matrix that peft would leave out."""
+        """Raise ConvertError for a LoRA matrix that peft would ignore."""
         self._target(module, stored)
         if not self._adapts(module):
             raise fault(
@@ -146,8 +145,8 @@ class Adapter:
             )
 
     def _add_whole(self, name: str, stored: StoredTensor) -> None:
-        """A tensor that takes the place of the base's: of modules_to_save, a trained bias or
-        norm, or the base's own weight, which peft saves below an adapted embedding."""
+        """Add a tensor that replaces the base's: of modules_to_save, a trained bias or norm, or
+        the base's own weight, which peft saves below an adapted embedding."""
         match = _WHOLE.match(name)
         if not match:
             raise fault(stored, "neither a LoRA matrix nor a weight or bias of the base")
@@ -183,7 +182,7 @@ class Adapter:
             if 0 in found[part].shape:
                 raise fault(
                     found[part],
-                    "it is empty; DeepSpeed's ZeRO-3 saves such: gather the weights and save again",
+                    "it is empty, as DeepSpeed's ZeRO-3 saves it: gather the weights and save it",
                 )
         target = self._target(module, some)
         shapes = [found["A"].shape, found["B"].shape]
@@ -219,8 +218,8 @@ class Adapter:
         return Delta(target, a, self.base.reorder_rows(target, b), scale, magnitude)
 
     def _check_missing(self, adapted: Collection[str], whole: Collection[str]) -> None:
-        """What the config names and the file does not have."""
-        # A head that stays tied is in the file or not: what the embedding is, it is as well.
+        """Report what the config names and the file does not have."""
+        # A head that stays tied need not be in the file: it equals the embedding.
         modules = [m for m in self.base.modules if m != _HEAD_MODULE or not self._keeps_tied]
         for module in modules:
             if self.config.saves(module) and f"{module}.weight" not in whole:
@@ -230,15 +229,15 @@ class Adapter:
         lacking = [m for m in modules if self._adapts(m) and m not in adapted]
         if lacking:
             log.warning(
-                "%s: target_modules names %d modules that the file has no matrices for, such as"
-                " %s; they stay as in the base",
+                "%s: the file has no matrices for %d modules of target_modules, such as %s; they"
+                " stay as in the base",
                 self._weights,
                 len(lacking),
                 lacking[0],
             )
 
     def _adapts(self, module: str) -> bool:
-        """Whether peft puts LoRA matrices onto a module of this base."""
+        """Whether peft adapts a module of this base."""
         if self._keeps_tied and module in _TIED:
             return any(self.config.targets(name) for name in _TIED)
         return self.config.targets(module)
@@ -248,11 +247,10 @@ class Adapter:
         return self.base.tied and self.config.keeps_tied
 
     def _share_embedding(self) -> None:
-        """Of a tied base's embedding and head, what changes which, as in peft's model.
+        """Apply changes to a tied base's embedding and head as peft's model does.
 
-        The weight itself, if the file has it, is both, and the head's is copied into it last. With
-        ensure_weight_tying so are the matrices, or the copy that was trained; without, each has
-        its own.
+        A weight in the file replaces both; the head's is copied last. With ensure_weight_tying the
+        matrices, or the trained copy, also apply to both; without it each has its own.
         """
         own = {
             name: self.config.saves(module) and not self._keeps_tied
@@ -270,7 +268,7 @@ class Adapter:
             if HEAD in self.deltas:
                 self.deltas[EMBEDDING] = replace(self.deltas.pop(HEAD), name=EMBEDDING)
         elif not own[HEAD] and (own[EMBEDDING] or {EMBEDDING, HEAD} & self.deltas.keys()):
-            # The head stays what the embedding was, or has matrices of its own.
+            # The head keeps the old embedding, or has its own matrices.
             self.replaced[HEAD] = replace(shared or self.base.tensors[EMBEDDING], name=HEAD)
 
     def _target(self, module: str, stored: StoredTensor) -> str:
@@ -285,7 +283,7 @@ class Adapter:
 
 
 def _same(ours: SourceTensor, theirs: SourceTensor) -> bool:
-    """Whether two tensors are one, stored in types of different precision perhaps."""
+    """Whether two tensors are equal, possibly stored with different precision."""
     if ours.shape != theirs.shape:
         return False
     a, b = ours.read_f32(), theirs.read_f32()

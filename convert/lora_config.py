@@ -1,4 +1,4 @@
-"""adapter_config.json of a PEFT LoRA folder: what it asks for, checked, and which modules it names.
+"""adapter_config.json of a PEFT LoRA folder: checks it, and finds the modules that it names.
 
 Names are matched as peft matches them (peft/tuners/tuners_utils.py, check_target_module_exists,
 and peft/utils/other.py, _set_trainable and get_pattern_key).
@@ -17,8 +17,8 @@ from convert.errors import ConvertError
 from runtime.common import child
 from runtime.common.files import read_json
 
-# What an adapter_config.json may ask for that cannot be exported, and why. (fan_in_fan_out is
-# not among them: on the linear layers of the supported models peft turns it off.)
+# Settings that cannot be exported, and why. (fan_in_fan_out is not one of them: for the linear
+# layers of the supported models peft turns it off.)
 _REFUSED = {
     "layer_replication": "the base's layers would have to be repeated",
     "lora_bias": "biases of LoRA layers are not supported",
@@ -31,11 +31,11 @@ _REFUSED = {
     "kasa_config": "KaSA changes the base's weights as well",
     "monteclora_config": "the sampled matrices of MonteCLoRA are not supported",
 }
-# Ways to start training that change the base's weights, too.
+# Initializations that also change the base's weights.
 _CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
-# What peft adapts in most families where target_modules is not given.
+# What peft adapts in most families if target_modules is missing.
 _DEFAULT_TARGETS = ("q_proj", "v_proj")
-# Characters with which a pattern may repeat, and so take for ever.
+# Characters that repeat a part of a pattern, so that matching may take forever.
 _SLOW = frozenset("*+{")
 _PATTERN_SECONDS = 5
 _LINEAR = re.compile(r"(^|.*\.)(self_attn|mlp)\.\w+_proj$")
@@ -47,7 +47,7 @@ class LoraConfig:
 
     Attributes:
         path: the file.
-        values: what it says.
+        values: its contents.
         rank, alpha: its r and lora_alpha.
     """
 
@@ -61,7 +61,7 @@ class LoraConfig:
         """Read and check the file in a PEFT folder.
 
         Raises:
-            ConvertError: names the file, and the key that is wrong or cannot be exported.
+            ConvertError: a key is wrong or cannot be exported.
         """
         path = folder / "adapter_config.json"
         values = _read(path)
@@ -69,9 +69,9 @@ class LoraConfig:
         return cls(path, values, int(values["r"]), float(values["lora_alpha"]))
 
     def check_patterns(self, modules: Collection[str]) -> None:
-        """Refuse regular expressions on which Python would compute for ever.
+        """Refuse regular expressions that take forever to match.
 
-        Python cannot interrupt a match, so all of them are tried in a child process first.
+        Python cannot interrupt a match, so all patterns are tried in a child process first.
 
         Args:
             modules: names that will be matched.
@@ -79,7 +79,8 @@ class LoraConfig:
         Raises:
             ConvertError: the patterns take too long.
         """
-        if not any(set(pattern) & _SLOW for pattern in self._patterns()):
+        patterns = [pattern for _, pattern in _patterns(self.values)]
+        if not any(set(pattern) & _SLOW for pattern in patterns):
             return
         job = {"values": self.values, "rank": self.rank, "alpha": self.alpha}
         limits = child.Limits(cpu_seconds=_PATTERN_SECONDS)
@@ -94,22 +95,12 @@ class LoraConfig:
             return
         except child.ChildEndedError:
             raise ConvertError(
-                f"{self.path}: matching its patterns ({', '.join(self._patterns())[:200]}) takes"
+                f"{self.path}: matching its patterns ({', '.join(patterns)[:200]}) takes"
                 f" more than {_PATTERN_SECONDS} seconds: name the modules in target_modules"
             ) from None
 
-    def _patterns(self) -> list[str]:
-        found: list[str] = []
-        for key in ("target_modules", "exclude_modules"):
-            if isinstance(value := self.values.get(key), str):
-                found.append(value)
-        for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
-            value = self.values.get(key) or ()
-            found += [value] if isinstance(value, str) else list(value)
-        return found
-
     def targets(self, module: str) -> bool:
-        """Whether peft puts LoRA matrices onto a module, such as "model.layers.0.mlp.up_proj"."""
+        """Whether peft adapts a module, such as "model.layers.0.mlp.up_proj"."""
         if _is_named(self.values.get("exclude_modules"), module):
             return False
         if any(re.match(rf"(^|.*\.){saved}($|\..*)", module) for saved in self._saved):
@@ -122,8 +113,7 @@ class LoraConfig:
         return _is_named(wanted, module) and self._is_in_layers(module)
 
     def saves(self, module: str) -> bool:
-        """Whether peft trains a copy of a module whole, or of one that it is in: the end of a name
-        is all that counts."""
+        """Whether peft trains a whole copy of a module or of one around it, by the name's end."""
         parts = module.split(".")
         around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
         return any(name.endswith(saved) for name in around for saved in self._saved)
@@ -133,7 +123,7 @@ class LoraConfig:
         return int(self._for_module("rank_pattern", module, self.rank))
 
     def scale_of(self, module: str) -> float:
-        """What B @ A is multiplied by (rsLoRA: arXiv:2312.03732)."""
+        """The factor of B @ A (rsLoRA: arXiv:2312.03732)."""
         rank = self.rank_of(module)
         alpha = float(self._for_module("alpha_pattern", module, self.alpha))
         return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
@@ -166,6 +156,16 @@ class LoraConfig:
         )
 
 
+def _patterns(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The regular expressions of an adapter_config.json, with their keys."""
+    named = [(key, values.get(key)) for key in ("target_modules", "exclude_modules")]
+    found = [(key, value) for key, value in named if isinstance(value, str)]
+    for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
+        given = values.get(key) or ()
+        found += [(key, each) for each in ([given] if isinstance(given, str) else given)]
+    return found
+
+
 def match_all(job: dict[str, Any]) -> None:
     """Match all patterns with all names, in a child process."""
     config = LoraConfig(Path(), job["values"], job["rank"], job["alpha"])
@@ -177,7 +177,7 @@ def match_all(job: dict[str, Any]) -> None:
 
 
 def _is_named(names: str | list[str] | tuple[str, ...] | None, module: str) -> bool:
-    """Whether a pattern matches a module, or a list has its name or the end of it."""
+    """Whether a pattern matches a module, or a list has its name or the end of its name."""
     if isinstance(names, str):
         return bool(names) and re.fullmatch(names, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in names or ())
@@ -200,8 +200,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(path: Path, values: dict[str, Any]) -> None:
     if "peft_type" not in values and "fine_tune_type" in values:
         raise ConvertError(
-            f"{path}: an adapter of MLX (fine_tune_type), not of peft; fuse it into its base with"
-            " mlx_lm.fuse --de-quantize and export that as a checkpoint"
+            f"{path}: an adapter of MLX (fine_tune_type), not of peft; merge it into its base with"
+            " mlx_lm.fuse --de-quantize and export the result as a checkpoint"
         )
     if str(values.get("peft_type", "")).upper() != "LORA":
         raise ConvertError(f"{path}: peft_type is {values.get('peft_type')!r}, not 'LORA'")
@@ -244,12 +244,7 @@ def _is_size(value: Any) -> bool:
 
 def _check_patterns(path: Path, values: dict[str, Any]) -> None:
     """Raise ConvertError for an invalid regular expression."""
-    named = {key: values.get(key) for key in ("target_modules", "exclude_modules")}
-    patterns = [(key, value) for key, value in named.items() if isinstance(value, str)]
-    for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
-        given = values.get(key) or ()
-        patterns += [(key, each) for each in ([given] if isinstance(given, str) else given)]
-    for key, pattern in patterns:
+    for key, pattern in _patterns(values):
         try:
             re.compile(pattern)
         except re.error as error:

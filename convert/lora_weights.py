@@ -1,7 +1,6 @@
-"""The tensors of a PEFT folder, by the names under which peft saves them.
+"""The tensors of a PEFT folder, by peft's names.
 
-Names that other ways of saving have changed are brought back to them; a name that peft would not
-load is refused.
+Names in other known forms are converted to peft's; a name that peft would not load is an error.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from convert.errors import ConvertError
 from convert.safetensors import StoredTensor
 from convert.stored import read_tensors
 
-_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # peft looks for them in this order
+_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # in peft's order
 _PREFIX = "base_model.model."
-# What wrappers of torch's put into names: torch.compile and FSDP.
+# Added to names by torch's wrappers torch.compile and FSDP.
 _WRAPPERS = re.compile(r"(?<![^.])(?P<wrapper>_orig_mod|_fsdp_wrapped_module)\.")
-# Names as they are in the model, with the adapter's name, and not as peft saves them.
+# Names of the model in memory, with the adapter's name, which peft removes when saving.
 _DEFAULT_NAME = re.compile(
     r"\.(?:modules_to_save\.default(?=\.)"
     r"|(?P<part>lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))\.default(?=\.|$))"
@@ -31,17 +30,17 @@ def find_weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise ConvertError(
-        f"{folder}: no {' or '.join(_FILES)} in it; an adapter in another format has to be loaded"
-        " and saved once with peft"
+        f"{folder}: no {' or '.join(_FILES)}; load an adapter in another format with peft and"
+        " save it"
     )
 
 
 def read_weights(path: Path) -> dict[str, StoredTensor]:
-    """Tensors by the names of the model's, such as "model.layers.0.mlp.up_proj.lora_A.weight".
+    """Read tensors by name, such as "model.layers.0.mlp.up_proj.lora_A.weight".
 
     Raises:
-        ConvertError: the file cannot be read, has one tensor under two names, or one under a name
-            that peft would not load.
+        ConvertError: the file cannot be read, has a tensor under two names, or a name that peft
+            would not load.
     """
     found: dict[str, StoredTensor] = {}
     for stored in read_tensors(path).values():
@@ -49,7 +48,7 @@ def read_weights(path: Path) -> dict[str, StoredTensor]:
             raise fault(
                 stored,
                 f"its name has {wrapped['wrapper']} in it, so peft would not load it; save the"
-                " model that torch.compile or FSDP wraps, or take that part out of all names",
+                " model inside torch.compile or FSDP, or remove that part from all names",
             )
         name = _DEFAULT_NAME.sub(lambda m: f".{m['part']}" if m["part"] else "", stored.name)
         if not name.startswith(_PREFIX):
@@ -60,8 +59,8 @@ def read_weights(path: Path) -> dict[str, StoredTensor]:
         if other and other["name"] != "weight":
             raise fault(
                 stored,
-                f"it is of an adapter called {other['name']!r}, so peft would not load it; save"
-                " that adapter alone with peft",
+                f"it belongs to an adapter called {other['name']!r}, so peft would not load it;"
+                " save that adapter alone with peft",
             )
         name = name.removeprefix(_PREFIX)
         if name in found:

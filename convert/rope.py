@@ -1,4 +1,4 @@
-"""How a checkpoint stretches its rotary embedding to longer texts, in llama.cpp's words."""
+"""Converts a checkpoint's scaling of rotary embeddings (RoPE) to llama.cpp's parameters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 
 from convert.errors import ConvertError
 
-# llama.cpp's own, whatever a file says.
+# Fixed in llama.cpp.
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
 
 
 def rope_of(config: Mapping[str, Any], path: Path, layers: str | None = None) -> dict[str, Any]:
-    """The parameters of the rotary embedding, from wherever a version of transformers puts them.
+    """The RoPE parameters of a config.json of any version of transformers.
 
     Args:
         config: of config.json.
         path: the file, for errors.
-        layers: the type of the layers in question, where llama.cpp has parameters for each type.
+        layers: a type of layers, if llama.cpp has parameters for each type.
 
     Returns:
         The parameters by transformers' names; "rope_type" is always there, and may be None.
@@ -43,7 +43,7 @@ def rope_of(config: Mapping[str, Any], path: Path, layers: str | None = None) ->
         if not kinds or any(kind != kinds[0] for kind in kinds):
             raise ConvertError(
                 f"{path}: rope_parameters differ between types of layers ({', '.join(nested)}):"
-                " llama.cpp has one for all layers of this architecture"
+                " llama.cpp uses the same for all layers of this architecture"
             )
         rope = dict(kinds[0])
     for key in ("rope_theta", "original_max_position_embeddings"):
@@ -67,13 +67,13 @@ _NUMBERS = {
 def rope_factors(
     rope: Mapping[str, Any], dim: int, supported: Collection[str], path: Path
 ) -> dict[str, np.ndarray]:
-    """What the frequencies are divided by, as GGUF tensors by name, float32.
+    """The divisors of the frequencies, as GGUF tensors by name, float32.
 
     Args:
         rope: of `rope_of`.
         dim: size of a head.
         supported: the kinds of scaling that llama.cpp computes for the model's architecture.
-        path: config.json, to be named in errors.
+        path: config.json, for errors.
 
     Raises:
         ConvertError: factors are missing or not numbers.
@@ -91,8 +91,8 @@ def rope_factors(
         or not all(type(each) in (int, float) and 0 < each < math.inf for each in factors)
     ):
         raise ConvertError(f"{path}: rope_parameters: short_factor is not {wanted} numbers above 0")
-    # llama.cpp takes the long ones for all prompts where the context is long, and transformers
-    # only for long prompts; the context is exported as short, so that the short ones are right.
+    # In a long context llama.cpp uses the long factors for all prompts, transformers only for long
+    # prompts. The exported context is short, so that the short factors are right.
     short = np.array(factors, np.float32)
     return {"rope_factors_long.weight": short, "rope_factors_short.weight": short}
 
@@ -124,15 +124,15 @@ def add_rope(
     longest: int,
     path: Path,
 ) -> None:
-    """Write base frequency and scaling.
+    """Write the base frequency and the scaling.
 
     Args:
         writer: the GGUF file.
         rope: of `rope_of`.
-        supported: the kinds of scaling that llama.cpp computes for the model's architecture; of
-            llama3 the file has the factors as a tensor.
+        supported: the kinds of scaling that llama.cpp computes for the model's architecture; the
+            factors of llama3 are a tensor.
         longest: max_position_embeddings.
-        path: config.json, to be named in errors.
+        path: config.json, for errors.
 
     Raises:
         ConvertError: a scaling that llama.cpp does not know.
@@ -179,13 +179,13 @@ def _add_yarn(writer: gguf.GGUFWriter, rope: Mapping[str, Any], factor: float, p
     elif rope.get("mscale") and rope.get("mscale_all_dim"):
         attention = _magnitude(factor, rope["mscale"]) / _magnitude(factor, rope["mscale_all_dim"])
     if attention is not None:
-        # llama.cpp's own converter leaves it at the key above, which llama.cpp does not read;
-        # this one multiplies the factor that yarn has by default.
+        # llama.cpp's own converter writes only the key above, which llama.cpp does not read; this
+        # key multiplies yarn's default factor.
         writer.add_rope_scaling_attn_factors(attention / default)
 
 
 def _longrope_magnitude(rope: Mapping[str, Any], longest: int) -> float:
-    """What LongRoPE (arXiv:2402.13753) multiplies sines and cosines by."""
+    """The factor of sines and cosines in LongRoPE (arXiv:2402.13753)."""
     given = rope.get("attention_factor")
     if given is not None:
         return float(given)

@@ -28,8 +28,8 @@ NUMPY: dict[Type, Any] = {Type.F32: np.float32, Type.F16: np.float16, Type.BF16:
 class StoredTensor:
     """A tensor in a file: `shape` in elements, data at bytes `start` to `end`.
 
-    `strides`, in elements, says how far apart neighbours are where they do not follow one another
-    row by row (safetensors has none; torch saves transposed tensors so).
+    `strides`, in elements, is None for row-major data. torch saves transposed tensors with other
+    strides; safetensors has none.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class StoredTensor:
 
 
 def item_size(type_: Type) -> int:
-    """Bytes of a number of type F32, F16 or BF16."""
+    """Bytes of a value of type F32, F16 or BF16."""
     return int(np.dtype(NUMPY[type_]).itemsize)
 
 
@@ -76,7 +76,7 @@ def from_f32(data: np.ndarray, type_: Type) -> np.ndarray:
     """float32 data as type F32, F16 or BF16, rounded to nearest; BF16 as uint16 bits."""
     if type_ == Type.BF16:
         bits = data.view(np.uint32)
-        # To nearest, ties to even: add half of what is cut off, less one if the rest is even.
+        # To nearest, ties to even.
         rounded = bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))
         return (rounded >> 16).astype(np.uint16)
     if type_ == Type.F16:
@@ -87,7 +87,7 @@ def from_f32(data: np.ndarray, type_: Type) -> np.ndarray:
 
 def all_finite(data: np.ndarray, type_: Type) -> bool:
     """Whether stored data of type F32, F16 or BF16 has neither NaN nor infinity."""
-    if type_ == Type.BF16:  # all bits of the exponent are set in what is not finite
+    if type_ == Type.BF16:  # NaN and infinity have all exponent bits set
         return not bool(((data & 0x7F80) == 0x7F80).any())
     return bool(np.isfinite(data).all())
 
@@ -113,9 +113,7 @@ def read_index(path: Path) -> dict[str, StoredTensor]:
         raise ConvertError(f"{path}: not a whole safetensors file ({error})") from None
     end = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if end > size:
-        raise ConvertError(
-            f"{path}: truncated: its header tells of {end} bytes, the file has {size}"
-        )
+        raise ConvertError(f"{path}: truncated: it has {size} bytes, its header needs {end}")
     return tensors
 
 
@@ -128,5 +126,5 @@ def _entry(path: Path, name: str, entry: dict[str, Any], base: int) -> StoredTen
     shape = tuple(int(n) for n in entry["shape"])
     start, end = (base + int(n) for n in entry["data_offsets"])
     if end - start != int(np.prod(shape, dtype=np.int64)) * item_size(type_):
-        raise ConvertError(f"{path}: tensor {name} has {end - start} bytes, not those of {shape}")
+        raise ConvertError(f"{path}: tensor {name} of shape {shape} has {end - start} bytes")
     return StoredTensor(path, name, type_, shape, start, end)

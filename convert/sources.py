@@ -1,4 +1,4 @@
-"""Opens a base model, whatever kind it is of."""
+"""Opens a base model of any kind."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from convert.gguf_source import GgufSource
 
 
 def open_source(path: Path, name: str | None = None) -> Source:
-    """A checkpoint's folder or a GGUF file as a source.
+    """Open a checkpoint's folder or a GGUF file.
 
     Args:
-        path: a folder with config.json and its weights, or a .gguf file.
-        name: what to call it; by default as the folder or file is called.
+        path: a folder with config.json and weights, or a .gguf file.
+        name: the name of the base; by default that of the folder or file.
 
     Raises:
         ConvertError: it cannot be read, or its architecture is not supported.

@@ -1,4 +1,4 @@
-"""Reads the tensors of a file, whatever format it is in."""
+"""Reads the tensors of a safetensors or torch file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _UNUSED = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 
 
 def read_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file, or of a ".bin" that torch saved, by name.
+    """The tensors of a safetensors file, or of a ".bin" file of torch, by name.
 
-    Buffers that old versions of transformers saved, and that nothing reads, are left out.
+    Unused buffers of old versions of transformers are left out.
 
     Raises:
         ConvertError: see `read_index` and `read_pickle`.

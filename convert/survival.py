@@ -1,9 +1,9 @@
-"""How much of a merged adapter survives quantization.
+"""Measures how much of a merged adapter survives quantization.
 
-Quantizing rounds weights to a grid, and an adapter changes them by less than a step of it. Where
-the base was never quantized, some weights are near the border between two steps, and enough of
-those cross it for the change to survive on the whole. Where the base comes out of a quantized file
-its weights are on the grid already, and nearly everything is rounded back.
+Quantizing rounds weights to a grid, and an adapter changes them by less than one step. If the base
+was never quantized, enough weights near the border between two steps cross it for the change to
+survive on average. If the base was quantized before, its weights are on the grid already, and
+nearly all changes are rounded away.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from convert.lora import Adapter
 from convert.safetensors import to_f32
 from convert.sources import open_source
 
-# Number of tensors that are checked, spread over the model, and of rows of each: where the change
-# is a tenth of the error of quantizing, the share is known to about 0.01.
+# How many tensors are checked, spread over the model, and how many rows of each. If the change is a
+# tenth of the quantization error, the share is known to about 0.01.
 _TENSORS, _ROWS = 16, 256
 
 
 def share_kept(adapter: Adapter, quantized: Path) -> float:
-    """The share of what an adapter adds that is in a quantized file.
+    """The share of an adapter's changes that is left in a quantized file.
 
-    With W the base's weights, D what the adapter adds and Q what was made of both:
-    <Q - W, D> / <D, D>, about 1 if it survives and 0 if it is lost. 1.0 for an adapter without
-    LoRA matrices on tensors of the base.
+    With the base's weights W, the adapter's changes D and the quantized weights Q:
+    <Q - W, D> / <D, D>, about 1 if the changes survive and 0 if they are lost. 1.0 for an adapter
+    without LoRA matrices on tensors of the base.
 
     Args:
         adapter: with its base.

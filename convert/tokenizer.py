@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer becomes the tokenizer part of GGUF metadata."""
+"""Converts a Hugging Face tokenizer to GGUF metadata."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from runtime.common.files import read_json
 
 log = logging.getLogger(__name__)
 
-# llama.cpp knows how a tokenizer splits words by a name. The names here are those of the
-# splits that the supported models use, told by the part of the pattern that differs.
+# llama.cpp has a name for each way of splitting words. These are the patterns of the supported
+# models, put together from their parts.
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 _REST = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 _UPPER, _LOWER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}", "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
@@ -26,8 +26,8 @@ _WORDS = (
 )
 _CONTRACTION = _CONTRACTIONS.split("|[^")[0] + "?"
 _REST_WITH_SLASH = _REST.replace("[\\r\\n]*", "[\\r\\n/]*")
-# By the pattern, and by whether a word that is a token is taken whole, without its merges; None
-# stands for both.
+# By the pattern, and by whether a word that is a token skips the merges (ignore_merges); None is
+# for both.
 _SPLITS: dict[tuple[str, bool | None], str] = {
     (_CONTRACTIONS + "\\p{N}" + _REST, None): "qwen2",
     (_CONTRACTIONS + "\\p{N}{1,3}" + _REST, True): "llama-bpe",
@@ -35,12 +35,12 @@ _SPLITS: dict[tuple[str, bool | None], str] = {
     (_WORDS % ("", "") + "\\p{N}" + _REST_WITH_SLASH, True): "tekken",
     (_WORDS % (_CONTRACTION, _CONTRACTION) + "\\p{N}{1,3}" + _REST_WITH_SLASH, None): "gpt-4o",
 }
-# Those to whose texts llama.cpp adds a begin token unless the file says otherwise.
+# llama.cpp adds a begin token to their texts unless the file says otherwise.
 _BEGINS = ("llama-bpe", "tekken")
-# Added tokens that look like control tokens though they are not marked as special.
+# Added tokens that are control tokens although they are not marked as special.
 _CONTROL_ENDS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
 _CONTROL_TEXTS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
-# Granite and SmolLM share this size; their tokenizers never add a begin token.
+# The size of Granite's and SmolLM's vocabularies; their tokenizers never add a begin token.
 _NO_BOS_VOCAB_SIZE = 49152
 
 
@@ -50,17 +50,17 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
     Args:
         writer: the GGUF file.
         folder: a checkpoint's folder with tokenizer.json.
-        vocab_size: rows of the embedding; the vocabulary is padded to it.
-        details: whether the space before a text is written, as llama.cpp's converter does for
-            some architectures.
+        vocab_size: rows of the embedding; the vocabulary is padded to this size.
+        details: whether to write the space before a text, as llama.cpp's converter does for some
+            architectures.
 
     Raises:
-        ConvertError: no tokenizer, or one that llama.cpp does not know.
+        ConvertError: no tokenizer, or one that llama.cpp does not support.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConvertError(
-            f"{path}: no such file; load and save the tokenizer once with transformers"
+            f"{path}: no such file; load the tokenizer with transformers and save it"
         )
     try:
         description = read_json(path)
@@ -72,7 +72,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
         add(writer, folder, vocab_size, description)
     except ConvertError:
         raise
-    except Exception as error:  # whatever transformers and gguf raise for a broken file
+    except Exception as error:  # transformers and gguf raise many kinds of errors
         problem = f"{type(error).__name__}: {error}"
         raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
     prefix = None
@@ -83,7 +83,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
         except (OSError, ValueError, AttributeError) as error:
             raise ConvertError(f"{config}: cannot be read ({error})") from None
     if prefix is None and byte_fallback and not _prepends_space(description):
-        prefix = False  # llama.cpp's default is to put one
+        prefix = False  # llama.cpp's default is True
     if prefix is not None:
         writer.add_add_space_prefix(bool(prefix))
     if details and vocab_size == _NO_BOS_VOCAB_SIZE:
@@ -146,7 +146,7 @@ def _end_token(folder: Path, tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-# Tokens that llama.cpp takes for the end of a turn by their text alone.
+# Tokens that llama.cpp recognizes as the end of a turn by their text.
 _KNOWN_ENDS = frozenset(
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>"]
     + ["<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>"]
@@ -154,7 +154,7 @@ _KNOWN_ENDS = frozenset(
 
 
 def _generation_ends(folder: Path) -> list[int]:
-    """The ids that end an answer by generation_config.json. Raises ConvertError."""
+    """The ids of end tokens in generation_config.json. Raises ConvertError."""
     path = folder / "generation_config.json"
     if not path.is_file():
         return []
@@ -174,13 +174,13 @@ def _add_ends(
     texts: Sequence[str],
     types: Sequence[gguf.TokenType],
 ) -> None:
-    """Add the ends of an answer that only generation_config.json names.
+    """Add end tokens that only generation_config.json names.
 
-    Some trainers change the end of a turn there alone; without it no answer would end. A GGUF
-    file has room for two beside the end of the text.
+    Some trainers change the end of a turn there only; without it no answer would end. A GGUF file
+    can have two such tokens beside the end of the text.
 
     Args:
-        special: of the tokenizer.
+        special: special tokens of the tokenizer.
         folder: of the checkpoint.
         texts, types: of all tokens.
     """
@@ -190,7 +190,7 @@ def _add_ends(
         if end >= len(texts):
             raise ConvertError(f"{path}: eos_token_id {end}: there is no such token")
         is_known = end == special.special_token_ids.get("eos") or texts[end] in _KNOWN_ENDS
-        if types[end] == gguf.TokenType.NORMAL:  # a default that was left of another vocabulary
+        if types[end] == gguf.TokenType.NORMAL:  # a default of another vocabulary
             log.warning(
                 "%s: eos_token_id %d is %r, an ordinary token; it does not end answers",
                 path,
@@ -202,23 +202,21 @@ def _add_ends(
     places = [name for name in ("eot", "eom") if name not in special.special_token_ids]
     if len(extra) > len(places):
         raise ConvertError(
-            f"{path}: eos_token_id names {len(extra)} tokens that the tokenizer does not know as"
-            f" ends ({', '.join(texts[end] for end in extra)}); a GGUF file has room for"
-            f" {len(places)}"
+            f"{path}: eos_token_id has {len(extra)} tokens that are not end tokens of the tokenizer"
+            f" ({', '.join(texts[end] for end in extra)}); a GGUF file can have {len(places)} more"
         )
     special.special_token_ids.update(zip(places, extra, strict=False))
 
 
 def _added_among(text: bytes, special: bool) -> tuple[bytes, gguf.TokenType]:
-    """Text and type of an added token whose id is one of the vocabulary's, as Gemma's are."""
+    """Text and type of an added token whose id is inside the vocabulary, as in Gemma."""
     if special:
         return text, gguf.TokenType.CONTROL
     return text.replace("\u2581".encode(), b" "), gguf.TokenType.USER_DEFINED
 
 
 def _prepends_space(description: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json puts a space before a text, as Llama 2's does and Gemma's does
-    not."""
+    """Whether a tokenizer.json puts a space before a text (Llama 2 does, Gemma does not)."""
     normalizer = description.get("normalizer") or {}
     pre = description.get("pre_tokenizer") or {}
     steps = [*normalizer.get("normalizers", [normalizer]), *pre.get("pretokenizers", [pre])]
@@ -232,7 +230,7 @@ def _prepends_space(description: dict[str, Any]) -> bool:
 def _added(tokenizer: Any, text: str, token: Any) -> tuple[str, gguf.TokenType]:
     """Text and type of an added token, as llama.cpp will look for it in a prompt."""
     if token.lstrip or token.rstrip:
-        log.warning("token %r takes spaces beside it away; llama.cpp will leave them", text)
+        log.warning("token %r removes spaces beside it; llama.cpp will keep them", text)
     if not token.normalized:
         text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
     looks_control = text in _CONTROL_TEXTS or any(
@@ -247,7 +245,7 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
     """llama.cpp's name for how a tokenizer.json splits text before merging.
 
     Raises:
-        ConvertError: a split that is not one of the supported models'.
+        ConvertError: a way of splitting that no supported model has.
     """
     pre = description.get("pre_tokenizer") or {}
     steps = pre.get("pretokenizers", [pre])
@@ -264,7 +262,7 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
         if name:
             return name
     raise ConvertError(
-        f"{folder}/tokenizer.json: it splits text in a way that is not known here:"
+        f"{folder}/tokenizer.json: it splits text in a way that is not supported:"
         f" {json.dumps(pre)[:300]}"
     )
 
@@ -272,10 +270,9 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
 def _add_sentencepiece(
     writer: gguf.GGUFWriter, folder: Path, vocab_size: int, description: dict[str, Any]
 ) -> None:
-    """Llama 2's kind of vocabulary, with byte fallback.
+    """Write a vocabulary of Llama 2's kind, with byte fallback.
 
-    llama.cpp merges the pair whose token has the highest score; the rank of its merge,
-    negative, is just that.
+    llama.cpp merges the pair whose token has the highest score: the negative rank of the merge.
     """
     scores: dict[str, float] = {}
     for rank, merge in enumerate(description["model"]["merges"]):
@@ -284,7 +281,9 @@ def _add_sentencepiece(
     added = {token["id"]: token for token in description.get("added_tokens") or []}
     tokens = []
     for id_, (text, score, type_) in enumerate(gguf.LlamaHfVocab(folder).all_tokens()):
-        if id_ in added and type_ == gguf.TokenType.NORMAL:  # gguf looks beyond the others only
+        if (
+            id_ in added and type_ == gguf.TokenType.NORMAL
+        ):  # gguf only handles ids after the others
             text, type_ = _added_among(text, bool(added[id_].get("special")))
         tokens.append((text, scores.get(text.decode("utf-8"), score), type_))
     tokens += [
@@ -305,14 +304,13 @@ def _add_sentencepiece(
 
 
 def chat_template(folder: Path) -> Any:
-    """The chat template of a checkpoint or an adapter, from wherever it is.
+    """The chat template of a checkpoint or an adapter.
 
-    transformers saves chat_template.jinja (and others of other names in
-    additional_chat_templates) and reads it before tokenizer_config.json, the older place;
-    chat_template.json is the processors' place.
+    transformers saves chat_template.jinja (and further ones in additional_chat_templates) and
+    reads it before tokenizer_config.json, the older place. Processors use chat_template.json.
 
     Returns:
-        The template; a list of {"name", "template"} if there are several; None if there is none.
+        The template; a list of {"name", "template"} if there are several; None without one.
 
     Raises:
         ConvertError: a file cannot be read.
@@ -336,7 +334,7 @@ def chat_template(folder: Path) -> Any:
 
 
 def added_tokens(folder: Path) -> list[str]:
-    """Tokens that tokenizer.json in a folder adds to the vocabulary; empty without that file."""
+    """The added tokens of tokenizer.json in a folder; empty without that file."""
     try:
         added = read_json(folder / "tokenizer.json")["added_tokens"]
         return [str(token["content"]) for token in added]

@@ -1,4 +1,4 @@
-"""Loads a base model into transformers, quietly, from a checkpoint or a GGUF file."""
+"""Loads a base model into transformers from a checkpoint or a GGUF file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from convert.errors import ConvertError
 
 
 def load_torch_model(path: Path, **keywords: Any) -> Any:
-    """A causal language model in transformers; of a GGUF file the weights are brought to floats.
+    """A causal language model in transformers; weights of a GGUF file are dequantized.
 
     Args:
         path: a checkpoint's folder or a GGUF file.
         keywords: for `from_pretrained`, such as `dtype`.
 
     Raises:
-        ConvertError: torch or transformers is missing, or it cannot be loaded.
+        ConvertError: torch or transformers is missing, or the model cannot be loaded.
     """
     try:
-        import torch  # noqa: F401  (transformers only says so when it is used)
+        import torch  # noqa: F401  (transformers reports a missing torch only later)
         from transformers import AutoModelForCausalLM, modeling_gguf_pytorch_utils
         from transformers.utils.logging import disable_progress_bar, set_verbosity_error
     except ImportError as error:
         raise ConvertError(f"{error}: pip install 'subject-lora-serve[train]'") from None
     set_verbosity_error()
-    # What transformers will change is its developers' business and ours, not the user's.
+    # Not useful to the user.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*deprecated")
     if not sys.stderr.isatty():
         disable_progress_bar()
-        # Its bar over a GGUF file's tensors does not heed that.
+        # This does not disable its progress bar for the tensors of GGUF files.
         bar = modeling_gguf_pytorch_utils.tqdm
         modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
     is_gguf = path.is_file()
@@ -42,11 +42,11 @@ def load_torch_model(path: Path, **keywords: Any) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent if is_gguf else path, local_files_only=True, **keywords
         )
-    except Exception as error:  # whatever is wrong with the files, in transformers' words
+    except Exception as error:  # transformers raises many kinds of errors
         raise ConvertError(f"{path}: transformers cannot load it ({error})") from None
     if is_gguf:
-        # Its weights are floats by now, but transformers still calls it quantized, and would
-        # not train it.
+        # The weights are floats now, but transformers still marks the model as quantized and
+        # would not train it.
         model.hf_quantizer, model.is_quantized = None, False
         model.config.quantization_config = None
     return model

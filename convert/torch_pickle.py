@@ -1,9 +1,9 @@
-"""Reads tensors out of the files that `torch.save` writes, without torch and without running them.
+"""Reads tensors from files of `torch.save`, without torch and without executing them.
 
 Such a file is a zip archive (docs.pytorch.org/docs/stable/notes/serialization.html): NAME/data.pkl
-is a pickle whose tensors refer to NAME/data/0, NAME/data/1 and so on, which hold the numbers,
-uncompressed. A pickle may name any function to be called; here it gets none but the few below,
-which build tensors.
+is a pickle whose tensors refer to NAME/data/0, NAME/data/1 and so on, which have the values,
+uncompressed. A pickle may call any function; here it can only call the few below, which build
+tensors.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class _Tensor(NamedTuple):
 
 
 def read_pickle(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file that torch saved, by name.
+    """The tensors of a file of torch, by name.
 
     Raises:
-        ConvertError: not such a file, truncated, compressed, written by a torch before 1.6, with
-            a type that is not a float, or with anything in it that is not a tensor.
+        ConvertError: not such a file, truncated, compressed, written by torch before 1.6, or
+            with something other than tensors of floats.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,21 +55,21 @@ def read_pickle(path: Path) -> dict[str, StoredTensor]:
             with archive.open(data) as file:
                 loaded = _Unpickler(file).load()
             if not isinstance(loaded, dict):
-                raise ValueError(f"it holds a {type(loaded).__name__}, not tensors by name")
+                raise ValueError(f"it has a {type(loaded).__name__}, not tensors by name")
             return {
                 str(name): _place(path, str(name), value, f"{folder}data/", infos)
                 for name, value in loaded.items()
             }
     except zipfile.BadZipFile:
         raise ConvertError(
-            f"{path}: not a whole file of torch's, or written by a torch before 1.6; load it and"
-            " save it once as safetensors"
+            f"{path}: not a complete file of torch, or written by torch before 1.6; load it and"
+            " save it as safetensors"
         ) from None
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ConvertError:
         raise
-    except Exception as error:  # a broken pickle raises whatever it likes
+    except Exception as error:  # a broken pickle may raise anything
         raise ConvertError(f"{path}: not a file of tensors ({error})") from None
 
 
@@ -87,7 +87,7 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         if module == "torch" and name.endswith("Storage"):
             raise ValueError(f"it has a {name}; only F32, F16 and BF16 can be converted")
-        raise ValueError(f"it wants to call {module}.{name}, which reading tensors does not need")
+        raise ValueError(f"it calls {module}.{name}, which is not needed to read tensors")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, type_, key, *_ = pid
@@ -109,7 +109,7 @@ def _rebuild_parameter(data: _Tensor, *_: Any) -> _Tensor:
 def _place(
     path: Path, name: str, value: Any, folder: str, infos: dict[str, zipfile.ZipInfo]
 ) -> StoredTensor:
-    """Where a tensor's numbers are in the file."""
+    """Find a tensor's data in the file."""
     if not isinstance(value, _Tensor):
         raise ConvertError(f"{path}: {name} is a {type(value).__name__}, not a tensor")
     info = infos.get(folder + value.storage.key)

@@ -1,4 +1,4 @@
-"""`python -m convert.verify BASE LORA FILE`: does a GGUF file predict what the PEFT model predicts?
+"""`python -m convert.verify BASE LORA FILE`: compare a GGUF file with its PEFT model.
 
 Runs the same prompts through the base with its adapter in transformers (float32, on the CPU)
 and through the GGUF file in llama.cpp, and compares the predictions at every token:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         default="f32",
         help="type of the KV cache; f32 (default) compares the file alone",
     )
-    parser.add_argument("--plot", type=Path, help="write a picture to this PNG file")
+    parser.add_argument("--plot", type=Path, help="write a plot to this PNG file")
     return run(_verify, parser.parse_args(argv), "stopped; nothing was written")
 
 

@@ -17,18 +17,18 @@ from convert.lora import Adapter
 from convert.safetensors import NUMPY, Type, all_finite, from_f32, item_size, to_f32
 from runtime.common.atomic import replacing
 
-# Types that are written here; all others are llama.cpp's quantizer's.
+# Types that are written here; llama.cpp's quantizer makes all others.
 FLOAT_TYPES: dict[str, tuple[Type, gguf.LlamaFileType]] = {
     "F32": (Type.F32, gguf.LlamaFileType.ALL_F32),
     "F16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
     "BF16": (Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
 }
-# Rows are converted in blocks of about this many elements, which stay in the CPU's cache.
+# Rows are converted in blocks of about this many elements, which fit into the CPU's cache.
 _BLOCK = 1 << 18
 
 
 def own_type(source: Source) -> str:
-    """The float type that most of the source's weights have; F16 for a quantized GGUF."""
+    """The float type of most of the source's weights; F16 for a quantized GGUF."""
     sizes: dict[str, int] = {}
     for tensor in source.tensors.values():
         name = tensor.type.name if tensor.type in FLOATS else "F16"
@@ -44,19 +44,19 @@ def write_model(
     adapter: Adapter | None = None,
     finetune: str | None = None,
 ) -> None:
-    """Write the base, with an adapter merged into it, as a float GGUF file; whole or not at all.
+    """Write the base, with an adapter merged into it, as a float GGUF file, atomically.
 
-    Norms and other vectors are always F32, as llama.cpp wants them.
+    Norms and other vectors are always F32, as llama.cpp expects.
 
     Args:
         source: the base.
         target: replaced if it exists.
         type_name: F32, F16 or BF16.
         adapter: merged in float32.
-        finetune: what the merged model is called.
+        finetune: the name of the merged model.
 
     Raises:
-        ConvertError: a tensor cannot be read, or has values that are not finite.
+        ConvertError: a tensor cannot be read, or has NaN or infinite values.
         OSError: the target cannot be written.
     """
     type_, file_type = FLOAT_TYPES[type_name]
@@ -78,17 +78,17 @@ def write_model(
 
     try:
         _write(writer, target, blocks)
-    except struct.error as error:  # what GGUF has no room for
+    except struct.error as error:  # too large for GGUF
         raise ConvertError(
-            f"{source.path}: a number in its settings is too large ({error})"
+            f"{source.path}: a number in its config is too large ({error})"
         ) from None
 
 
 def write_adapter(adapter: Adapter, target: Path, type_name: str = "F32") -> None:
-    """Write a GGUF LoRA adapter in F32, F16 or BF16, whole or not at all.
+    """Write a GGUF LoRA adapter in F32, F16 or BF16, atomically.
 
     Raises:
-        ConvertError: the adapter is more than LoRA matrices, so it can only be merged, or has
+        ConvertError: the adapter has more than LoRA matrices, so it can only be merged, or has
             values too large for the type.
         OSError: the target cannot be written.
     """
@@ -97,10 +97,10 @@ def write_adapter(adapter: Adapter, target: Path, type_name: str = "F32") -> Non
     writer = gguf.GGUFWriter(None, adapter.base.architecture.gguf_name)
     data = []
     for name, delta in adapter.deltas.items():
-        # llama.cpp scales by alpha / rank; what differs from that goes into B.
+        # llama.cpp scales by alpha / rank; the rest of the factor goes into B.
         factor = np.float32(delta.scale / (adapter.config.alpha / len(delta.a)))
         a, b = delta.a, delta.b if factor == 1 else factor * delta.b
-        if name == EMBEDDING:  # it looks rows up: A transposed, B as PEFT has it
+        if name == EMBEDDING:  # a lookup of rows: A transposed, B as in PEFT
             a, b = delta.b, (a if factor == 1 else factor * a).T
         for part, matrix in (("lora_a", a), ("lora_b", b)):
             matrix = from_f32(np.ascontiguousarray(matrix, np.float32), type_)
@@ -116,7 +116,7 @@ def write_adapter(adapter: Adapter, target: Path, type_name: str = "F32") -> Non
 
 
 def _check_only_matrices(adapter: Adapter) -> None:
-    """Raise ConvertError for what llama.cpp cannot apply to a model that is loaded already."""
+    """Raise ConvertError for changes that llama.cpp cannot apply to a loaded model."""
     merge = "cannot be a GGUF adapter; merge it instead (--mode merge)"
     for name in (EMBEDDING, HEAD):
         if adapter.base.tied and name in adapter.deltas:
@@ -130,7 +130,7 @@ def _check_only_matrices(adapter: Adapter) -> None:
     for name in adapter.changes():
         raise ConvertError(f"{adapter.folder}: a tensor trained whole ({name}) {merge}")
     if not adapter.deltas:
-        raise ConvertError(f"{adapter.folder}: no LoRA matrices in it")
+        raise ConvertError(f"{adapter.folder}: has no LoRA matrices")
 
 
 def _add_adapter_metadata(writer: gguf.GGUFWriter, adapter: Adapter) -> None:
@@ -166,7 +166,7 @@ def _type_of(tensor: SourceTensor, wanted: Type) -> Type:
 
 
 def _convert(tensor: SourceTensor, type_: Type, adapter: Adapter | None) -> np.ndarray:
-    """A tensor's data in the type wanted, with the adapter merged."""
+    """A tensor's data in a type, with the adapter merged."""
     delta = adapter.deltas.get(tensor.name) if adapter else None
     if adapter:
         tensor = adapter.replaced.get(tensor.name, tensor)

@@ -1,7 +1,7 @@
-"""The error a user sees when an adapter cannot be trained."""
+"""The error for an adapter that cannot be trained."""
 
 from runtime.common.errors import UserError
 
 
 class TrainingError(UserError):
-    """Names the file, line or option that is at fault, and says what to do."""
+    """The message names the file, line or option and says what to do."""
