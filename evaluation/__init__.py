@@ -1,5 +1,5 @@
-"""Scores a pipeline as the contest does: accuracy 60 %, latency 40 %, with a report to look at.
+"""Scores a pipeline as the contest does, accuracy 60 %, latency 40 %, and writes a report.
 
-`questions` → `protocol` (`worker`, `check`) → `judges` → `score` → `report`; `evaluate.py`
-runs them in order. Needs the extra `[evaluation]`.
+`questions` → `protocol` (`worker`, `check`) → `judges` → `score` → `report`; `evaluate.py` calls
+them in this order. Needs the extra `[evaluation]`.
 """

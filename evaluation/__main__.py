@@ -32,9 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(_evaluate, options, "stopped; --resume keeps the answers if the call ended")
 
 
-# What does the work is imported only now, so that --help needs no library but Python's own.
-
-
 def _evaluate(options: argparse.Namespace) -> int:
     from evaluation import commands
 
@@ -85,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a model that judges: the URL of an OpenAI-compatible server, or a .gguf file",
     )
     add("--judge-name", help="name of the model on the server, if that has several")
-    add("--judge-budget", type=_count, help="how many prompts the model may get")
+    add("--judge-budget", type=_count, help="most prompts for the model")
     gates = parser.add_argument_group("gate")
     add = gates.add_argument
     add("--min-accuracy", type=_share, help="0.0 to 1.0; exit status 3 if it is less")
@@ -108,7 +105,7 @@ def _compare_parser() -> argparse.ArgumentParser:
 
 
 def _judge(text: str) -> str:
-    return "rules" if text == "cheap" else text  # what the rules were called before
+    return "rules" if text == "cheap" else text  # the former name of the rules
 
 
 def _folder_name(text: str) -> str:

@@ -1,7 +1,7 @@
 """The pipe between the evaluation and the process of the pipeline under test: lines of JSON.
 
 Each message gets the time of this process's clock when its last byte arrives. Messages come from
-an untrusted process: anything may come, at any time and of any size.
+an untrusted process: they may have any content and size and come at any time.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-# Bytes; no pipeline's output is longer.
-_LONGEST = 256 << 20
+_LONGEST = 256 << 20  # bytes of a message
 
 
 class ChannelError(Exception):
@@ -25,17 +24,17 @@ class ChannelError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A line, and when it had arrived, by `time.perf_counter`; the line is None at the end."""
+    """A line and the time of its arrival (`time.perf_counter`); the line is None at the end."""
 
     line: bytes | None
     at: float
 
     def json(self) -> Any:
-        """Its content. Raises ChannelError."""
+        """The parsed line. Raises ChannelError."""
         line = self.line or b""
         if not line.endswith(b"\n"):
             long = len(line) >= _LONGEST
-            raise ChannelError(f"over {_LONGEST >> 20} MiB of it" if long else "it breaks off")
+            raise ChannelError(f"over {_LONGEST >> 20} MiB" if long else "it is incomplete")
         try:
             return json.loads(line)
         except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
@@ -55,7 +54,7 @@ class Channel:
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: Any) -> float:
-        """Start to send a message; returns the time before its first byte."""
+        """Send a message in the background; returns the time before its first byte."""
         data = json.dumps(message).encode() + b"\n"
         at = time.perf_counter()
         threading.Thread(target=self._send, args=[data], daemon=True).start()

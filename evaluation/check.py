@@ -1,13 +1,13 @@
-"""Whether the contest would accept a pipeline's output, and if not, why.
+"""Checks whether the contest would accept a pipeline's output.
 
-It expects a list with one {"questionID", "answer"} for each question in their order, and nothing
-else. Of a broken output, an answer counts if it is in the place of its question and has no fault
+The output must be a list with one {"questionID", "answer"} for each question in order, and nothing
+else. In a broken output, an answer counts if it is in the place of its question and correct in
 itself. All others count as missing, and so as wrong: a shuffled output gets no credit for answers
-in other places, and one that is too short keeps the answers it has.
+in other places, and a short one keeps its answers.
 
-The pipeline's process turns the output into plain data (`evaluation.worker.as_plain`) and sends it
-as JSON; what it is worth is decided here, in the evaluation's own process. Only exact lists, dicts
-and strings count: a subclass could do its work later, when it is read.
+The pipeline's process converts the output to plain data (`evaluation.worker.as_plain`) and sends it
+as JSON; it is checked here, in the evaluation's own process. Only exact lists, dicts and strings
+count: a subclass could do its work later, when it is read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(output: Any, ids: list[Any]) -> tuple[list[str | None], list[str]]:
 
 
 def _told(value: Any) -> str:
-    """What the worker said a value is, or what came in its place."""
+    """The worker's description of a value, or the type of what it sent instead."""
     if isinstance(value, dict) and set(value) == {"is"}:
         value = value["is"]
     elif not isinstance(value, str):
@@ -64,7 +64,7 @@ def _told(value: Any) -> str:
 
 
 def _fault(record: Any, id_: Any) -> tuple[str, str]:
-    """(kind of fault, what it is) of one answer, or ("", "")."""
+    """(kind of fault, description) of one answer, or ("", "")."""
     if not isinstance(record, dict):
         return "record", f"is {_told(record)}, not a dict"
     missing = sorted(_KEYS - record.keys())
@@ -89,7 +89,7 @@ def _fault(record: Any, id_: Any) -> tuple[str, str]:
 
 
 def _summed_up(cases: list[tuple[str, str]]) -> str:
-    """The first case in full, and how many more there are."""
+    """The first case in full, and the number of others."""
     (name, fault), *others = cases
     if not others:
         return f"{name} {fault}"
@@ -97,7 +97,7 @@ def _summed_up(cases: list[tuple[str, str]]) -> str:
 
 
 def _same_ids(output: list[Any], ids: list[Any]) -> bool:
-    """Whether the output has exactly the ids that were sent, in any order."""
+    """Whether the output has exactly the ids of the questions, in any order."""
     came = [record.get("questionID") for record in output if isinstance(record, dict)]
     if not all(type(id_) in (str, int) for id_ in came):
         return False

@@ -1,4 +1,4 @@
-"""What `python -m evaluation` does once its command line is read."""
+"""Runs the commands of `python -m evaluation`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evaluate_pipeline(options: argparse.Namespace) -> int:
     pipeline = options.pipeline if ":" in options.pipeline else f"{options.pipeline}:loadPipeline"
     asked = questions.read(*options.questions)
     baseline = options.baseline and evaluate.read_baseline(options.baseline)
-    if baseline:  # before the time is spent
+    if baseline:  # before the evaluation starts
         gate.refuse_incomparable(baseline, asked.sha256, machine.describe())
     plan = evaluate.Plan(
         questions=asked,

@@ -11,7 +11,7 @@ from runtime.common.atomic import replacing
 
 
 def read(folders: Sequence[Path]) -> list[score.Standing]:
-    """Runs, best first, from the folders of their reports.
+    """Read runs from the folders of their reports; returns them best first.
 
     Raises:
         EvaluationError: a folder without a report, or runs that cannot be compared.

@@ -28,13 +28,13 @@ NO_ANSWER = Verdict(False, 0.0, "none", "no answer")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to evaluate.
+    """The input of an evaluation.
 
     Attributes:
-        pipeline: where its loadPipeline is; see `evaluation.worker.find`.
+        pipeline: the place of its loadPipeline; see `evaluation.worker.find`.
         folder: of the report; its name is the name of the run.
-        setup_timeout: seconds that loading may take; `timeout` is for the call.
-        resume: continue what a stopped evaluation left in the folder.
+        setup_timeout, timeout: seconds for loading, and for the call.
+        resume: continue a stopped evaluation in the folder.
         hide: hide questions and reports from the pipeline, where the system allows it.
     """
 
@@ -55,7 +55,7 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
         tell: called with each stage.
 
     Raises:
-        EvaluationError: there is no such pipeline, or a stopped evaluation is in the way.
+        EvaluationError: there is no such pipeline, or the folder has a stopped evaluation.
         OSError: the folder cannot be written.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -75,8 +75,8 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
         try:
             report.write(plan.folder, summary, results)
         except OSError as error:
-            kept = "the answers are kept: continue with --resume when there is room"
-            lost = "and the answers could not be kept either: evaluate again when there is room"
+            kept = "the answers are kept: free some space and continue with --resume"
+            lost = "and the answers could not be kept: free some space and evaluate again"
             raise EvaluationError(
                 f"{explain(error)}; {kept if journal.resumable else lost}"
             ) from None
@@ -129,7 +129,7 @@ def judge_all(
 
 
 def _ask(judging: Judging, pairs: list[Pair]) -> Iterator[tuple[Pair, Verdict]]:
-    if not pairs:  # opening a model takes time
+    if not pairs:  # do not load a model
         return
     with (
         judging.open() as judge_all_of,
@@ -223,7 +223,7 @@ def summarize(
 
 
 def read_baseline(folder: Path) -> Summary:
-    """A stored run to compare speed with. Raises EvaluationError."""
+    """Read a stored run to compare speed with. Raises EvaluationError."""
     baseline = report.read_summary(folder)
     if reason := score.barred(baseline):
         raise EvaluationError(f"{folder}: this run cannot be a baseline: {reason}")

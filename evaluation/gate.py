@@ -1,4 +1,4 @@
-"""The gate for CI: whether a run passes."""
+"""The gate for CI: decides whether a run passes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def shortfalls(
     max_slowdown: float | None,
     baseline: Summary | None,
 ) -> list[str]:
-    """What a run misses and by how much, one line each; empty if it passes.
+    """Reasons why a run does not pass, one line each; empty if it passes.
 
-    A run whose pipeline failed, or whose output the contest would not take, never passes.
+    A run whose pipeline failed, or whose output the contest would not accept, never passes.
 
     Args:
         min_accuracy: share from 0 to 1 that the accuracy without guessing must reach, or None.
@@ -32,8 +32,8 @@ def shortfalls(
     accuracy = summary.counted.mean
     if min_accuracy is not None and accuracy < min_accuracy:
         lines.append(
-            f"accuracy {accuracy:.1%} is {100 * (min_accuracy - accuracy):.1f} points under"
-            f" the {min_accuracy:.1%} asked for"
+            f"accuracy {accuracy:.1%} is {100 * (min_accuracy - accuracy):.1f} points below the"
+            f" required {min_accuracy:.1%}"
         )
     if max_slowdown is not None and baseline and baseline.latency and summary.latency:
         seconds, allowed = summary.latency.total, max_slowdown * baseline.latency.total
@@ -47,7 +47,7 @@ def shortfalls(
 
 
 def doubts(summary: Summary, max_slowdown: float | None, baseline: Summary | None) -> list[str]:
-    """Why two latencies may not be comparable, one line each."""
+    """Reasons why two latencies may not be comparable, one line each."""
     if max_slowdown is None or baseline is None:
         return []
     return [
@@ -58,7 +58,7 @@ def doubts(summary: Summary, max_slowdown: float | None, baseline: Summary | Non
 
 
 def refuse_incomparable(baseline: Summary, questions_sha256: str, machine: str) -> None:
-    """Raises EvaluationError unless speeds can be compared with the baseline's."""
+    """Raise EvaluationError unless speeds can be compared with the baseline's."""
     if baseline.questions_sha256 != questions_sha256:
         raise EvaluationError(
             f"the baseline {baseline.name} answered other questions ({baseline.questions}, or"

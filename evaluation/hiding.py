@@ -1,13 +1,13 @@
 """Hides the right answers from a pipeline under test, where the system allows it.
 
-util-linux's unshare starts the pipeline in mount and PID namespaces of its own (namespaces(7)):
-`hide.sh` takes files and folders out of its view, it sees no process but its own, and all of them
-end with the namespace. An ordinary user gets the rights to do so in a user namespace, and the
-pipeline runs as that user, without rights, in a second one inside, so that it cannot undo it; root
-gives up the capabilities that could.
+util-linux's unshare starts the pipeline in its own mount and PID namespaces (namespaces(7)):
+`hide.sh` removes files and folders from its view, it sees only its own processes, and all of them
+end with the namespace. An ordinary user does this in a user namespace; the pipeline runs as that
+user, without privileges, in a second user namespace inside, so that it cannot undo it. root drops
+the capabilities that could.
 
-Where that is not allowed (macOS, Docker's default, some distributions) nothing is hidden, and the
-caller learns why.
+Where this is not allowed (macOS, Docker's default, some distributions) nothing is hidden, and the
+caller gets the reason.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 _SCRIPT = Path(__file__).with_name("hide.sh")
 _SECONDS = 60.0
-# With these root could undo the hiding, or read the disk past it. The rest stays: a pipeline may
-# depend on reading other users' files.
+# With these root could undo the hiding, or read the disk directly. Others are kept: a pipeline may
+# need to read other users' files.
 _UNDOING = "-sys_admin,-sys_ptrace,-mknod,-dac_read_search"
 
 
@@ -31,19 +31,19 @@ class CannotHideError(Exception):
 
 
 def wrapper(hidden: Sequence[Path], needed: Sequence[Path]) -> list[str]:
-    """What to put in front of a command so that it does not see some files.
+    """The command line to put before a command to hide files from it.
 
-    The command runs as the grandchild of the process that is started (unshare, the namespace's
-    init, the command). That process exits with its status, or with 128 and the number of the signal
+    The command runs as the grandchild of the started process (unshare, the namespace's init, the
+    command). The started process exits with its status, or with 128 plus the number of the signal
     that ended it.
 
     Args:
-        hidden: folders to be empty and files to be missing for the command; those that do not
-            exist are passed over.
+        hidden: folders that will be empty and files that will be missing for the command; paths
+            that do not exist are ignored.
         needed: paths that the command must see.
 
     Raises:
-        CannotHideError: the system does not allow it, or something needed would be hidden.
+        CannotHideError: the system does not allow it, or a needed path would be hidden.
     """
     if sys.platform != "linux":
         raise CannotHideError("only Linux can hide files from a process")
@@ -62,7 +62,7 @@ def wrapper(hidden: Sequence[Path], needed: Sequence[Path]) -> list[str]:
 
 
 def _wrappers(paths: Sequence[Path]) -> list[list[str]]:
-    """The ways to try, best first."""
+    """The command lines to try, best first."""
     unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
     if not unshare:
         return []
@@ -78,7 +78,7 @@ def _wrappers(paths: Sequence[Path]) -> list[list[str]]:
 
 
 def _failure(command: Sequence[str]) -> str:
-    """Why a command failed, in its own words; "" if it did not."""
+    """The error message of a command; "" if it succeeds."""
     try:
         ran = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False

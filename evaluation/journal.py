@@ -1,14 +1,14 @@
-"""What an unfinished evaluation has on disk, for `--resume`.
+"""The files of an unfinished evaluation, for `--resume`.
 
-`run.json` holds the answers and the timing of the call, once it has ended, and
-`results.jsonl.partial` the verdicts as they come. Both are removed when the report is written.
-An interrupted call leaves nothing: latency is that of a whole call, so it is made again.
+`run.json` has the answers and the timing of the call after it has ended, `results.jsonl.partial`
+the verdicts so far. Both are removed when the report is written. An interrupted call is repeated,
+as latency is that of a whole call.
 
-A verdict counts only if it carries a seal made with a key that was drawn after the call: what a
-pipeline, or another evaluation, wrote there does not count.
+A verdict counts only with a seal made with a key that was drawn after the call, so that a pipeline
+or another evaluation cannot add verdicts.
 
-A pipeline is known by its name alone: after a change to its code or its settings, delete
-`run.json` instead of resuming.
+A pipeline is identified by its name only: after a change to its code or settings, delete `run.json`
+instead of resuming.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _VERDICT = TypeAdapter(Verdict)
 
 
 class Call(BaseModel):
-    """A call that was made: of which pipeline, with which questions, where, and when.
+    """A finished call of a pipeline: questions, machine, time and results.
 
     Attributes:
-        key: seals the verdicts on its answers.
+        key: for the seals of the verdicts on its answers.
     """
 
     pipeline: str
@@ -55,15 +55,15 @@ class Call(BaseModel):
 class RunJournal:
     """The files of an unfinished run in its folder.
 
-    A full disk costs nothing but what could be resumed: it is logged once, and the run goes on.
+    If the disk is full, this is logged once and the run continues; it just cannot be resumed.
 
     Attributes:
-        call: the call of an evaluation that was stopped, or None.
+        call: the call of a stopped evaluation, or None.
 
     Raises:
-        EvaluationError: there is such a call and `resume` was not asked for, or it is one
-            of another pipeline or of other questions.
-        OSError: a file cannot be read, or made.
+        EvaluationError: there is such a call and `resume` is False, or it belongs to another
+            pipeline or other questions.
+        OSError: a file cannot be read or created.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class RunJournal:
         if self._call_path.exists():
             if not resume:
                 raise EvaluationError(
-                    f"{self._call_path} holds the answers of an evaluation that did not finish:"
-                    " continue it with --resume, or delete the file"
+                    f"{self._call_path} has the answers of an unfinished evaluation: continue it"
+                    " with --resume, or delete the file"
                 )
             self.call = self._read_call(pipeline, questions)
-        else:  # verdicts without the answers they are about
+        else:  # verdicts without their answers
             path.unlink(missing_ok=True)
         self._verdicts = Journal(path)
         if self.call:
@@ -94,7 +94,7 @@ class RunJournal:
         return self._call_path.exists()
 
     def write_call(self, call: Call) -> None:
-        """Keep a call; it survives a kill from here on, unless the disk is full."""
+        """Store a call so that it survives a kill, unless the disk is full."""
         self.call = call
 
         def write() -> None:
@@ -104,18 +104,18 @@ class RunJournal:
         self._try(write)
 
     def kept(self, item: Item, answer: str) -> Verdict | None:
-        """The verdict on this answer that this evaluation gave before it was stopped."""
+        """The stored verdict on this answer, or None."""
         return self._kept.get(self._fingerprint(item, answer))
 
     def write_verdict(self, item: Item, answer: str, verdict: Verdict) -> None:
-        """Keep a verdict; it survives a kill from here on, unless the disk is full."""
+        """Store a verdict so that it survives a kill, unless the disk is full."""
         assert self.call is not None
         entry = {"fingerprint": self._fingerprint(item, answer), **asdict(verdict)}
         sealed = {**entry, "seal": _seal(entry, self.call.key)}
         self._try(lambda: self._verdicts.append(sealed))
 
     def finish(self) -> None:
-        """Remove both files: the report is written."""
+        """Remove both files, after the report is written."""
         self._verdicts.discard()
         self._call_path.unlink(missing_ok=True)
 
@@ -142,8 +142,8 @@ class RunJournal:
             raise EvaluationError(f"{self._call_path} is damaged: delete it") from None
         if (call.pipeline, call.questions_sha256) != (pipeline, questions.sha256):
             raise EvaluationError(
-                f"{self._call_path} holds answers of another pipeline ({call.pipeline}) or to"
-                " other questions: delete it, or choose another --name"
+                f"{self._call_path} has answers of another pipeline ({call.pipeline}) or to other"
+                " questions: delete it, or choose another --name"
             )
         if len(call.run.answers) != len(questions.records):
             raise EvaluationError(f"{self._call_path} is damaged: delete it")
@@ -165,6 +165,6 @@ class RunJournal:
 
 
 def _seal(entry: dict[str, Any], key: str) -> str:
-    """What only those can write under an entry who know the key."""
+    """A seal that can only be made with the key."""
     text = json.dumps(entry, sort_keys=True)
     return hmac.new(key.encode(), text.encode(), "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a run runs on, and the GPU's memory."""
+"""Describes the machine, and measures GPU memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def describe() -> str:
 def gpu_memory() -> int | None:
     """Bytes in use on all GPUs, by any process; None without a GPU or nvidia-ml-py.
 
-    The whole GPU is measured, not a process: in a container the driver's process ids mean
-    nothing.
+    The whole GPU is measured, because the driver's process ids are not valid in a container.
     """
     nvml, gpus = _gpus()
     return sum(int(nvml.nvmlDeviceGetMemoryInfo(gpu).used) for gpu in gpus) if gpus else None
@@ -40,7 +39,7 @@ def _gpu_names() -> str:
 
 @cache
 def _gpus() -> tuple[Any, list[Any]]:
-    """NVIDIA's library and its GPUs; none where either is missing."""
+    """NVIDIA's library and its GPUs; None and no GPUs if either is missing."""
     try:
         nvml: Any = importlib.import_module("pynvml")
         nvml.nvmlInit()

@@ -1,7 +1,7 @@
 """The plots of a report, as SVG for its page.
 
-Text stays text, in the page's own font and colour, so that plots are as readable as the page is
-on a phone, on paper and in the dark.
+Text stays text, in the page's font and colour, so that plots are readable on a phone, on paper and
+in dark mode.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from evaluation.records import Interval, Latency, Result, Summary
 from runtime.common.figures import MAIN, OTHER, PALE
 
-# Stands for the page's text colour while matplotlib draws.
+# Replaced by the page's text colour after drawing.
 _INK = "#010203"
-# Inches. A phone shows these 260 units over 358 pixels, so that text of 9 units has 12 pixels.
+# Inches. On a phone 358 pixels wide, text of 9 points has 12 pixels.
 _WIDTH = 3.6
 _STYLE = {
     "svg.fonttype": "none",
@@ -50,8 +50,8 @@ class Plot:
 def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     """Accuracy against latency; None if no call ended.
 
-    Names of runs are as long as anybody likes, so that points carry the run's rank, which is its
-    row in the leaderboard. Points that lie on each other are told apart by moving their ranks.
+    Names of runs may be long, so points are labelled with the run's rank, its row in the
+    leaderboard. Labels of points at the same place are moved apart.
 
     Args:
         ranked: all runs, best first.
@@ -63,7 +63,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     figure, axes = _figure(2.7)
     longest = max(s.latency.total for _, s in timed if s.latency)
     taken: list[tuple[float, float]] = []
-    # The highlighted one is drawn last.
+    # The highlighted run is drawn last.
     for _, summary in sorted(timed, key=lambda each: each[1] is this):
         assert summary.latency is not None
         x, accuracy = summary.latency.total, summary.accuracy
@@ -102,12 +102,12 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     return replace(plot, note="numbers are rows of the table") if len(ranked) > 1 else plot
 
 
-# A number's share of the plot's width and height.
+# Size of a label, as a share of the plot's width and height.
 _NUMBER_WIDTH, _NUMBER_HEIGHT = 0.06, 0.09
 
 
 def _free(place: tuple[float, float], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The place, or the next free one to its right; in shares of the axes."""
+    """The place, or the next free place to its right; in shares of the axes."""
     x, y = place
     while any(abs(x - a) < _NUMBER_WIDTH and abs(y - b) < _NUMBER_HEIGHT for a, b in taken):
         x += _NUMBER_WIDTH
@@ -150,7 +150,7 @@ def lengths(results: Sequence[Result]) -> Plot:
 
 
 def time(latency: Latency) -> Plot | None:
-    """Where the time of the call went; None if the pipeline does not report it."""
+    """The parts of the call's time; None if the pipeline does not report them."""
     prefill, decode = latency.prefill_share, latency.decode_share
     if prefill is None or decode is None:
         return None
@@ -185,12 +185,12 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not read as a formula."""
+    """Escape text, so that matplotlib does not parse it as a formula."""
     return text.replace("$", r"\$")
 
 
 def _errors(shares: Sequence[Interval]) -> list[list[float]]:
-    """Shape (2, n): how far each interval goes below and above, in percent."""
+    """Shape (2, n): the distances of the intervals' ends from the mean, in percent."""
     return [
         [100 * (each.mean - each.low) for each in shares],
         [100 * (each.high - each.mean) for each in shares],

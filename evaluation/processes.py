@@ -1,4 +1,4 @@
-"""The processes of a pipeline under test, seen from outside: found, and ended all together."""
+"""Finds and kills the processes of a pipeline under test."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import psutil
 
 
 class Processes:
-    """What a started process has become.
+    """A started process and all below it.
 
     Args:
-        started: it leads a process group of its own.
+        started: the leader of its own process group.
         wrapped: whether it is `evaluation.hiding.wrapper` around the pipeline: its child is the
-            init of a PID namespace, and everything below that is the pipeline's.
+            init of a PID namespace, and all processes below that belong to the pipeline.
     """
 
     def __init__(self, started: subprocess.Popen[bytes], wrapped: bool) -> None:
@@ -46,11 +46,10 @@ class Processes:
         return min(candidates, key=psutil.Process.create_time, default=None)
 
     def kill(self) -> None:
-        """Kill all of them, and return when they have ended.
+        """Kill all processes, and wait until they have ended.
 
-        A PID namespace ends with its init, whatever its processes have started and whichever
-        session they are in. Without one, a process is missed that left the process
-        group and whose parents ended before they were looked at.
+        A PID namespace with all its processes ends with its init. Without a namespace, a process
+        is missed if it left the process group and its parents ended before they were seen.
         """
         if self._wrapped and (inits := _children(self._top)):
             _kill_all(inits)  # and the started process ends when the namespace has

@@ -1,10 +1,9 @@
-"""The contest's protocol: load a pipeline once, time one call of it, see what it did.
+"""The contest's protocol: load a pipeline once, and time one call of it.
 
-The pipeline runs in a process of its own (`worker.py`), so that whatever it does (crash, hang,
-leak, print, exit) is a result. It gets the questions with the call, and the clock of the call is
-this process's: it starts before the questions are sent and stops when the whole output has arrived
-as plain data. docs/evaluation.md says what is hidden from it.
-POSIX only: it needs process groups and signals.
+The pipeline runs in its own process (`worker.py`), so that whatever it does (crash, hang, leak,
+print, exit) is a result. It gets the questions with the call. The time is measured in this process,
+from before the questions are sent until the whole output has arrived as plain data.
+docs/evaluation.md says what is hidden from it. POSIX only, for process groups and signals.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from evaluation.processes import Processes
 from evaluation.records import Run
 from evaluation.watch import Watch
 
-# Seconds between two looks at the process. Looking slows the pipeline down a little.
+# In seconds. Between two measurements of the process, which slow the pipeline down a little.
 _PERIOD = 0.2
-# Seconds that the worker may take before it loads the pipeline.
+# For the worker to start, before it loads the pipeline.
 _START = 60.0
-# Seconds that a pipeline may take to end after it has answered.
+# For a pipeline to end after it has answered.
 _GRACE = 5.0
 _WORKER = Path(__file__).with_name("worker.py")
 
 
 class _Reply(BaseModel):
-    """A message of the worker; anything else is a failure of the pipeline."""
+    """A message of the worker; a message of another form is a failure of the pipeline."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -66,7 +65,7 @@ class _Outcome(_Reply):
 
 
 class _OwnFigures(_Reply):
-    """What the pipeline reports about itself."""
+    """The pipeline's own figures."""
 
     stats: dict[str, FiniteFloat] = {}
     answer_seconds: list[NonNegativeFloat] | None = None
@@ -85,18 +84,17 @@ def call(
     tell: Callable[[str], None] = lambda stage: None,
     hide: Sequence[Path] | None = None,
 ) -> Run:
-    """Load a pipeline and have it answer all questions in one call.
+    """Load a pipeline and let it answer all questions in one call.
 
-    All its processes have ended when this returns.
+    When this returns, all its processes have ended.
 
     Args:
-        pipeline: where its loadPipeline is; see `evaluation.worker.find`.
-        records: the questions it gets.
-        log: file for what it prints.
-        setup_timeout: seconds that loading may take; `timeout` is for the call.
+        pipeline: the place of its loadPipeline; see `evaluation.worker.find`.
+        records: the questions that it gets.
+        log: file for its output.
+        setup_timeout, timeout: seconds for loading, and for the call.
         tell: called with each stage.
-        hide: files and folders that it must not see, where the system allows that; None hides
-            nothing.
+        hide: files and folders to hide from it, where the system allows it; None hides nothing.
 
     Raises:
         EvaluationError: there is no such pipeline, or its process could not be started.
@@ -109,16 +107,16 @@ def call(
         started = time.perf_counter()
         descriptor = channel.theirs.fileno()
         process = subprocess.Popen(
-            # -P: modules beside the worker are ours, and not for the pipeline to import.
-            # faulthandler says in the log where it crashed.
+            # -P: the pipeline must not import our modules beside the worker.
+            # faulthandler writes the place of a crash to the log.
             [*around, sys.executable, "-P", "-X", "faulthandler", str(_WORKER)]
             + [pipeline, str(descriptor)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=[descriptor],
-            # Not a session: Linux shares the CPU out by session (autogroup), and the niceness
-            # of the user's other jobs would no longer count.
+            # Not a session: Linux schedules by session (autogroup), so that the niceness of the
+            # user's other jobs would have no effect.
             process_group=0,
         )
         channel.theirs.close()
@@ -149,9 +147,9 @@ def call(
 
 
 def _around(pipeline: str, hide: Sequence[Path] | None) -> tuple[list[str], str]:
-    """(what to put in front of the worker's command, why nothing is hidden or "")."""
+    """(the wrapper of the worker's command, why nothing is hidden or "")."""
     if hide is None:
-        return [], "it was not asked for"
+        return [], "hiding is off"
     place = pipeline.rpartition(":")[0]
     needed = [Path.cwd(), Path(sys.executable), _WORKER, *([Path(place)] if place else [])]
     try:
@@ -161,7 +159,7 @@ def _around(pipeline: str, hide: Sequence[Path] | None) -> tuple[list[str], str]
 
 
 class _Worker:
-    """The pipeline's process, and what is said to and by it.
+    """The pipeline's process and the messages to and from it.
 
     Attributes:
         watch: measures its memory and CPU time.
@@ -192,7 +190,7 @@ class _Worker:
         """Ask all questions; returns fields of Run. Raises _FailedError."""
         found: dict[str, Any] = {}
         self.watch.start()
-        # Drawn only now, so that nothing can be answered before it is asked.
+        # Drawn only now, so that the pipeline cannot answer before it is asked.
         code = secrets.token_hex(16)
         started = self._channel.send({"call": code, "questions": records})
         outcome, ended = self.reply(_Outcome, "the call", timeout)
@@ -209,7 +207,7 @@ class _Worker:
         return found
 
     def _own_figures(self, n_questions: int) -> dict[str, Any]:
-        """What the pipeline reports of itself, which does not count; {} where it makes no sense."""
+        """The pipeline's own figures, which do not affect the score; {} if they are invalid."""
         try:
             told, _ = self.reply(_OwnFigures, "the call", _GRACE)
         except _FailedError:
@@ -223,7 +221,7 @@ class _Worker:
         return {"stats": told.stats, "answer_seconds": seconds}
 
     def reply(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
-        """Its next message, and when that came. Raises _FailedError if it does not come."""
+        """The next message and its time. Raises _FailedError if it does not come."""
         message = self._next(stage, timeout)
         if message.line is None:
             with suppress(subprocess.TimeoutExpired):
@@ -232,8 +230,8 @@ class _Worker:
         try:
             return kind.model_validate(message.json()), message.at
         except (ChannelError, ValidationError) as problem:
-            why = problem if isinstance(problem, ChannelError) else "it is not what was asked for"
-            raise _FailedError(f"what came back of {stage} cannot be read: {why}") from None
+            why = problem if isinstance(problem, ChannelError) else "it has the wrong form"
+            raise _FailedError(f"the result of {stage} cannot be read: {why}") from None
 
     def _next(self, stage: str, timeout: float) -> Message:
         deadline = time.monotonic() + timeout
@@ -249,7 +247,7 @@ class _Worker:
                 raise _FailedError(f"hung: {stage} did not end within {timeout:g} s")
 
     def _dump(self) -> None:
-        """Have faulthandler write into the log where the pipeline hangs; this ends it."""
+        """Let faulthandler write to the log where the pipeline hangs; this ends it."""
         with suppress(psutil.Error, psutil.TimeoutExpired):
             if first := self._processes.first():
                 first.send_signal(signal.SIGABRT)
@@ -257,10 +255,10 @@ class _Worker:
 
 
 def _end(status: int | None, stage: str) -> str:
-    """How a process ended before it was done; `status` is None if it has only fallen silent."""
+    """How a process ended early; `status` is None if it only closed the pipe."""
     if status is None:
         return f"closed the pipe to the evaluation during {stage}"
-    try:  # a wrapper exits with 128 and the signal's number
+    try:  # a wrapper exits with 128 plus the signal's number
         name = signal.Signals(-status if status < 0 else status - 128).name
     except ValueError:
         return f"exited with status {status} during {stage}"
@@ -269,6 +267,6 @@ def _end(status: int | None, stage: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text from the pipeline's process, made safe to show on a terminal."""
+    """Text from the pipeline's process, safe to print on a terminal."""
     short = text if len(text) <= 400 else f"{text[:397]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

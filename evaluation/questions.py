@@ -4,8 +4,8 @@ JSON Lines, or a JSON list if the file's name ends in .json, of
 
     {"questionID": "1", "subject": "algebra", "question": "What is 7 times 8?", "answer": "56"}
 
-with "answers": [...] in place of "answer" where several will do, and optionally "choices": [...]
-(all answers on offer) and "difficulty".
+with "answers": [...] instead of "answer" if there are several right answers, and optionally
+"choices": [...] (all answers on offer) and "difficulty".
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from runtime.common.records import read_records
 from runtime.settings import declared_subjects
 from runtime.subjects import Subjects
 
-# What a pipeline gets of a record; the rest is for the judges.
+# The keys of a record that a pipeline gets; the others are for the judges.
 GIVEN = ("questionID", "subject", "question")
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Files of questions, read.
+    """The questions of some files.
 
-    A blank question is sent to the pipeline, as the contest would send it, and the form of its
-    answer is checked. It is not scored, because it has no right answer.
+    A blank question is sent to the pipeline, as in the contest, and the form of its answer is
+    checked. It is not scored, because it has no right answer.
 
     Attributes:
         name: names of the files; `sha256` is the fingerprint of their bytes.
@@ -83,11 +83,11 @@ def read(*paths: Path) -> Questions:
 
 
 class _UnfitError(Exception):
-    """What is wrong with one record."""
+    """A record cannot be used; the message says why."""
 
 
 def _item(record: Any, subjects: Subjects) -> Item | None:
-    """What is judged, or None for a blank question. Raises _UnfitError."""
+    """The data for the judges, or None for a blank question. Raises _UnfitError."""
     if not isinstance(record, dict):
         raise _UnfitError(f"expected an object, got a {type(record).__name__}")
     id_ = record.get("questionID")

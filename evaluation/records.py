@@ -1,4 +1,4 @@
-"""What the call passes to the judges, the score and the report."""
+"""The data that the call passes to the judges, the score and the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Seconds = Annotated[FiniteFloat, Field(gt=0)]
 
 @dataclass(frozen=True)
 class Item:
-    """A question with what is needed to judge an answer to it.
+    """A question with the data needed to judge an answer.
 
     Attributes:
         id: its questionID, unchanged.
@@ -44,13 +44,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge decided about an answer.
+    """A judge's decision about an answer.
 
     Attributes:
         correct: whether the answer counts as right.
         score: how close it is, 0.0 to 1.0 (token F1, for example); 1.0 if only `correct` is known.
-        judge: which judge decided.
-        reason: why, in a few words.
+        judge: the judge that decided.
+        reason: a short explanation.
     """
 
     correct: bool
@@ -60,7 +60,7 @@ class Verdict:
 
 
 class Run(BaseModel):
-    """One run of a pipeline under test: what its process returned, and what was measured outside.
+    """One run of a pipeline under test: its results, and measurements from outside.
 
     Attributes:
         answers: the answer to each question in order; None where the pipeline gave none.
@@ -68,12 +68,12 @@ class Run(BaseModel):
             "crashed: SIGSEGV"), or "".
         violations: everything in its output that the contest would not accept.
         setup_seconds: of loading, which does not count.
-        call_seconds: what the call took, end to end, or None if it never ended.
+        call_seconds: duration of the call, end to end, or None if it never ended.
         answer_seconds: when each answer was ready, in seconds from the start of the call;
             None if the pipeline does not report it.
         stats: counters that the pipeline reports (`prefill_seconds`, `decode_seconds`,
             `new_tokens`, ...); may be empty.
-        peak_memory: the most bytes that its processes held at once.
+        peak_memory: the largest number of bytes of its processes together.
         peak_gpu_memory: the same on the GPU, or None without one.
         other_cpu_seconds: CPU seconds that other programs used during the call, or None.
         hidden: the right answers were hidden from the pipeline, or `why_not_hidden`.
@@ -187,8 +187,8 @@ class Summary(BaseModel):
         name: of the run.
         pipeline: where `loadPipeline` was found, such as "inferencePipeline:loadPipeline".
         questions: files of the questions; `questions_sha256` is their fingerprint.
-        machine: where it ran; speeds are compared only on the same machine.
-        judge: which judges decided; accuracies are compared only under the same judges.
+        machine: its machine; speeds are compared only on the same machine.
+        judge: the judges; accuracies are compared only with the same judges.
         failure: how the pipeline failed as a whole, or "".
         violations: everything in its output that the contest would not accept.
         accuracy: over all questions; a missing answer counts as wrong.

@@ -1,6 +1,6 @@
-"""The report of a run, in its folder: results.jsonl, summary.json, report.html.
+"""The report of a run: results.jsonl, summary.json and report.html in its folder.
 
-report.html is complete in itself: no network, no script, plots as SVG.
+report.html needs no other file, network or script; plots are SVG.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from evaluation.errors import EvaluationError
 from evaluation.records import Agreement, Interval, Result, Summary
 from runtime.common.atomic import replacing
 
-# Wrong answers shown of each subject.
+# Wrong answers shown for each subject.
 _WRONG = 5
-# A longer answer is shown as its first `_SHORT` characters, and can be opened.
+# Of a longer answer the first `_SHORT` characters are shown; it can be expanded.
 _LONG, _SHORT = 240, 200
 
 
 def write(folder: Path, summary: Summary, results: Sequence[Result]) -> None:
-    """Write the three files, each whole or not at all. Raises OSError."""
+    """Write the three files, each atomically. Raises OSError."""
     lines = [result.model_dump_json() + "\n" for result in results]
     _replace(folder / "results.jsonl", "".join(lines))
     _replace(folder / "summary.json", summary.model_dump_json(indent=2) + "\n")
@@ -44,7 +44,7 @@ def read_summary(folder: Path) -> Summary:
         return Summary.model_validate_json(path.read_bytes())
     except OSError as error:
         raise EvaluationError(
-            f"{path}: cannot be read ({error.strerror}); give the folder of a finished report"
+            f"{path}: cannot be read ({error.strerror}); pass the folder of a finished report"
         ) from None
     except ValidationError as error:
         fault = error.errors()[0]
@@ -67,7 +67,7 @@ def read_credits(folder: Path) -> list[float]:
 
 
 def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]:
-    """Comparable runs in the folders beside this one; broken ones are skipped."""
+    """Comparable runs in the folders beside this one; damaged ones are skipped."""
     others = []
     for path in sorted(folder.parent.glob("*/summary.json")):
         if path.parent == folder:
@@ -83,7 +83,7 @@ def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a run in words."""
+    """A figure of a run as text."""
 
     name: str
     value: str
@@ -91,7 +91,7 @@ class Figure:
 
 
 def figures(summary: Summary) -> list[Figure]:
-    """The figures that a run has."""
+    """All figures of a run."""
     found = [
         Figure("accuracy", percent(summary.accuracy.mean), _between(summary.accuracy)),
         Figure("questions scored", str(summary.accuracy.n)),
@@ -151,7 +151,7 @@ def text(summary: Summary) -> str:
 
 
 def not_hidden(summary: Summary) -> str:
-    """What to say of a run in which the pipeline could read the right answers; else ""."""
+    """A warning if the pipeline could read the right answers, else ""."""
     if summary.hidden:
         return ""
     return f"not hidden: the pipeline could read the right answers ({summary.why_not_hidden})"
@@ -197,7 +197,7 @@ def html(
 
 
 def render(template: str, **values: Any) -> str:
-    """A page. Every value is escaped: answers may contain anything."""
+    """Render a page. Every value is escaped: answers may contain anything."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("evaluation"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What a pipeline's processes take of the machine, and what other programs take."""
+"""Measures the memory of a pipeline's processes, and the CPU time of other programs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from evaluation.processes import Processes
 
 
 class Watch:
-    """Peak memory of a pipeline's processes, and who used the CPU during a call.
+    """Peak memory of a pipeline's processes, and CPU time of other programs during a call.
 
-    Memory that several processes share is counted once (Linux's PSS), whenever `look` is called;
-    of each process alone it is the most that it ever held (Linux's VmHWM). GPU memory is what has
-    been added since before the start, as other programs may use the GPU too.
+    Memory that several processes share is counted once (Linux's PSS) at each call of `look`; for a
+    single process the peak is Linux's VmHWM. GPU memory is the increase since before the start, as
+    other programs may use the GPU too.
 
     Attributes:
         peak: bytes.
@@ -35,7 +35,7 @@ class Watch:
         self._cpu_before = 0.0
 
     def look(self) -> None:
-        """Note what is held now. Slows the pipeline down a little if it has several processes."""
+        """Measure now. Slows the pipeline down a little if it has several processes."""
         here = self._processes.of_the_pipeline()
         together = sum(map(_shared_bytes, here)) if len(here) > 1 else 0
         self.peak = max(self.peak, together, *map(_most_bytes, here))
@@ -48,23 +48,23 @@ class Watch:
         self._cpu_before = self._cpu_of_others()
 
     def stop(self) -> float:
-        """The call has ended; returns the CPU seconds that other programs used during it.
+        """The call has ended; returns the CPU seconds of other programs during it.
 
         The system counts in hundredths of a second.
         """
         return max(0.0, self._cpu_of_others() - self._cpu_before)
 
     def _cpu_of_others(self) -> float:
-        """CPU seconds of the whole machine less those of the pipeline and of this process."""
+        """CPU seconds of the whole machine without those of the pipeline and this process."""
         own = os.times()
         pipeline = sum(map(_cpu, self._processes.all()))
         return _busy() - pipeline - own.user - own.system
 
 
 def _busy() -> float:
-    """CPU seconds used since the system started, including those taken from it (steal)."""
+    """CPU seconds used since the system started, including stolen time."""
     times = psutil.cpu_times()
-    # Guests' time is part of user's.
+    # The time of guests is part of the user time.
     parts = ("user", "nice", "system", "irq", "softirq", "steal")
     return float(sum(getattr(times, part, 0.0) for part in parts))
 

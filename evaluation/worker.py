@@ -7,16 +7,15 @@ FD is a socket to the evaluation. Both sides send JSON, one message a line:
                                            ←   {"loaded": true}, or what went wrong
     {"call": code, "questions": [...]}     →   calls the pipeline
                                            ←   {"call": code, "output": ...}, or what went wrong
-                                           ←   what the pipeline tells of itself
+                                           ←   the pipeline's own figures
     {}                                     →   ends
 
-The clock is the evaluation's: it runs from before the questions are sent until the whole output has
-arrived. So nothing that is done in this process can make the time shorter than it was, and nothing
-can be answered before it is asked.
+The evaluation measures the time, from before the questions are sent until the whole output has
+arrived. So this process can neither shorten the time nor answer before it is asked.
 
-This file imports the standard library only and is run as a file, not as a module of a package: the
-modules, the memory and the environment of this process are the pipeline's. A pipeline that has a
-package called `runtime` or `evaluation` of its own gets that one.
+This file imports only the standard library and is run as a file, not as a module of a package: the
+modules, memory and environment of this process belong to the pipeline. If it has its own package
+called `runtime` or `evaluation`, it gets that one.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# The package that a contest entry's folder holds.
+# The package in a contest entry's folder.
 _ENTRY = "inferencePipeline"
-# Larger whole numbers are described only: Python does not read them back from JSON.
+# Larger whole numbers are only described: Python cannot read them from JSON.
 _MAX_BITS = 10_000
 
 
 class _RefusedError(Exception):
-    """There is no such pipeline: another name must be given."""
+    """There is no such pipeline."""
 
 
 class _FailedError(Exception):
@@ -49,13 +48,13 @@ class _FailedError(Exception):
 
 
 def main() -> None:
-    """Load the pipeline, call it once, report what came of it."""
+    """Load the pipeline, call it once, and report the result."""
     name, descriptor = sys.argv[1], int(sys.argv[2])
-    os.set_inheritable(descriptor, False)  # not for processes that the pipeline starts
+    os.set_inheritable(descriptor, False)  # not inherited by processes of the pipeline
     channel = _Channel(descriptor)
     channel.tell({"started": True})
     _end_with_the_evaluation()
-    sys.path.insert(0, str(Path.cwd()))  # where `package:function` is looked for first
+    sys.path.insert(0, str(Path.cwd()))  # first place for `package:function`
     try:
         pipeline = _loaded(name)
     except _RefusedError as problem:
@@ -70,7 +69,7 @@ def main() -> None:
     try:
         with _doing("the call"):
             output = pipeline(asked["questions"])
-        with _doing("looking at its output"):  # whose methods may be anything
+        with _doing("looking at its output"):  # its methods may do anything
             outcome["output"] = as_plain(output)
     except _FailedError as failure:
         outcome["failure"] = str(failure)
@@ -107,15 +106,15 @@ def _loaded(name: str) -> Callable[[list[dict[str, Any]]], Any]:
 
 
 def find(name: str) -> Callable[[], Any]:
-    """The function that a name stands for.
+    """Find the function of a pipeline's name.
 
-    `package:function`, `path/to/file.py:function` or `path/to/folder:function`, where the
-    folder is a package or has a package inferencePipeline in it. What has no slash and no .py
-    is a package.
+    The name is `package:function`, `path/to/file.py:function` or `path/to/folder:function`, where
+    the folder is a package or contains a package inferencePipeline. Without a slash or .py it is a
+    package.
 
     Raises:
         _RefusedError: there is no such file, module or function.
-        BaseException: whatever importing it raises.
+        BaseException: raised by the import.
     """
     place, _, function = name.rpartition(":")
     path = Path(place)
@@ -169,7 +168,7 @@ def _named(error: BaseException) -> str:
 
 
 def _stats(pipeline: Any) -> dict[str, float]:
-    """The pipeline's own counters, or {} if it has none that can be read."""
+    """The pipeline's own counters, or {} if there are none or they cannot be read."""
     try:
         stats = getattr(pipeline, "stats", None)
         as_dict = getattr(stats, "as_dict", None)
@@ -183,7 +182,7 @@ def _stats(pipeline: Any) -> dict[str, float]:
 
 
 def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
-    """When each answer was ready, if the pipeline has that for all `n` questions."""
+    """When each answer was ready, if the pipeline reports it for all `n` questions."""
     try:
         seconds = getattr(pipeline, "answer_seconds", None)
         if not isinstance(seconds, list) or len(seconds) != n:
@@ -197,11 +196,11 @@ def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
 
 
 def as_plain(output: Any) -> Any:
-    """An output as JSON can carry it: what is not exactly a list, dict or scalar is described.
+    """Convert an output to JSON data; only exact lists, dicts and scalars are kept.
 
     A list stays a list, and a dict in it a dict. Any other output or record becomes a string such
-    as "a tuple"; any other value of a record becomes {"is": "a tuple"}, and any other key "a tuple
-    as a key". Of what is not plain, only the name of its type is read.
+    as "a tuple", any other value of a record {"is": "a tuple"}, and any other key "a tuple as a
+    key". Of other objects only the name of the type is read.
     """
     if type(output) is not list:
         return described(output)
@@ -226,7 +225,7 @@ def _plain_value(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
-    """What a value is, with its article."""
+    """The type of a value, with its article."""
     if value is None:
         return "None"
     kind = type(value)
@@ -243,8 +242,8 @@ def _is_number(value: Any) -> bool:
 def _end_with_the_evaluation() -> None:
     """Kill this process group when the evaluation is killed.
 
-    The evaluation holds the other end of stdin, which closes with it. The pipeline gets an empty
-    stdin.
+    The evaluation has the other end of stdin, which closes when it ends. The pipeline gets an
+    empty stdin.
     """
     lifeline = os.dup(0)
     os.set_inheritable(lifeline, False)

@@ -182,13 +182,19 @@ def test_what_is_done_at_exit_changes_nothing(tmp_path: Path, at_exit: str, call
 @pytest.mark.parametrize(
     ("written", "failure"),
     [
-        ('{"call": ', "what came back of the call cannot be read: it is not JSON"),
-        ("[" * 100_000, "what came back of the call cannot be read: it is not JSON"),
-        ("[]", "what came back of the call cannot be read: it is not what was asked for"),
-        ('{"call": "x", "score": 1}', "what came back of the call cannot be read: it is not what"),
-        ('{"call": 1, "output": []}', "what came back of the call cannot be read: it is not what"),
-        ('{"loaded": true}', "what came back of the call cannot be read: it is not what"),
-        ("\\xff\\x00", "what came back of the call cannot be read: it is not JSON"),
+        ('{"call": ', "the result of the call cannot be read: it is not JSON"),
+        ("[" * 100_000, "the result of the call cannot be read: it is not JSON"),
+        ("[]", "the result of the call cannot be read: it has the wrong form"),
+        (
+            '{"call": "x", "score": 1}',
+            "the result of the call cannot be read: it has the wrong form",
+        ),
+        (
+            '{"call": 1, "output": []}',
+            "the result of the call cannot be read: it has the wrong form",
+        ),
+        ('{"loaded": true}', "the result of the call cannot be read: it has the wrong form"),
+        ("\\xff\\x00", "the result of the call cannot be read: it is not JSON"),
     ],
 )
 def test_a_broken_outcome_is_a_failure(tmp_path: Path, written: str, failure: str) -> None:

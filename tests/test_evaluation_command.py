@@ -33,7 +33,7 @@ def test_the_command_evaluates_judges_and_gates(tmp_path: Path) -> None:
     against = ["--min-accuracy=0.3", "--max-slowdown=1.5", f"--baseline={reports / 'main'}"]
     result = command_line(*common, "--pipeline", wrong, *against, status=3)
     assert "gate: the answers are in another order than the questions: 10 of 10" in result.stderr
-    assert "gate: accuracy 0.0% is 30.0 points under the 30.0% asked for" in result.stderr
+    assert "gate: accuracy 0.0% is 30.0 points below the required 30.0%" in result.stderr
     assert "gate: the call took 1.0" in result.stderr
     result = command_line("compare", reports / "main", reports / "wrong")
     assert result.stdout.splitlines()[1].split()[:3] == ["1", "main", "100.0"]

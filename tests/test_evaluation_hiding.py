@@ -149,7 +149,7 @@ def test_what_is_not_hidden_can_be_found(tmp_path: Path) -> None:
     name = f"{tmp_path / 'cheat.py'}:loadPipeline"
     found = protocol.call(name, asked.records, tmp_path / "log", 20, 20)
     assert found.answers == WORDS  # nothing was to be hidden, and this is what it is for
-    assert (found.hidden, found.why_not_hidden) == (False, "it was not asked for")
+    assert (found.hidden, found.why_not_hidden) == (False, "hiding is off")
 
 
 @needs_namespaces

@@ -143,7 +143,7 @@ def test_a_call_of_another_pipeline_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         score_of(tmp_path, RIGHT, judging=judging_by(stop))
     other = write_pipeline(tmp_path, RIGHT, name="other.py")
-    with pytest.raises(EvaluationError, match="holds answers of another pipeline"):
+    with pytest.raises(EvaluationError, match="has answers of another pipeline"):
         score_of(tmp_path, RIGHT, pipeline=other, resume=True)
 
 

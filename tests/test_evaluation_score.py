@@ -124,7 +124,7 @@ def test_the_gate_says_by_how_much_a_run_falls_short(tmp_path: Path) -> None:
     _, slower = stored(tmp_path, "slower", 5, 3.0)
     assert gate.shortfalls(slower, 0.5, 1.5, baseline) == []
     assert gate.shortfalls(slower, 0.6, 1.2, baseline) == [
-        "accuracy 50.0% is 10.0 points under the 60.0% asked for",
+        "accuracy 50.0% is 10.0 points below the required 60.0%",
         "the call took 3.00 s, 1.50 times the 2.00 s of main; 1.2 times (2.40 s) are allowed",
     ]
     _, broken = stored(tmp_path, "broken", 10, 1.0, violations=["too few answers"])
