@@ -1,11 +1,11 @@
-"""Install llama-cpp-python, compiled with what makes llama.cpp fastest on this machine.
+"""Install llama-cpp-python, compiled for the best speed on this machine.
 
     python scripts/build_llama.py             # make does this once
     python scripts/build_llama.py --rebuild   # again, with the compilers that are here now
     python scripts/build_llama.py --cuda      # for this machine's GPU; make cuda does this
 
-Run by the Python that it is to be installed for; needs nothing but the standard library and
-pip. What is installed already is used as it is. docs/building.md tells what is chosen when.
+Run this with the Python of the target environment; it needs only the standard library and pip. An
+installed copy is used as it is. docs/building.md says which compiler is chosen when.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 class BuildError(Exception):
-    """Compiling or loading failed; the message says with what, and where to read more."""
+    """Compiling or loading failed; the message says why, and where to read more."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rebuild", action="store_true", help="even if it is installed already")
     parser.add_argument("--cuda", action="store_true", help="for NVIDIA GPUs, with nvcc")
     parser.add_argument(
-        "--architectures", default="", help="of the GPUs (default: of those that are here)"
+        "--architectures", default="", help="of the GPUs (default: those of this machine)"
     )
     options = parser.parse_args(arguments)
     version = pinned_version(PROJECT / "setup.cfg")
@@ -66,14 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
         return install_with_cuda(machine, options.architectures, install)
     status = first_that_works(machine, install)
     if status == 0 and machine.nvidia:
-        say("a GPU is here: make cuda builds llama.cpp for it, in .venv-cuda beside this one")
+        say("found a GPU: make cuda builds llama.cpp for it, in .venv-cuda beside this one")
     return status
 
 
 def install_with_cuda(
     machine: Machine, architectures: str, install: Callable[[Toolchain], None]
 ) -> int:
-    """Install what nvcc makes, or nothing; the exit status."""
+    """Install a build with nvcc; returns the exit status."""
     try:
         install(find_cuda(machine, FOLDER, architectures))
     except (UnavailableError, BuildError) as error:
@@ -87,9 +87,9 @@ def first_that_works(
     install: Callable[[Toolchain], None],
     find: Callable[[str, Machine, Path], Toolchain] = find,
 ) -> int:
-    """Install with the first of the machine's candidates that works; the exit status.
+    """Install with the first candidate that works; returns the exit status.
 
-    Says why one was passed over, and what a better one would bring.
+    Prints why a candidate failed, and what a better one would improve.
     """
     reasons = []
     for kind in candidates(machine):
@@ -107,8 +107,8 @@ def first_that_works(
     for reason in reasons:
         say(f"  {reason}")
     say(
-        "With a compiler it goes on: apt-get install clang-19 libomp-19-dev (or g++)."
-        " CC, CXX and CMAKE_ARGS, where set, are used as they are."
+        "Install a compiler: apt-get install clang-19 libomp-19-dev (or g++)."
+        " CC, CXX and CMAKE_ARGS are used unchanged if they are set."
     )
     return 1
 
@@ -132,7 +132,7 @@ def installed_version() -> str | None:
 
 
 def description() -> str:
-    """The build that is installed, in a process of its own.
+    """Describe the installed build, in another process.
 
     Raises:
         BuildError: it cannot be loaded.
@@ -146,9 +146,9 @@ def description() -> str:
 
 
 def build(version: str, toolchain: Toolchain) -> Path:
-    """Compile a wheel, of the patched source where that can be; its path.
+    """Compile a wheel, of the patched source if possible; returns its path.
 
-    pip's own cache of built wheels is not used: it does not know of compilers.
+    pip's cache of built wheels is not used, because it ignores compilers.
 
     Raises:
         BuildError: it does not compile.
@@ -168,13 +168,13 @@ def build(version: str, toolchain: Toolchain) -> Path:
 
 
 def compile_wheel(source: str, toolchain: Toolchain) -> Path:
-    """Have pip compile a wheel of a folder or a requirement; its path. Raises BuildError."""
+    """Compile a wheel of a folder or a requirement with pip. Raises BuildError."""
     log = FOLDER / "build.log"
     partial = FOLDER / "wheel.part"
     shutil.rmtree(partial, ignore_errors=True)
     command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--wheel-dir"]
     command += [str(partial), source]
-    # Stripped libraries do not say which compiler made them.
+    # Stripped libraries do not contain the compiler's version.
     command += ["--config-settings=install.strip=false"]
     FOLDER.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
@@ -194,12 +194,12 @@ def compile_wheel(source: str, toolchain: Toolchain) -> Path:
             raise
     built = sorted(partial.glob("*.whl"))
     if process.returncode or not built:
-        raise BuildError(f"{why(lines)}; all of its output is in {log}")
+        raise BuildError(f"{why(lines)}; the full output is in {log}")
     return built[0]
 
 
 def source_of(version: str) -> str:
-    """What pip is to build: the patched source, or the package as it is where that fails."""
+    """What pip builds: the patched source, or the unpatched package if patching fails."""
     patches = patches_for(version)
     if patches:
         try:
@@ -213,9 +213,9 @@ def source_of(version: str) -> str:
 
 
 def show_progress(output: Iterable[str], write: Callable[[str], object]) -> list[str]:
-    """Pass lines on to `write`, and show ninja's "[3/140]" on the way; returns the lines.
+    """Pass lines on to `write` and show ninja's progress ("[3/140]"); returns the lines.
 
-    A terminal gets a line that changes, anything else a line every quarter.
+    A terminal gets a line that changes, other output a line every quarter.
     """
     terminal = sys.stdout.isatty()
     lines, shown = [], 0
@@ -235,7 +235,7 @@ def show_progress(output: Iterable[str], write: Callable[[str], object]) -> list
 
 
 def why(lines: list[str]) -> str:
-    """What a failed build says about it, in a line."""
+    """The error of a failed build, in one line."""
     if any("No matching distribution" in line for line in lines):
         return (
             f"{PACKAGE} could not be downloaded: is there a network, or an index in pip's settings?"
@@ -245,12 +245,12 @@ def why(lines: list[str]) -> str:
 
 
 def install_wheel(wheel: Path) -> None:
-    """Install a wheel in place of what there is.
+    """Install a wheel, replacing an installed copy.
 
     Raises:
         BuildError: pip refused it.
     """
-    # First without, as --force-reinstall would do the dependencies again too.
+    # First without dependencies, as --force-reinstall would reinstall those too.
     for options in (["--no-deps", "--force-reinstall"], []):
         command = [*PIP, "install", "--quiet", *options, str(wheel)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -259,7 +259,7 @@ def install_wheel(wheel: Path) -> None:
 
 
 def kept_folder(version: str, toolchain: Toolchain) -> Path:
-    """Where wheels of this version, toolchain and CPU are kept for other environments."""
+    """The folder for wheels of this version, toolchain and CPU, shared by environments."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(errors="replace").splitlines() if cpu.is_file() else []
     about = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
@@ -278,7 +278,7 @@ def kept_folder(version: str, toolchain: Toolchain) -> Path:
 
 
 def kept_wheel(version: str, toolchain: Toolchain) -> Path | None:
-    """A wheel that was built before for this very toolchain and CPU."""
+    """A wheel that was built before for the same toolchain and CPU, or None."""
     if not toolchain.keep:
         return None
     return next(iter(sorted(kept_folder(version, toolchain).glob("*.whl"))), None)

@@ -1,6 +1,6 @@
-"""How llama.cpp is compiled with CUDA: which nvcc, for which cards, with which gcc and cuBLAS.
+"""Finds what is needed to compile llama.cpp with CUDA: nvcc, architectures, gcc and cuBLAS.
 
-What is built here may also be for another machine's card: `make cuda CUDA_ARCHITECTURES=90`.
+The build may be for another machine's GPU: `make cuda CUDA_ARCHITECTURES=90`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pathlib import Path
 from toolchains import LEAN, Machine, Toolchain, UnavailableError
 
 NO_NVCC = (
-    "nvcc is not here; the CUDA toolkit has it (apt-get install nvidia-cuda-toolkit, or"
-    " developer.nvidia.com/cuda-downloads), PATH or CUDA_HOME says where it is"
+    "nvcc was not found; install the CUDA toolkit (apt-get install nvidia-cuda-toolkit, or"
+    " developer.nvidia.com/cuda-downloads), or set PATH or CUDA_HOME to its place"
 )
 NO_CARD = (
-    "nvidia-smi names no card here, so say which one the build is for: make cuda"
+    "nvidia-smi finds no GPU here, so set the architecture to build for: make cuda"
     " CUDA_ARCHITECTURES=90 (H100, H200; 89 is L4 and RTX 40, 86 RTX 30 and A10, 80 A100, 75 T4)"
 )
-# gcc first; older ones too, as an nvcc refuses those that are much newer than it.
+# gcc first, then other versions: nvcc refuses a gcc that is much newer.
 COMPILERS = ["", *(f"-{version}" for version in range(15, 8, -1))]
 TRIAL = "#include <vector>\n__global__ void nothing() {}\nstd::vector<int> host() { return {1}; }\n"
 
 
 def find_cuda(machine: Machine, folder: Path, architectures: str = "") -> Toolchain:
-    """nvcc with a gcc that suits it.
+    """nvcc with a compatible gcc.
 
     Args:
-        machine: this one.
-        folder: for the trial.
-        architectures: of the cards, such as "90" or "86;89"; those of this machine's if empty.
+        machine: this machine.
+        folder: for the trial compilation.
+        architectures: of the GPUs, such as "90" or "86;89"; those of this machine if empty.
 
     Raises:
         UnavailableError: something is missing; the message says what, and how to get it.
@@ -58,10 +58,10 @@ def find_cuda(machine: Machine, folder: Path, architectures: str = "") -> Toolch
         for name in ("cublas", "cublasLt"):
             arguments += [f"-DCUDA_{name}_LIBRARY={libraries[1]}/lib{name}.so.{version[0]}"]
     if not ctypes.util.find_library("cuda"):
-        # Without a driver a library that needs it could not even be loaded, and the build here
-        # may be for another machine; what is lost is a way to grow the pool of buffers in place.
+        # Without a driver a library that needs it could not be loaded here. The build then cannot
+        # grow its pool of buffers in place.
         arguments += ["-DGGML_CUDA_NO_VMM=ON"]
-    # Where the libraries lie need not be known to the system.
+    # The system need not know the libraries' folders.
     paths = " ".join(f"-Wl,-rpath,{path}" for path in libraries)
     arguments += [f"-DCMAKE_SHARED_LINKER_FLAGS={paths}"]
 
@@ -73,12 +73,12 @@ def find_cuda(machine: Machine, folder: Path, architectures: str = "") -> Toolch
         f"nvcc {'.'.join(map(str, version))} and {Path(cxx).name} for {numbers}",
         {"CC": cc, "CXX": cxx, "CMAKE_ARGS": shlex.join(arguments)},
         prepare,
-        keep=False,  # it names folders of this environment
+        keep=False,  # it has paths of this environment
     )
 
 
 def find_nvcc(machine: Machine) -> Path:
-    """nvcc of CUDACXX, of CUDA_HOME or CUDA_PATH, of PATH, or where NVIDIA's packages put it."""
+    """Find nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, PATH, or the folder of NVIDIA's packages."""
     environment = machine.environment
     places = [environment.get("CUDACXX")]
     places += [f"{environment.get(home)}/bin/nvcc" for home in ("CUDA_HOME", "CUDA_PATH")]
@@ -90,7 +90,7 @@ def find_nvcc(machine: Machine) -> Path:
 
 
 def card_architectures(machine: Machine) -> str:
-    """What nvidia-smi says of this machine's cards, as CMake takes it: "86;90"."""
+    """The architectures of this machine's GPUs by nvidia-smi, for CMake: "86;90"."""
     smi = machine.which("nvidia-smi")
     if smi:
         command = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -102,9 +102,9 @@ def card_architectures(machine: Machine) -> str:
 
 
 def real_architectures(text: str) -> str:
-    """Architectures as CMake takes them, machine code alone: "8.6, 90" → "86-real;90-real".
+    """Architectures for CMake, machine code only: "8.6, 90" → "86-real;90-real".
 
-    Code that a driver would translate for cards to come takes as long again to compile.
+    Virtual code, which drivers translate for future GPUs, would double the compile time.
     """
     numbers = [number.replace(".", "") for number in re.split(r"[;,\s]+", text.strip()) if number]
     for number in numbers:
@@ -117,8 +117,8 @@ def real_architectures(text: str) -> str:
 
 
 def find_host_compiler(machine: Machine, nvcc: Path, folder: Path) -> tuple[str, str]:
-    """gcc and g++ that this nvcc compiles with; found by trying."""
-    reason = "nvcc needs gcc and g++ beside it: apt-get install g++"
+    """Find a gcc and g++ that this nvcc accepts, by trying."""
+    reason = "nvcc needs gcc and g++: apt-get install g++"
     folder.mkdir(parents=True, exist_ok=True)
     source, compiled = folder / "trial.cu", folder / "trial.o"
     source.write_text(TRIAL)
@@ -136,7 +136,7 @@ def find_host_compiler(machine: Machine, nvcc: Path, folder: Path) -> tuple[str,
 
 
 def toolkit_folder(nvcc: Path) -> Path:
-    """The folder of the CUDA toolkit that an nvcc belongs to, which says so itself."""
+    """The folder of the CUDA toolkit of an nvcc, as reported by it."""
     command = [str(nvcc), "--dryrun", "-E", "-x", "cu", "/dev/null"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     top = re.search(r"^#\$ TOP=(.+)$", result.stderr + result.stdout, re.MULTILINE)
@@ -144,7 +144,7 @@ def toolkit_folder(nvcc: Path) -> Path:
 
 
 def nvcc_version(nvcc: Path) -> tuple[int, int]:
-    """Such as (13, 0)."""
+    """The version of nvcc, such as (13, 0)."""
     result = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False)
     found = re.search(r"release (\d+)\.(\d+)", result.stdout)
     if not found:
@@ -153,9 +153,9 @@ def nvcc_version(nvcc: Path) -> tuple[int, int]:
 
 
 def install_cublas(version: tuple[int, int]) -> None:
-    """cuBLAS out of NVIDIA's wheel, for a toolkit that came without it.
+    """Install cuBLAS from NVIDIA's wheel, for a toolkit without it.
 
-    Into the environment that llama.cpp is built for, as it is needed there at run time too.
+    It goes into the environment that llama.cpp is built for, where it is needed at run time too.
     """
     major, minor = version
     name = "nvidia-cublas" if major > 12 else f"nvidia-cublas-cu{major}"
@@ -165,14 +165,14 @@ def install_cublas(version: tuple[int, int]) -> None:
     result = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UnavailableError(f"{wheel} could not be had: {last}")
+        raise UnavailableError(f"{wheel} could not be installed: {last}")
     library = cublas_folder(version) / "lib" / f"libcublas.so.{major}"
     if not library.is_file():
         raise UnavailableError(f"{wheel} has no {library}")
 
 
 def cublas_folder(version: tuple[int, int]) -> Path:
-    """Where NVIDIA's wheel puts cuBLAS in this environment."""
+    """The folder of NVIDIA's cuBLAS wheel in this environment."""
     part = f"cu{version[0]}" if version[0] > 12 else "cublas"
     packages = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     return packages / "site-packages" / "nvidia" / part

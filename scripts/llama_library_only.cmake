@@ -1,4 +1,4 @@
-# Included by CMake behind llama.cpp's project() line (CMAKE_PROJECT_<name>_INCLUDE): a third of
-# the compiling is its programs' common code, which llama-cpp-python switches on and never loads.
-# A normal variable wins over its cache entry (policy CMP0077).
+# Included by CMake after llama.cpp's project() line (CMAKE_PROJECT_<name>_INCLUDE). The common code of
+# llama.cpp's programs is a third of the compile time; llama-cpp-python enables it and never loads it.
+# A normal variable has priority over a cache entry (policy CMP0077).
 set(LLAMA_BUILD_COMMON OFF)

@@ -1,4 +1,4 @@
-"""The source of llama-cpp-python with this project's patches for that version applied."""
+"""Downloads llama-cpp-python's source and applies this project's patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGE = "llama-cpp-python"
 
 
 class PatchError(Exception):
-    """The source cannot be had, or a patch does not apply; the message says why."""
+    """The source cannot be downloaded, or a patch does not apply; the message says why."""
 
 
 def patches_for(version: str, folder: Path = PATCHES) -> list[Path]:
@@ -24,7 +24,7 @@ def patches_for(version: str, folder: Path = PATCHES) -> list[Path]:
 
 
 def fingerprint(patches: Sequence[Path]) -> str:
-    """A text that differs where the patches differ; "" for none."""
+    """A hash of the patches; "" without any."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in patches))
     return digest.hexdigest() if patches else ""
 
@@ -35,7 +35,7 @@ def patched_source(version: str, patches: Sequence[Path], folder: Path, pip: lis
     Args:
         version: of llama-cpp-python.
         patches: applied with git or patch, whichever is installed.
-        folder: what is in it is replaced.
+        folder: its contents are replaced.
         pip: the command line that runs pip.
 
     Returns:
@@ -60,9 +60,9 @@ def patched_source(version: str, patches: Sequence[Path], folder: Path, pip: lis
 
 
 def apply(patch: Path, source: Path) -> None:
-    """Apply a patch to a source tree, whole or not at all. Raises PatchError."""
+    """Apply a patch to a source tree atomically. Raises PatchError."""
     if shutil.which("git"):
-        # A folder inside this repository's working tree would be patched relative to its root.
+        # Otherwise git would apply the patch relative to the root of this repository.
         command = ["git", "-c", "core.autocrlf=false", "apply", str(patch)]
         environment = {"GIT_CEILING_DIRECTORIES": str(source.parent)}
     elif shutil.which("patch"):

@@ -1,7 +1,7 @@
-"""Which compiler and OpenMP runtime llama.cpp is built with: what to try, in what order.
+"""Chooses the compiler and OpenMP runtime for llama.cpp.
 
-The order is measured (lab/NOTES.md, "Builds of llama.cpp"): clang from 16 on makes
-llama.cpp's kernels faster than gcc, and LLVM's OpenMP runtime gives cores away while it waits.
+The order was measured (lab/NOTES.md, "Builds of llama.cpp"): clang 16 and later makes llama.cpp's
+kernels faster than gcc, and LLVM's OpenMP runtime yields the cores while it waits.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What can be tried; `find` makes a toolchain of it.
+# Kinds of toolchains, see `find`.
 YOURS = "your own"  # CMAKE_ARGS, CC or CXX are set
-ZIG = "zig"  # the clang in the ziglang wheel, LLVM's OpenMP out of the intel-openmp wheel
+ZIG = "zig"  # the clang in the ziglang wheel, LLVM's OpenMP from the intel-openmp wheel
 CLANG = "clang"
 GCC = "gcc"
 ZIG_POOL = "zig without OpenMP"
@@ -32,8 +32,8 @@ OPENMP_WHEEL = "intel-openmp==2026.2.0"
 
 OLDEST_CLANG = 16
 NEWEST_CLANG = 30
-# libmtmd (pictures, sound) and what llama.cpp's programs share are not used here, and take half
-# of the time.
+# Leaves out libmtmd (images, sound) and the common code of llama.cpp's programs, which take half of
+# the time and are not used.
 LIBRARY_ONLY = Path(__file__).resolve().with_name("llama_library_only.cmake")
 LEAN = f"-DLLAVA_BUILD=OFF {shlex.quote(f'-DCMAKE_PROJECT_llama.cpp_INCLUDE={LIBRARY_ONLY}')}"
 
@@ -54,12 +54,12 @@ int main() {
 
 
 class UnavailableError(Exception):
-    """A toolchain is not here or does not work; the message says why."""
+    """A toolchain is missing or does not work; the message says why."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the choice depends on."""
+    """The properties of a machine that affect the choice."""
 
     system: str  # as platform.system()
     processor: str  # as platform.machine(), in lower case
@@ -70,17 +70,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """How llama.cpp is to be compiled.
+    """How to compile llama.cpp.
 
-    `name` has versions in it; a built wheel may serve again where it is the same, unless
-    `keep` is false. `prepare` does what takes time (downloads, a trial) before the build.
+    `name` includes versions; built wheels are reused for the same name, unless `keep` is False.
+    `prepare` does downloads and a trial before the build.
     """
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
     keep: bool = True
-    advice: str = ""  # what a better one would bring, and how to get it
+    advice: str = ""  # how to get a better toolchain
 
 
 def look() -> Machine:
@@ -97,7 +97,7 @@ def look() -> Machine:
 
 
 def candidates(machine: Machine) -> list[str]:
-    """What to try on this machine for the CPU, the best first (for GPUs: cuda_toolchain.py)."""
+    """Kinds to try for a CPU build, the best first (for GPUs: cuda_toolchain.py)."""
     if any(machine.environment.get(name) for name in ("CMAKE_ARGS", "CC", "CXX")):
         return [YOURS]
     if machine.system != "Linux":
@@ -110,10 +110,10 @@ def candidates(machine: Machine) -> list[str]:
 
 
 def find(kind: str, machine: Machine, folder: Path) -> Toolchain:
-    """The toolchain of a kind; `folder` is for compilers that are downloaded.
+    """The toolchain of a kind; `folder` is for downloaded compilers.
 
     Raises:
-        UnavailableError: it is not here. (Whether it works, `prepare` finds out.)
+        UnavailableError: it is missing. (`prepare` finds out whether it works.)
     """
     if kind in (YOURS, PLAIN):
         name = (
@@ -128,7 +128,7 @@ def find(kind: str, machine: Machine, folder: Path) -> Toolchain:
 
 
 def clang(machine: Machine, folder: Path) -> Toolchain:
-    """The newest clang of the system's that has an OpenMP runtime beside it."""
+    """The newest installed clang with an OpenMP runtime."""
     reasons = []
     for suffix in [*(f"-{n}" for n in range(NEWEST_CLANG, OLDEST_CLANG - 1, -1)), ""]:
         cc, cxx = machine.which(f"clang{suffix}"), machine.which(f"clang++{suffix}")
@@ -142,7 +142,7 @@ def clang(machine: Machine, folder: Path) -> Toolchain:
         try:
             probe([cxx, "-fopenmp"], folder)
         except UnavailableError as error:
-            reasons.append(f"{cc} has no OpenMP that works ({error})")
+            reasons.append(f"{cc} has no working OpenMP ({error})")
             continue
         return Toolchain(version, {"CC": cc, "CXX": cxx, "CMAKE_ARGS": LEAN})
     raise UnavailableError("; ".join(reasons) or f"no clang of {OLDEST_CLANG} or newer")
@@ -157,15 +157,15 @@ def gcc(machine: Machine, folder: Path) -> Toolchain:
     return Toolchain(
         _version(cc),
         {"CC": cc, "CXX": cxx, "CMAKE_ARGS": LEAN},
-        advice="clang reads prompts faster and minds busy neighbours less:"
+        advice="clang is faster, also beside busy processes:"
         " apt-get install clang-19 libomp-19-dev",
     )
 
 
 def zig(folder: Path, openmp: bool) -> Toolchain:
-    """The clang in the ziglang wheel, which needs nothing of the system's.
+    """The clang in the ziglang wheel, which needs nothing installed.
 
-    CMake wants a compiler to be one program, so `zig cc` and the like get small scripts.
+    CMake needs a compiler to be a single program, so small scripts call `zig cc` and the others.
     """
     wheels = folder / "wheels"
     programs = {name: folder / f"zig-{name}" for name in ("cc", "c++", "ar", "ranlib")}
@@ -182,8 +182,8 @@ def zig(folder: Path, openmp: bool) -> Toolchain:
                 f"-DOpenMP_{language}_LIB_NAMES=iomp5",
             ]
         arguments += [
-            # Linked in, and its own names first: torch makes those of GNU's runtime global in
-            # the process, and half of each would answer llama.cpp's threads.
+            # Linked statically, with its own symbols first: torch makes those of GNU's runtime
+            # global in the process, and llama.cpp would use a mix of both.
             f"-DOpenMP_iomp5_LIBRARY={library}",
             "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-Bsymbolic",
         ]
@@ -212,14 +212,15 @@ def zig(folder: Path, openmp: bool) -> Toolchain:
         "CXX": str(programs["c++"]),
         "CMAKE_ARGS": shlex.join(arguments),
     }
-    advice = "" if openmp else "clang with OpenMP stays fast beside other processes:"
-    if not openmp:
-        advice += " apt-get install clang-19 libomp-19-dev"
-    return Toolchain(name, environment, ready, advice=advice)
+    better = (
+        "clang with OpenMP stays fast beside other processes:"
+        " apt-get install clang-19 libomp-19-dev"
+    )
+    return Toolchain(name, environment, ready, advice="" if openmp else better)
 
 
 def download(target: Path, requirements: list[str]) -> None:
-    """Unpack wheels from the registry into a folder of their own; nothing if they are there."""
+    """Download and unpack wheels into their own folder, unless they are there."""
     done = target / "done.txt"
     if done.is_file() and set(requirements) <= set(done.read_text().split()):
         return
@@ -231,9 +232,9 @@ def download(target: Path, requirements: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise UnavailableError(
-            f"{' and '.join(requirements)} could not be had: {_last(result.stderr)}"
+            f"{' and '.join(requirements)} could not be downloaded: {_last(result.stderr)}"
         )
-    # Unpacked by hand: pip loses files of a wheel's data folder with --target.
+    # Not with pip: its --target loses files of a wheel's data folder.
     for wheel in files.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
@@ -248,7 +249,7 @@ def probe(command: list[str], folder: Path) -> None:
     """Compile and run a small OpenMP program for this CPU with two threads.
 
     Raises:
-        UnavailableError: that did not work.
+        UnavailableError: the trial failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source, program = folder / "probe.cpp", folder / "probe"
@@ -275,6 +276,6 @@ def _version(compiler: str) -> str:
 
 
 def _last(text: str) -> str:
-    """The first line that says error, else the last."""
+    """The first line with "error", else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), (lines or ["no message"])[-1])
