@@ -140,7 +140,7 @@ def test_options_of_the_config(
         ),
         ("granite", {"logits_scaling": 0.0}, "logits_scaling is 0.0, not a number above 0"),
         ("granite", {"residual_multiplier": -1.0}, "residual_multiplier is -1.0, not a number"),
-        ("olmo2", {"tied": True}, "tie_word_embeddings=True: llama.cpp's olmo2 wants an output"),
+        ("olmo2", {"tied": True}, "tie_word_embeddings=True: llama.cpp's olmo2 needs an untied"),
         ("olmo2", {"attention_bias": True}, "attention_bias=True: llama.cpp's olmo2 has no such"),
         ("gemma3", {"query_pre_attn_scalar": 64}, "query_pre_attn_scalar=64: llama.cpp's gemma3"),
         ("gemma3", {"attention_bias": True}, "attention_bias=True: llama.cpp's gemma3 has no"),

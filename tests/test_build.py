@@ -83,7 +83,7 @@ def test_the_newest_clang_with_openmp_is_taken(
         ),
         (
             {"clang-18": CLANG_18, "clang++-18": ""},
-            r"/bin/clang-18 has no OpenMP that works \(omp.h not found\)",
+            r"/bin/clang-18 has no working OpenMP \(omp.h not found\)",
         ),
     ],
 )

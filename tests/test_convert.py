@@ -199,11 +199,11 @@ SLIDING = {"use_sliding_window": True, "sliding_window": 32, "max_window_layers"
     ("kind", "options", "message"),
     [
         ("qwen3", {"attention_bias": True}, "attention_bias=True: llama.cpp's qwen3 has no bias"),
-        ("qwen2", {"head_dim": 32}, "head_dim=32: llama.cpp's qwen2 wants hidden_size /"),
+        ("qwen2", {"head_dim": 32}, "head_dim=32: llama.cpp's qwen2 needs hidden_size /"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act='gelu': llama.cpp computes silu for qwen3"),
         ("qwen2", {"hidden_act": "relu"}, "hidden_act='relu'"),
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "hidden_act='gelu_pytorch_tanh'"),
-        ("qwen3", SLIDING, "sliding_window=32: llama.cpp's qwen3 lets every layer see the whole"),
+        ("qwen3", SLIDING, "sliding_window=32: llama.cpp's qwen3 has no sliding window"),
         ("qwen2", SLIDING, "sliding_window=32"),
         ("qwen3", {"rope_parameters": LLAMA3}, "config.json: RoPE scaling"),
         ("llama", {"rope_parameters": DYNAMIC}, "'dynamic'} is not supported"),
@@ -278,7 +278,7 @@ def test_values_that_are_not_finite_or_do_not_fit_are_named(
 def test_an_adapter_given_as_a_base_is_named(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     for file in ("adapter_config.json", "config.json"):  # some tools put both into it
         shutil.copy(checkpoints["qwen3"] / "config.json", tmp_path / file)
-        assert "an adapter, not a base; give it with --lora" in refused(tmp_path)
+        assert "an adapter, not a base; pass it with --lora" in refused(tmp_path)
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
@@ -360,9 +360,9 @@ def test_a_model_in_parts_is_read_whole_from_any_of_them(
         assert np.array_equal(gguf_logits(tmp_path / "out.gguf"), gguf_logits(whole))
     assert base_name(str(parts[0])) == "m"
     parts[0].rename(tmp_path / "other.gguf")
-    with pytest.raises(ConvertError, match=r"parts, and m-00001-of-00002\.gguf is not beside it"):
+    with pytest.raises(ConvertError, match=r"parts; m-00001-of-00002\.gguf is missing"):
         open_source(parts[1])
-    with pytest.raises(ConvertError, match="is one of 2 parts of a model, but not named like one"):
+    with pytest.raises(ConvertError, match="one of 2 parts of a model, but not named like one"):
         open_source(tmp_path / "other.gguf")
 
 

@@ -48,7 +48,7 @@ def test_compare_prints_the_leaderboard_and_writes_it(tmp_path: Path) -> None:
     assert lines[2].split()[:3] == ["2", "a", "80.0"]
     assert "Leaderboard" in page.read_text(encoding="utf-8")
     error = command_line("compare", tmp_path, status=1).stderr
-    assert "give the folder of a finished report" in error
+    assert "pass the folder of a finished report" in error
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_compare_prints_the_leaderboard_and_writes_it(tmp_path: Path) -> None:
         (["--questions", SAMPLES, "--name", "../x"], 2, "letters, digits"),
         (["--questions", SAMPLES, "--judge-budget", "-1"], 2, "must be 0 or more"),
         (["--questions", SAMPLES, "--judge", "model"], 1, "needs --judge-model URL or FILE.gguf"),
-        (["compare", "no/report"], 1, "give the folder of a finished report"),
+        (["compare", "no/report"], 1, "pass the folder of a finished report"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(

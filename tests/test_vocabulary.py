@@ -141,7 +141,7 @@ def test_an_added_token_that_takes_spaces_away_is_remarked_on(
     tokenizer.add_tokens([AddedToken("<x>", lstrip=True)])
     folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer)
     write_model(open_source(folder), tmp_path / "o.gguf", "F16")
-    assert "token '<x>' takes spaces beside it away" in caplog.text
+    assert "token '<x>' removes spaces beside it" in caplog.text
 
 
 def test_text_has_the_same_tokens_with_byte_fallback(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_ends_that_only_generation_config_names_end_answers(
     assert f"eos_token_id {ordinary} is " in caplog.text
     assert "an ordinary token; it does not end answers" in caplog.text
     for ends, problem in (
-        ([turn, stop, more], "names 3 tokens that the tokenizer does not know as ends"),
+        ([turn, stop, more], "has 3 tokens that are not end tokens of the tokenizer"),
         ("<turn>", "eos_token_id is ['<turn>'], not ids of tokens"),
         (10**6, "eos_token_id 1000000: there is no such token"),
     ):
