@@ -144,7 +144,7 @@ def test_a_file_that_torch_saved_can_run_nothing(
     [
         ({"x": torch.zeros(2, dtype=torch.int8)}, "only F32, F16 and BF16 can be converted"),
         ({"x": 3}, "x is a int, not a tensor"),
-        ([torch.zeros(2)], "it holds a list, not tensors by name"),
+        ([torch.zeros(2)], "it has a list, not tensors by name"),
     ],
 )
 def test_a_file_that_torch_saved_with_something_else_is_named(
@@ -193,7 +193,7 @@ NOT_LOADED: dict[str, tuple[Edit, dict[str, Any], str]] = {
     "another adapter's name": (
         lambda t: name_all(t, ".weight", ".sft.weight"),
         {},
-        "it is of an adapter called 'sft', so peft would not load it",
+        "it belongs to an adapter called 'sft', so peft would not load it",
     ),
 }
 
@@ -306,7 +306,7 @@ def test_a_folder_without_an_adapter_names_those_in_it(bases: dict[str, Base], l
     assert "adapter_config.json: no such file; is it one of checkpoint-500 in it?" in said
     (lora / "checkpoint-500" / "adapter_model.safetensors").unlink()
     said = refused(lora / "checkpoint-500", bases["qwen3"].folder)
-    assert "no adapter_model.safetensors or adapter_model.bin in it" in said
+    assert "no adapter_model.safetensors or adapter_model.bin;" in said
 
 
 @pytest.mark.parametrize(

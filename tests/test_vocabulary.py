@@ -208,6 +208,6 @@ def test_a_tokenizer_that_splits_in_another_way_is_refused(tmp_path: Path, token
     folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer)
     path = folder / "tokenizer.json"
     path.write_text(path.read_text("utf-8").replace("{N}", "{N}+"), "utf-8")
-    with pytest.raises(ConvertError, match="splits text in a way that is not known"):
+    with pytest.raises(ConvertError, match="splits text in a way that is not supported"):
         write_model(open_source(folder), tmp_path / "out.gguf", "F16")
     assert not (tmp_path / "out.gguf").exists()
