@@ -83,8 +83,8 @@ def test_cuda_may_be_for_cards_that_are_not_here(cuda: Cuda, asked: str, given: 
 @pytest.mark.parametrize(
     ("missing", "asked", "reason"),
     [
-        ("nvcc", "90", "nvcc is not here; the CUDA toolkit has it"),
-        ("nvidia-smi", "", "say which one the build is for: make cuda CUDA_ARCHITECTURES=90"),
+        ("nvcc", "90", "nvcc was not found; install the CUDA toolkit"),
+        ("nvidia-smi", "", "set the architecture to build for: make cuda CUDA_ARCHITECTURES=90"),
         ("none", "hopper", "CUDA_ARCHITECTURES=hopper: 'hopper' is not an architecture"),
     ],
 )
@@ -104,7 +104,7 @@ def test_nvcc_gets_a_gcc_that_suits_it(cuda: Cuda, toolchains: Any) -> None:
         cuda.find("90")
     for compiler in cuda.folder.glob("g++*"):
         compiler.unlink()
-    with pytest.raises(toolchains.UnavailableError, match=r"nvcc needs gcc and g\+\+ beside it"):
+    with pytest.raises(toolchains.UnavailableError, match=r"nvcc needs gcc and g\+\+: apt-get"):
         cuda.find("90")
 
 

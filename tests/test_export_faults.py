@@ -40,7 +40,7 @@ def test_an_adapter_that_cannot_be_exported_costs_the_others_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--type", "Q3"], "--type Q3: no such type; there are F32, F16"),
+        (["--type", "Q3"], "--type Q3: no such type; choose from F32, F16"),
         (["--lora", "none", "--subject", "history"], "adapter_config.json: no such file"),
         (["--lora", "x"], "--lora needs --subject"),
         (["--loras", "none"], "--loras none: no such folder"),

@@ -62,7 +62,7 @@ def test_a_stopped_run_says_so_and_goes_on_only_with_the_same_inputs(
     assert "with --resume continues from the last checkpoint" in child.communicate()[1]
     assert child.returncode == 130
     finetune(tiny, tmp_path, "--data_geography", corpus, status=1)
-    assert "holds a run that did not finish: continue it with --resume" in capsys.readouterr().err
+    assert "has an unfinished run: continue it with --resume" in capsys.readouterr().err
     finetune(tiny, tmp_path, "--data_geography", corpus, "--resume", status=1)
     assert "another base, corpus or options" in capsys.readouterr().err
     assert not adapter(tmp_path).exists()

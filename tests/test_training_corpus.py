@@ -41,7 +41,7 @@ def test_bad_records_are_named_by_file_and_line_and_counted(
     assert len(read_corpus(path, skip_bad=True)) == len(RECORDS)
     for n, (_, problem) in enumerate(BAD, start=len(RECORDS) + 1):
         assert f"{path}, line {n} {problem}" in caplog.text
-    assert f"{len(BAD)} of {len(RECORDS) + len(BAD)} records left out" in caplog.text
+    assert f"{len(BAD)} of {len(RECORDS) + len(BAD)} records skipped" in caplog.text
 
 
 def test_bad_records_are_refused_if_asked(tmp_path: Path) -> None:

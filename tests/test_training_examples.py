@@ -79,4 +79,4 @@ def test_a_question_too_long_loses_its_middle_and_an_answer_too_long_is_left_out
     examples = make_examples(pairs, tokenizer, frame, 128)
     assert [len(frame.head) + len(example) for example in examples] == [128]
     assert "line 2: an answer of" in caplog.text
-    assert "1 questions lost their middle" in caplog.text
+    assert "1 questions were cut in the middle" in caplog.text
