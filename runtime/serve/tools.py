@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from runtime.serve.body import Body
 
@@ -23,17 +23,28 @@ class Function(Body):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
+    @field_validator("parameters")
+    @classmethod
+    def _an_object(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema and schema.get("type", "object") != "object":
+            raise ValueError("the schema must be of type object")
+        return schema
+
 
 class Tool(Body):
     type: Literal["function"]
     function: Function
 
     def shown(self) -> dict[str, Any]:
-        """As chat templates get it."""
-        function = self.function.model_dump(include={"name", "description", "parameters"})
+        """As chat templates get it. Some fail where there is no description or schema."""
+        function = self.function
         return {
             "type": "function",
-            "function": {k: v for k, v in function.items() if v is not None},
+            "function": {
+                "name": function.name,
+                "description": function.description or "",
+                "parameters": function.parameters or {"type": "object", "properties": {}},
+            },
         }
 
 
