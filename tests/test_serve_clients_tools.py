@@ -162,14 +162,13 @@ def test_openais_agents_call_a_tool_and_go_on_with_its_result(where: dict[str, A
         called.append(city)
         return "21 degrees"
 
-    client = openai.AsyncOpenAI(**where)
     for kind in (agents.OpenAIResponsesModel, agents.OpenAIChatCompletionsModel):
         called.clear()
         agent = agents.Agent(
             name="Weather",
             instructions="Use the tool.",
             tools=[weather],
-            model=kind(model="geography", openai_client=client),
+            model=kind(model="geography", openai_client=openai.AsyncOpenAI(**where)),
             # After the call the choice is the model's again.
             model_settings=agents.ModelSettings(tool_choice="weather", temperature=0),
         )
@@ -187,7 +186,6 @@ def test_anthropics_client(server: Server) -> None:
         "model": "geography",
         "max_tokens": 96,
         "messages": [{"role": "user", "content": ASKED}],
-        "temperature": 0,
     }
     message = client.messages.create(**asked)
     (block,) = message.content
