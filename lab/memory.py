@@ -97,7 +97,7 @@ def _inside(options: argparse.Namespace) -> dict[str, Any]:
 
     from runtime import Settings, loadPipeline
     from runtime.files.routes import plan_routes
-    from runtime.way import Overrides
+    from runtime.overrides import Overrides
 
     settings = Settings.load(model_name=options.model)
     path = next(iter(plan_routes(settings).values())).model

@@ -152,5 +152,6 @@ class Keys:
         """The hash of a request; requests with the same one get the same completion."""
         # At temperature 0 nothing is drawn.
         seed = request.seed if request.params.temperature > 0 else None
-        parts = (self._about[route], list(request.prompt), request.params, seed)
+        form = request.grammar and request.grammar.constraint
+        parts = (self._about[route], list(request.prompt), request.params, seed, form)
         return hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()

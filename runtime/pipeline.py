@@ -19,11 +19,12 @@ from runtime.common.offline import guard
 from runtime.engine import Engine, Stats
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route, describe, plan_routes
+from runtime.overrides import Overrides
 from runtime.questions import Question, parse
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
 from runtime.setup.loading import load_engines, load_retrieval, load_solver
-from runtime.way import Answer, Asked, Overrides, Way
+from runtime.way import Answer, Asked, Way
 
 __all__ = ["Answer", "Pipeline", "loadPipeline"]
 

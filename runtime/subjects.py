@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from runtime.common.errors import SetupError
 from runtime.common.files import read_bytes
+from runtime.engine import Constraint, ConstraintError
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 
@@ -34,7 +35,12 @@ JUDGES = ("facts", "math", "chinese")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]*")
 _FALLBACK = "fallback"
-_KEYS = ("instruction", "names", "setting", "length", "tool", "judge")
+_FORMS = {
+    "choices": "must be a list of texts",
+    "pattern": "must be a text, a regular expression",
+    "schema": "must be a JSON schema as a table, or the path of a file that has one",
+}
+_KEYS = ("instruction", "names", "setting", "length", "tool", "judge", *_FORMS)
 # What files written before "setting" call it.
 _OLD_SETTING = "knob"
 # The longest answers that a subject may have, as multiples of MAX_NEW_TOKENS.
@@ -53,6 +59,7 @@ class Subject:
         length: factor by which its answers may exceed MAX_NEW_TOKENS.
         tool: the one of `TOOLS` that is tried before the model, or None.
         judge: the one of `JUDGES` for its answers.
+        constraint: what its answers must look like, or None.
     """
 
     name: str
@@ -62,6 +69,12 @@ class Subject:
     length: float = 1.0
     tool: str | None = None
     judge: str = JUDGES[0]
+    constraint: Constraint | None = None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the exact tool may answer; a form is the model's to keep."""
+        return self.tool == "algebra" and self.constraint is None
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ class Subjects(Mapping[str, Subject]):
             raise SetupError(f"{file}: not valid TOML in UTF-8 ({error})") from None
         fallback = tables.pop(_FALLBACK, None)
         try:
-            subjects = tuple(_subject(name, table) for name, table in tables.items())
+            subjects = tuple(_subject(name, table, file) for name, table in tables.items())
             _refuse_shared(subjects)
             if not isinstance(fallback, str) or fallback not in tables:
                 raise _WrongError(
@@ -149,7 +162,7 @@ class _WrongError(Exception):
     """What is wrong with a declaration."""
 
 
-def _subject(name: str, table: Any) -> Subject:
+def _subject(name: str, table: Any, file: Path) -> Subject:
     """Raises _WrongError."""
     if not isinstance(table, dict):
         raise _WrongError(
@@ -188,7 +201,40 @@ def _subject(name: str, table: Any) -> Subject:
     for key, value, allowed in (("tool", tool, TOOLS), ("judge", judge, JUDGES)):
         if value is not None and value not in allowed:
             raise _WrongError(f"{where} {key}: must be one of {', '.join(allowed)}")
-    return Subject(name, instruction, tuple(names), setting, length, tool, judge)
+    constraint = _constraint(where, table, file)
+    return Subject(name, instruction, tuple(names), setting, length, tool, judge, constraint)
+
+
+def _constraint(where: str, table: dict[str, Any], file: Path) -> Constraint | None:
+    """The form of a subject's answers, if it declares one. Raises _WrongError."""
+    given = [key for key in _FORMS if key in table]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise _WrongError(f"{where} {given[1]}: give one of {', '.join(given)}")
+    key, value = given[0], table[given[0]]
+    try:
+        match key, value:
+            case "choices", list():
+                constraint = Constraint.choices(value)
+            case "pattern", str():
+                constraint = Constraint.pattern(value)
+            case "schema", dict():
+                constraint = Constraint.schema(value)
+            case "schema", str():
+                constraint = Constraint.schema(read_bytes(file.parent / value).decode())
+            case _:
+                raise _WrongError(f"{where} {key}: {_FORMS[key]}")
+        from runtime.engine.grammars import check
+
+        check(constraint)
+    except (ConstraintError, UnicodeDecodeError) as error:
+        raise _WrongError(f"{where} {key}: {error}") from None
+    except OSError as error:
+        raise _WrongError(
+            f"{where} {key}: {file.parent / value}: cannot be read ({error.strerror})"
+        ) from None
+    return constraint
 
 
 def _refuse_shared(subjects: tuple[Subject, ...]) -> None:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from algebra import Solver
 from runtime.answers import Cleaner, Verbatim, clean
@@ -20,14 +20,13 @@ from runtime.cache import AnswerCache, Keys
 from runtime.common.errors import SetupError
 from runtime.engine import Completion, Model, Request, SamplingParams
 from runtime.files.routes import Route
+from runtime.overrides import AS_SET, Overrides
 from runtime.prompts import TokenFrame, prompt_tokens, tokenized_frame
 from runtime.questions import Question
 from runtime.retrieval import Retrieval
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,36 +51,6 @@ class Answer:
     def record(self) -> dict[str, Any]:
         """The answer as a call of the pipeline returns it."""
         return {"questionID": self.question_id, "answer": self.answer}
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What a caller wants other than the settings say; None leaves a setting as it is.
-
-    Attributes:
-        ignore_end: go on after end-of-generation tokens too.
-        logprobs: report each token's log-probability and this many rivals; such a completion
-            is neither taken from the answer cache nor kept there.
-        clean: clean the answer; None cleans the answers of subjects.
-        compute: let the exact tool answer what it can.
-        cache: use the answer cache.
-    """
-
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    min_new_tokens: int | None = None
-    max_new_tokens: int | None = None
-    stop: tuple[str, ...] | None = None
-    ignore_end: bool = False
-    logprobs: int | None = None
-    clean: bool | None = None
-    compute: bool = True
-    cache: bool = True
-
-
-AS_SET = Overrides()
 
 
 @dataclass(frozen=True)
@@ -142,6 +111,7 @@ class Way:
 
     Raises:
         SetupError: a chat template cannot be used, or leaves no room for a question.
+        ConstraintError: a subject's form cannot be used with its model's vocabulary.
 
     Attributes:
         frames: what is around the question in each subject's prompts.
@@ -183,7 +153,8 @@ class Way:
                 knowledge bases have.
             overrides: for all of them.
         """
-        computed = self._computed(questions) if overrides.compute else {}
+        compute = overrides.compute and overrides.constraint is None
+        computed = self._computed(questions) if compute else {}
         for index, question in enumerate(questions):
             if question.problem:
                 yield _refused(index, question, question.problem)
@@ -220,14 +191,9 @@ class Way:
             overrides: as above.
             index: its place in the list.
         """
-        request = Request(
-            prompt.tokens,
-            self.params(subject, overrides),
-            _seed(self._settings.seed, question),
-            adapter,
-            subject or "",
-        )
+        request = self._request(question, prompt, model, adapter, subject, overrides)
         cleaned = subject is not None if overrides.clean is None else overrides.clean
+        cleaned = cleaned and request.grammar is None
         return Asked(index, question, prompt, request, model, cleaned=cleaned)
 
     def finish(self, asked: Asked, completion: Completion) -> Answer:
@@ -275,20 +241,7 @@ class Way:
             subject: None is the bare model, whose answers may be as short as they are.
             overrides: take the place of settings.
         """
-        settings, wanted = self._settings, overrides
-        longest = _either(wanted.max_new_tokens, settings.longest_answer_of(subject))
-        least = _either(wanted.min_new_tokens, settings.min_new_tokens if subject else 0)
-        return SamplingParams(
-            temperature=_either(wanted.temperature, settings.temperature),
-            top_k=_either(wanted.top_k, settings.top_k),
-            top_p=_either(wanted.top_p, min(settings.top_p, settings.top_p_cap)),
-            repetition_penalty=_either(wanted.repetition_penalty, settings.repetition_penalty),
-            min_new_tokens=min(least, longest),
-            max_new_tokens=longest,
-            stop=_either(wanted.stop, settings.stop),
-            ignore_end=wanted.ignore_end,
-            logprobs=wanted.logprobs,
-        )
+        return overrides.params(self._settings, subject)
 
     def subject(self, question: Question) -> str:
         """The name of the subject that answers a question."""
@@ -302,7 +255,7 @@ class Way:
         exercises = {
             index: question.text
             for index, question in enumerate(questions)
-            if not question.problem and subjects.of(question.subject).tool == "algebra"
+            if not question.problem and subjects.of(question.subject).is_computed
         }
         texts = list(dict.fromkeys(exercises.values()))
         try:
@@ -318,13 +271,10 @@ class Way:
     ) -> Asked:
         subject = self.subject(question)
         route, prompt = self._routes[subject], self.prompt(subject, question.text, passages)
-        request = Request(
-            prompt.tokens,
-            self.params(subject, overrides),
-            _seed(self._settings.seed, question),
-            route.adapter_name,
-            # Questions that are shown the same passages have them computed once.
-            "\n".join([subject, *passages]),
+        # Questions that are shown the same passages have them computed once.
+        group = "\n".join([subject, *passages])
+        request = self._request(
+            question, prompt, route.model, route.adapter_name, subject, overrides, group
         )
         return Asked(
             index,
@@ -333,10 +283,29 @@ class Way:
             request,
             route.model,
             len(passages),
-            cleaned=overrides.clean is not False,
+            cleaned=overrides.clean is not False and request.grammar is None,
             key=self._keys.of(route, request),
             cached=overrides.cache and overrides.logprobs is None,
         )
+
+    def _request(
+        self,
+        question: Question,
+        prompt: Prompt,
+        model: Path,
+        adapter: str | None,
+        subject: str | None,
+        overrides: Overrides,
+        group: str | None = None,
+    ) -> Request:
+        tokens, grammar = prompt.tokens, None
+        if constraint := overrides.form(self._settings, subject):
+            grammar = self._models[model].grammars.compile(constraint)
+            if prompt.opens_thinking:  # the form is the answer's, not the thinking's
+                end = "\n</think>\n\n"
+                tokens = tokens + self._models[model].tokenize(end, special=True, follows=True)
+        seed, params = _seed(self._settings.seed, question), self.params(subject, overrides)
+        return Request(tokens, params, seed, adapter, group or subject or "", grammar=grammar)
 
     def _cached(self, asked: Asked) -> Answer | None:
         found = self._cache.find(asked.key) if self._cache and asked.cached else None
@@ -348,7 +317,9 @@ class Way:
 
 
 def _checked_frame(settings: Settings, model: Model, subject: str) -> TokenFrame:
-    """The frame of a subject's prompts, if it leaves room for a question."""
+    """The frame of a subject's prompts, if it leaves room for a question; compiles its form."""
+    if constraint := settings.subjects[subject].constraint:
+        model.grammars.compile(constraint)
     frame = tokenized_frame(model, subject, settings.subjects)
     taken = len(frame.head) + len(frame.tail)
     if taken + 1 > settings.max_input_tokens:
@@ -367,7 +338,3 @@ def _seed(base: int, question: Question) -> int:
 
 def _refused(index: int, question: Question, problem: str) -> Answer:
     return Answer(index, question.id, f"ERROR: not answered: {problem}", problem)
-
-
-def _either(wanted: T | None, otherwise: T) -> T:
-    return otherwise if wanted is None else wanted

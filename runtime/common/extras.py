@@ -15,6 +15,7 @@ _LIBRARIES = {
     "accelerate": ("training", "train"),
     "opencc": ("evaluating", "evaluation"),
     "matplotlib": ("evaluating", "evaluation"),
+    "llguidance": ("constraining answers", "constrain"),
     "ijson": ("reading a JSON file", "kb"),
     "sympy": ("exact algebra", "algebra"),
     "math_verify": ("judging mathematics", "evaluation"),

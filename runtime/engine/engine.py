@@ -356,11 +356,13 @@ class Engine:
                 continue
             if choice is None:
                 self._end_damaged(generation)
-                continue
-            self.stats.new_tokens += 1
-            is_end, piece = self.model.is_end(choice.token), self.model.piece(choice.token)
-            reason = generation.accept(choice, is_end, piece)
-            self._updates.append(self._end(generation, reason) if reason else generation.update())
+            elif choice.token < 0:
+                self._updates.append(self._end(generation, "error", generation.why_no_token))
+            else:
+                self.stats.new_tokens += 1
+                reason = generation.accept(choice, self.model)
+                update = self._end(generation, reason) if reason else generation.update()
+                self._updates.append(update)
         self._slots.keep_prompts(step)
 
     def _choices(self, step: Step, result: Result) -> list[tuple[Generation, Choice | None]]:

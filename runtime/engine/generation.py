@@ -14,6 +14,7 @@ from runtime.engine.sampling import Choice, Draw, SamplingParams, n_likeliest
 from runtime.engine.sizing import cells_needed
 
 if TYPE_CHECKING:
+    from runtime.engine.grammars import Grammar
     from runtime.engine.model import Model
 
 FinishReason = Literal["stop", "length", "error", "abort"]
@@ -33,6 +34,7 @@ class Request:
             prefix of their prompts decoded once and shared.
         score_from: also report the log-probabilities of the prompt's own tokens from this
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
+        grammar: what the answer must look like, compiled by the model's `grammars`; or None.
         keep: later requests may begin like this one and its answer, as the next turn of a
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
         streamed: somebody reads the answer while it grows, so that the prompts of others must not
@@ -47,6 +49,7 @@ class Request:
     adapter: str | None = None
     group: str = ""
     score_from: int | None = None
+    grammar: Grammar | None = None
     keep: bool = False
     streamed: bool = False
     tag: Any = field(default=None, compare=False)
@@ -144,7 +147,10 @@ class Generation:
 
     def __post_init__(self) -> None:
         scored = self.request.score_from is not None
-        self.n_likeliest = None if scored else n_likeliest(self.request.params)
+        grammar = self.request.grammar
+        whole = scored or grammar is not None
+        self.n_likeliest = None if whole else n_likeliest(self.request.params)
+        self._matcher = grammar.matcher() if grammar else None
         self._random = np.random.default_rng(self.request.seed)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
@@ -179,25 +185,34 @@ class Generation:
     def draw(self) -> Draw:
         """How to draw its next token; each call uses up a random number."""
         params = self.request.params
-        penalized = params.repetition_penalty != 1.0
-        return Draw(
-            params,
-            uniform=float(self._random.random()),
-            may_end=len(self.tokens) >= params.min_new_tokens and not params.ignore_end,
-            seen=[*self.request.prompt, *self.tokens] if penalized else (),
-        )
+        may_end = len(self.tokens) >= params.min_new_tokens and not params.ignore_end
+        allowed = None
+        if self._matcher is not None:
+            allowed = self._matcher.allowed()
+            may_end = may_end or self._matcher.must_end(allowed)
+        uniform = float(self._random.random())
+        return Draw(params, uniform, may_end, self.request.prompt, self.tokens, allowed)
 
-    def accept(self, choice: Choice, is_end: bool, piece: bytes) -> FinishReason | None:
+    @property
+    def why_no_token(self) -> str:
+        """What to say where no token may come next."""
+        problem = self._matcher.problem if self._matcher else ""
+        said = f"the request allows no token after {len(self.tokens)} tokens"
+        return f"{said}: {problem}" if problem else said
+
+    def accept(self, choice: Choice, model: Model) -> FinishReason | None:
         """Append a token; returns why the generation ends with it, or None if it goes on.
 
         Args:
             choice: the token, and its log-probability if that was asked for.
-            is_end: it is an end-of-generation token.
-            piece: the bytes it stands for.
+            model: knows what it stands for.
         """
         params = self.request.params
-        if is_end and not params.ignore_end:
-            self._text += self._decoder.decode(b"", final=True)
+        piece = model.piece(choice.token, params.show_special)
+        # A grammar that allows nothing but the end is not ignored.
+        goes_on = params.ignore_end and self._matcher is None
+        if (model.is_end(choice.token) and not goes_on) or choice.token in params.stop_token_ids:
+            self._text += self._decoder.decode(piece if params.include_stop else b"", final=True)
             return "stop"
         self.tokens.append(choice.token)
         if params.logprobs is not None:
@@ -205,13 +220,17 @@ class Generation:
         before = len(self._text)
         self._text += self._decoder.decode(piece)
         found = [
-            at
+            (at, at + len(stop) * params.include_stop)
             for stop in params.stop
             if (at := self._text.find(stop, max(0, before - len(stop)))) >= 0
         ]
         if found:
-            self._text = self._text[: min(found)]
+            self._text = self._text[: min(found)[1]]
             return "stop"
+        if self._matcher is not None:
+            self._matcher.accept(choice.token)
+            if self._matcher.ended:
+                return "stop"
         n_tokens = self.n_prompt + len(self.tokens)
         full = self.most_cells is not None and n_tokens >= self.most_cells
         return "length" if full or len(self.tokens) >= params.max_new_tokens else None
@@ -272,6 +291,12 @@ def why_refused(request: Request, most_tokens: int, model: Model) -> str:
         return "max_new_tokens is below 1"
     if not all(params.stop):
         return "an empty stop string"
+    if not all(0 <= token < model.n_vocab for token in params.token_ids):
+        return "its parameters have a token id that the model does not know"
+    if not all(params.bad_words):
+        return "an empty bad word"
+    if request.grammar is not None and request.grammar.n_vocab != model.n_vocab:
+        return "its grammar was compiled for another vocabulary"
     if request.adapter is not None and request.adapter not in model.adapters:
         return f"no adapter named {request.adapter!r} is loaded"
     return ""

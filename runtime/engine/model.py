@@ -18,6 +18,7 @@ import llama_cpp as llama
 import numpy as np
 
 from runtime.engine.calls import Callbacks, check_stop, undisturbed
+from runtime.engine.grammars import Grammars
 from runtime.engine.kernels import is_best_mapped
 from runtime.engine.llama import (
     EngineError,
@@ -280,6 +281,11 @@ class Model:
         """Free an adapter; contexts that used it must be closed before."""
         self._adapters.pop(name).close()
         del self._adapter_paths[name]
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Compiles what answers must look like, for this vocabulary."""
+        return Grammars(self)
 
     def why_damaged(self, adapter: str | None) -> str:
         """What to say where the logits with an adapter, or without one, are not numbers."""

@@ -1,18 +1,18 @@
 """From logits to tokens, for a whole batch of rows at a time, in numpy.
 
-The order is llama.cpp's: repetition penalty, top-k, top-p, temperature. llama.cpp's
-own sampler chain first copies each row into an array of (id, logit, p) triples, one
-row after another; the rows of a batch are better reduced together (see
-lab/NOTES.md).
+The order is llama.cpp's: biases, penalties, what is forbidden, top-k, top-p, min-p, temperature.
+llama.cpp's own sampler chain first copies each row into an array of (id, logit, p) triples, one
+row after another; the rows of a batch are better reduced together (see lab/NOTES.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.engine import adjust
 from runtime.engine.rows import Rows
 
 # Columns per block when looking for the top k: the maxima of the blocks are found in
@@ -31,12 +31,22 @@ class SamplingParams:
         temperature: 0 picks the most likely token.
         top_k: keep the k most likely tokens; 0 keeps all.
         top_p: keep the most likely tokens that together reach this probability.
+        min_p: keep tokens at least this likely, relative to the likeliest.
         repetition_penalty: divides the positive and multiplies the negative logits
             of tokens that are in the prompt or the text so far (CTRL,
             arXiv:1909.05858); 1 does nothing.
+        penalty_last_n: that penalty applies to this many of the last tokens; 0 is all.
+        presence_penalty: subtracted from the logits of tokens that are in the text so far.
+        frequency_penalty: the same, for each time that they are in it.
+        logit_bias: (token, what is added to its logit).
+        allowed_token_ids: no others; () is all. End-of-generation tokens are not excepted.
+        bad_words: sequences of tokens that must not be written.
         min_new_tokens: no end-of-generation token before this many tokens.
         max_new_tokens: stop after this many tokens.
         stop: strings that end the text and are cut from it.
+        stop_token_ids: tokens that end the text, and are not in it.
+        include_stop: keep the string or token that ended the text in it.
+        show_special: the text has the names of control tokens.
         ignore_end: go on after end-of-generation tokens too.
         logprobs: report each token's log-probability and this many likeliest rivals; None
             reports nothing. They are the model's own, before any of the above.
@@ -45,12 +55,30 @@ class SamplingParams:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    penalty_last_n: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
     min_new_tokens: int = 0
     max_new_tokens: int = 128
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = False
+    show_special: bool = False
     ignore_end: bool = False
     logprobs: int | None = None
+
+    @property
+    def token_ids(self) -> Iterator[int]:
+        """All token ids that it names."""
+        yield from self.allowed_token_ids
+        yield from self.stop_token_ids
+        yield from (token for token, _ in self.logit_bias)
+        yield from (token for word in self.bad_words for token in word)
 
 
 @dataclass(frozen=True)
@@ -59,14 +87,18 @@ class Draw:
 
     Attributes:
         uniform: the random number, in [0, 1).
-        may_end: an end-of-generation token may be drawn.
-        seen: token ids that the repetition penalty applies to.
+        may_end: an end-of-generation token, or one of `stop_token_ids`, may be drawn.
+        prompt: token ids before the text.
+        written: token ids of the text so far.
+        allowed: the tokens that a grammar allows, bool [vocab]; None is all.
     """
 
     params: SamplingParams
     uniform: float
     may_end: bool = True
-    seen: Sequence[int] = ()
+    prompt: Sequence[int] = ()
+    written: Sequence[int] = ()
+    allowed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,17 +110,49 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
+# In the place of a token where none is allowed.
+NOTHING = Choice(-1)
+
+
 def n_likeliest(params: SamplingParams) -> int | None:
     """How many of a row's likeliest tokens one is drawn from; None is the whole row."""
-    if params.logprobs is not None or params.repetition_penalty != 1.0:
+    adjusted = (
+        params.repetition_penalty != 1.0
+        or params.presence_penalty
+        or params.frequency_penalty
+        or next(params.token_ids, None) is not None
+    )
+    if adjusted or params.logprobs is not None:
         return None
     return 1 if params.temperature <= 0 else params.top_k or None
+
+
+def _adjust(row: np.ndarray, draw: Draw) -> None:
+    """Change a row of logits [vocab] as a draw's parameters and grammar say, in place."""
+    params, written = draw.params, draw.written
+    if params.logit_bias:
+        adjust.bias(row, params.logit_bias)
+    if params.repetition_penalty != 1.0:
+        seen = [*draw.prompt, *written][-params.penalty_last_n :]
+        adjust.penalize(row, np.array(seen, np.int64), params.repetition_penalty)
+    if written and (params.presence_penalty or params.frequency_penalty):
+        tokens = np.array(written, np.int64)
+        adjust.lower(row, tokens, params.presence_penalty, params.frequency_penalty)
+    if params.allowed_token_ids:
+        adjust.allow_only(row, params.allowed_token_ids)
+    if params.bad_words:
+        adjust.forbid(row, adjust.word_ends(params.bad_words, written))
+    if params.stop_token_ids and not draw.may_end:
+        adjust.forbid(row, params.stop_token_ids)
+    if draw.allowed is not None:
+        row[~draw.allowed] = -np.inf
 
 
 def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice | None]:
     """One token for each row of logits; the only place where tokens are masked and picked.
 
     None stands for a row that is not numbers: it has NaN in it, or all its logits are alike.
+    NOTHING stands for one of which no token is allowed.
 
     Args:
         rows: [len(draws)]; changed in place. Those of parts of the vocabulary have at least
@@ -103,8 +167,7 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
     raw = logits[reported]  # before masks and penalties; a copy
     alike: dict[SamplingParams, list[int]] = {}
     for row, draw in enumerate(draws):
-        if draw.params.repetition_penalty != 1.0:
-            penalize(logits[row], np.array(draw.seen, np.int64), draw.params.repetition_penalty)
+        _adjust(logits[row], draw)
         alike.setdefault(draw.params, []).append(row)
     rows.forbid([row for row, draw in enumerate(draws) if not draw.may_end], end_tokens)
     columns = np.zeros(len(draws), np.int64)
@@ -115,13 +178,15 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
     tokens = rows.tokens(columns)
     # A single NaN or infinity is the largest of its row, so it is what was chosen.
     chosen = logits[np.arange(len(draws)), columns]
-    damaged |= set(np.flatnonzero(~np.isfinite(chosen)).tolist())
+    damaged |= set(np.flatnonzero(np.isnan(chosen) | np.isposinf(chosen)).tolist())
     choices = [Choice(token) for token in tokens.tolist()]
     if reported:
         most = max(draws[row].params.logprobs or 0 for row in reported)
         for row, scored in zip(reported, score(raw, tokens[reported], most), strict=True):
             n_top = draws[row].params.logprobs or 0
             choices[row] = Choice(scored.token, scored.logprob, scored.top[:n_top])
+    for row in np.flatnonzero(np.isneginf(chosen)).tolist():
+        choices[row] = NOTHING
     return [None if row in damaged else choice for row, choice in enumerate(choices)]
 
 
@@ -136,13 +201,6 @@ def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0
             likeliest = tuple((int(i), float(row[i])) for i in top)
             found.append(Choice(int(token), float(row[token]), likeliest))
     return found
-
-
-def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:
-    """Apply a repetition penalty in place to `row` [vocab] for the token ids `seen`."""
-    seen = np.unique(seen)
-    values = row[seen]
-    row[seen] = np.where(values > 0, values / penalty, values * penalty)
 
 
 def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
@@ -192,6 +250,8 @@ def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarra
         # A token stays while those before it have not reached top_p yet.
         before = np.cumsum(p, axis=1) - p
         kept = np.where(before < params.top_p, kept, -np.inf)
+    if params.min_p > 0:
+        kept = np.where(kept >= kept[:, :1] + np.log(params.min_p), kept, -np.inf)
     return ids, _softmax(kept / params.temperature)
 
 

@@ -182,10 +182,30 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
                 if update is not None and (completion := update.completion):
                     answer = await service.finish(asked, completion)
                     ended[asked.index] = Ended(answer, completion)
-    choices = [shape.whole(task, index, ended[index]) for index in range(len(ended))]
+    choices = [
+        {**shape.whole(task, index, ended[index]), "index": place}
+        for place, index in enumerate(_shown(task, ended))
+    ]
     n_new = sum(len(each.completion.tokens) for each in ended.values())
     usage = _usage(task, n_new, {index: each.completion for index, each in ended.items()})
     return {**_head(task, shape.whole_object), "choices": choices, "usage": usage}
+
+
+def _shown(task: Task, ended: Mapping[int, Ended]) -> list[int]:
+    """The choices to return: of each prompt the likeliest by token, or all in order."""
+
+    def likelihood(index: int) -> float:
+        scores = ended[index].completion.scores
+        return sum(score.logprob for score in scores) / max(1, len(scores))
+
+    shown: list[int] = []
+    for first in range(0, len(ended), task.n):
+        indices = range(first, first + task.n)
+        if task.shown < task.n:
+            shown += sorted(indices, key=likelihood, reverse=True)[: task.shown]
+        else:
+            shown += indices
+    return shown
 
 
 async def chunks(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from runtime.engine import Model
+from runtime.overrides import Overrides
 from runtime.questions import Question, clean_text, parse_one
 from runtime.serve.catalog import Served
 from runtime.serve.conversations import Turn, is_question
@@ -19,7 +20,8 @@ from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 from runtime.serve.service import Service
 from runtime.serve.tool_calls import Form
 from runtime.serve.tool_reader import Reader
-from runtime.way import Answer, Asked, Overrides, Prompt
+from runtime.serve.wanted import overrides_of
+from runtime.way import Answer, Asked, Prompt
 
 MOST_REQUESTS = 4096  # prompts times choices
 # Texts shorter than this are tokenized at once, longer ones in a thread.
@@ -36,6 +38,7 @@ class Task:
         choices: those of the first prompt, then those of the next. Each is an answer, or what
             to ask the engine of `served`.
         n: choices of each prompt.
+        shown: how many of them are returned, the likeliest.
         reader: makes what tells calls of tools from content, where an answer may have calls.
     """
 
@@ -44,6 +47,7 @@ class Task:
     served: Served
     choices: list[Answer | Asked]
     n: int = 1
+    shown: int = 1
     echo: bool = False
     logprobs: bool = False
     reader: Callable[[], Reader] | None = None
@@ -78,16 +82,17 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
         tokens = await asyncio.to_thread(_tokens, model, prompts, body.add_special_tokens)
     else:
         tokens = _tokens(model, prompts, body.add_special_tokens)
-    n = body.n or 1
+    n = body.n_written
     if len(tokens) * n > MOST_REQUESTS:
         raise ApiError(400, f"prompts times n is over {MOST_REQUESTS}", "prompt", "invalid_value")
     scored = bool(body.echo) and body.logprobs is not None
     if scored and body.stream:
         raise ApiError(400, "echo with logprobs is not streamed", "stream", "invalid_value")
     overrides = replace(
-        _overrides(body, body.max_tokens, body.logprobs),
+        await overrides_of(body, model, body.max_tokens, body.logprobs),
         min_new_tokens=body.min_tokens or 0,
         clean=False,
+        declared=False,
     )
     _check(service, served, body, overrides, tokens)
     id_ = f"cmpl-{secrets.token_hex(12)}"
@@ -98,7 +103,8 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
         if scored:
             asked = replace(asked, request=replace(asked.request, score_from=1))
         choices.append(asked)
-    return Task(id_, body.model, served, choices, n, bool(body.echo), body.logprobs is not None)
+    shown, echo, logprobs = body.n or 1, bool(body.echo), body.logprobs is not None
+    return Task(id_, body.model, served, choices, n, shown, echo, logprobs)
 
 
 async def chat_task(service: Service, body: ChatBody, key: str | None = None) -> Task:
@@ -115,14 +121,21 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
     max_new = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     overrides = replace(
-        _overrides(body, max_new, logprobs),
+        await overrides_of(body, served.engine.model, max_new, logprobs),
         # Cleaning does not know calls; a call may be short.
         clean=False if offer and body.clean is None else body.clean,
+        declared=offer is None,
         min_new_tokens=0 if offer and body.min_tokens is None else body.min_tokens,
         compute=logprobs is None,  # what is computed has no tokens
         cache=_is_repeatable(service, body, key),
     )
-    id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n or 1
+    if body.clean and overrides.constraint:
+        message = "an answer of a given form is never cleaned: leave clean out"
+        raise ApiError(400, message, "clean", "invalid_value")
+    if offer and overrides.constraint:
+        message = "a form of the answer and tools are not served at once: leave one out"
+        raise ApiError(400, message, "tools", "invalid_value")
+    id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n_written
     draws = _draws(service, body, key, n)
     if served.subject and is_question(turns) and not offer:
         record = {"questionID": id_, "subject": served.subject, "question": turns[0][1]}
@@ -143,7 +156,8 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
             for index, each in enumerate(draws)
         ]
     reader = partial(Reader, form, tuple(offer.schemas)) if offer and form else None
-    return Task(id_, body.model, served, choices, n, logprobs=bool(body.logprobs), reader=reader)
+    shown, wanted = body.n or 1, bool(body.logprobs)
+    return Task(id_, body.model, served, choices, n, shown, logprobs=wanted, reader=reader)
 
 
 def _turns(served: Served, body: ChatBody) -> tuple[list[Turn], Form | None]:
@@ -197,21 +211,6 @@ def _tokens(
             )
         found.append(prompt)
     return found
-
-
-def _overrides(body: Sampling, max_new: int | None, logprobs: int | None) -> Overrides:
-    """What a body wants other than the settings say."""
-    return Overrides(
-        temperature=body.temperature,
-        top_k=None if body.top_k is None else max(0, body.top_k),
-        top_p=None if body.top_p is None else max(1e-6, body.top_p),
-        repetition_penalty=body.repetition_penalty,
-        min_new_tokens=body.min_tokens,
-        max_new_tokens=max_new,
-        stop=None if body.stop is None else body.stops,
-        ignore_end=body.ignore_eos,
-        logprobs=logprobs,
-    )
 
 
 def _check(

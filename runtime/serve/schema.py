@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from runtime.serve.body import Body
 from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
+from runtime.serve.forms import Forms
 from runtime.serve.tools import (
     MOST_CALLS,
     MOST_TOOLS,
@@ -40,7 +41,12 @@ class StreamOptions(Body):
     continuous_usage_stats: bool = False
 
 
-class Sampling(Body):
+TokenIds = Annotated[list[TokenId], Field(max_length=MOST_TOKENS)]
+# A token, or a text whose tokens are all meant, and what is added; false forbids it.
+Bias = Annotated[list[int | str | float | bool], Field(min_length=2, max_length=2)]
+
+
+class Sampling(Forms):
     """What completions and chat have in common. None is the server's setting."""
 
     model: Name = Field(description="A model of /v1/models: a subject, the bare base, or auto.")
@@ -54,12 +60,34 @@ class Sampling(Body):
         None, description="0 or -1 is no limit."
     )
     min_tokens: Annotated[int, Field(ge=0, le=MOST_NEW)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = Field(
+        None, description="The same for the last repeat_last_n tokens, 64 by default; -1 is all."
+    )
+    repeat_last_n: Annotated[int, Field(ge=-1, le=MOST_NEW)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: (
+        Annotated[
+            dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], float], Field(max_length=10_000)
+        ]
+        | Annotated[list[Bias], Field(max_length=10_000)]
+        | None
+    ) = None
+    allowed_token_ids: TokenIds | None = None
+    bad_words: Annotated[list[Stop], Field(max_length=1000)] | None = None
+    stop_token_ids: TokenIds | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=100)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
         None, description="-1 is chance, as without it."
     )
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
+        None, description="Write so many, and return the n likeliest by token."
+    )
     ignore_eos: bool = False
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -85,13 +113,28 @@ class Sampling(Body):
             raise ValueError("stream_options is for stream: true only")
         return self
 
+    @model_validator(mode="after")
+    def _one_penalty(self) -> Self:
+        if self.repeat_penalty is not None and self.repetition_penalty is not None:
+            raise ValueError("give repetition_penalty or repeat_penalty, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _best_of_more(self) -> Self:
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise ValueError("best_of is below n")
+        if self.stream and self.n_written > (self.n or 1):
+            raise ValueError("best_of over n is not streamed: all must be written first")
+        return self
+
+    @property
+    def n_written(self) -> int:
+        """How many choices are written for each prompt."""
+        return max(self.n or 1, self.best_of or 1)
+
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-class ResponseFormat(Body):
-    type: Literal["text"] = Field(description="Only text is served.")
 
 
 class CompletionBody(Sampling):
@@ -113,8 +156,6 @@ class CompletionBody(Sampling):
     add_special_tokens: bool = Field(
         True, description="Put the vocabulary's begin-of-sequence token, if any, before texts."
     )
-    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
-    response_format: ResponseFormat | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -123,8 +164,6 @@ class CompletionBody(Sampling):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        if self.best_of is not None and self.best_of != (self.n or 1):
-            raise ValueError("best_of is served only where it equals n")
         if self.max_tokens == 0 and not (self.echo and self.logprobs is not None):
             raise ValueError("max_tokens is 0: that needs echo and logprobs")
         return self
@@ -179,7 +218,6 @@ class ChatBody(Sampling):
         None,
         description="Take away what is known to be no answer; true for subjects, else false.",
     )
-    response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = Field(
         None, description="none, auto (the default), required, or one of the tools."
