@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # What needs the model's own answers, and so a second pass: measured for the evidence.
 SECOND_PASS = ("doubt", "likelihood")
 # Fewer questions than this prove nothing.
-_FEWEST = 20
+FEWEST = 20
 
 
 def calibrate(
@@ -55,9 +55,9 @@ def calibrate(
         UserError: too few questions of the subject, or one that cannot be answered.
     """
     items = [item for item in questions.items if item is not None and item.subject == subject]
-    if len(items) < _FEWEST:
+    if len(items) < FEWEST:
         raise UserError(
-            f"{questions.name}: {len(items)} questions of {subject}; {_FEWEST} are needed, and a"
+            f"{questions.name}: {len(items)} questions of {subject}; {FEWEST} are needed, and a"
             " gate that gains a few answers in a hundred is proved by some hundreds"
         )
     asker = Asker(pipeline, journal)
@@ -83,7 +83,6 @@ def calibrate(
     evidence: dict[str, Any] = {
         "questions": questions.name,
         "questions_sha256": questions.sha256,
-        "adapter": route.adapter.name if route.adapter else None,
         "longest_answer": pipeline.settings.longest_answer_of(subject),
         "chosen_on": {
             "questions": n,
@@ -103,6 +102,7 @@ def calibrate(
         at_least=best.at_least if mode == "threshold" else 0.0,
         most_words=SHORT if mode == "off" else best.most_words,
         model=route.model.name,
+        adapter=route.adapter.name if route.adapter else "",
         top_k=top_k,
         evidence=evidence,
     )
@@ -152,6 +152,7 @@ def describe(gate: Gate) -> str:
     lines = [
         f"chosen on {chosen['questions']} questions: {chosen['right_without']} right without"
         f" passages, {always} of passages for all",
+        "",
         "| shown where | is at least | words | questions | gained | lost |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -161,6 +162,7 @@ def describe(gate: Gate) -> str:
             f"| {each['feature']} | {at_least} | {each['most_words']} | {each['shown']} |"
             f" {each['gained']} | {each['lost']} |"
         )
+    lines.append("")
     if proof is None:
         lines.append("no gate gains more answers than it loses beyond chance")
     else:

@@ -1,16 +1,23 @@
-"""Makes the index of a base from token ids in a file, of any number.
+"""Makes the index of a base out of the tokens of its passages, of any number.
 
 The scores are BM25 in Lucene's variant, as the library bm25s computes them ahead of time (Lù,
-"BM25S", 2024; a test compares the two). That one holds all postings in memory several times
-over; here they are sorted in portions on disk, so that a base may be larger than memory.
+"BM25S", 2024; a test compares the two). That library holds all postings in memory several times
+over. Here they are sorted in runs on disk, which are then merged ("single-pass in-memory indexing",
+Heinz and Zobel, 2003), so that neither postings nor vocabulary need fit into memory.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+import zipfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,108 +25,181 @@ from runtime.retrieval.files import FORMAT
 
 # BM25's constants: these found most right answers (docs/knowledge.md).
 K1, B = 1.2, 0.5
-# Tokens that are held in memory at once; each takes about 50 bytes while it is sorted.
-PORTION = 4_000_000
+# Tokens, and later postings, that are held in memory at once; each takes about 50 bytes while it
+# is sorted.
+PORTION = 2_000_000
 
 
 @dataclass(frozen=True)
-class TokenIds:
-    """The token ids of each passage, in a file.
+class _Run:
+    """Postings of some consecutive passages, on disk, sorted by token and passage.
 
     Attributes:
-        path: int32, passage after passage.
-        ends: int64 [passages], where each ends in it.
+        words: the tokens in UTF-8, sorted, one a line.
+        counts: int32 [tokens], the postings of each.
+        owners: the passage of each posting, int32.
+        times: how often its token is there, int32.
     """
 
-    path: Path
-    ends: np.ndarray
+    words: Path
+    counts: np.ndarray
+    owners: Path
+    times: Path
 
-    def portions(self, size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Whole passages of about `size` tokens at a time.
-
-        Yields:
-            the number of the first passage, the ids int32 [n], and to which passage each of
-            them belongs, counted from the first, int64 [n].
-        """
-        first = 0
-        while first < len(self.ends):
-            start = int(self.ends[first - 1]) if first else 0
-            after = max(first + 1, int(np.searchsorted(self.ends, start + size, "right")))
-            lengths = np.diff(self.ends[first:after], prepend=start)
-            count = int(self.ends[after - 1]) - start
-            ids = np.fromfile(self.path, np.int32, count, offset=4 * start)
-            yield first, ids, np.repeat(np.arange(after - first), lengths)
-            first = after
+    def numbered(self, run: int) -> Iterator[tuple[str, int, int]]:
+        """Each token with a run's number and its place in it."""
+        with self.words.open(encoding="utf-8", newline="\n") as lines:
+            for place, line in enumerate(lines):
+                yield line.rstrip("\n"), run, place
 
 
-def write_index(
-    path: Path,
-    subject: str,
-    base_sha256: str,
-    words: Sequence[str],
-    passages: TokenIds,
-    offsets: np.ndarray,
-    portion: int = PORTION,
-) -> None:
-    """Write the arrays that `runtime.retrieval.index` describes.
+class IndexWriter:
+    """Takes the tokens of passages, in the order of the base, and writes their index.
+
+    In memory are about 20 bytes for each passage and 30 for each token of the vocabulary.
 
     Args:
-        path: the .npz file to write; its folder takes what is not yet in it.
-        subject, base_sha256: of the base.
-        words: the token of each id.
-        passages: the ids of each passage.
-        offsets: int64 [passages + 1], where each begins in the base.
-        portion: tokens in memory at once.
-
-    Raises:
-        OSError: a file cannot be written.
+        scratch: a folder for what is not yet in the index.
+        portion: tokens that are held in memory at once.
     """
-    n = len(passages.ends)
-    order = np.array(sorted(range(len(words)), key=words.__getitem__), dtype=np.int64)
-    place = np.empty(len(words), dtype=np.int64)
-    place[order] = np.arange(len(words))
-    frequency = np.zeros(len(words), dtype=np.int64)
-    for _, ids, owners in passages.portions(portion):
-        found, _, _ = _counted(place[ids], owners)
-        frequency += np.bincount(found, minlength=len(words))
-    indptr = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
-    rarity = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
-    lengths = np.diff(passages.ends, prepend=0)
-    norm = K1 * (1 - B + B * lengths / max(1e-9, lengths.mean()))
-    header = {"format": FORMAT, "subject": subject, "passages": n, "base_sha256": base_sha256}
-    scratch = [path.with_name(f"{path.name}.{name}") for name in ("indices", "data")]
-    try:
-        count = int(indptr[-1])
-        indices = np.memmap(scratch[0], np.int32, "w+", shape=(max(1, count),))
-        data = np.memmap(scratch[1], np.float32, "w+", shape=(max(1, count),))
-        written = indptr[:-1].copy()
-        for first, ids, owners in passages.portions(portion):
-            found, owner, times = _counted(place[ids], owners)
-            starts = np.flatnonzero(np.diff(found, prepend=-1))
-            counts = np.diff(np.append(starts, len(found)))
-            at = np.arange(len(found)) + np.repeat(written[found[starts]] - starts, counts)
-            indices[at] = first + owner
-            data[at] = rarity[found] * times / (times + norm[first + owner])
-            written[found[starts]] += counts
-        with path.open("wb") as file:
-            np.savez(
-                file,
-                header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
-                vocabulary=np.frombuffer("\n".join(words[i] for i in order).encode(), np.uint8),
-                indptr=indptr,
-                indices=indices[:count],
-                data=data[:count],
-                offsets=offsets.astype(np.int64),
-            )
-    finally:
-        for file_path in scratch:
-            file_path.unlink(missing_ok=True)
+
+    def __init__(self, scratch: Path, portion: int = PORTION) -> None:
+        self._scratch, self._portion = scratch, portion
+        self._runs: list[_Run] = []
+        self._lengths = array("i")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._first = len(self._lengths)  # passage of the run that is being filled
+        self._vocabulary: dict[str, int] = {}
+        self._ids = array("i")
+
+    def add(self, words: Sequence[str]) -> None:
+        """Take the tokens of the next passage. Raises OSError."""
+        known = self._vocabulary
+        self._ids.extend(known.setdefault(word, len(known)) for word in words)
+        self._lengths.append(len(words))
+        if len(self._ids) >= self._portion:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        """Sort what is in memory, and put it on disk."""
+        order = sorted(self._vocabulary)
+        place = np.empty(len(order), dtype=np.int32)
+        place[[self._vocabulary[word] for word in order]] = np.arange(len(order))
+        lengths = self._lengths[self._first :]
+        owners = np.repeat(np.arange(self._first, len(self._lengths), dtype=np.int32), lengths)
+        tokens = place[np.frombuffer(self._ids, dtype=np.int32)]
+        by_token = np.argsort(tokens, kind="stable")  # passages stay in order within a token
+        tokens, owners = tokens[by_token], owners[by_token]
+        new = (np.diff(tokens, prepend=-1) != 0) | (np.diff(owners, prepend=-1) != 0)
+        first = np.flatnonzero(new)
+        times = np.diff(np.append(first, len(tokens))).astype(np.int32)
+        counts = np.bincount(tokens[first], minlength=len(order)).astype(np.int32)
+        name = str(self._scratch / f"run{len(self._runs)}")
+        run = _Run(Path(f"{name}.words"), counts, Path(f"{name}.owners"), Path(f"{name}.times"))
+        run.words.write_text("".join(f"{word}\n" for word in order), "utf-8", newline="\n")
+        owners[first].tofile(run.owners)
+        times.tofile(run.times)
+        self._runs.append(run)
+        self._begin()
+
+    def write(self, path: Path, header: Mapping[str, Any], offsets: np.ndarray) -> None:
+        """Write the arrays that `runtime.retrieval.index` describes.
+
+        Args:
+            path: the .npz file to write.
+            header: subject, base_sha256 and chinese, see there.
+            offsets: int64 [passages + 1], where each begins in the base.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        if len(self._ids) or not self._runs:
+            self._end_run()
+        words, indices, data = (
+            self._scratch / name for name in ("vocabulary", "indices", "scores")
+        )
+        places, frequency = self._merge_words(words)
+        indptr = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
+        self._merge_postings(places, frequency, indptr, indices, data)
+        n = len(self._lengths)
+        said = json.dumps({**header, "format": FORMAT, "passages": n}, sort_keys=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            _store(archive, "header", np.frombuffer(said.encode(), np.uint8))
+            _store_file(archive, "vocabulary", np.uint8, words)
+            _store(archive, "indptr", indptr)
+            _store_file(archive, "indices", np.int32, indices)
+            _store_file(archive, "data", np.float32, data)
+            _store(archive, "offsets", offsets.astype(np.int64))
+
+    def _merge_words(self, target: Path) -> tuple[list[np.ndarray], np.ndarray]:
+        """Write the tokens of all runs, sorted, each once.
+
+        Returns:
+            for each run the numbers of its tokens among all, int32, rising; and in how many
+            passages each of all tokens is, int64.
+        """
+        places = [array("i") for _ in self._runs]
+        frequency = array("q")
+        streams = [run.numbered(number) for number, run in enumerate(self._runs)]
+        with target.open("w", encoding="utf-8", newline="\n") as out:
+            for word, group in groupby(heapq.merge(*streams), key=lambda each: each[0]):
+                out.write(f"\n{word}" if frequency else word)
+                count = 0
+                for _, run, place in group:
+                    places[run].append(len(frequency))
+                    count += int(self._runs[run].counts[place])
+                frequency.append(count)
+        return [np.array(each, np.int32) for each in places], np.array(frequency, np.int64)
+
+    def _merge_postings(
+        self,
+        places: Sequence[np.ndarray],
+        frequency: np.ndarray,
+        indptr: np.ndarray,
+        indices: Path,
+        data: Path,
+    ) -> None:
+        """Write passages and scores of all postings, for a portion of the tokens at a time."""
+        lengths = np.array(self._lengths, np.int32)
+        n = len(lengths)
+        rarity = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+        norm = K1 * (1 - B + B * lengths / max(1e-9, lengths.mean()))
+        ends = [np.concatenate([[0], np.cumsum(run.counts)]) for run in self._runs]
+        first = 0
+        with indices.open("wb") as index_file, data.open("wb") as data_file:
+            while first < len(frequency):
+                fits = np.searchsorted(indptr, indptr[first] + self._portion, "right") - 1
+                after = max(first + 1, int(fits))
+                parts = []
+                for run, place, end in zip(self._runs, places, ends, strict=True):
+                    low, high = (int(at) for at in np.searchsorted(place, [first, after]))
+                    start, count = int(end[low]), int(end[high] - end[low])
+                    owners, times = (
+                        np.fromfile(file, np.int32, count, offset=4 * start)
+                        for file in (run.owners, run.times)
+                    )
+                    parts.append((np.repeat(place[low:high], run.counts[low:high]), owners, times))
+                tokens, owners, times = (np.concatenate(each) for each in zip(*parts, strict=True))
+                order = np.argsort(tokens, kind="stable")  # runs are in the order of the passages
+                tokens, owners, times = tokens[order], owners[order], times[order]
+                owners.tofile(index_file)
+                scores = rarity[tokens] * times / (times + norm[owners])
+                scores.astype(np.float32).tofile(data_file)
+                first = after
 
 
-def _counted(tokens: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each different pair of a token and a passage, sorted, and how often it is there."""
-    order = np.lexsort((owners, tokens))
-    tokens, owners = tokens[order], owners[order]
-    new = (np.diff(tokens, prepend=-1) != 0) | (np.diff(owners, prepend=-1) != 0)
-    first = np.flatnonzero(new)
-    return tokens[first], owners[first], np.diff(np.append(first, len(tokens)))
+def _store(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
+    """Add an array to an .npz file, uncompressed."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+        np.lib.format.write_array(out, values, allow_pickle=False)
+
+
+def _store_file(archive: zipfile.ZipFile, name: str, kind: type[np.generic], raw: Path) -> None:
+    """Add an array whose values are in a file, which is not read into memory."""
+    shape = (raw.stat().st_size // np.dtype(kind).itemsize,)
+    about = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as out, raw.open("rb") as source:
+        np.lib.format.write_array_header_1_0(out, about)
+        shutil.copyfileobj(source, out, 1 << 20)

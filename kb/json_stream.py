@@ -57,7 +57,7 @@ def records(
         JsonError: names the record after which the file is not JSON.
         ModuleNotFoundError: ijson is not installed.
     """
-    require("reading a JSON file", "kb", "ijson")
+    require("reading a JSON file", "knowledge", "ijson")
     import ijson
 
     source = _Source(file, progress, longest)

@@ -9,24 +9,26 @@ import json
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from kb import pages
 from kb.duplicates import Seen
-from kb.indexing import TokenIds, write_index
+from kb.entries import Bad, Entry
+from kb.indexing import IndexWriter
 from kb.passages import LENGTH, Draft, drafts
-from kb.reading import Bad, Entry, entries
+from kb.reading import entries, files_of
 from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.errors import UserError
+from runtime.common.extras import require
 from runtime.common.hashing import sha256
 from runtime.retrieval.files import FORMAT, base_path, index_path
 from runtime.retrieval.tags import tags_of
-from runtime.retrieval.tokens import tokens
+from runtime.retrieval.tokens import has_han, tokens
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,6 @@ _NAMED = 20
 _FEWEST_TOKENS = 2
 
 
-class Bar(Protocol):
-    """What is told how many bytes have been read."""
-
-    def update(self, n: int) -> object: ...
-
-
 @dataclass
 class Summary:
     """What became of the raw entries.
@@ -49,11 +45,13 @@ class Summary:
     Attributes:
         entries: how many were read.
         passages: how many the base has.
+        chinese: whether one of them has Chinese text.
         dropped: reasons and how many entries or passages each has cost.
     """
 
     entries: int = 0
     passages: int = 0
+    chinese: bool = False
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -65,8 +63,8 @@ class Summary:
 def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) -> Summary:
     """Write a subject's base and index, whole or not at all.
 
-    Held in memory: the vocabulary, and for each entry and each passage some 100 bytes to find
-    repeats by, and 24 of the index; the texts and the postings are not.
+    Held in memory: 12 to 24 bytes for each entry and each passage to find repeats by, 30 for each
+    passage and each token of the vocabulary; texts, postings and tokens are on disk.
 
     Args:
         subject: the subject of the base.
@@ -79,6 +77,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
         OSError: a file cannot be read or written.
     """
     summary = Summary()
+    raw = files_of(raw)
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(folder / f"{subject}_knowledge") as scratch:
         spool = scratch / "passages"
@@ -89,9 +88,10 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
             replacing(base_path(folder, subject)) as base,
             replacing(index_path(folder, subject)) as index,
         ):
-            ids = scratch / "ids"
-            words, ends, offsets = _write_base(base, ids, subject, spool, summary.passages)
-            write_index(index, subject, sha256(base), words, TokenIds(ids, ends), offsets)
+            writer = IndexWriter(scratch)
+            offsets = _write_base(base, writer, subject, spool, summary.passages)
+            header = {"subject": subject, "base_sha256": sha256(base), "chinese": summary.chinese}
+            writer.write(index, header, offsets)
     return summary
 
 
@@ -102,25 +102,34 @@ def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> N
     bar = tqdm(total=size, unit="B", unit_scale=True, desc="reading", disable=None)
     with bar, spool.open("w", encoding="utf-8", newline="\n") as out:
         said = Seen()
+        repeated = pages.repeated_blocks([p for p in raw if p.suffix.lower() in pages.KINDS])
         for path in raw:
-            for draft in drafts(_good(path, bar, summary, said), length):
-                if len(tokens(f"{draft.title} {draft.section} {draft.text}")) < _FEWEST_TOKENS:
+            good = _good(path, entries(path, bar.update, repeated), summary, said)
+            for draft in drafts(good, length):
+                found = tokens(f"{draft.title} {draft.section} {draft.text}")
+                words = " ".join(found)
+                if not summary.chinese and has_han(words):
+                    require("searching Chinese text", "knowledge", "opencc")
+                    summary.chinese = True
+                if len(found) < _FEWEST_TOKENS:
                     summary.dropped["passages without words"] += 1
                 elif passages.again(draft.title, draft.section, draft.text):
                     summary.dropped["passages that repeat an earlier one"] += 1
                 else:
                     summary.passages += 1
                     source = f"{path.name}, {draft.where}"
-                    fields = [draft.title, draft.section, draft.text, source]
+                    fields = [draft.title, draft.section, draft.text, source, words]
                     out.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-def _good(path: Path, bar: Bar, summary: Summary, said: Seen) -> Iterator[Entry]:
+def _good(
+    path: Path, found: Iterable[Entry | Bad], summary: Summary, said: Seen
+) -> Iterator[Entry]:
     """The good entries of a file that say something new; the others are counted, bad ones named.
 
     Repeats go before short entries are merged: else one sentence would fill a passage.
     """
-    for entry in entries(path, bar.update):
+    for entry in found:
         summary.entries += 1
         if isinstance(entry, Bad):
             summary.dropped["bad entries"] += 1
@@ -133,34 +142,27 @@ def _good(path: Path, bar: Bar, summary: Summary, said: Seen) -> Iterator[Entry]
 
 
 def _write_base(
-    base: Path, ids: Path, subject: str, spool: Path, count: int
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Write the base, and the ids of its tokens. Returns tokens, ends [n], offsets [n + 1]."""
-    vocabulary: dict[str, int] = {}
-    ends, offsets = array("q"), array("q")
+    base: Path, writer: IndexWriter, subject: str, spool: Path, count: int
+) -> np.ndarray:
+    """Write the base, and hand on the tokens of its passages. Returns offsets, int64 [n + 1]."""
+    offsets = array("q")
     head = f'{{"format": {FORMAT}, "subject": {json.dumps(subject)}, "passages": [\n'.encode()
     with (
         spool.open(encoding="utf-8", newline="\n") as lines,
         base.open("wb") as out,
-        ids.open("wb") as id_file,
         tqdm(total=count, unit=" passages", desc="writing", disable=None) as bar,
     ):
         at = out.write(head)
-        n_tokens = 0
         for number, line in enumerate(lines):
-            title, section, text, source = json.loads(line)
+            title, section, text, source, words = json.loads(line)
             offsets.append(at)
             record = _record(number, Draft(title, section, text, source))
             at += out.write(record + (b",\n" if number + 1 < count else b"\n"))
-            found = tokens(f"{title} {section} {text}")
-            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in found]
-            id_file.write(np.array(numbers, dtype=np.int32).tobytes())
-            n_tokens += len(numbers)
-            ends.append(n_tokens)
+            writer.add(words.split(" "))
             bar.update()
         offsets.append(at)
         out.write(b"]}\n")
-    return list(vocabulary), np.array(ends, dtype=np.int64), np.array(offsets, dtype=np.int64)
+    return np.array(offsets, dtype=np.int64)
 
 
 def _record(number: int, draft: Draft) -> bytes:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kb.reading import Entry
+from kb.entries import Entry
 from runtime.questions import clean_text
 
 # What finds most right answers (docs/knowledge.md): words, two Han characters counting as one.
 LENGTH = 100
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+# Markup that was left in a text. "a<b and c>d" has none: tags are known ones, and attributes have
+# values.
+_ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)){0,20}\s*/?"""
+_INLINE = "a|abbr|b|big|cite|code|em|font|i|kbd|mark|q|s|small|span|strong|sub|sup|tt|u|var"
+_BLOCK = (
+    "article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|figcaption|figure|footer|h[1-6]"
+    "|head|header|hr|html|img|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
+)
+# What is not shown: where it begins, and by that where it ends.
+_UNSHOWN = re.compile(r"<(?:(script|style)\b[^<>]*>|!--)", re.IGNORECASE)
+_UNSHOWN_ENDS = {
+    "script": re.compile(r"</script\s*>", re.IGNORECASE),
+    "style": re.compile(r"</style\s*>", re.IGNORECASE),
+    "": re.compile("-->"),
+}
+_INLINE_TAG = re.compile(rf"</?(?:{_INLINE}){_ATTRIBUTES}>", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK}){_ATTRIBUTES}>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
 _WORD = re.compile(r"[\u3400-\u9fff]{1,2}|[^\s\u3400-\u9fff]+")
 # A "word" of more characters is cut, so that no passage is endless.
@@ -58,10 +76,31 @@ def drafts(entries: Iterable[Entry], length: int = LENGTH) -> Iterator[Draft]:
 
 
 def clean(text: str) -> str:
-    """A text without markup's tags, control characters and needless white space."""
-    text = _TAG.sub(" ", clean_text(text))
+    """A text without tags, entities, control characters and needless white space."""
+    if "<" in text:
+        text = _shown(text)
+        text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
+    if "&" in text:
+        text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+    text = clean_text(text)
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(filter(None, lines))
+
+
+def _shown(text: str) -> str:
+    """A text without scripts, styles and comments; one that does not end is text."""
+    parts, at, endless = [], 0, set()
+    for begin in _UNSHOWN.finditer(text):
+        kind = (begin[1] or "").casefold()
+        if begin.start() < at or kind in endless:
+            continue
+        end = _UNSHOWN_ENDS[kind].search(text, begin.end())
+        if end is None:
+            endless.add(kind)
+            continue
+        parts.append(text[at : begin.start()])
+        at = end.end()
+    return " ".join([*parts, text[at:]])
 
 
 def _clean(text: str) -> str:

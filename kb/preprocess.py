@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m kb.preprocess", description=__doc__.partition(": ")[2].split("\n")[0]
     )
     parser.add_argument("--subject", required=True, help="the subject of the base")
-    parser.add_argument("--input", required=True, nargs="+", type=Path, metavar="RAW")
+    parser.add_argument(
+        "--input", required=True, nargs="+", type=Path, metavar="RAW", help="files, or folders"
+    )
     parser.add_argument("--out", type=Path, default=Path("kb"), help="folder (default: kb)")
     parser.add_argument(
         "--length", type=int, help="longest passage in words (default: that of docs/knowledge.md)"

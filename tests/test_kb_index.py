@@ -1,4 +1,4 @@
-"""The index of a knowledge base: its tokens, its scores, and what it finds."""
+"""The index of a base: search tokens, how they are counted on disk, and how passages are found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from kb import indexing
-from kb.indexing import TokenIds, write_index
+from kb.duplicates import Seen
+from kb.indexing import IndexWriter
 from kb.making import make
-from runtime.retrieval import Index
+from runtime.common.extras import MissingLibraryError
+from runtime.retrieval import Index, KnowledgeError
+from runtime.retrieval.search import find
 from runtime.retrieval.tokens import tokens
 from tests.lands import raw_file
 
@@ -23,14 +26,12 @@ def many() -> list[list[str]]:
 
 
 def _portions(many: list[list[str]], folder: Path, portion: int) -> dict[str, np.ndarray]:
-    vocabulary: dict[str, int] = {}
-    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in many]
-    np.concatenate([np.array(each, np.int32) for each in ids]).tofile(folder / "ids")
-    ends = np.cumsum([len(each) for each in ids])
-    offsets = np.arange(len(many) + 1)
-    held = TokenIds(folder / "ids", ends)
+    writer = IndexWriter(folder, portion)
+    for words in many:
+        writer.add(words)
     path = folder / "index.npz"
-    write_index(path, "history", "0" * 64, list(vocabulary), held, offsets, portion)
+    header = {"subject": "history", "base_sha256": "0" * 64, "chinese": False}
+    writer.write(path, header, np.arange(len(many) + 1))
     with np.load(path) as stored:
         return dict(stored)
 
@@ -64,10 +65,60 @@ def test_an_index_does_not_depend_on_how_much_is_in_memory_at_once(
         ("Cities, bosses, buses and the Andes", ["city", "bosse", "buse", "ande"]),
         ("São Tomé ＦＵＬＬ 1,234,567", ["sao", "tome", "full", "1234567"]),
         ("唐代诗人李白 (701年)", ["唐代", "代诗", "诗人", "人李", "李白", "701", "年"]),
+        ("二〇〇一", ["二〇", "〇〇", "〇一"]),
+        ("が か ぱ ﾊﾟﾝ", ["が", "か", "ぱ", "パン"]),  # marks make other letters
+        ("食べる", ["食べ", "べる"]),
+        ("мой ещё ΆΘΛΟΣ 각국", ["мой", "еще", "αθλοσ", "각국"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("مُحَمَّد", ["محمد"]),
     ],
 )
 def test_search_tokens(text: str, found: list[str]) -> None:
     assert tokens(text) == found
+
+
+@pytest.mark.parametrize(
+    ("traditional", "simplified"),
+    [("臺灣的首都是臺北", "台湾的首都是台北"), ("後來乾隆皇帝", "后来乾隆皇帝")],
+)
+def test_traditional_and_simplified_texts_find_each_other(
+    tmp_path: Path, traditional: str, simplified: str
+) -> None:
+    pytest.importorskip("opencc")
+    assert tokens(traditional) == tokens(simplified)
+    for stored, asked in ((traditional, simplified), (simplified, traditional)):
+        raw = tmp_path / "a.txt"
+        raw.write_text(f"{stored}。\n\n别的句子在这里。", "utf-8")
+        make("chinese", [raw], tmp_path)
+        found = find(Index.load(tmp_path, "chinese"), asked, 1)
+        assert found.passages == [f"{stored}。"]
+        assert found.features["coverage"] == 1.0
+
+
+def test_chinese_text_is_not_searched_without_opencc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where there is some: other bases do without, whatever is asked of them."""
+    pytest.importorskip("opencc")
+    chinese, english = tmp_path / "a.txt", tmp_path / "b.txt"
+    chinese.write_text("臺北是臺灣的首都。", "utf-8")
+    english.write_text("Taipei is the capital of Taiwan.", "utf-8")
+    make("chinese", [chinese], tmp_path)
+    make("geography", [english], tmp_path)
+    monkeypatch.setattr("runtime.retrieval.tokens._to_simplified", lambda: None)
+    with pytest.raises(KnowledgeError, match=r"chinese.*npz: searching Chinese .* needs opencc"):
+        Index.load(tmp_path, "chinese")
+    assert find(Index.load(tmp_path, "geography"), "首都", 1).passages == []
+    monkeypatch.setattr("runtime.common.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingLibraryError, match=r"needs opencc: .*\[knowledge\]"):
+        make("chinese", [chinese], tmp_path)
+
+
+def test_what_was_said_is_known_however_much_it_is() -> None:
+    seen = Seen()
+    assert not any(seen.again("", "", f"Town {n}") for n in range(20_000))
+    assert all(seen.again("", "", f"The town {n}!") for n in range(20_000))
+    assert not seen.again("", "", "Town 20000")
 
 
 @pytest.fixture(scope="module")

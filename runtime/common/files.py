@@ -7,22 +7,32 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from runtime.common.atomic import replacing
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file; a pipe or device is refused, since it may never end.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading bytes; a pipe or device is refused, since it may never end.
 
     Raises:
         OSError: it cannot be read, or is not a regular file.
     """
-    # Opening a pipe would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor is wanted)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    # Opening a pipe would wait for a writer otherwise.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open_regular(path) as file:
         return file.read()
 
 

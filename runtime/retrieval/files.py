@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# Raised whenever tokens, fields or arrays change their meaning: old files are then refused.
-FORMAT = 1
+# Raised whenever tokens, fields or arrays change their meaning: old files are then refused, and
+# so are gates, since a base states its format and so has another fingerprint.
+FORMAT = 2
 
 
 def base_path(folder: Path, subject: str) -> Path:

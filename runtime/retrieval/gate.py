@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from runtime.common.atomic import replacing
 from runtime.common.files import read_bytes
@@ -29,6 +36,7 @@ class Gate(BaseModel):
         at_least: the threshold.
         most_words: how much is shown.
         model: the file of the model that it was calibrated with, and `top_k` its RAG_TOP_K.
+        adapter: the file of the adapter, "" if there was none; None in a gate that does not say.
         evidence: what was measured, for people to read.
     """
 
@@ -39,9 +47,10 @@ class Gate(BaseModel):
     base_sha256: str
     mode: Literal["off", "always", "threshold"]
     feature: str = ""
-    at_least: float = 0.0
+    at_least: FiniteFloat = 0.0
     most_words: PositiveInt = SHORT
     model: str = ""
+    adapter: str | None = None
     top_k: int = 0
     evidence: dict[str, Any] = {}
 

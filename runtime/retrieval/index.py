@@ -2,7 +2,8 @@
 
 `{subject}_knowledge_index.npz` (numpy's format, uncompressed) holds
 
-    header      uint8   JSON: format, subject, passages, base_sha256
+    header      uint8   JSON: format, subject, passages, base_sha256, chinese (whether it has
+                        Chinese text, which is searched with OpenCC)
     vocabulary  uint8   the tokens in UTF-8, sorted, one a line
     indptr      int64   [tokens + 1]    token t has postings indptr[t] to indptr[t + 1]
     indices     int32   [postings]      the passage of each posting, rising within a token
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,10 +24,14 @@ import numpy as np
 from runtime.common.hashing import sha256
 from runtime.retrieval.errors import KnowledgeError
 from runtime.retrieval.files import FORMAT, base_path, index_path
+from runtime.retrieval.tokens import can_simplify
 
 ARRAYS = ("header", "vocabulary", "indptr", "indices", "data", "offsets")
 # A token in more than this share of the passages cannot make one a candidate on its own.
 _COMMON = 0.05
+
+
+_KINDS = dict(zip(ARRAYS, ("u1", "u1", "i8", "i4", "f4", "i8"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Index:
         self.base_sha256 = sha
         self.indptr, self.indices = arrays["indptr"], arrays["indices"]
         self.data, self.offsets = arrays["data"], arrays["offsets"]
-        words = arrays["vocabulary"].tobytes().decode("utf-8").splitlines()
+        words = arrays["vocabulary"].tobytes().decode("utf-8").split("\n")
         self.vocabulary = {word: number for number, word in enumerate(words)}
         self._base = base
         with base.open("rb") as file:
@@ -77,27 +81,54 @@ class Index:
         """
         base, path = base_path(folder, subject), index_path(folder, subject)
         again = f"make both again: python -m kb.preprocess --subject {subject} ..."
-        for file in (base, path):
-            if not file.is_file():
-                raise KnowledgeError(f"{file}: missing; {again}")
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ARRAYS}
-            header = json.loads(arrays["header"].tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise KnowledgeError(f"{path}: damaged or not an index ({error}); {again}") from None
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            found = header.get("format") if isinstance(header, dict) else header
+        arrays = _arrays(path, again)
+        header = _header(arrays["header"])
+        if header is None:
+            raise KnowledgeError(f"{path}: damaged or not an index (its header); {again}")
+        if header.get("format") != FORMAT:
+            found = header.get("format")
             raise KnowledgeError(f"{path}: is of version {found}, not {FORMAT}; {again}")
         if header.get("subject") != subject:
             raise KnowledgeError(f"{path}: was made for {header.get('subject')}; {again}")
+        _refuse(base, again)
         sha = sha256(base)
         if header.get("base_sha256") != sha:
             raise KnowledgeError(
                 f"{base}: is not the base that {path.name} was made for (half written or"
                 f" altered: its SHA-256 differs); {again}"
             )
-        return cls(base, arrays, sha)
+        if header.get("chinese") and not can_simplify():
+            raise KnowledgeError(
+                f"{path}: searching Chinese text needs opencc: pip install"
+                " 'subject-lora-serve[knowledge]'"
+            )
+        try:
+            index = cls(base, arrays, sha)
+            problem = index._problem(header)
+        except UnicodeDecodeError:
+            problem = "its vocabulary is not UTF-8"
+        if problem:
+            raise KnowledgeError(f"{path}: damaged ({problem}); {again}")
+        return index
+
+    def _problem(self, header: dict[str, Any]) -> str:
+        """Why the arrays do not belong together or to the base, or ""."""
+        indptr, offsets = self.indptr, self.offsets
+        if header.get("passages") != len(self):
+            return f"its header counts {header.get('passages')} passages, its offsets {len(self)}"
+        if len(indptr) != len(self.vocabulary) + 1:
+            return "its vocabulary has another length than its postings"
+        if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != len(self.indices):
+            return "its postings are not in order"
+        if len(self.indices) != len(self.data) or not np.isfinite(self.data).all():
+            return "its scores are no numbers, or not one for each posting"
+        if len(self.indices) and not 0 <= self.indices.min() <= self.indices.max() < len(self):
+            return "it names passages that are not in the base"
+        if offsets[0] < 1 or (np.diff(offsets) < 1).any() or offsets[-1] > len(self._text):
+            return "its offsets are not places in the base"
+        if (np.frombuffer(self._text, np.uint8)[offsets - 1] != ord("\n")).any():
+            return "its offsets are not beginnings of lines of the base"
+        return ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -161,3 +192,36 @@ class Index:
         found = scores[candidates]
         first = np.lexsort((candidates, -found))[:count]
         return [(int(candidates[i]), float(found[i])) for i in first]
+
+
+def _refuse(path: Path, again: str) -> None:
+    """Raise KnowledgeError for what is no regular file; opening a pipe would wait for a writer."""
+    if not path.is_file():
+        problem = "not a regular file" if path.exists() else "missing"
+        raise KnowledgeError(f"{path}: {problem}; {again}")
+
+
+def _arrays(path: Path, again: str) -> dict[str, np.ndarray]:
+    """The arrays of an index, each of its type. Raises KnowledgeError."""
+    _refuse(path, again)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ARRAYS}
+    # numpy and zipfile raise nearly anything for damaged files: ValueError, KeyError, zlib.error,
+    # SyntaxError, NotImplementedError, MemoryError, ...
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise KnowledgeError(f"{path}: damaged or not an index ({said}); {again}") from None
+    for name, array in arrays.items():
+        if array.dtype != np.dtype(_KINDS[name]) or array.ndim != 1:
+            raise KnowledgeError(f"{path}: damaged (its {name} is {array.dtype}); {again}")
+    return arrays
+
+
+def _header(raw: np.ndarray) -> dict[str, Any] | None:
+    """The header of an index; None if it is damaged."""
+    try:
+        header = json.loads(raw.tobytes())
+    except (ValueError, RecursionError):
+        return None
+    return header if isinstance(header, dict) else None

@@ -34,7 +34,7 @@ class Retrieval:
         folder: Path,
         subjects: Mapping[str, Use],
         top_k: int,
-        models: Mapping[str, str] | None = None,
+        served: Mapping[str, tuple[str, str]] | None = None,
     ) -> Self:
         """Open the bases of subjects.
 
@@ -43,7 +43,8 @@ class Retrieval:
             subjects: True uses a base as its gate says, and not at all without one; "always"
                 shows passages for every question, whatever a gate says; False does not use it.
             top_k: as above.
-            models: the name of the model file that serves each subject.
+            served: for each subject the names of the model file and of the adapter that serve it,
+                "" without an adapter.
 
         Raises:
             KnowledgeError: a base, index or gate that is missing, damaged or does not fit.
@@ -73,16 +74,8 @@ class Retrieval:
                     gate.model,
                 )
             else:
-                served = {"top_k": top_k, "model": (models or {}).get(subject, gate.model)}
-                for name, value in served.items():
-                    if gate.mode == "threshold" and getattr(gate, name) != value:
-                        log.warning(
-                            "%s: its gate was calibrated with %s %s and is used with %s",
-                            subject,
-                            name,
-                            getattr(gate, name),
-                            value,
-                        )
+                if use != "always":
+                    _warn_of_changes(gate, top_k, (served or {}).get(subject))
                 log.info("%s: %d passages, shown %s", subject, len(index), gate)
                 bases[subject] = (index, gate)
         return cls(bases, top_k)
@@ -108,3 +101,20 @@ class Retrieval:
             log.warning("%s: no context, the search failed (%r)", subject, error)
             log.debug("the question was %.80r", question, exc_info=True)
             return []
+
+
+def _warn_of_changes(gate: Gate, top_k: int, served: tuple[str, str] | None) -> None:
+    """Log what a gate was calibrated with that is different now."""
+    now = {"top_k": str(top_k)}
+    if served is not None:
+        now["model"], now["adapter"] = served
+    for name, value in now.items():
+        then = getattr(gate, name)
+        if then is not None and str(then) != value:
+            log.warning(
+                "%s: its gate was calibrated with %s %s and is used with %s",
+                gate.subject,
+                name,
+                then or "none",
+                value or "none",
+            )

@@ -65,9 +65,11 @@ def load_retrieval(settings: Settings, routes: dict[str, Route]) -> Retrieval | 
         uses[settings.subjects.of(name).name] = use
     if not any(uses.values()):
         return None
-    models = {subject: route.model.name for subject, route in routes.items()}
-    folder = settings.rag_knowledge_base_dir
-    return Retrieval.load(folder, uses, settings.rag_top_k, models)
+    served = {
+        subject: (route.model.name, route.adapter.name if route.adapter else "")
+        for subject, route in routes.items()
+    }
+    return Retrieval.load(settings.rag_knowledge_base_dir, uses, settings.rag_top_k, served)
 
 
 def load_engines(

@@ -1,0 +1,84 @@
+"""`python -m kb`: from raw files and questions to a knowledge base, an adapter and a proven gate.
+
+python -m kb --subject history --raw raw/ --train train.jsonl --dev dev.jsonl \\
+    --base Qwen/Qwen3-1.7B --out history
+
+The base is made of the raw files. Some of the training questions teach an adapter to use
+passages; on the others a gate is chosen and proved. The development questions are then answered by
+the model as it is, with the adapter, and with passages: report.md says what was gained, lost and
+paid. A run that was stopped or killed continues when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from runtime.common.command import run
+from runtime.common.extras import require
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = sys.argv[1:] if argv is None else argv
+    at = given.index("--") if "--" in given else len(given)
+    arguments = _parser().parse_args(given[:at])
+    arguments.options = given[at + 1 :]
+    return run(_whole, arguments, "stopped; the same command continues from there")
+
+
+def _parser() -> argparse.ArgumentParser:
+    about, _, more = __doc__.partition(": ")[2].partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m kb",
+        usage="%(prog)s --subject SUBJECT --raw RAW ... --train FILE ... --dev FILE ... --base BASE"
+        " --out FOLDER [option ...] [-- option of training.finetune ...]",
+        description=about,
+        epilog=" ".join(more.split("\n\n")[-1].split()),
+    )
+    add = parser.add_argument
+    add("--subject", required=True, help="the subject of the base, the adapter and the gate")
+    add("--raw", required=True, nargs="+", type=Path, help="files or folders of raw knowledge")
+    add("--train", required=True, nargs="+", type=Path, metavar="FILE", help="questions to use")
+    add(
+        "--dev",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="questions for the report; those of --train that are here too are left out there",
+    )
+    add(
+        "--base", required=True, help="a checkpoint's folder, a hub id on disk, a GGUF file or demo"
+    )
+    add("--out", required=True, type=Path, metavar="FOLDER", help="where all goes")
+    add(
+        "--gate-share",
+        type=float,
+        default=0.4,
+        metavar="SHARE",
+        help="share of the training questions that the gate is chosen and proved on, and that are"
+        " not trained on (default: 0.4)",
+    )
+    add("--type", default="Q4_K_M", type=str.upper, help="of a checkpoint's GGUF file (Q4_K_M)")
+    add(
+        "--no-adapter",
+        action="store_true",
+        help="train none: all training questions are for the gate of the model as it is",
+    )
+    return parser
+
+
+def _whole(arguments: argparse.Namespace) -> int:
+    require("evaluating", "evaluation", "opencc", "math_verify", "matplotlib")
+    if not arguments.no_adapter:
+        require("training", "train", "torch", "transformers", "peft", "accelerate", "gguf")
+    from kb.whole import Whole
+
+    print(Whole.of(arguments).go())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Parquet files as entries, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from kb.entries import Bad, Entry, from_record
+from runtime.common.errors import UserError
+from runtime.common.extras import require
+
+_ROWS = 1000  # at once
+_BUFFER = 1 << 20
+
+
+def parquet_entries(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[Entry | Bad]:
+    """The rows of a Parquet file; only its columns of texts are read.
+
+    Args:
+        file: a regular file, opened for reading bytes.
+        progress: told how many bytes have been read since it was last told.
+
+    Raises:
+        UserError: it is damaged or has no texts; names the file and the row.
+        MissingLibraryError: pyarrow is not installed.
+    """
+    require("reading a Parquet file", "knowledge", "pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        stored = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+        names = [each.name for each in stored.schema_arrow if _is_text(pyarrow.types, each.type)]
+        if not names:
+            raise UserError(f"{file.name}: has no column of texts")
+        size, rows = file.seek(0, 2), max(1, stored.metadata.num_rows)
+        for batch in stored.iter_batches(_ROWS, columns=names):
+            for row in batch.to_pylist():
+                number += 1
+                yield from_record(row, f"row {number}")
+            progress(size * len(batch) // rows)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())[:200]
+        where = f"after row {number}" if number else "at its beginning"
+        raise UserError(
+            f"{file.name}, {where}: damaged or not Parquet ({said}); the rest was not read"
+        ) from None
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

@@ -1,0 +1,165 @@
+"""Answers to questions without passages, with passages always, and where the gate lets through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from evaluation.judges import judge
+from evaluation.records import Item
+from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
+from runtime import Pipeline
+from runtime.common.intervals import sign_test
+from runtime.retrieval import Gate, Index, Retrieval
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some questions answered in one way.
+
+    Attributes:
+        right: whether the answer is right, by the number of the question.
+        answers: the answer, likewise.
+        wall, processor: seconds passed, and seconds that this process had a core.
+    """
+
+    right: dict[int, bool]
+    answers: dict[int, str]
+    wall: float
+    processor: float
+
+    def __add__(self, other: Part) -> Part:
+        return Part(
+            self.right | other.right,
+            self.answers | other.answers,
+            self.wall + other.wall,
+            self.processor + other.processor,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """For JSON, whose keys are texts."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Self:
+        """What `record` was made of."""
+        right, answers = (
+            {int(n): value for n, value in record[name].items()} for name in ("right", "answers")
+        )
+        return cls(right, answers, record["wall"], record["processor"])
+
+    def against(self, before: Part) -> tuple[list[int], list[int]]:
+        """The questions that are right here and not there, and the reverse."""
+        gained = [n for n in sorted(self.right) if self.right[n] and not before.right[n]]
+        lost = [n for n in sorted(self.right) if before.right[n] and not self.right[n]]
+        return gained, lost
+
+
+Keep = Callable[[str, Callable[[], Part]], Part]
+"""Answers a part, given its name and what answers it; or returns what it was before."""
+
+
+def answered(
+    pipeline: Pipeline,
+    items: Sequence[Item],
+    numbers: Sequence[int],
+    knowledge: Retrieval | None = None,
+) -> Part:
+    """Some of the items answered, with passages if there is knowledge; searching is timed too."""
+    records = [
+        {"questionID": n, "subject": items[n].subject, "question": items[n].question}
+        for n in numbers
+    ]
+    wall, processor = time.perf_counter(), time.process_time()
+    passages = [
+        knowledge.passages(items[n].subject, items[n].question) if knowledge else []
+        for n in numbers
+    ]
+    said = {numbers[each.index]: each.answer for each in pipeline.stream(records, passages)}
+    seconds = (time.perf_counter() - wall, time.process_time() - processor)
+    right = {n: judge(items[n], said[n]).correct for n in numbers}
+    return Part(right, said, *seconds)
+
+
+def retrievals(folder: Path, subject: str, top_k: int) -> tuple[Retrieval, Retrieval]:
+    """What shows passages for every question of a subject, and what does as its gate says.
+
+    Both show as much as the gate was calibrated for. Without a gate the second shows nothing.
+
+    Raises:
+        KnowledgeError: the base or the gate cannot be used.
+    """
+    index = Index.load(folder, subject)
+    shut = Gate(subject=subject, base_sha256=index.base_sha256, mode="off")
+    gate = Gate.load(folder, subject, index.base_sha256) or shut
+    open_ = gate.model_copy(update={"mode": "always"})
+    always, gated = (Retrieval({subject: (index, each)}, top_k) for each in (open_, gate))
+    return always, gated
+
+
+def ways(
+    pipeline: Pipeline,
+    subject: str,
+    items: Sequence[Item],
+    always: Retrieval,
+    gated: Retrieval,
+    keep: Keep = lambda name, work: work(),
+) -> tuple[dict[str, Part], int]:
+    """The three ways for a subject's questions, and how many of them the gate lets through.
+
+    Answers are greedy, so one does not depend on which others are asked. Four parts, those that
+    the gate lets through and the others, without passages and with them, give the three ways.
+
+    Args:
+        always, gated: shows passages for every question, and as the gate says.
+        keep: answers each part; may keep it for a run that goes on.
+    """
+    wall, processor = time.perf_counter(), time.process_time()
+    through = [n for n, item in enumerate(items) if gated.passages(subject, item.question)]
+    search = Part({}, {}, time.perf_counter() - wall, time.process_time() - processor)
+    others = sorted(set(range(len(items))) - set(through))
+    parts = {
+        name: keep(name, lambda: answered(pipeline, items, numbers, knowledge))  # noqa: B023
+        for name, numbers, knowledge in (
+            ("let through, without passages", through, None),
+            ("others, without passages", others, None),
+            ("let through, with passages", through, always),
+            ("others, with passages", others, always),
+        )
+    }
+    off_open, off_shut, on_open, on_shut = parts.values()
+    found = {
+        "off": off_open + off_shut,
+        "always": on_open + on_shut,
+        "gated": search + on_open + off_shut,
+    }
+    return found, len(through)
+
+
+HEAD = (
+    "| subject | passages | shown with | right | 95 % interval | against off | p | seconds"
+    " | score |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
+    """A row below `HEAD` for each way; the contest's score counts "off" as the best run."""
+    off = found["off"]
+    lines = []
+    for way, part in found.items():
+        right = list(part.right.values())
+        share = interval(right)
+        gained, lost = map(len, part.against(off))
+        before = sum(off.right.values())
+        score = LATENCY_WEIGHT * off.processor / max(1e-9, part.processor)
+        score += ACCURACY_WEIGHT * (sum(right) / before if before else 1.0)
+        shown = {"off": 0, "always": len(right), "gated": let_through}[way]
+        lines.append(
+            f"| {subject} | {way} | {shown} of {len(right)} | {sum(right)} ({share.mean:.1%}) |"
+            f" {share.low:.0%} to {share.high:.0%} | +{gained} −{lost} |"
+            f" {sign_test(gained, lost):.3f} | {part.processor:.1f} | {score:.2f} |"
+        )
+    return lines

@@ -1,0 +1,267 @@
+"""Pages of HTML as entries: paragraphs and rows of tables, without what surrounds them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kb.entries import LONGEST_ENTRY, Bad, Entry
+from runtime.common.extras import require
+from runtime.common.files import open_regular
+
+KINDS = (".html", ".htm", ".xhtml")
+# What a browser does not show, what is no text, and marks inside of it.
+_HIDDEN = (
+    "script, style, noscript, template, svg, canvas, iframe, object, audio, video, dialog, button,"
+    " select, textarea, [hidden], [aria-hidden=true], sup.reference, .mw-editsection"
+)
+# What leads around a site.
+_AROUND = (
+    "nav, footer, body > header, [role=navigation], [role=banner], [role=contentinfo],"
+    " [role=search]"
+)
+_HEADINGS = {f"h{n}": n for n in range(1, 7)}
+_OTHER_BLOCKS = (
+    "address article aside blockquote body caption center dd details div dl dt fieldset figcaption"
+    " figure form header hr legend li main ol option p pre section summary table tbody td tfoot th"
+    " thead tr ul"
+)
+_BLOCKS = frozenset(_OTHER_BLOCKS.split()) | frozenset(_HEADINGS)
+# A table with one of these in it arranges the page, and is no table of facts.
+_LAYOUT = ", ".join(["table", *_HEADINGS])
+_MARKUP = re.compile(r"</(?:html|body|article|div|p|table|[uo]l|h[1-6]|script)\s*>", re.IGNORECASE)
+_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Encodings that browsers read as a larger one.
+_LARGER = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
+# What is repeated on all but a few pages of a site is no knowledge. So many pages are looked at.
+_SAMPLE, _FEWEST_PAGES, _SHARE = 200, 3, 0.8
+
+Block = tuple[str, str]
+"""A tag and its text: "h1" to "h6", "p" for any paragraph, "row" of a table."""
+
+
+def page_entries(path: Path, repeated: Collection[Block] = ()) -> Iterator[Entry | Bad]:
+    """The entries of a page: its paragraphs under the headings above them.
+
+    Args:
+        path: the file.
+        repeated: blocks to leave out; see `repeated_blocks`.
+
+    Raises:
+        MissingLibraryError: selectolax is not installed.
+        OSError: the file cannot be read.
+    """
+    try:
+        name, blocks = _page(path)
+    except ValueError as error:
+        yield Bad("the page", str(error))
+        return
+    left = [block for block in blocks if block not in repeated]
+    found = list(_entries(name, left, ""))
+    yield from found
+    if not found:
+        yield Bad("the page", "has no text")
+
+
+def is_markup(text: str) -> bool:
+    """Whether a text is HTML with paragraphs, and not words with a tag among them."""
+    return bool(_MARKUP.search(text))
+
+
+def markup_entries(entry: Entry) -> Iterator[Entry | Bad]:
+    """The entries of HTML that was another entry's text; see `page_entries`."""
+    name, blocks = _parsed(entry.text)
+    found = list(_entries(entry.title or name, blocks, f"{entry.where}, "))
+    for each in found:
+        title = entry.title or each.title
+        above = [each.section] if title == each.title else [each.title, each.section]
+        section = " / ".join(filter(None, [entry.section, *above]))
+        yield replace(each, title=title, section=section)
+    if not found:
+        yield Bad(entry.where, "has no text")
+
+
+def _entries(name: str, blocks: Iterable[Block], where: str) -> Iterator[Entry]:
+    headings: list[tuple[int, str]] = []
+    for number, (tag, text) in enumerate(blocks, start=1):
+        if tag in _HEADINGS:
+            level = _HEADINGS[tag]
+            headings = [each for each in headings if each[0] < level] + [(level, text)]
+            continue
+        above = [text for _, text in headings]
+        if not headings or (headings[0][0] > 1 and headings[0][1] != name):
+            above.insert(0, name)
+        title, *rest = [*filter(None, above)] or [""]
+        yield Entry(title, " / ".join(rest), text, f"{where}block {number}")
+
+
+def repeated_blocks(paths: Sequence[Path]) -> frozenset[Block]:
+    """What stands on nearly every one of some pages, such as the name of their site.
+
+    Rows of tables are never taken for that, nor anything on fewer than three pages.
+    """
+    step = max(1, len(paths) // _SAMPLE)
+    seen: Counter[Block] = Counter()
+    count = 0
+    for path in paths[::step]:
+        try:
+            _, blocks = _page(path)
+        except (ValueError, OSError):
+            continue
+        seen.update({block for block in blocks if block[0] != "row"})
+        count += 1
+    if count < _FEWEST_PAGES:
+        return frozenset()
+    return frozenset(block for block, n in seen.items() if n >= max(_FEWEST_PAGES, _SHARE * count))
+
+
+def _page(path: Path) -> tuple[str, list[Block]]:
+    """A page's own title and its blocks. Raises ValueError saying what is wrong."""
+    with open_regular(path) as file:
+        raw = file.read(LONGEST_ENTRY + 1)
+    if len(raw) > LONGEST_ENTRY:
+        raise ValueError(f"is longer than {LONGEST_ENTRY >> 20} MiB")
+    return _parsed(_decoded(raw))
+
+
+def _parsed(text: str) -> tuple[str, list[Block]]:
+    """A page's own title and its blocks."""
+    require("reading a page of HTML", "knowledge", "selectolax")
+    from selectolax.lexbor import LexborHTMLParser
+
+    tree = LexborHTMLParser(text)
+    named = tree.css_first("title")
+    name = " ".join(named.text().split()) if named is not None else ""
+    for node in [*tree.css(_HIDDEN), *tree.css(_AROUND)]:
+        node.decompose()
+    root = tree.css_first("main, [role=main]") or tree.body
+    return name, list(_blocks(root)) if root is not None else []
+
+
+def _decoded(raw: bytes) -> str:
+    """The text of a page, in the encoding that it names, or UTF-8. Raises ValueError."""
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "")
+    if not encoding:
+        named = _CHARSET.search(raw[:4096])
+        encoding = named[1].decode() if named else "utf-8"
+    try:
+        known = codecs.lookup(encoding).name
+    except LookupError:
+        raise ValueError(f"is in an unknown encoding, {encoding}") from None
+    try:
+        return raw.decode(_LARGER.get(known, known)).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not in {encoding} ({error.reason} at byte {error.start})") from None
+
+
+def _blocks(root: Any) -> Iterator[Block]:
+    """The headings, rows and paragraphs below a node, in their order."""
+    texts: list[str] = []
+    heading = ""
+    row: _Row | None = None
+
+    def flushed() -> Iterator[Block]:
+        text = " ".join("".join(texts).split())
+        texts.clear()
+        if text and row is not None:
+            row.add(text)
+        elif text:
+            yield (heading or "p"), text
+
+    table = _Table()
+    for tag, node in _walk(root):
+        if tag == "-text":
+            texts.append(node.text_content or "")
+        elif tag in ("br", "/dt"):
+            texts.append("\n" if tag == "br" else ": ")
+        elif tag == "dd" and row is None and texts[-1:] == [": "]:
+            continue
+        elif tag.removeprefix("/") in _BLOCKS:
+            yield from flushed()
+            if tag == "table":
+                table = _Table()
+            elif tag == "tr" and not _arranges(node):
+                row = _Row()
+            elif tag in ("td", "th") and row is not None:
+                row.open(tag)
+            elif tag == "/tr" and row is not None:
+                told, row = table.told(row), None
+                if told:
+                    yield "row", told
+            if tag.removeprefix("/") in _HEADINGS:
+                heading = "" if tag.startswith("/") else tag
+    yield from flushed()
+
+
+def _arranges(row: Any) -> bool:
+    """Whether a row is of a table that arranges the page."""
+    return row.css_first(_LAYOUT) is not None
+
+
+class _Row:
+    """A row of a table as it is read: its cells, and which of them are headings."""
+
+    def __init__(self) -> None:
+        self.cells: list[str] = []
+        self.heads: list[bool] = []
+
+    def open(self, tag: str) -> None:
+        self.cells.append("")
+        self.heads.append(tag == "th")
+
+    def add(self, text: str) -> None:
+        if not self.cells:
+            self.open("td")
+        self.cells[-1] = f"{self.cells[-1]} {text}".strip()
+
+
+class _Table:
+    """A table as it is read; its first row of headings names the cells below."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def told(self, row: _Row) -> str:
+        """What a row says: cells behind their names, or "" for a row of names."""
+        if len(row.cells) > 1 and all(row.heads):
+            self._names = row.cells
+            return ""
+        if len(row.cells) == len(self._names):
+            pairs = zip(self._names, row.cells, strict=True)
+            said = [f"{name}: {cell}" if name else cell for name, cell in pairs if cell]
+            return "; ".join(said)
+        filled = [(cell, head) for cell, head in zip(row.cells, row.heads, strict=True) if cell]
+        if len(filled) > 1 and filled[0][1]:
+            return f"{filled[0][0]}: {'; '.join(cell for cell, _ in filled[1:])}"
+        return "; ".join(cell for cell, _ in filled)
+
+
+def _walk(root: Any) -> Iterator[tuple[str, Any]]:
+    """Every node below one with its tag, and "/tag" where an element ends. Not recursive: pages
+    may be nested deeper than Python can."""
+    above: list[Any] = []
+    node = root.child
+    while node is not None or above:
+        if node is None:
+            node = above.pop()
+            yield f"/{node.tag}", node
+            node = node.next
+            continue
+        yield node.tag, node
+        if node.child is not None:
+            above.append(node)
+            node = node.child
+        else:
+            if node.tag != "-text":
+                yield f"/{node.tag}", node
+            node = node.next

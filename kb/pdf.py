@@ -1,0 +1,129 @@
+"""PDF files as entries, a page each.
+
+They are read in a process of its own, since a damaged one can keep pypdf busy for ever, take all
+memory or fail in any way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kb.entries import Bad, Entry
+from runtime.common.child import Child, ChildEndedError, Limits
+from runtime.common.extras import require
+
+_READER = "kb.pdf:read"
+_SECONDS = 60.0  # for a page
+_MEMORY = 1 << 30
+# A heading of all pages is among so many lines at their beginnings and ends.
+_EDGE = 2
+_FEWEST_PAGES = 3
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_HAN_END, _HAN_START = re.compile(r"[\u3000-\u9fff\uff00-\uffef]$"), re.compile(r"[\u3000-\u9fff]")
+
+
+def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry | Bad]:
+    """The pages of a PDF file, without the lines that are at the edge of most of them.
+
+    Args:
+        path: a regular file.
+        progress: told how many bytes have been read since it was last told.
+
+    Raises:
+        MissingLibraryError: pypdf is not installed.
+    """
+    require("reading a PDF file", "knowledge", "pypdf")
+    size = path.stat().st_size
+    pages: list[list[str] | Bad] = []
+    with Child(_READER, Limits(memory=_MEMORY)) as child:
+        about = _ask(child, [str(path.resolve()), None])
+        if "problem" in about:
+            yield Bad("the file", about["problem"])
+            return
+        for number in range(about["pages"]):
+            said = _ask(child, [str(path.resolve()), number])
+            problem = said.get("problem")
+            pages.append(Bad(f"page {number + 1}", problem) if problem else said["lines"])
+            progress(size // about["pages"])
+    edges: Counter[str] = Counter()
+    for number, page in enumerate(pages):
+        if isinstance(page, list):
+            edges.update({key for line in _edges(page) for key in _keys(line, number)})
+    count = sum(isinstance(page, list) for page in pages)
+    most = max(_FEWEST_PAGES, count // 2 + 1)
+    for number, page in enumerate(pages):
+        if isinstance(page, Bad):
+            yield page
+            continue
+        running = {
+            line for line in _edges(page) if any(edges[key] >= most for key in _keys(line, number))
+        }
+        text = _joined(line for line in page if line not in running)
+        if text:
+            yield Entry(about["title"], "", text, f"page {number + 1}")
+
+
+def _ask(child: Child, job: list[Any]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = child.ask(job, _SECONDS)
+    except ChildEndedError as error:
+        return {"problem": f"cannot be read ({error.said or error})"}
+    return answer
+
+
+def _edges(lines: list[str]) -> list[str]:
+    return lines[:_EDGE] + lines[max(_EDGE, len(lines) - _EDGE) :]
+
+
+def _keys(line: str, page: int) -> set[str]:
+    """What a line shares with those of other pages: itself, and itself but for a page number."""
+    return {line, _NUMBER.sub(lambda number: f"page{int(number[0]) - page}", line)}
+
+
+def _joined(lines: Iterator[str]) -> str:
+    """Lines as one text: a word that was parted at the end of a line is put together."""
+    text = ""
+    for line in lines:
+        if text.endswith("-") and text[-2:-1].isalpha() and line[0].islower():
+            text = text[:-1] + line
+        elif not text or (_HAN_END.search(text) and _HAN_START.match(line)):
+            text += line
+        else:
+            text += f" {line}"
+    return text
+
+
+# What follows runs in the process that reads.
+
+_open: dict[str, Any] = {}
+
+
+def read(job: list[Any]) -> dict[str, Any]:
+    """The title and number of pages of a PDF file, or the lines of one of its pages.
+
+    Args:
+        job: the path, and the page from 0 or None.
+
+    Returns:
+        title and pages, or lines, or the problem.
+    """
+    import pypdf
+
+    path, number = job
+    try:
+        if path not in _open:
+            _open[path] = pypdf.PdfReader(path)
+            if _open[path].is_encrypted and not _open[path].decrypt(""):
+                return {"problem": "is protected with a password"}
+        reader = _open[path]
+        if number is None:
+            title = (reader.metadata and reader.metadata.title) or ""
+            return {"title": " ".join(str(title).split()), "pages": len(reader.pages)}
+        lines = (" ".join(line.split()) for line in reader.pages[number].extract_text().split("\n"))
+        return {"lines": [line for line in lines if line]}
+    except Exception as error:  # of any kind, where a file is damaged
+        return {"problem": f"cannot be read ({type(error).__name__}: {error})"[:300]}

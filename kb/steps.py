@@ -1,0 +1,170 @@
+"""Work in steps, in a folder that remembers what is done: a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+from runtime.common.errors import UserError
+from runtime.common.journal import Journal
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_FILE = "steps.jsonl"
+_TICK = 10.0  # seconds of work that a kill may take out of the account
+_PATIENCE = 10.0  # seconds for what a killed run has started to end
+_PR_SET_PDEATHSIG = 1
+
+
+class Steps:
+    """The steps of a run in a folder, for one process at a time.
+
+    Args:
+        folder: made if it is not there.
+        given: what the results depend on, by name. A run goes on only with the same.
+
+    Raises:
+        UserError: the folder is in use, or its run was begun with other things.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, given: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
+        self._journal = Journal(folder / _FILE)
+        self._results: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        before = None
+        for _, entry in self._journal.entries():
+            if "given" in entry:
+                before = entry["given"]
+            elif "result" in entry:
+                self._results[entry["step"]] = entry["result"]
+            self._add(entry.get("step"), entry.get("seconds", 0.0))
+        if before is None:
+            self._journal.append({"given": dict(given)})
+        elif other := [name for name in given if given[name] != before.get(name)]:
+            self.close()
+            raise UserError(
+                f"{folder}: was begun with another {', '.join(other)}; give another --out, or"
+                " delete it"
+            )
+
+    def run(
+        self,
+        step: str,
+        module: str,
+        *arguments: Sequence[str | Path],
+        settings: Mapping[str, str] = {},
+    ) -> None:
+        """Run a command of this project, unless it has been run to its end.
+
+        Args:
+            step: its name among the steps.
+            module: of `python -m`; `arguments` are lists of its arguments.
+            settings: environment variables beside those of this process.
+
+        Raises:
+            UserError: it failed; it has said why.
+            KeyboardInterrupt: it was stopped.
+        """
+        if step in self._results:
+            return
+        command = [module, *(str(each) for part in arguments for each in part)]
+        print("$", *(f"{name}={value}" for name, value in settings.items()), end=" ")
+        print("python -m", *command, flush=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **settings},
+            # Whatever this process comes to, no other run begins while its child is at work.
+            pass_fds=[self._lock.fileno()],
+            preexec_fn=_end_with_parent,
+        )
+        try:
+            status = self._watched(step, process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        if status == 128 + signal.SIGINT:
+            raise KeyboardInterrupt
+        if status:
+            raise UserError(f"python -m {module} ended with status {status}; see above")
+        self._finish(step, command)
+
+    def _watched(self, step: str, process: subprocess.Popen[bytes]) -> int:
+        """The exit status of a process; the time that it takes is noted on the way."""
+        while True:
+            started = time.monotonic()
+            try:
+                return process.wait(timeout=_TICK)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                self._account(step, time.monotonic() - started)
+
+    def do(self, step: str, work: Callable[[], Any]) -> Any:
+        """The result of some work, a JSON value: that of an earlier run, if there is one."""
+        if step not in self._results:
+            started = time.monotonic()
+            result = work()
+            self._account(step, time.monotonic() - started)
+            self._finish(step, result)
+        return self._results[step]
+
+    def _account(self, step: str, seconds: float) -> None:
+        self._journal.append({"step": step, "seconds": round(seconds, 3)})
+        self._add(step, seconds)
+
+    def _add(self, step: str | None, seconds: float) -> None:
+        if step is not None:
+            self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+
+    def _finish(self, step: str, result: Any) -> None:
+        self._journal.append({"step": step, "result": result})
+        self._results[step] = result
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._journal.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _locked(folder: Path) -> IO[str]:
+    """A file that is locked while a run, or what it has started, is at work in a folder."""
+    lock = (folder / ".lock").open("w")
+    deadline = time.monotonic() + _PATIENCE
+    while fcntl is not None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                raise UserError(f"{folder}: another run is at work there") from None
+            time.sleep(0.1)
+        except OSError:  # some network file systems have no locks
+            break
+    return lock
+
+
+def _end_with_parent() -> None:
+    """In a started process: have Linux end it when its parent is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

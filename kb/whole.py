@@ -1,0 +1,268 @@
+"""The whole way of a subject: base, adapter, gate, and the answers that show what they bring."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.questions import read
+from evaluation.records import Item
+from kb import report
+from kb.calibration import FEWEST
+from kb.comparing import Part, answered, retrievals, ways
+from kb.reading import files_of
+from kb.steps import Steps
+from runtime import Settings, loadPipeline
+from runtime.common.atomic import replacing
+from runtime.common.errors import UserError
+from runtime.common.hashing import fingerprint, sha256
+from runtime.common.journal import to_json
+from runtime.files.bases import DEMO, find_base
+from runtime.retrieval import Gate
+from runtime.retrieval.files import FORMAT, base_path, gate_path, index_path
+from runtime.retrieval.tokens import fold
+
+# Settings that answers depend on.
+_SETTINGS = ("max_new_tokens", "min_new_tokens", "max_input_tokens", "rag_top_k")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the command line of `python -m kb` asks for; its help says what each is."""
+
+    subject: str
+    raw: Sequence[Path]
+    train: Sequence[Path]
+    dev: Sequence[Path]
+    base: str
+    out: Path
+    gate_share: float
+    type_name: str
+    adapter: bool
+    options: Sequence[str]
+
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> Whole:
+        """What a parsed command line asks for. Raises UserError."""
+        if not 0 < given.gate_share < 1:
+            raise UserError(f"--gate-share {given.gate_share}: must be between 0 and 1")
+        return cls(
+            subject=given.subject,
+            raw=files_of(given.raw),
+            train=given.train,
+            dev=given.dev,
+            base=given.base,
+            out=given.out,
+            gate_share=given.gate_share,
+            type_name=given.type,
+            adapter=not given.no_adapter,
+            options=given.options,
+        )
+
+    def go(self) -> Path:
+        """Do what is not yet done. Returns the path of the report.
+
+        Raises:
+            UserError: a step failed, or the folder was begun with other files or options.
+            OSError: a file cannot be read or written.
+        """
+        settings = self._settings()
+        settings.subjects.check(self.subject, "--subject")
+        base, name = find_base(self.base, settings)
+        dev, learned, kept = self._questions()
+        with Steps(self.out, self._given(settings)) as steps:
+            kb = self.out / "kb"
+            _write_questions(self._data("train"), learned, for_judging=False)
+            _write_questions(self._data("gate"), kept, for_judging=True)
+            subject = ["--subject", self.subject]
+            steps.run("base", "kb.preprocess", subject, ["--out", kb, "--input", *self.raw])
+            model = self._export_base(steps, base, name)
+            if self.adapter:
+                self._make_adapter(steps, name)
+            served = {"MODEL_NAME": model, "MIN_NEW_TOKENS": str(settings.min_new_tokens)}
+            served |= {"ADAPTERS_BASE_DIR": str(self.out / "adapters")} if self.adapter else {}
+            others = {s.setting: "" for s in settings.subjects.values()} | {"PEFT_ADAPTER_PATH": ""}
+            steps.run(
+                "gate",
+                "kb.calibrate",
+                [*subject, "--kb", kb, "--questions", self._data("gate")],
+                ["--journal", self.out / "calibration.jsonl"],
+                settings={**{n: "" for n in others if os.environ.get(n)}, **served},
+            )
+            found, shown = self._answers(steps, dev, model)
+            return report.write(
+                self.out / "report.md",
+                report.Findings(
+                    subject=self.subject,
+                    model=model,
+                    items=dev,
+                    ways=found,
+                    shown=shown,
+                    gate=self._gate(),
+                    questions=(len(learned), len(kept)),
+                    seconds=steps.seconds,
+                    files=self._files(name),
+                    served={
+                        **served,
+                        "RAG_KNOWLEDGE_BASE_DIR": str(kb),
+                        "RAG_ENABLED_SUBJECTS": json.dumps({self.subject: True}),
+                    },
+                ),
+            )
+
+    def _settings(self, **overrides: Any) -> Settings:
+        """Those of the environment, greedy, without adapters and knowledge."""
+        if not os.environ.get("MIN_NEW_TOKENS"):
+            overrides["min_new_tokens"] = 1  # adapters learn answers that are shorter than 20
+        settings = Settings.load(temperature=0.0, rag_enabled_subjects={}, **overrides)
+        kept = {"adapters_base_dir": overrides.get("adapters_base_dir")}
+        return settings.model_copy(update={"peft_adapter_path": None, "peft_adapters": {}, **kept})
+
+    def _given(self, settings: Settings) -> dict[str, Any]:
+        def contents(files: Sequence[Path]) -> str:
+            return fingerprint([[file.name, sha256(file)] for file in files])
+
+        return {
+            "--subject": self.subject,
+            "--raw": contents(self.raw),
+            "--train": contents(self.train),
+            "--dev": contents(self.dev),
+            "--base": self.base,
+            "--gate-share": self.gate_share,
+            "--type": self.type_name,
+            "--no-adapter": not self.adapter,
+            "options of training.finetune": list(self.options),
+            "version of the base": FORMAT,
+            **{name.upper(): getattr(settings, name) for name in _SETTINGS},
+        }
+
+    def _questions(self) -> tuple[list[Item], list[Item], list[Item]]:
+        """Development questions, those to train on, and those for the gate.
+
+        No question is among two of them, however it is written: which it is for depends on its
+        text.
+        """
+
+        def of(files: Sequence[Path]) -> list[Item]:
+            found = [i for i in read(*files).items if i is not None and i.subject == self.subject]
+            if not found:
+                names = ", ".join(map(str, files))
+                raise UserError(f"{names}: no question of {self.subject} in it")
+            return found
+
+        dev, train = of(self.dev), of(self.train)
+        asked = {fold(item.question) for item in dev}
+        train = [item for item in train if fold(item.question) not in asked]
+        share = self.gate_share if self.adapter else 1.0
+        kept = [item for item in train if _place(item) < share]
+        learned = [item for item in train if _place(item) >= share]
+        if len(kept) < FEWEST or (self.adapter and len(learned) < 2):
+            raise UserError(
+                f"--train: {len(learned)} questions to train on and {len(kept)} for the gate, which"
+                f" needs {FEWEST}, and some hundreds to be proved"
+            )
+        return dev, learned, kept
+
+    def _data(self, part: str) -> Path:
+        return self.out / f"{part}.jsonl"
+
+    def _export_base(self, steps: Steps, base: Path, name: str) -> str:
+        """MODEL_NAME of what is served: a GGUF file as it is, a checkpoint exported."""
+        if self.base == DEMO:
+            return DEMO
+        if base.is_file():
+            return str(base)
+        folder = self.out / "models"
+        given = ["--base", self.base, "--type", self.type_name]
+        steps.run("model", "convert.export_gguf", given, ["--output", folder])
+        return str(folder / f"{name}-{self.type_name}.gguf")
+
+    def _make_adapter(self, steps: Steps, name: str) -> None:
+        loras = self.out / "loras"
+        steps.run(
+            "adapter",
+            "training.finetune",
+            ["--model", self.base, "--out", loras, "--resume", "--knowledge", self.out / "kb"],
+            [f"--data-{self.subject}", self._data("train")],
+            self.options,
+        )
+        steps.run(
+            "adapter's file",
+            "convert.export_gguf",
+            ["--base", self.base, "--mode", "adapter", "--no-base"],
+            ["--lora", loras / f"{name}-lora-{self.subject}", "--subject", self.subject],
+            ["--output", self.out / "adapters"],
+        )
+
+    def _answers(
+        self, steps: Steps, dev: Sequence[Item], model: str
+    ) -> tuple[dict[str, Part], dict[str, int]]:
+        """The ways to answer the development questions, and with how many passages are shown."""
+
+        def keep(name: str, work: Any) -> Part:
+            return Part.of(steps.do(f"answers: {name}", lambda: work().record()))
+
+        found, shown = {}, {}
+        if self.adapter:
+
+            def bare() -> Part:
+                with loadPipeline(self._settings(model_name=model)) as pipeline:
+                    return answered(pipeline, dev, range(len(dev)))
+
+            found[report.BARE] = keep("the model as it is", bare)
+            shown[report.BARE] = 0
+        settings = self._settings(
+            model_name=model, adapters_base_dir=self.out / "adapters" if self.adapter else None
+        )
+        always, gated = retrievals(self.out / "kb", self.subject, settings.rag_top_k)
+
+        def informed() -> dict[str, Any]:
+            with loadPipeline(settings) as pipeline:
+                parts, through = ways(pipeline, self.subject, dev, always, gated, keep)
+            return {"through": through, **{way: part.record() for way, part in parts.items()}}
+
+        record = steps.do("answers", informed)
+        names = report.WITH_ADAPTER if self.adapter else report.WITHOUT_ADAPTER
+        for way, name in names.items():
+            found[name] = Part.of(record[way])
+            shown[name] = {"off": 0, "always": len(dev), "gated": record["through"]}[way]
+        return found, shown
+
+    def _gate(self) -> Gate:
+        return Gate.model_validate_json(gate_path(self.out / "kb", self.subject).read_bytes())
+
+    def _files(self, name: str) -> dict[str, Path]:
+        kb = self.out / "kb"
+        files = {"base": base_path(kb, self.subject), "index": index_path(kb, self.subject)}
+        if self.adapter:
+            files["adapter"] = self.out / "adapters" / f"{name}-lora-{self.subject}.gguf"
+        return files
+
+
+def _place(item: Item) -> float:
+    """A number from 0 to 1 that depends on a question's text alone."""
+    digest = hashlib.blake2b(fold(item.question).encode(), digest_size=8, person=b"kb").digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _write_questions(path: Path, items: Sequence[Item], for_judging: bool) -> None:
+    """Write a file of questions, with all right answers for judges, or one to learn."""
+    lines = []
+    for item in items:
+        record: dict[str, Any] = {"questionID": item.id, "subject": item.subject}
+        record["question"] = item.question
+        if for_judging:
+            record["answers"] = item.references
+            if item.choices:
+                record["choices"] = item.choices
+        else:
+            record["answer"] = item.references[0]
+        lines.append(to_json(record) + "\n")
+    with replacing(path) as partial:
+        partial.write_text("".join(lines), "utf-8", newline="\n")

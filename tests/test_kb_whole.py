@@ -1,0 +1,242 @@
+"""`python -m kb` goes the whole way, says what it brought, and continues where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kb import steps
+from kb.__main__ import main
+from kb.steps import Steps
+from runtime.common.errors import UserError
+from runtime.settings import PROJECT_DIR
+
+# Steps
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def work() -> list[int]:
+        calls.append(1)
+        return [1, 2]
+
+    for _ in range(2):
+        with Steps(tmp_path, {"--raw": "x"}) as run:
+            assert run.do("answers", work) == [1, 2]
+            run.run("help", "kb.preprocess", ["--help"])
+    assert calls == [1]
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert sum(line.get("step") == "help" and "result" in line for line in lines) == 1
+    with Steps(tmp_path, {"--raw": "x"}) as run:
+        assert run.seconds["help"] > 0
+    with pytest.raises(UserError, match="was begun with another --raw; give another --out"):
+        Steps(tmp_path, {"--raw": "y"})
+
+
+def test_a_step_that_failed_is_not_done(tmp_path: Path) -> None:
+    with Steps(tmp_path, {}) as run:
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"python -m kb\.preprocess ended with status 2"):
+                run.run("base", "kb.preprocess", ["--nonsense"])
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_PATIENCE", 0.2)
+    with (
+        Steps(tmp_path, {}),
+        pytest.raises(UserError, match="another run is at work there"),
+    ):
+        Steps(tmp_path, {})
+    Steps(tmp_path, {}).close()
+
+
+SLEEPING = "import time; print('asleep', flush=True); time.sleep(1000)"
+
+
+def test_what_a_killed_run_has_started_ends_with_it(tmp_path: Path) -> None:
+    """Two trainings in one folder would spoil each other."""
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    code = "import sys; from pathlib import Path; from kb.steps import Steps\n"
+    code += f"Steps(Path({str(tmp_path / 'out')!r}), {{}}).run('sleep', 'sleeping')"
+    environment = {**os.environ, "PYTHONPATH": f"{PROJECT_DIR}:{tmp_path}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    while b"asleep" not in process.stdout.readline():
+        assert process.poll() is None
+    (child,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    with Steps(tmp_path / "out", {}):  # waits for the child, which has the lock too
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+# The whole way
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command line, but for --out: a tiny model, and questions that the raw files answer."""
+    pytest.importorskip("torch")
+    from tests.checkpoints import save_checkpoint, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("given")
+    base = save_checkpoint(folder / "tiny-chat", "llama", tiny_tokenizer("smollm"))
+    (folder / "raw.tsv").write_text(
+        "".join(f"Land {n}\tThe capital of Land {n} is Town {n}.\n" for n in range(80))
+    )
+    for name, numbers in {"train": range(70), "dev": range(65, 75)}.items():
+        lines = [
+            json.dumps(
+                {
+                    "questionID": f"{name} {n}",
+                    "subject": "geography",
+                    "question": f"What is the capital of Land {n}?",
+                    "answers": [f"Town {n}", f"the town {n}"],
+                }
+            )
+            for n in numbers
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    return [
+        *("--subject", "geography", "--raw", str(folder / "raw.tsv")),
+        *("--train", str(folder / "train.jsonl"), "--dev", str(folder / "dev.jsonl")),
+        *("--base", str(base), "--type", "Q8_0", "--out"),
+    ]
+
+
+TRAINING = ["--", "--epochs", "1", "--rank", "2", "--batch-size", "16"]
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MAX_NEW_TOKENS": "4",
+        "BATCH_SIZE": "8",
+        "MAX_INPUT_TOKENS": "200",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_DIR))
+    monkeypatch.setenv("OFFLINE_GUARD", "off")
+
+
+@pytest.mark.slow
+def test_the_whole_way_is_gone_once_and_reported(
+    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [*given, str(out), *TRAINING]
+    assert main(command) == 0
+    assert capfd.readouterr().out.endswith(f"{out / 'report.md'}\n")
+    report = (out / "report.md").read_text()
+    for way in (
+        "the model as it is",
+        "with the adapter",
+        "with the adapter, passages, gated",
+        "with the adapter, passages always",
+    ):
+        assert f"| {way} | " in report
+    assert "10 of 10" in report
+    assert (out / "report.png").stat().st_size > 1000
+    assert "| adapter | " in report
+    assert f"ADAPTERS_BASE_DIR={out / 'adapters'}" in report
+    learned, kept = (
+        [json.loads(line)["question"] for line in (out / f"{part}.jsonl").read_text().splitlines()]
+        for part in ("train", "gate")
+    )
+    # The five that are among the development questions are in neither.
+    assert sorted(learned + kept) == sorted(f"What is the capital of Land {n}?" for n in range(65))
+    assert len(kept) >= 20
+    assert json.loads((out / "gate.jsonl").read_text().splitlines()[0])["answers"][1:]
+
+    assert main(command) == 0
+    assert "$ " not in capfd.readouterr().out  # nothing is made again
+    assert (out / "report.md").read_text() == report
+    assert main([*given, str(out), "--no-adapter"]) == 1
+    said = capfd.readouterr().err
+    assert "was begun with another --no-adapter, options of training.finetune; give" in said
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, given: list[str]) -> None:
+    """Killed after the base, in training and between answers; it ends like a run that was not."""
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    journal = out / "steps.jsonl"
+
+    def begin() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "kb", *given, str(out), *TRAINING]
+        return subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.DEVNULL)
+
+    def begun(what: str) -> bool:
+        return journal.exists() and what in journal.read_text()
+
+    training = out / "loras" / ".tiny-chat-lora-geography.training" / "inputs"
+    for moment in (
+        lambda: begun('"step": "base", "result"'),
+        training.exists,
+        lambda: begun('"step": "answers: the model as it is", "result"'),
+    ):
+        process = begin()
+        while not moment():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert begin().wait() == 0
+    assert main([*given, str(whole), *TRAINING]) == 0
+
+    def found(folder: Path) -> dict[str, object]:
+        entries = map(json.loads, (folder / "steps.jsonl").read_text().splitlines())
+        results = {e["step"]: e["result"] for e in entries if "result" in e}
+        return {
+            name: (result["right"], result["answers"])
+            for name, result in results.items()
+            if name.startswith("answers: ")
+        }
+
+    assert len(found(out)) == 5
+    assert found(out) == found(whole)
+    adapters = [folder / "adapters" / "tiny-chat-lora-geography.gguf" for folder in (out, whole)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_a_gate_for_the_model_as_it_is_needs_no_training(tmp_path: Path, given: list[str]) -> None:
+    out = tmp_path / "out"
+    assert main([*given, str(out), "--no-adapter"]) == 0
+    report = (out / "report.md").read_text()
+    assert "| the model as it is | 0 of 10 | " in report
+    assert "| passages always | 10 of 10 | " in report
+    assert not (out / "loras").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--gate-share", "1"], "--gate-share 1.0: must be between 0 and 1"),
+        (["--gate-share", "0.1"], "for the gate, which needs 20"),
+        (["--subject", "physics"], "--subject"),
+        (["--subject", "history"], "no question of history in it"),
+        (["--raw", "no-such-file.md"], "no-such-file.md"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_done(
+    tmp_path: Path,
+    given: list[str],
+    change: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*given, str(tmp_path / "out"), *change]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "kb").exists()
