@@ -15,6 +15,7 @@ from typing import Any, Self
 from algebra import Solver
 from runtime.cache import AnswerCache, Keys
 from runtime.common.errors import SetupError
+from runtime.common.forks import Maker
 from runtime.common.offline import guard
 from runtime.engine import Engine, Stats
 from runtime.files.manifest import ModelFiles
@@ -71,7 +72,8 @@ class Pipeline:
 
     One that is dropped is closed, too.
 
-    Calls from several threads are served one after another.
+    Calls from several threads are served one after another. A process forked from the one that
+    loaded it cannot use it, and is told so.
 
     Attributes:
         settings: what it was loaded with.
@@ -101,6 +103,7 @@ class Pipeline:
         models = {path: engine.model for path, engine in engines.items()}
         self.way = Way(settings, routes, models, keys, solver, retrieval, cache)
         self._close: Callable[[], object] = lambda: None
+        self._maker = Maker()
         self._lock = threading.Lock()
         self._holder: int | None = None  # the thread whose stream holds the lock
         for path, engine in engines.items():
@@ -213,6 +216,8 @@ class Pipeline:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Wait until no other thread uses the pipeline."""
+        if problem := self._maker.why_refused("this pipeline"):
+            raise SetupError(problem)
         me = threading.get_ident()
         if self._holder == me:
             raise SetupError("this pipeline is busy: use up or close the running stream() first")
@@ -235,7 +240,7 @@ class Pipeline:
 
         Waits for other threads' calls; an open stream of this thread ends with an error.
         """
-        mine = self._holder == threading.get_ident()
+        mine = self._holder == threading.get_ident() or not self._maker.is_here
         with nullcontext() if mine else self._lock:
             self.engines = {}
             self._close()

@@ -104,6 +104,12 @@ class Settings(_SubjectsFile):
         "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what `BATCH_SIZE` usual questions"
         " or the longest ones need. Long questions run in few slots, short ones in many.",
     )
+    max_model_len: int = _setting(
+        0,
+        (-1, 10_000_000),
+        "Most tokens of a prompt and its answer together, on the server and for the bare base; 0 is"
+        " what the longest question needs, -1 what the model takes as far as KV_CACHE_GB goes.",
+    )
     prefix_cache_mb: int = _setting(
         512,
         (0, 1_048_576),

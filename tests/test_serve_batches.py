@@ -255,7 +255,9 @@ def test_a_full_disk_costs_a_batch_nothing_but_time(
 
 def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "batches").mkdir()
-    for name, text in (("batch_a", "{"), ("batch_b", "[]"), ("batch_c", "\xff")):
+    half = json.dumps({"id": "batch_d", "created_at": "today"})
+    texts = ("batch_a", "{"), ("batch_b", "[]"), ("batch_c", "\xff"), ("batch_d", half)
+    for name, text in texts:
         (tmp_path / "batches" / f"{name}.json").write_bytes(text.encode("latin-1"))
 
     async def test(client: Any) -> None:
@@ -267,10 +269,14 @@ def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path:
     serve_here(pipeline, test, batch_dir=tmp_path)
 
 
-def test_a_runner_that_died_is_told_by_health(
+def test_a_runner_that_fails_is_told_by_health_and_goes_on(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from runtime.serve import batches
     from runtime.serve.store import Store
+
+    monkeypatch.setattr(batches, "_AGAIN", 0.02)
+    working = Store.batches
 
     async def test(client: Any) -> None:
         assert (await client.get("/health")).status_code == 200
@@ -278,14 +284,18 @@ def test_a_runner_that_died_is_told_by_health(
         file = ("lines.jsonl", json.dumps(request(1, max_tokens=1)).encode())
         uploaded = await client.post("/v1/files", data={"purpose": "batch"}, files={"file": file})
         body = {"input_file_id": uploaded.json()["id"], "endpoint": "/v1/completions"}
-        await client.post("/v1/batches", json={**body, "completion_window": "24h"})
+        made = await client.post("/v1/batches", json={**body, "completion_window": "24h"})
         while (response := await client.get("/health")).status_code == 200:
             await asyncio.sleep(0.01)
         assert response.status_code == 503
-        assert (
-            "no batch runs any more: ValueError: a broken folder"
-            in response.json()["error"]["message"]
-        )
+        message = response.json()["error"]["message"]
+        assert "no batch runs: ValueError: a broken folder" in message
+        monkeypatch.setattr(Store, "batches", working)
+        state = made.json()
+        while state["status"] != "completed":
+            await asyncio.sleep(0.02)
+            state = (await client.get(f"/v1/batches/{state['id']}")).json()
+        assert (await client.get("/health")).status_code == 200
 
     def broken(self: Any) -> Any:
         raise ValueError("a broken folder")
@@ -309,3 +319,55 @@ def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Pat
 
         patch.setattr(Service, "start", hurried)
         serve_here(pipeline, test, batch_dir=tmp_path)
+
+
+def test_files_expire(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runtime.serve import store
+
+    now = time.time()
+    monkeypatch.setattr(store.time, "time", lambda: now)
+
+    async def test(client: Any) -> None:
+        nonlocal now
+
+        async def upload(**more: str) -> Any:
+            file = ("lines.jsonl", json.dumps(request(1, max_tokens=1)).encode())
+            form = {"purpose": "batch", **more}
+            return await client.post("/v1/files", data=form, files={"file": file})
+
+        expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+        made = (await upload(**expiry)).json()
+        assert made["expires_at"] == made["created_at"] + 3600
+        kept = (await upload()).json()  # a day, as the option says
+        assert kept["expires_at"] == kept["created_at"] + 86400
+        wrong = await upload(**{**expiry, "expires_after[seconds]": "1"})
+        assert wrong.status_code == 400
+        assert "expires_after.seconds" in wrong.json()["error"]["message"]
+
+        body = {"input_file_id": kept["id"], "endpoint": "/v1/completions"}
+        after = {"anchor": "created_at", "seconds": 7200}
+        state = (
+            await client.post("/v1/batches", json={**body, "output_expires_after": after})
+        ).json()
+        while state["status"] != "completed":
+            await asyncio.sleep(0.02)
+            state = (await client.get(f"/v1/batches/{state['id']}")).json()
+        output = state["output_file_id"]
+        assert (await client.get(f"/v1/files/{output}")).status_code == 200
+        now += 3601
+        assert (await client.get(f"/v1/files/{made['id']}")).status_code == 404
+        now += 3600
+        assert (await client.get(f"/v1/files/{output}")).status_code == 404
+        assert [file["id"] for file in (await client.get("/v1/files")).json()["data"]] == [
+            kept["id"]
+        ]
+        await client.post("/v1/batches", json=body)  # the runner looks
+        while len(list((tmp_path / "files").glob("file-*.data"))) > 2:
+            await asyncio.sleep(0.02)
+
+    serve_here(pipeline, test, batch_dir=tmp_path, file_days=1.0)
+    (tmp_path / "files" / ".file-x.data.1234").touch()  # what kills leave
+    (tmp_path / "files" / "file-y.data").touch()
+    store.Store(tmp_path).close()
+    left = {path.name for path in (tmp_path / "files").iterdir()}
+    assert not left & {".file-x.data.1234", "file-y.data"}

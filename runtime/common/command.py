@@ -46,13 +46,14 @@ def run(
     *,
     verbose: bool = False,
     patience: float = 0.7,
+    terminated: int = early.INTERRUPTED,
 ) -> int:
     """Run a command and return its exit status.
 
     Errors that a user can mend are printed as one line, status 1. After SIGINT or SIGTERM
-    `stopped` is printed, status 130. The process then ends `patience` seconds after the signal
-    at the latest, even inside a call of llama.cpp or torch that Python cannot interrupt:
-    temporary files of `runtime.common.atomic` are removed first.
+    `stopped` is printed, status 130 or, after SIGTERM, `terminated`. The process then ends
+    `patience` seconds after the signal at the latest, even inside a call of llama.cpp or torch
+    that Python cannot interrupt: temporary files of `runtime.common.atomic` are removed first.
 
     Args:
         command: gets `arguments` and returns the exit status.
@@ -60,6 +61,7 @@ def run(
         stopped: printed after a signal: what is left, and how to continue.
         verbose: log debug messages too.
         patience: seconds that cleaning up may take after a signal.
+        terminated: the exit status after SIGTERM, which is how services are stopped.
     """
     _prepare_streams()
     logging.basicConfig(
@@ -68,7 +70,7 @@ def run(
         stream=sys.stderr,
     )
     logging.getLogger("gguf").setLevel(logging.WARNING)
-    with _Interrupts(stopped, patience) as interrupts:
+    with _Interrupts(stopped, patience, terminated) as interrupts:
         try:
             status = command(arguments)
             _flush()
@@ -150,8 +152,9 @@ class _Interrupts:
     itself, waits for `patience` seconds and ends the process.
     """
 
-    def __init__(self, stopped: str, patience: float) -> None:
+    def __init__(self, stopped: str, patience: float, terminated: int) -> None:
         self.received = False
+        self._terminated, self._status = terminated, _INTERRUPTED
         self._stopped, self._patience = stopped, patience
         self._said = False
         self._before: dict[int, Any] = {}
@@ -192,11 +195,13 @@ class _Interrupts:
             # Not through Python's own end: it would free what a call of llama.cpp that was left
             # alone is still using, and wait for threads.
             _flush_for(0.1)
-            os._exit(_INTERRUPTED)
+            os._exit(self._status)
         return _INTERRUPTED
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+        if number == signal.SIGTERM:
+            self._status = self._terminated
         for each in self._before:  # a second one would only disturb the cleaning up
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -221,6 +226,8 @@ class _Interrupts:
     def _watch(self) -> None:
         while (byte := os.read(self._read_end, 1)) != b"\0":
             if byte and byte[0] in _SIGNALS:
+                if byte[0] == signal.SIGTERM:
+                    self._status = self._terminated
                 time.sleep(self._patience)
                 self._end()
         os.close(self._read_end)
@@ -232,4 +239,4 @@ class _Interrupts:
         _flush_for(0.1)
         if not self._said:
             os.write(2, f"{self._stopped}\n".encode())
-        os._exit(_INTERRUPTED)
+        os._exit(self._status)

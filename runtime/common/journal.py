@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from runtime.common.errors import UserError
+from runtime.common.forks import Maker
 
 try:
     import fcntl
@@ -52,8 +53,17 @@ class Journal:
         self.damaged: list[int] = []
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
             raise UserError(f"{path}: not a regular file; give the name of another")
+        self._open()
+
+    def _open(self) -> None:
+        self._maker = Maker()
         self._lock = threading.Lock()
-        self._file = path.open("a+b", buffering=0)
+        self._file = self.path.open("a+b", buffering=0)
+
+    def _own(self) -> None:
+        """In a forked process open the file anew: locks of one that is shared lock nobody out."""
+        if not self._maker.is_here:
+            self._open()
 
     def entries(self) -> Iterator[tuple[Place, Any]]:
         """All records, each with its place. Blank and damaged lines are passed over.
@@ -89,6 +99,7 @@ class Journal:
 
     def read(self, place: Place) -> Any:
         """The record at a place that `entries` or `append` gave."""
+        self._own()
         with self._lock:
             self._file.seek(place.start)
             return json.loads(self._file.read(place.length))
@@ -101,6 +112,7 @@ class Journal:
                 the file. What was half written is removed: a later call may succeed.
         """
         line = to_json(record).encode() + b"\n"
+        self._own()
         with self._lock, self._locked():
             end, missing = self._end()
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from runtime.engine.cache import Cache
 from runtime.engine.generation import Generation, Request
@@ -51,18 +52,28 @@ class Arrivals:
     def next_prefix(self) -> Wanted | None:
         """What those that come next have in common and is still to be computed, one by one."""
         if not self._next:
-            self._next, self._new = self._new, []
+            first = [generation for generation in self._new if not generation.request.background]
+            rest = [generation for generation in self._new if generation.request.background]
+            self._next, self._new = (first, rest) if first else (rest, [])
             in_common = self._sharing.in_common(self._next)
             self._missing = deque(self._sharing.missing(in_common))
         return self._missing.popleft() if self._missing else None
 
     def let_in(self) -> None:
         """Let those that come next wait for slots. No prompt may be half prefilled."""
-        self._sharing.hand_out(self._next)
-        self._sharing.saved.trim()
-        for generation in self._next:
-            self._scheduler.add(generation)
+        self._let_in(self._next)
         self._next = []
+
+    def let_in_first(self) -> None:
+        """Let those wait for slots that go before the background's, whose prompts are prefilled."""
+        self._let_in([each for each in self._new if not each.request.background])
+        self._new = [each for each in self._new if each.request.background]
+
+    def _let_in(self, generations: Sequence[Generation]) -> None:
+        self._sharing.hand_out(generations)
+        self._sharing.saved.trim()
+        for generation in generations:
+            self._scheduler.add(generation)
 
     def begin(self, wanted: Wanted) -> bool:
         """Begin to compute a prefix; False if there is no room for it."""
@@ -70,7 +81,9 @@ class Arrivals:
         free = self._scheduler.free_slots()
         if not free or cells_needed(len(tokens), 0) > self._cache.layout.cells:
             return False
-        self._building = Generation(-1, Request(tokens, _NOTHING_NEW, adapter=adapter))
+        background = all(generation.request.background for generation in self._next)
+        request = Request(tokens, _NOTHING_NEW, adapter=adapter, background=background)
+        self._building = Generation(-1, request)
         self._scheduler.begin(self._building, free[-1])
         self._sharing.restore(self._building)
         return True

@@ -139,6 +139,10 @@ class Context:
         if self._shortlist is not None:
             self._shortlist.close()
 
+    def stop(self) -> None:
+        """Have the call that runs raise Stopped. May be called from any thread."""
+        self._stop.set()
+
     @undisturbed
     def run(
         self,
@@ -166,7 +170,8 @@ class Context:
         Raises:
             EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
                 the slots in it must be cleared.
-            Stopped: the waiting thread was interrupted; the slots hold what they held before.
+            Stopped: the waiting thread was interrupted, or `stop` was called; the slots hold what
+                they held before.
         """
         most = llama.llama_n_batch(self.pointer)
         if batch.struct.n_tokens > most:  # llama.cpp would abort the process

@@ -85,8 +85,7 @@ class Engine:
             path: the model.
             options: how the engine runs.
             adapters: GGUF adapters by the names that requests choose them by.
-            progress: called with the share of the model that is loaded, 0.0 to 1.0, in another
-                thread.
+            progress: called with the loaded share, 0.0 to 1.0, in another thread.
             gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
             main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
 
@@ -172,12 +171,15 @@ class Engine:
         generation = self._generations.get(index)
         return self._end(generation, "abort").completion if generation else None
 
+    def give_way(self) -> None:
+        """Stop the running step if it is for background requests alone; from any thread."""
+        self._slots.runner.give_way()
+
     def step(self) -> list[Update]:
         """Advance by at most one llama.cpp call; returns what it added to which requests.
 
-        A request ends with an update that has its completion. A call that fails ends the
-        requests in it with finish_reason "error", and so do logits that are not numbers; the
-        others go on.
+        A request ends with an update that has its completion. A call that fails, or logits that
+        are not numbers, end the requests in it with finish_reason "error"; the others go on.
 
         What a signal handler raises meanwhile (a KeyboardInterrupt) is raised soon, and costs
         no request anything: the next step goes on.
@@ -185,16 +187,14 @@ class Engine:
         Raises:
             EngineError: the engine is closed.
         """
-        updates = self._advance()
-        self._updates = []
+        updates, self._updates = self._advance(), []
         return updates
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Complete a list of requests; yields each as it ends, in no particular order.
 
         A completion's `index` is the request's place in the list, and its `tag` the request's.
-        A request that cannot be served gets a completion with finish_reason "error"; the others
-        go on.
+        A request that cannot be served gets a completion with finish_reason "error".
 
         Raises:
             EngineError: the engine is closed or busy.
@@ -236,8 +236,7 @@ class Engine:
             [len(continuation)], in nats.
 
         Raises:
-            EngineError: a prompt or continuation that is empty, too long or has unknown
-                tokens, no such adapter, or busy.
+            EngineError: a prompt or continuation that `add` would refuse, or busy.
         """
         for tokens in [prompt, *continuations]:
             self._refuse_if_wrong(Request(tokens, adapter=adapter))
@@ -337,7 +336,8 @@ class Engine:
             self._fail(step, f"{type(error).__name__}: {error}")
             raise
         else:
-            self._update(step, result)
+            if result is not None:
+                self._update(step, result)
         return self._updates
 
     def _update(self, step: Step, result: Result) -> None:

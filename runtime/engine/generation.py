@@ -39,6 +39,8 @@ class Request:
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
         streamed: somebody reads the answer while it grows, so that the prompts of others must not
             hold it up for long (see `EngineOptions.stream_gap`).
+        background: it waits for all requests without it, and gives up its slot for them. What
+            was computed for it is kept meanwhile.
         tag: any object of the caller's; it comes back on this request's updates and completion.
             The engine does not look at it, and requests are compared without it.
     """
@@ -52,6 +54,7 @@ class Request:
     grammar: Grammar | None = None
     keep: bool = False
     streamed: bool = False
+    background: bool = False
     tag: Any = field(default=None, compare=False)
 
 
@@ -71,6 +74,7 @@ class Completion:
             `SamplingParams.logprobs` asked for them.
         prompt_scores: the same for the prompt's tokens from `Request.score_from` on.
         n_restored: tokens of the prompt that were not computed for it, but found saved.
+        began: when it first had a slot, by `time.perf_counter`; 0.0 if it never had one.
         tag: the request's.
     """
 
@@ -82,6 +86,7 @@ class Completion:
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
     n_restored: int = 0
+    began: float = field(default=0.0, compare=False)
     tag: Any = field(default=None, compare=False)
 
 
@@ -128,7 +133,9 @@ class Generation:
         n_restored: how many of them were put there from a saved state.
         prefix: while it waits, a saved state that begins with these tokens and is there for it
             until it has a slot.
+        suspended: while it waits for a slot that it had before, what that slot held.
         slot: its slot, -1 while it waits.
+        began: when it first had one, by `time.perf_counter`.
         n_likeliest: how many of a row's likeliest tokens it draws from; None is all.
         tokens: generated so far.
     """
@@ -140,7 +147,9 @@ class Generation:
     n_cached: int = 0
     n_restored: int = 0
     prefix: np.ndarray | None = None
+    suspended: np.ndarray | None = None
     slot: int = -1
+    began: float = 0.0
     tokens: list[int] = field(default_factory=list)
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
@@ -170,6 +179,11 @@ class Generation:
         """Cells of a slot's cache that it may come to need."""
         needed = cells_needed(self.n_prompt, self.request.params.max_new_tokens)
         return needed if self.most_cells is None else min(needed, self.most_cells)
+
+    @property
+    def n_held(self) -> int:
+        """Tokens whose keys and values its slot holds: all but the newest."""
+        return self.n_cached + max(0, len(self.tokens) - 1)
 
     @property
     def wants_tokens(self) -> bool:
@@ -266,6 +280,7 @@ class Generation:
             self.scores,
             self.prompt_scores,
             self.n_restored,
+            self.began,
             self.request.tag,
         )
 

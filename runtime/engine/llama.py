@@ -15,6 +15,7 @@ from typing import Any
 import llama_cpp as llama
 
 from runtime.common.errors import UserError
+from runtime.common.forks import Maker
 from runtime.common.machine import cpus
 from runtime.engine.calls import Callbacks, undisturbed
 
@@ -96,12 +97,25 @@ def start_backend() -> None:
 
 
 class Handle:
-    """An object of llama.cpp with exactly one owner."""
+    """An object of llama.cpp with exactly one owner, in the process that made it."""
 
     def __init__(self, pointer: Any, free: Callable[[Any], None], *keep_alive: Any) -> None:
-        self.pointer = pointer
+        self._pointer = pointer
+        self._maker = maker = Maker()
+
+        def end(pointer: Any, *_: Any) -> None:
+            if maker.is_here:  # what a forked process has is a copy of it, without its threads
+                free(pointer)
+
         # `keep_alive` is held by the finalizer, so that what this handle needs outlives it.
-        self._finalizer = weakref.finalize(self, lambda p, *_: free(p), pointer, *keep_alive)
+        self._finalizer = weakref.finalize(self, end, pointer, *keep_alive)
+
+    @property
+    def pointer(self) -> Any:
+        """For llama.cpp; None once it is closed. Raises EngineError in a forked process."""
+        if problem := self._maker.why_refused("this model"):
+            raise EngineError(problem)
+        return self._pointer
 
     @property
     def closed(self) -> bool:
@@ -110,7 +124,7 @@ class Handle:
     def close(self) -> None:
         """Free it. A second call does nothing."""
         self._finalizer()
-        self.pointer = None
+        self._pointer = None
 
 
 def check_gguf(path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.engine.batch import Batch
 from runtime.engine.cache import Cache
+from runtime.engine.calls import Stopped
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation
 from runtime.engine.llama import EngineError
@@ -47,23 +48,47 @@ class Runner:
         self._cache = cache
         self._stats = stats
         self._batch = Batch(cache.context.max_tokens)
+        self._may_stop = False
+        self._asked_to_stop = False
 
     @property
     def _context(self) -> Context:
         return self._cache.context
 
-    def run(self, step: Step) -> Result:
+    def run(self, step: Step) -> Result | None:
         """Compute a step. Changes nothing but the contents of slots.
+
+        Returns:
+            what was computed; None if `give_way` stopped it: the same step can be run again.
 
         Raises:
             EngineError: llama.cpp refused the call; the slots in it must be cleared.
             Stopped: the same step can be run again.
         """
-        if isinstance(step, Prefill):
-            with self._stats.timed("prefill_seconds"):
-                return self._prefill(step)
-        with self._stats.timed("decode_seconds"):
-            return Result(self._decode(step), ())
+        self._may_stop = all(generation.request.background for generation in step.generations)
+        try:
+            if self._may_stop and self._asked_to_stop:
+                return None
+            if isinstance(step, Prefill):
+                with self._stats.timed("prefill_seconds"):
+                    return self._prefill(step)
+            with self._stats.timed("decode_seconds"):
+                return Result(self._decode(step), ())
+        except Stopped:
+            if not (self._may_stop and self._asked_to_stop):
+                raise
+            return None
+        finally:
+            self._may_stop = self._asked_to_stop = False
+
+    def give_way(self) -> None:
+        """Have the step that runs stop if it is for background requests alone; else the next one.
+
+        May be called from any thread.
+        """
+        self._asked_to_stop = True
+        if self._may_stop:
+            self._context.stop()
 
     @property
     def cells(self) -> int:

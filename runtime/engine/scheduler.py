@@ -14,7 +14,9 @@ lab/NOTES.md):
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterable
 
 from runtime.engine.generation import Generation, Status
 from runtime.engine.profiles import CPU
@@ -90,6 +92,11 @@ class Scheduler:
         return bool(self._prefilling)
 
     @property
+    def is_prefilling_first(self) -> bool:
+        """Whether some prompt is not complete yet that is not in the background."""
+        return any(not generation.request.background for generation in self._prefilling)
+
+    @property
     def is_watched(self) -> bool:
         """Whether somebody reads an answer that has begun, while it grows."""
         begun = (*self._running.values(), *self._staged)
@@ -125,17 +132,13 @@ class Scheduler:
             if generation.n_to_prefill:
                 continue
             self._prefilling.remove(generation)
-            if generation.slot < self.layout.slots:
-                self._run(generation)
-            else:
-                self._staged.append(generation)
-                generation.status = Status.STAGED
+            self._complete(generation)
 
     def finish(self, generation: Generation) -> None:
         """Take one out that has ended, wherever it is, and free its slot."""
         match generation.status:
             case Status.WAITING:
-                self.waiting.remove(generation.index)
+                self.waiting.remove(generation)
             case Status.PREFILLING:
                 self._prefilling.remove(generation)
             case Status.STAGED:
@@ -148,6 +151,33 @@ class Scheduler:
         """Slots, staging ones included, that hold nothing."""
         taken = {generation.slot for generation in self.held}
         return [slot for slot in range(self.layout.sequences) if slot not in taken]
+
+    def in_the_way(self) -> list[Generation]:
+        """Background generations that others need the slots of, those with least done first."""
+        n_waiting = self.waiting.n_first
+        running = [g for g in self._running.values() if g.request.background]
+        running.sort(key=lambda generation: generation.n_held)
+        not_running = [g for g in [*self._staged, *self._prefilling] if g.request.background]
+        background = [*reversed(not_running), *running]
+        if n_waiting and background:
+            following = self.waiting.next(self.held)
+            if following is None or following.cells > self.layout.cells:
+                return background  # of another adapter, or the cache has to be divided anew
+        n_first = len(self.held) - len(background)
+        n_wanted = min(n_waiting, self.layout.slots - n_first) - sum(map(len, self._usable()))
+        chosen = background[: max(0, n_wanted)]
+        # Those that are staged need one that decodes.
+        n_staged = sum(not generation.request.background for generation in self._staged)
+        n_free = sum(slot not in self._running for slot in range(self.layout.slots))
+        n_running = n_staged - n_free - sum(each in running for each in chosen)
+        rest = [each for each in running if each not in chosen]
+        return [*chosen, *rest[: max(0, n_running)]]
+
+    def suspend(self, generation: Generation) -> None:
+        """Take the slot of a background generation, which goes on when it gets another."""
+        self.finish(generation)
+        generation.status, generation.slot = Status.WAITING, -1
+        self.waiting.put_back(generation)
 
     def resize(self, layout: Layout) -> None:
         """Divide the slots anew: what is `held` has slots 0, 1, ... from now on, in that order.
@@ -169,15 +199,27 @@ class Scheduler:
         """How many rows to compute for `n_rows` on this device."""
         return padded(n_rows, self._rows_at_once, self.least_rows)
 
+    def _complete(self, generation: Generation) -> None:
+        """Note that the prompt of a generation is in its slot."""
+        if generation.slot < self.layout.slots:
+            self._run(generation)
+        else:
+            self._staged.append(generation)
+            generation.status = Status.STAGED
+
     def _run(self, generation: Generation) -> None:
         self._running[generation.slot] = generation
         generation.status = Status.RUNNING
 
     def begin(self, generation: Generation, slot: int) -> None:
-        """Give one a free slot, and prefill its prompt next."""
+        """Give one a free slot, and prefill what is missing of its prompt next."""
         generation.slot = slot
-        generation.status = Status.PREFILLING
-        self._prefilling.append(generation)
+        generation.began = generation.began or time.perf_counter()
+        if generation.n_to_prefill:
+            generation.status = Status.PREFILLING
+            self._prefilling.append(generation)
+        else:
+            self._complete(generation)
 
     @property
     def _can_decode(self) -> bool:
@@ -194,25 +236,42 @@ class Scheduler:
 
         None gets one before the last to get one has its prompt complete. As many slots as there
         are staged stay free for them: where all that run end in one step, newcomers would else
-        take their slots, again and again.
+        take their slots, again and again. Those in the background count for none of this while
+        others wait.
 
         Returns:
-            those that have a slot now. Before `schedule`, `n_cached` may be raised to what was
+            those that have got a slot. Before `schedule`, `n_cached` may be raised to what was
             put into it.
         """
-        if self._prefilling or len(self._running) + len(self._staged) >= self.layout.slots:
+        n_first = self.waiting.n_first
+        if self.is_prefilling_first or (self._prefilling and not n_first):
             return []
-        free = self.free_slots()
-        staging = [slot for slot in free if slot >= self.layout.slots]
-        spare = free[len(self._staged) : len(free) - len(staging)]
-        if self._is_streaming:
-            spare = []
-        for slot in staging or spare if self._running else spare + staging:
+        ready = [*self._running.values(), *self._staged]
+        if len(self._not_yielding(ready)) >= self.layout.slots:
+            return []
+        staging, spare = self._usable()
+        slots = staging or spare if self._running else spare + staging
+        admitted = []
+        for slot in slots[: n_first or None]:
             generation = self.waiting.take(self.held, self.layout.cells)
             if generation is None:
                 break
+            admitted.append(generation)
             self.begin(generation, slot)
-        return list(self._prefilling)
+        return admitted
+
+    def _usable(self) -> tuple[list[int], list[int]]:
+        """The free slots that those who wait may get: staging slots, and others."""
+        free = self.free_slots()
+        staging = [slot for slot in free if slot >= self.layout.slots]
+        n_staged = len(self._not_yielding(self._staged))
+        spare = free[n_staged : len(free) - len(staging)]
+        return staging, [] if self._is_streaming else spare
+
+    def _not_yielding(self, generations: Iterable[Generation]) -> list[Generation]:
+        """Those that count for those who wait: all, or where some go first only their like."""
+        first = self.waiting.n_first > 0
+        return [each for each in generations if not (first and each.request.background)]
 
     def _n_likeliest(self) -> int | None:
         """How many of a row's likeliest tokens must be known; None is all.
@@ -224,14 +283,16 @@ class Scheduler:
         return None if None in wanted else max(n for n in wanted if n is not None)
 
     def _prefill(self, most_tokens: int) -> Prefill:
-        first = self._prefilling[0]
+        prefilling = sorted(self._prefilling, key=_in_background)
+        first = prefilling[0]
         most_tokens = min(most_tokens, self.call_tokens)
         length = self._shape.piece(first.n_to_prefill, most_tokens)
         together = [first]
-        for generation in list(self._prefilling)[1:]:
+        for generation in prefilling[1:]:
             n = len(together)
             if (
-                generation.slot != first.slot + n
+                generation.request.background != first.request.background
+                or generation.slot != first.slot + n
                 or generation.n_to_prefill > length
                 or length - generation.n_to_prefill > self.call_cost
                 or (n + 1) * length > most_tokens
@@ -253,7 +314,7 @@ class Scheduler:
             self._run(generation)
 
         free = [slot for slot in range(self.layout.slots) if slot not in self._running]
-        for slot, generation in zip(free, list(self._staged), strict=False):
+        for slot, generation in zip(free, sorted(self._staged, key=_in_background), strict=False):
             self._staged.remove(generation)
             move(generation, slot)
         rows = self.padded(len(self._running))
@@ -265,3 +326,7 @@ class Scheduler:
         idle = [slot for slot in range(span) if slot not in self._running]
         generations = [self._running[slot] for slot in slots]
         return Decode(generations, idle, moves, self._n_likeliest())
+
+
+def _in_background(generation: Generation) -> bool:
+    return generation.request.background

@@ -45,6 +45,11 @@ def longest_prompt(cells: int) -> int:
     return cells - PADDING_CELLS - 1
 
 
+def longest_slot(affordable_cells: int) -> int:
+    """Cells of a slot where the cache has that one and its staging slot."""
+    return affordable_cells // 2 // _CELL_STEP * _CELL_STEP
+
+
 def round_up_cells(cells: int) -> int:
     """Cells that llama.cpp will give a sequence when asked for `cells`."""
     return -(-cells // _CELL_STEP) * _CELL_STEP

@@ -106,11 +106,12 @@ class Slots:
         """The current llama.cpp context."""
         return self.cache.context
 
-    def run(self, step: Step) -> Result:
-        """Compute a step, and note what it cost. Raises as `Runner.run`."""
+    def run(self, step: Step) -> Result | None:
+        """Compute a step, and note what it cost. Returns and raises as `Runner.run`."""
         started = self.pace.clock()
         result = self.runner.run(step)
-        self.pace.note(step, started)
+        if result is not None:
+            self.pace.note(step, started)
         return result
 
     def let_in(self) -> None:
@@ -119,7 +120,11 @@ class Slots:
         Raises:
             EngineError: the cache could not be divided anew, and what was in it is lost.
         """
-        if not self.arrivals or self.scheduler.is_prefilling:
+        if self.scheduler.is_prefilling:
+            if not self.scheduler.is_prefilling_first:
+                self.arrivals.let_in_first()
+            return
+        if not self.arrivals:
             return
         while (wanted := self.arrivals.next_prefix()) is not None:
             if self._begin(wanted):
@@ -139,8 +144,27 @@ class Slots:
                 log.debug("a prefix of %d tokens is not shared: %s", len(wanted[1]), error)
         return self.arrivals.begin(wanted)
 
+    def give_way(self) -> None:
+        """Suspend background generations whose slots others need, with what they have computed."""
+        for generation in self.scheduler.in_the_way():
+            if self.arrivals.is_building(generation):
+                self.arrivals.stop()
+                continue
+            slot, n_held = generation.slot, generation.n_held
+            try:
+                if n_held:
+                    self.runner.cut(slot, n_held)
+                    generation.suspended = self.runner.save(slot)
+            except (EngineError, MemoryError) as error:
+                log.warning("a background request keeps its slot: %s", error)
+                return
+            self.scheduler.suspend(generation)
+            self.context.clear(slot)
+            self._stats.suspensions += 1
+
     def make_room(self) -> tuple[Generation, str] | None:
-        """Divide the cache anew if what waits needs longer slots, or could have more of them.
+        """Suspend what is in the way; divide the cache anew if what waits needs longer slots, or
+        could have more of them.
 
         Returns:
             a generation for which there can be no room, and why; None if there is none.
@@ -148,6 +172,7 @@ class Slots:
         Raises:
             EngineError: what was in the cache is lost.
         """
+        self.give_way()
         held = self.scheduler.held
         waiting = self.waiting.next(held)
         if waiting is None or self.scheduler.is_prefilling or not self.cache.can_resize:
@@ -171,9 +196,15 @@ class Slots:
 
     def next_step(self) -> Step | None:
         """What to compute next, with saved prefixes in the slots of those that are let in."""
-        for generation in self.scheduler.admit():
-            self.sharing.restore(generation)
-            self._stats.shared_tokens += generation.n_restored
+        _ = self.context.pointer  # raises where this process is a fork
+        while admitted := self.scheduler.admit():
+            for generation in admitted:
+                if generation.suspended is None:
+                    self.sharing.restore(generation)
+                    self._stats.shared_tokens += generation.n_restored
+                else:
+                    self.runner.restore(generation.slot, generation.suspended, generation.n_held)
+                    generation.suspended = None
         watched = self.scheduler.is_watched
         return self.scheduler.schedule(self.pace.most_tokens() if watched else None)
 
@@ -193,8 +224,8 @@ class Slots:
                 if self.sharing.missing([each]):
                     self._begin(each)
                 while (step := self.scheduler.schedule()) is not None:
-                    self.run(step)
-                    self.update(step)
+                    if self.run(step) is not None:
+                        self.update(step)
             finally:
                 self.arrivals.stop()
             self.sharing.saved.pin(*each)

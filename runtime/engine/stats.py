@@ -14,7 +14,8 @@ class Stats:
 
     `prefill_tokens` are prompt tokens computed, `shared_tokens` those taken from a saved
     prefix, `decode_tokens` those computed one per generation and step, `padding_tokens`
-    those computed for nothing; `resizes` counts how often the cache was laid out anew.
+    those computed for nothing; `resizes` counts how often the cache was laid out anew, and
+    `suspensions` how often a background request gave up its slot.
     """
 
     prefill_tokens: int = 0
@@ -25,6 +26,7 @@ class Stats:
     prefill_calls: int = 0
     decode_calls: int = 0
     resizes: int = 0
+    suspensions: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     sampling_seconds: float = 0.0

@@ -14,7 +14,7 @@ from runtime.serve import options
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return command.run(_serve, options.parse(arguments), stopped="stopped")
+    return command.run(_serve, options.parse(arguments), stopped="stopped", terminated=0)
 
 
 def _serve(chosen: options.Options) -> int:

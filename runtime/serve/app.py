@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from runtime import __version__
@@ -24,12 +25,14 @@ from runtime.serve.catalog import AUTO, Served
 from runtime.serve.connections import log_briefly
 from runtime.serve.errors import ApiError
 from runtime.serve.hangups import EventStream, HangUpError, unless_gone
+from runtime.serve.keys import Keys
 from runtime.serve.limits import Gate
 from runtime.serve.metrics import CONTENT_TYPE
 from runtime.serve.options import Options
 from runtime.serve.requests import RequestIds
 from runtime.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Sampling, TokenizeBody
 from runtime.serve.service import Limits, Service
+from runtime.serve.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +47,24 @@ _PAGE_HEADERS = {
 }
 
 
-def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
-    """The ASGI application over a loaded pipeline, which nothing else may use meanwhile."""
-    service = Service(pipeline, Limits(options.queue, options.deadline))
-    batches = Batches(service, options.batch_dir) if options.batch_dir else None
+def make_app(
+    pipeline: Pipeline, options: Options, keys: Keys | None = None, store: Store | None = None
+) -> FastAPI:
+    """The ASGI application over a loaded pipeline, which nothing else may use meanwhile.
+
+    Args:
+        pipeline: not owned.
+        options: how it serves.
+        keys: the API keys; None are those of the options.
+        store: of files and batches, closed when the application ends; None is the options' folder.
+
+    Raises:
+        SetupError: the options cannot be followed.
+    """
+    service = Service(pipeline, Limits(options.queue, options.deadline), options.served_model_name)
+    if store is None and options.batch_dir:
+        store = Store(options.batch_dir, options.file_days)
+    batches = Batches(service, store) if store else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,12 +86,23 @@ def make_app(pipeline: Pipeline, options: Options) -> FastAPI:
     )
     app.add_middleware(
         Gate,
-        key=options.api_key,
+        keys=keys or Keys(options.api_key, options.api_keys_file),
         body=int(options.body_mb * 2**20),
         upload=int(options.file_mb * 2**20),
         patience=min(options.deadline, 120.0),
     )
-    app.add_middleware(RequestIds, access_log=options.access_log)
+    if options.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_middleware(
+        RequestIds, access_log=options.access_log, responded=service.metrics.responded
+    )
+    app.state.service = service
     errors.install(app)
     _add_answers(app, service)
     response_routes.add(app, service)
@@ -152,8 +180,8 @@ def _add_house(app: FastAPI, service: Service, batches: Batches | None) -> None:
         if service.worker.failure:
             raise ApiError(503, f"the engine has failed: {service.worker.failure}")
         if batches is not None and batches.failure:
-            raise ApiError(503, f"no batch runs any more: {batches.failure}")
-        load = service.worker.load
+            raise ApiError(503, f"no batch runs: {batches.failure}")
+        load = service.load
         return {"status": "ok", "running": load.running, "waiting": load.waiting}
 
     @app.get("/version")

@@ -150,6 +150,8 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         tools = [tool.shown() for tool in offer.tools] if offer else []
         prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject, tools)
         _check(service, served, body, overrides, [prompt.tokens])
+        if max_new is None and served.subject is None:  # as long as the context allows
+            overrides = replace(overrides, max_new_tokens=served.context - len(prompt.tokens))
         question = Question(id_, served.subject or "", clean_text(turns[-1][1]))
         choices = [
             _asked(service, served, replace(question, draws=each), prompt, overrides, index)

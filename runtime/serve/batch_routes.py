@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
-from starlette.datastructures import UploadFile
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
 
 from runtime.serve.batches import Batches
-from runtime.serve.errors import ApiError
-from runtime.serve.schema import BatchBody
+from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.schema import BatchBody, Expiry
 from runtime.serve.store import page
 
+_EXPIRY = {name: f"expires_after[{name}]" for name in ("anchor", "seconds")}
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
@@ -36,11 +38,11 @@ def add(app: FastAPI, kept: Batches | None) -> None:
                 raise ApiError(400, "there is no file in the field file", "file")
             if purpose != "batch":
                 raise ApiError(400, "only purpose=batch is served", "purpose")
-            for field in form:
-                if field.startswith("expires_after"):
-                    raise ApiError(400, f"{field} is not served here: delete the file", field)
+            expiry = _expiry(form)
             name = file.filename or "file.jsonl"
-            return await asyncio.to_thread(store.add_file, file.file, name, purpose)
+            return await asyncio.to_thread(
+                store.add_file, file.file, name, purpose, seconds=expiry and expiry.seconds
+            )
 
     @app.get("/v1/files")
     def files(
@@ -79,3 +81,16 @@ def add(app: FastAPI, kept: Batches | None) -> None:
     @app.post("/v1/batches/{batch_id}/cancel")
     async def cancel(batch_id: str) -> dict[str, Any]:
         return batches().cancel(batch_id)
+
+
+def _expiry(form: FormData) -> Expiry | None:
+    """What the fields expires_after[anchor] and expires_after[seconds] say. Raises ApiError."""
+    given = {name: form[field] for name, field in _EXPIRY.items() if field in form}
+    if not given:
+        return None
+    try:
+        return Expiry.model_validate(given, strict=False)
+    except ValidationError as error:
+        raise explain_invalid(
+            [{**each, "loc": ("expires_after", *each["loc"])} for each in error.errors()]
+        ) from None

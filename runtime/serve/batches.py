@@ -40,6 +40,8 @@ _RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 # What a disk says that is full, or beyond a quota or limit; seconds until it is tried again.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AGAIN = 1.0
+# Seconds between two looks for files that have expired, where no batch runs.
+_CLEANING = 300.0
 
 
 class Batches:
@@ -47,14 +49,15 @@ class Batches:
 
     Args:
         service: runs the requests; not owned.
-        folder: where files and batches are kept.
+        store: where files and batches are kept; closed by `stop`.
 
-    Raises:
-        SetupError: the folder cannot be used.
+    Attributes:
+        failure: why no batch runs at present, or "". It is tried again every second.
     """
 
-    def __init__(self, service: Service, folder: Path) -> None:
-        self.store = Store(folder)
+    def __init__(self, service: Service, store: Store) -> None:
+        self.store = store
+        self.failure = ""
         self._service = service
         self._wake = asyncio.Event()
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -63,21 +66,19 @@ class Batches:
 
     def start(self) -> None:
         """Begin, or go on, in the running event loop."""
-        self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(self._report)
+        self._task = asyncio.create_task(self._supervise())
 
-    @property
-    def failure(self) -> str:
-        """What ended the runner, so that no batch runs until the next start, or ""."""
-        task = self._task
-        if task is None or not task.done() or task.cancelled():
-            return ""
-        error = task.exception()
-        return "" if error is None else f"{type(error).__name__}: {error}"
-
-    def _report(self, _: asyncio.Task[None]) -> None:
-        if self.failure:
-            log.error("no batch runs any more: %s", self.failure)
+    async def _supervise(self) -> None:
+        """Run batches, and begin again where that fails."""
+        while not self._service.worker.failure:
+            try:
+                await self._run()
+            except Exception as error:
+                failure = f"{type(error).__name__}: {error}"
+                if failure != self.failure:
+                    log.error("no batch runs: %s", failure, exc_info=True)
+                self.failure = failure
+                await asyncio.sleep(_AGAIN)
 
     async def stop(self) -> None:
         """Stop between two answers; the batch goes on with the next `start`."""
@@ -106,6 +107,7 @@ class Batches:
             **{f"{name}_at": None for name in (*times, "cancelled")},
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
             "metadata": body.metadata,
+            "output_expires_after": body.output_expires_after and body.output_expires_after.seconds,
         }
         self.store.write_batch(batch)
         self._wake.set()
@@ -146,8 +148,12 @@ class Batches:
         while True:
             self._wake.clear()
             waiting = [b for b in reversed(self.store.batches()) if b["status"] in _RUNNING]
+            needed = {batch["input_file_id"] for batch in waiting}
+            await asyncio.to_thread(self.store.delete_expired, needed)
+            self.failure = ""
             if not waiting:
-                await self._wake.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _CLEANING)
                 continue
             batch = waiting[0]
             self._running[batch["id"]] = batch
@@ -272,7 +278,7 @@ class Batches:
             task = await chat_task(self._service, chat, line.custom_id)
             return 200, await whole(self._service, task, ChatShape(), limited=False)
         except ValidationError as error:
-            invalid = explain_invalid(error.errors())
+            invalid = explain_invalid(error.errors(), line.body)
             return invalid.status_code, invalid.body()
         except ApiError as error:
             return error.status_code, error.body()
@@ -297,7 +303,11 @@ class Batches:
                 name = "errors" if is_error else "output"
                 with answers.results(is_error) as made:
                     entry = self.store.add_file(
-                        made, f"{batch['id']}_{name}.jsonl", "batch_output", f"file-{number}-{name}"
+                        made,
+                        f"{batch['id']}_{name}.jsonl",
+                        "batch_output",
+                        f"file-{number}-{name}",
+                        batch.get("output_expires_after"),
                     )
                 batch[field] = entry["id"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from runtime.common.errors import SetupError
 from runtime.engine import Engine
 from runtime.files.routes import Route
 from runtime.serve.conversations import Conversations
@@ -49,10 +50,22 @@ class Catalog:
         settings: name the base.
         routes: what answers each subject.
         engines: by model file.
+        names: of the bare base, the first for answers; with none it is the settings'.
+
+    Raises:
+        SetupError: a name is taken, or there is no bare base.
+
+    Attributes:
+        base: the bare model, if there is one for all adapters.
+        name: of it, or else of what the settings name.
     """
 
     def __init__(
-        self, settings: Settings, routes: Mapping[str, Route], engines: Mapping[Path, Engine]
+        self,
+        settings: Settings,
+        routes: Mapping[str, Route],
+        engines: Mapping[Path, Engine],
+        names: Sequence[str] = (),
     ) -> None:
         self._subjects = settings.subjects
         conversations = {
@@ -74,8 +87,15 @@ class Catalog:
         self.base: Served | None = None
         if len(bare) == 1:
             (path,) = bare
-            self.base = Served(settings.model_name, engines[path], conversations[path], path)
-            self._served[self.base.id] = self.base
+            names = names or (settings.model_name,)
+            self.base = Served(names[0], engines[path], conversations[path], path)
+            for name in names:
+                if name in self.names():
+                    raise SetupError(f"--served-model-name {name}: a model has this name already")
+                self._served[name] = self.base
+        elif names:
+            raise SetupError("--served-model-name: there is no bare base here, but several models")
+        self.name = self.base.id if self.base else settings.model_name
 
     def find(self, name: str, subject: str | None = None) -> Served:
         """The model of that name; `auto` is the one of the subject. Raises ApiError 404."""
@@ -119,7 +139,7 @@ class Catalog:
     def entry(self, name: str) -> dict[str, Any]:
         """One of them. Raises ApiError 404."""
         served = self.find(name)
-        parent = self.base.id if self.base and served.id != self.base.id else None
+        parent = self.base.id if self.base and served is not self.base else None
         return {
             "id": name,
             "object": "model",

@@ -27,14 +27,18 @@ _OTHERS = 48
 class PatientProtocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
     """uvicorn's protocol, which alone would wait for ever for the head of a request.
 
-    A connection that sends none in time is closed; where file descriptors run out, those that
-    ask nothing are closed first, the oldest before the others.
+    A connection that sends none in time is closed, and so is one that takes in nothing of what
+    it is sent for `unread` seconds; where file descriptors run out, those that ask nothing are
+    closed first, the oldest before the others.
     """
+
+    unread = 60.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._began = time.monotonic()
         self._waiting: asyncio.TimerHandle | None = None
+        self._blocked: asyncio.TimerHandle | None = None
         self._wait()
         too_many = len(self.connections) - _most_connections()
         if too_many > 0:
@@ -45,7 +49,21 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_blocked()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        loop = asyncio.get_running_loop()
+        self._blocked = loop.call_later(self.unread, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_blocked()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self._abort_if_unread():
+            super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -70,8 +88,20 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
 
     def _close_if_idle(self) -> None:
         self._waiting = None
-        if self.is_idle and not self.transport.is_closing():
+        if self.is_idle and not self._abort_if_unread() and not self.transport.is_closing():
             self.transport.close()
+
+    def _stop_blocked(self) -> None:
+        if self._blocked is not None:
+            self._blocked.cancel()
+            self._blocked = None
+
+    def _abort_if_unread(self) -> bool:
+        """Drop a connection whose client has not read everything: closing would wait for that."""
+        unread = bool(self.transport.get_write_buffer_size())
+        if unread:
+            self.transport.abort()
+        return unread
 
 
 def allow_many() -> None:

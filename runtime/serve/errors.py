@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,22 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
     504: "timeout_error",
+}
+
+# What pydantic says, and what it means of JSON.
+_WORDS = {
+    "Input should be": "must be",
+    "Field required": "is missing",
+    "List should have": "must have",
+    "Dictionary should have": "must have",
+    "String should": "must",
+    " after validation": "",
+    "a valid string": "a text",
+    "a valid list": "a list",
+    "a valid dictionary": "an object",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
 }
 
 
@@ -56,8 +73,13 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def explain_invalid(problems: Sequence[Any]) -> ApiError:
-    """What pydantic found wrong with a body, as an error of status 400."""
+def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
+    """What pydantic found wrong with a body, as an error of status 400.
+
+    Args:
+        problems: from `ValidationError.errors()`.
+        body: what was validated, by which names of fields are told from those of types.
+    """
     first = problems[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
@@ -70,13 +92,51 @@ def explain_invalid(problems: Sequence[Any]) -> ApiError:
             "the body must be a JSON object, sent with Content-Type: application/json",
             code="invalid_json",
         )
-    place = [str(part) for part in first["loc"] if part != "body"]
-    message = str(first["msg"]).removeprefix("Value error, ")
+    found = [(_place(problem["loc"], body), problem) for problem in problems]
+    root = found[0][0][:1]
+    # Where a value may be of several types, the one that it is nearest to says most.
+    mine = [(place, problem) for place, problem in found if place[:1] == root]
+    nearest = max((len(place), _is_more(problem)) for place, problem in mine)
+    place, best = next(each for each in mine if (len(each[0]), _is_more(each[1])) == nearest)
+    rest = [problem for where, problem in mine if where == place and not _is_more(problem)]
+    wrong = [best] if _is_more(best) else rest
+    says, *others = dict.fromkeys(_words(problem) for problem in wrong)
+    message = " or ".join([says, *(other.removeprefix("must be ") for other in others)])
     if not place:
         return ApiError(400, f"the body: {message}", code="invalid_value")
-    more = len({tuple(p["loc"][:2]) for p in problems}) - 1
-    rest = f" (and {more} more fields are wrong)" if more > 0 else ""
-    return ApiError(400, f"{'.'.join(place)[:200]}: {message}{rest}", place[0], "invalid_value")
+    given = best.get("input")
+    if best["type"] != "missing" and (given is None or isinstance(given, (str, bool, int, float))):
+        message += f", not {json.dumps(given)[:60]}"
+    more = len({where[:1] for where, _ in found}) - 1
+    rest_of = f" (and {more} more fields are wrong)" if more > 0 else ""
+    field = ".".join(place)[:200]
+    return ApiError(400, f"{field}: {message}{rest_of}", place[0], "invalid_value")
+
+
+def _place(loc: Sequence[str | int], body: Any) -> list[str]:
+    """The names on the way to a value; pydantic puts those of types between them."""
+    place: list[str] = []
+    for number, part in enumerate(part for part in loc if part != "body"):
+        in_list = isinstance(body, list) and isinstance(part, int) and part < len(body)
+        if in_list or (isinstance(body, dict) and part in body):
+            body = body[part]
+        elif number and not (isinstance(body, dict) and part == loc[-1]):
+            continue
+        place.append(str(part))
+    return place
+
+
+def _is_more(problem: Any) -> bool:
+    """Whether a problem says more than that a value has another type."""
+    return not str(problem["type"]).endswith("_type")
+
+
+def _words(problem: Any) -> str:
+    """A problem without what a client does not know of: validation, types of Python."""
+    message = str(problem["msg"]).removeprefix("Value error, ").removesuffix(", not 0")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def respond(error: ApiError) -> JSONResponse:
@@ -89,7 +149,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(explain_invalid(error.errors()))
+        return respond(explain_invalid(error.errors(), error.body))
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.serve.errors import ApiError, respond
+from runtime.serve.keys import Keys
+from runtime.serve.turns import client
 
 # Without a key: that the server is alive, its load, and a page that holds no secret.
 _OPEN = {"/", "/health", "/version", "/metrics", "/ping"}
@@ -23,15 +24,15 @@ class Gate:
 
     Args:
         app: gets the requests that pass.
-        key: the API key; "" admits all clients.
+        keys: the API keys; with none all clients are admitted.
         body: most bytes of a body.
         upload: most bytes of an upload to /v1/files.
         patience: seconds that a body may take to come in.
     """
 
-    def __init__(self, app: ASGIApp, key: str, body: int, upload: int, patience: float) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, body: int, upload: int, patience: float) -> None:
         self._app = app
-        self._key = key.encode()
+        self._keys = keys
         self._body = body
         self._upload = upload
         self._patience = patience
@@ -47,10 +48,14 @@ class Gate:
         limit = self._upload if path == _UPLOADS else self._body
         body = _Body(receive, limit, self._patience)
         try:
-            if self._key and path not in _OPEN:
+            name = ""
+            if self._keys and path not in _OPEN:
                 key = headers.get(b"x-api-key")  # Anthropic's clients send this
                 bearer = b"Bearer " + key if key is not None else b""
-                self._check_key(headers.get(b"authorization", bearer))
+                name = self._check_key(headers.get(b"authorization", bearer))
+            # Clients with one key for all of them are told apart by their addresses.
+            address = (scope.get("client") or ("",))[0]
+            client.set(name if len(self._keys) > 1 else address)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > limit:
                 raise _too_large(limit)
@@ -62,15 +67,17 @@ class Gate:
             return
         await self._app(scope, body.receive, send)
 
-    def _check_key(self, given: bytes) -> None:
+    def _check_key(self, given: bytes) -> str:
         scheme, _, key = given.partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
+        name = self._keys.find(key.strip()) if scheme.lower() == b"bearer" else None
+        if name is None:
             raise ApiError(
                 401,
                 "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return name
 
     async def _refuse(
         self, error: ApiError, headers: dict[bytes, bytes], scope: Scope, body: _Body, send: Send

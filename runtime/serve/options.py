@@ -18,12 +18,17 @@ class Options:
 
     Attributes:
         host, port: where it listens; port 0 is any free one.
-        api_key: what clients must send; "" admits all clients.
+        api_key: what clients must send; "" and no file of keys admit all clients.
+        api_keys_file: has further keys, a line each.
+        allowed_origins: pages of which origins may ask from a browser; "*" is all.
+        served_model_name: names of the bare base, the first for answers; () is MODEL_NAME.
+        max_model_len: most tokens of a prompt and its answer; None is the setting MAX_MODEL_LEN.
         queue: requests that may wait before 429 is answered.
         deadline: seconds until a request is given up.
         grace: seconds that a server asked to stop gives to what still runs.
         body_mb, file_mb: most megabytes (2**20 bytes) of a body, of an uploaded file.
         batch_dir: where files and batches are kept; None serves neither.
+        file_days: days after which a file is deleted; 0 keeps all.
         access_log: log a line for each request.
         runtime_adapters: whether adapters may be loaded and unloaded over HTTP.
     """
@@ -31,12 +36,17 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str = ""
+    api_keys_file: Path | None = None
+    allowed_origins: tuple[str, ...] = ()
+    served_model_name: tuple[str, ...] = ()
+    max_model_len: int | None = None
     queue: int = 1024
     deadline: float = 600.0
     grace: float = 60.0
     body_mb: float = 8.0
     file_mb: float = 200.0
     batch_dir: Path | None = None
+    file_days: float = 0.0
     access_log: bool = False
     runtime_adapters: bool = False
 
@@ -65,14 +75,43 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("body_mb", _number(float, 0.01, 1024), "most megabytes of a body")
     add("file_mb", _number(float, 0.01, 4096), "most megabytes of an uploaded file")
     add("batch_dir", Path, "folder for /v1/files and /v1/batches; without it they are off")
+    add("file_days", _number(float, 0, 36500), "days until a file is deleted; 0 keeps all")
+    add("api_keys_file", Path, "file of API keys, a line each; read again on SIGHUP")
+    parser.add_argument(
+        "--max-model-len",
+        type=_length,
+        metavar="TOKENS",
+        help="most tokens of a prompt and its answer, or auto for as many as the model takes and"
+        " KV_CACHE_GB allows (the setting MAX_MODEL_LEN)",
+    )
+    parser.add_argument(
+        "--allowed-origins",
+        nargs="+",
+        default=(),
+        metavar="ORIGIN",
+        help="origins of web pages that may send requests, such as https://example.org; * is all",
+    )
+    parser.add_argument(
+        "--served-model-name",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="names of the bare base, instead of MODEL_NAME; answers have the first",
+    )
     parser.add_argument("--access-log", action="store_true", help="log a line for each request")
     parser.add_argument(
         "--runtime-adapters",
         action="store_true",
         help="let clients load and unload adapters; only where all of them are trusted",
     )
-    options = parser.parse_args(arguments)
-    return Options(**vars(options), api_key=os.environ.get(KEY_VARIABLE, ""))
+    chosen = vars(parser.parse_args(arguments))
+    for name in ("allowed_origins", "served_model_name"):
+        chosen[name] = tuple(chosen[name])
+    return Options(**chosen, api_key=os.environ.get(KEY_VARIABLE, ""))
+
+
+def _length(text: str) -> int:
+    return -1 if text in ("auto", "-1") else int(_number(int, 1, 10_000_000)(text))
 
 
 def _number(kind: type[int] | type[float], least: float, most: float) -> Any:

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,11 +22,15 @@ class RequestIds:
     Args:
         app: answers the requests.
         access_log: log a line for each request when its response has ended.
+        responded: called then, too, with the method, the route's path and the status.
     """
 
-    def __init__(self, app: ASGIApp, access_log: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, access_log: bool, responded: Callable[[str, str, str], None]
+    ) -> None:
         self._app = app
         self._access_log = access_log
+        self._responded = responded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,6 +50,8 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
+            handler = getattr(scope.get("route"), "path", "none")
+            self._responded(scope["method"], handler, str(status))
             if self._access_log:
                 client = (scope.get("client") or ("-",))[0]
                 # As it was sent: decoded, a path may hold line breaks. Without the query.

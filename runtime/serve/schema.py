@@ -272,17 +272,20 @@ class UnloadAdapterBody(Body):
     lora_name: Name
 
 
+class Expiry(Body):
+    """When a file is deleted."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+
+
 class BatchBody(Body):
     """Of /v1/batches."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served(cls, body: Any) -> Any:
-        return refuse(body, {"output_expires_after": ()})
 
     input_file_id: Name
     endpoint: Literal["/v1/chat/completions", "/v1/completions"]
     completion_window: Literal["24h"] = "24h"
+    output_expires_after: Expiry | None = None
     metadata: (
         Annotated[
             dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],

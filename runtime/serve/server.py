@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,7 +17,9 @@ from runtime.common.errors import SetupError
 from runtime.pipeline import loadPipeline
 from runtime.serve.app import make_app
 from runtime.serve.connections import PatientProtocol, allow_many
+from runtime.serve.keys import Keys
 from runtime.serve.options import KEY_VARIABLE, Options
+from runtime.serve.store import Store
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 _BACKLOG = 128
 # Seconds: longer than proxies keep an idle connection, nginx 60, so that they close it.
 _KEEP_ALIVE = 75
+# Seconds in which requests that are broken off can say so.
+_LAST_WORDS = 3.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -36,20 +41,28 @@ def run(options: Options, settings: Settings | None = None) -> int:
         EngineError: a file that llama.cpp cannot load.
     """
     settings = settings or Settings.load()
+    if options.max_model_len is not None:
+        settings = settings.model_copy(update={"max_model_len": options.max_model_len})
     allow_many()
+    keys = Keys(options.api_key, options.api_keys_file)
+    if options.api_keys_file and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: keys.reload())
+    PatientProtocol.unread = min(PatientProtocol.unread, options.deadline)
+    store = Store(options.batch_dir, options.file_days) if options.batch_dir else None
     # Before the pipeline: it is slow to load, and its offline guard blocks looking up names.
     with _listening(options) as listener, loadPipeline(settings) as pipeline:
-        if options.host not in _LOCAL and not options.api_key:
+        if options.host not in _LOCAL and not keys:
             log.warning(
                 "no API key set: anyone who can reach %s can use this server; %s sets one",
                 options.host,
                 KEY_VARIABLE,
             )
+        app = make_app(pipeline, options, keys, store)
         config = uvicorn.Config(
-            make_app(pipeline, options),
+            app,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=round(options.grace) or 1,
+            timeout_graceful_shutdown=round(options.grace + _LAST_WORDS),
             backlog=_BACKLOG,
             http=PatientProtocol,
             timeout_keep_alive=_KEEP_ALIVE,
@@ -59,7 +72,7 @@ def run(options: Options, settings: Settings | None = None) -> int:
         shown = f"[{host}]" if ":" in host else host
         log.info("serving on http://%s:%d", shown, port)
         with _own_signals():
-            _Server(config).run(sockets=[listener])
+            _Server(config, options.grace, app.state.service.break_off).run(sockets=[listener])
     return 0
 
 
@@ -77,7 +90,21 @@ def _own_signals() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Ends with status 0 when asked to stop: uvicorn's own would raise the signal again."""
+    """Ends with status 0 when asked to stop: uvicorn's own would raise the signal again.
+
+    Args:
+        config: what it serves.
+        grace: seconds that running requests may take when it stops.
+        break_off: called then to end the rest.
+    """
+
+    def __init__(self, config: uvicorn.Config, grace: float, break_off: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._grace, self._break_off = grace, break_off
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(self._grace, self._break_off)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

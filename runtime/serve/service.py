@@ -13,16 +13,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from runtime.engine import Completion, Engine, Update
+from runtime.engine.sizing import staging_slots
 from runtime.pipeline import Pipeline
 from runtime.serve.catalog import Catalog, Served
 from runtime.serve.errors import ApiError
-from runtime.serve.metrics import Metrics
-from runtime.serve.worker import Run, Worker
+from runtime.serve.metrics import Metrics, Times
+from runtime.serve.turns import Turns, client
+from runtime.serve.worker import Load, Run, Worker
 from runtime.way import Answer, Asked
 
 log = logging.getLogger(__name__)
 
-_LATE = object()  # stands in a run's queue for its deadline
+# They stand in a run's queue for its deadline, and for the end of the server.
+_LATE, _STOPPED = object(), object()
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ class _Follower(Run):
     Args:
         asked: what it is for.
         model: the name of the model, for the metrics.
-        limited: it counts for the queue's limit.
+        limited: it counts for the queue's limit; otherwise it is in the background.
         streamed: its tokens are sent as they come.
-        queue: gets (asked, update); the update is None when the engine has accepted it.
+        queue: gets (asked, update); the update is None when the request is accepted.
         arrived: gets updates from the worker's thread.
     """
 
@@ -63,20 +66,23 @@ class _Follower(Run):
         # A conversation may go on; a batch is a list of questions that have nothing to do with
         # one another.
         keep = limited and asked.request.score_from is None
-        super().__init__(engine, replace(asked.request, keep=keep, streamed=streamed))
+        request = replace(asked.request, keep=keep, streamed=streamed, background=not limited)
+        super().__init__(engine, request)
         self.asked = asked
         self.model = model
         self.limited = limited
         self.queue = queue
+        self.announced = False
         self.ended = False
-        self.first = 0.0  # when its first token came, by `time.perf_counter`
-        self.last = 0.0
+        self.times = Times(time.perf_counter())
         self.n_new = 0
         self._arrived = arrived
 
-    @property
-    def n_prompt(self) -> int:
-        return len(self.request.prompt)
+    def announce(self) -> None:
+        """Say that it is accepted, once; in the event loop's thread."""
+        if not self.announced:
+            self.announced = True
+            self.queue.put_nowait((self.asked, None))
 
     def accepted(self) -> None:
         self._arrived(_Arrived(self, None, time.perf_counter()))
@@ -97,17 +103,27 @@ class Service:
     Args:
         pipeline: loaded; nothing else may use it meanwhile. Not owned.
         limits: how many requests are accepted.
+        names: of the bare base; with none it is the settings'.
     """
 
-    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits, names: Sequence[str] = ()) -> None:
         self.pipeline = pipeline
         self.settings = pipeline.settings
         self.way = pipeline.way
         self.limits = limits
-        self.catalog = Catalog(pipeline.settings, pipeline.routes, pipeline.engines)
-        self.worker = Worker(pipeline.engines.values(), self._hand_over)
-        self.metrics = Metrics(pipeline.settings.model_name, lambda: self.worker.load)
+        self.catalog = Catalog(pipeline.settings, pipeline.routes, pipeline.engines, names)
+        self.metrics = Metrics(self.catalog.name, lambda: self.load, _cache_config(pipeline))
+        engines = pipeline.engines.values()
+        self.worker = Worker(engines, self._hand_over, self.metrics.stepped)
+        # More than there are slots, so that prompts of like length can be prefilled together.
+        self._turns: dict[Engine, Turns[_Follower]] = {
+            engine: Turns(
+                engine.options.slots + staging_slots(engine.options.slots), self.worker.submit
+            )
+            for engine in engines
+        }
         self._n_limited = 0
+        self._queues: set[asyncio.Queue[object]] = set()  # of what runs and has a deadline
         self._ended: deque[float] = deque(maxlen=64)
         self._arrived: deque[_Arrived] = deque()  # the worker's thread fills and empties it
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,9 +133,20 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.worker.start()
 
+    def break_off(self) -> None:
+        """End what still runs, but for background requests, with an error that says why."""
+        for queue in self._queues:
+            queue.put_nowait(_STOPPED)
+
     async def stop(self) -> None:
         """End the worker; what still runs ends with an error."""
         await asyncio.to_thread(self.worker.stop)
+
+    @property
+    def load(self) -> Load:
+        """How busy the engines are, with those that wait for their client's turn."""
+        load = self.worker.load
+        return replace(load, waiting=load.waiting + sum(map(len, self._turns.values())))
 
     @property
     def slots(self) -> int:
@@ -136,14 +163,16 @@ class Service:
     ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update | None]]]:
         """Run requests; yields their updates, each with what was asked.
 
-        Before its first update each request has one that is None: the engine has accepted it.
+        Before its first update each request has one that is None: it is accepted.
 
         When the block is left, in whatever way, what still runs is ended and frees its slots.
 
         Args:
             served: whose engine runs them.
             asked: their requests are run.
-            limited: they count for the queue's limit, and are given up at the deadline.
+            limited: they count for the queue's limit, take turns with those of other clients, and
+                are given up at the deadline. Otherwise they are in the background: all others go
+                first, and may interrupt them.
             streamed: their tokens are sent as they come.
 
         Raises:
@@ -160,13 +189,18 @@ class Service:
         ]
         self._n_limited += limited * len(followers)
         for follower in followers:
-            self.worker.submit(follower)
+            if not limited:
+                self.worker.submit(follower)
+            elif not self._turns[follower.engine].add(client.get(), follower):
+                follower.announce()  # it waits here
         alarm = None
         if limited:
+            self._queues.add(queue)
             alarm = self._loop.call_later(self.limits.deadline, queue.put_nowait, _LATE)
         try:
-            yield self._updates(queue, len(followers))
+            yield self._updates(queue, len(followers), limited)
         finally:
+            self._queues.discard(queue)
             if alarm is not None:
                 alarm.cancel()
             for follower in followers:
@@ -175,11 +209,15 @@ class Service:
                     self._end(follower, "abort")
 
     async def _updates(
-        self, queue: asyncio.Queue[object], left: int
+        self, queue: asyncio.Queue[object], left: int, limited: bool
     ) -> AsyncIterator[tuple[Asked, Update | None]]:
+        end = time.monotonic() + self.limits.deadline
         while left:
             item = await queue.get()
-            if item is _LATE:
+            if item is _STOPPED:
+                raise ApiError(503, "the server is stopping", code="server_stopping")
+            # A client that does not read lets updates pile up before the deadline's mark.
+            if item is _LATE or (limited and time.monotonic() > end):
                 seconds = f"{self.limits.deadline:g}"
                 raise ApiError(
                     504, f"not done after {seconds} seconds, and given up", code="timeout"
@@ -202,9 +240,9 @@ class Service:
         """Raises ApiError where `count` more requests would be too many."""
         if self.worker.failure:
             raise ApiError(503, f"the engine has failed: {self.worker.failure}")
-        running = self.worker.load.running
-        waiting = self._n_limited - running
-        more = max(1, count - max(0, self.slots - running))  # that will have to wait
+        free = max(0, self.slots - self._n_limited)
+        waiting = max(0, self._n_limited - self.slots)
+        more = max(1, count - free)  # that will have to wait
         if waiting + more <= self.limits.queue:
             return
         if more > self.limits.queue:
@@ -245,47 +283,56 @@ class Service:
         for follower, update, at in arrived:
             if follower.ended:
                 continue
-            follower.queue.put_nowait((follower.asked, update))
             if update is None:
+                follower.announce()
                 continue
-            self._measure(follower, at)
+            follower.announced = True
+            follower.queue.put_nowait((follower.asked, update))
             completion = update.completion
+            if completion is None or len(completion.tokens) > follower.n_new:
+                follower.n_new += 1
+                self.metrics.token(follower.times, at)
             if completion is not None:
                 follower.n_new = len(completion.tokens)
-                self._note_prefix(follower, completion)
-                self._end(follower, completion.finish_reason, at)
+                self._end(follower, completion.finish_reason, at, completion)
 
-    def _measure(self, follower: _Follower, at: float) -> None:
-        labels = (follower.model, "0")
-        if not follower.first:
-            follower.first = at
-            self.metrics.first_token.labels(*labels).observe(at - follower.submitted)
-        else:
-            self.metrics.between_tokens.labels(*labels).observe(at - follower.last)
-        follower.last = at
-        follower.n_new += 1
-
-    def _note_prefix(self, follower: _Follower, completion: Completion) -> None:
-        """Count how much of a prompt was found in the prefix cache."""
-        if completion.finish_reason in ("stop", "length"):
-            labels = (follower.model, "0")
-            self.metrics.prefix_queries.labels(*labels).inc(follower.n_prompt)
-            self.metrics.prefix_hits.labels(*labels).inc(completion.n_restored)
-
-    def _end(self, follower: _Follower, reason: str, at: float | None = None) -> None:
-        """Note what a request that has ended was."""
+    def _end(
+        self,
+        follower: _Follower,
+        reason: str,
+        at: float | None = None,
+        completion: Completion | None = None,
+    ) -> None:
+        """Note that a request has ended, and let the next one have its turn."""
         follower.ended = True
-        self._n_limited -= follower.limited
         now = time.perf_counter() if at is None else at
-        labels, metrics, n_prompt = (follower.model, "0"), self.metrics, follower.n_prompt
-        metrics.prompt_tokens.labels(*labels).inc(n_prompt)
-        metrics.generation_tokens.labels(*labels).inc(follower.n_new)
-        metrics.success.labels(*labels, reason).inc()
-        if reason in ("stop", "length"):
-            self._ended.append(now)
-            metrics.whole.labels(*labels).observe(now - follower.submitted)
-            metrics.prompt_length.labels(*labels).observe(n_prompt)
-            metrics.length.labels(*labels).observe(follower.n_new)
-            if follower.n_new > 1:
-                each = (now - follower.first) / (follower.n_new - 1)
-                metrics.per_token.labels(*labels).observe(each)
+        follower.times.last = now
+        if completion is not None:
+            follower.times.began = completion.began
+        n_restored = completion.n_restored if completion else 0
+        self.metrics.ended(
+            follower.model,
+            follower.times,
+            reason,
+            len(follower.request.prompt),
+            follower.n_new,
+            n_restored,
+        )
+        if follower.limited:
+            self._n_limited -= 1
+            self._turns[follower.engine].end(follower)
+            if reason in ("stop", "length"):
+                self._ended.append(now)
+
+
+def _cache_config(pipeline: Pipeline) -> dict[str, str]:
+    """How the first engine's KV cache is divided, in vLLM's words: a block is a slot."""
+    engine = next(iter(pipeline.engines.values()))
+    options = engine.options
+    return {
+        "block_size": str(options.cells_per_slot),
+        "num_gpu_blocks": str(options.slots),
+        "num_cpu_blocks": "0",
+        "cache_dtype": options.cache_type,
+        "enable_prefix_caching": str(options.prefix_bytes > 0),
+    }

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,16 @@ log = logging.getLogger(__name__)
 
 JsonDict = dict[str, Any]
 
+# What the records of files and batches have at least.
+_FILE: dict[str, type] = {"id": str, "created_at": int, "purpose": str}
+_BATCH: dict[str, type] = {
+    "id": str,
+    "created_at": int,
+    "status": str,
+    "endpoint": str,
+    "input_file_id": str,
+    "request_counts": dict,
+}
 _ID = re.compile(r"(?:file|batch)[-_][A-Za-z0-9_-]{1,80}")
 
 
@@ -37,12 +48,14 @@ class Store:
 
     Args:
         folder: made if it is not there.
+        days: after which a file expires that has no time of its own; 0 is never.
 
     Raises:
         SetupError: it cannot be written, or another server has it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, days: float = 0.0) -> None:
+        self._seconds = days * 86400
         self._files, self._batches = folder / "files", folder / "batches"
         try:
             for each in (self._files, self._batches):
@@ -55,6 +68,7 @@ class Store:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SetupError(f"--batch-dir {folder}: another server has it") from None
+        self._remove_leftovers()
 
     def close(self) -> None:
         """Let another server have the folder."""
@@ -62,18 +76,35 @@ class Store:
 
     # Files
 
-    def add_file(self, source: BinaryIO, name: str, purpose: str, id_: str = "") -> JsonDict:
-        """Keep a file; returns what it is, in OpenAI's form. The same id replaces it."""
+    def add_file(
+        self,
+        source: BinaryIO,
+        name: str,
+        purpose: str,
+        id_: str = "",
+        seconds: float | None = None,
+    ) -> JsonDict:
+        """Keep a file; returns what it is, in OpenAI's form. The same id replaces it.
+
+        Args:
+            source: its content.
+            name: the client's name for it.
+            purpose: the client's.
+            id_: "" makes one.
+            seconds: until it expires; None is the store's time.
+        """
         id_ = id_ or f"file-{secrets.token_hex(12)}"
         with replacing(self._files / f"{id_}.data") as partial, partial.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
+        now, seconds = int(time.time()), seconds or self._seconds
         entry = {
             "id": id_,
             "object": "file",
             "bytes": self.content(id_).stat().st_size,
-            "created_at": int(time.time()),
+            "created_at": now,
+            "expires_at": now + int(seconds) if seconds else None,
             "filename": name[:255],
             "purpose": purpose,
             "status": "processed",
@@ -83,7 +114,10 @@ class Store:
 
     def file(self, id_: str) -> JsonDict:
         """What a file is. Raises ApiError 404."""
-        return _read(self._files, id_, "file")
+        entry = _read(self._files, id_, "file")
+        if _is_expired(entry):
+            raise ApiError(404, f"file {id_} has expired", code="not_found")
+        return entry
 
     def content(self, id_: str) -> Path:
         """The path of its content."""
@@ -91,13 +125,31 @@ class Store:
 
     def files(self) -> list[JsonDict]:
         """All files, the newest first."""
-        return _all(self._files)
+        return [entry for entry in _all(self._files) if not _is_expired(entry)]
 
     def delete_file(self, id_: str) -> None:
         """Raises ApiError 404."""
         self.file(id_)
+        self._delete(id_)
+
+    def delete_expired(self, needed: Collection[str]) -> None:
+        """Delete the files that have expired, but for those that are needed."""
+        for entry in _all(self._files):
+            if _is_expired(entry) and entry["id"] not in needed:
+                self._delete(entry["id"])
+
+    def _delete(self, id_: str) -> None:
         (self._files / f"{id_}.json").unlink(missing_ok=True)
         self.content(id_).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a kill left half written, or half deleted."""
+        for folder in (self._files, self._batches):
+            for path in folder.glob(".*"):
+                path.unlink(missing_ok=True)
+        for path in self._files.glob("*.data"):
+            if not path.with_suffix(".json").exists():
+                path.unlink(missing_ok=True)
 
     # Batches
 
@@ -130,6 +182,10 @@ def page(entries: list[JsonDict], after: str | None, limit: int) -> JsonDict:
         "last_id": shown[-1]["id"] if shown else None,
         "has_more": len(entries) > len(shown),
     }
+
+
+def _is_expired(entry: JsonDict) -> bool:
+    return bool(entry.get("expires_at")) and entry["expires_at"] <= time.time()
 
 
 def _write(path: Path, entry: JsonDict) -> None:
@@ -165,6 +221,9 @@ def _all(folder: Path) -> list[JsonDict]:
 def _entry(path: Path) -> JsonDict:
     """What a file says. Raises OSError, and ValueError for what is not a file or batch."""
     entry = json.loads(path.read_text("utf-8"))
-    if not isinstance(entry, dict) or not {"id", "created_at"} <= entry.keys():
+    wanted = _FILE if path.parent.name == "files" else _BATCH
+    if not isinstance(entry, dict) or any(
+        not isinstance(entry.get(name), kind) for name, kind in wanted.items()
+    ):
         raise ValueError("it is not the record of a file or a batch")
     return entry

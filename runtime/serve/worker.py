@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -22,13 +21,11 @@ class Run:
 
     Attributes:
         number: by which the engine knows it; -1 where it does not have it.
-        submitted: when it was made, by `time.perf_counter`.
     """
 
     engine: Engine
     request: Request
     number: int = field(default=-1, init=False)
-    submitted: float = field(default_factory=time.perf_counter, init=False)
 
     def accepted(self) -> None:
         """The engine has the request; called in the worker's thread, before any update."""
@@ -65,6 +62,7 @@ class Worker:
         engines: not owned.
         hand_over: called in the worker's thread when runs have been accepted, and after each
             step when all its updates have been delivered.
+        stepped: called after each step with its tokens, and the requests that gave way before it.
 
     Attributes:
         load: how busy the engines were after the last round.
@@ -72,12 +70,16 @@ class Worker:
     """
 
     def __init__(
-        self, engines: Iterable[Engine], hand_over: Callable[[], None] = lambda: None
+        self,
+        engines: Iterable[Engine],
+        hand_over: Callable[[], None] = lambda: None,
+        stepped: Callable[[int, int], None] = lambda n_tokens, n_suspended: None,
     ) -> None:
         self.load = Load()
         self.failure = ""
         self._engines = list(engines)
         self._hand_over = hand_over
+        self._stepped = stepped
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._runs: set[Run] = set()  # those that have not ended
         self._pauses: list[_Pause] = []
@@ -95,6 +97,9 @@ class Worker:
     def submit(self, run: Run) -> None:
         """Take a request in; one that cannot be served ends with an update that says why."""
         self._inbox.put(lambda: self._add(run))
+        if not run.request.background:
+            for engine in list(self._engines):
+                engine.give_way()
 
     def abort(self, run: Run) -> None:
         """End a request that is not needed any more; it gets no further update."""
@@ -177,6 +182,8 @@ class Worker:
             run.deliver(Update(-1, completion=Completion(-1, [], "", "error", error)))
 
     def _step(self, engine: Engine) -> None:
+        stats = engine.stats
+        n_tokens, n_suspended = stats.prefill_tokens + stats.decode_tokens, stats.suspensions
         try:
             updates = engine.step()
         except Exception as error:
@@ -187,6 +194,8 @@ class Worker:
             lost = [run for run in self._runs if run.engine is engine]
             self._end_all(lost, f"the engine failed: {error}")
             return
+        n_tokens = stats.prefill_tokens + stats.decode_tokens - n_tokens
+        self._stepped(n_tokens, stats.suspensions - n_suspended)
         for update in updates:
             run: Run = update.tag
             if run in self._runs:

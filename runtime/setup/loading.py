@@ -18,7 +18,8 @@ from runtime.engine import (
     check_gguf,
     describe_build,
 )
-from runtime.engine.sizing import PADDING_CELLS, cells_needed
+from runtime.engine.context import CACHE_BYTES
+from runtime.engine.sizing import PADDING_CELLS, cells_needed, longest_slot
 from runtime.files.manifest import ModelFiles
 from runtime.files.routes import Route
 from runtime.retrieval import Retrieval, Use
@@ -159,10 +160,14 @@ def engine_options(settings: Settings, model: Model, made: Plan) -> EngineOption
             f" MAX_TOKENS_MULTIPLIER) are too many: {model.path.name} was trained for"
             f" {model.n_ctx_train} positions, {PADDING_CELLS} of which are kept for padding"
         )
+    cells = longest(settings)
+    if settings.max_model_len < 0:
+        cell_bytes = model.cell_values * CACHE_BYTES[settings.kv_cache_type]
+        cells = max(cells, longest_slot(int(made.cache_bytes / cell_bytes)))
     return EngineOptions(
         slots=settings.batch_size,
         # Where a subject's longer answers do not fit after the longest question they end earlier.
-        cells_per_slot=min(longest(settings), model.n_ctx_train),
+        cells_per_slot=min(cells, model.n_ctx_train),
         threads=settings.num_threads or min(cpus().cores, model.profile.most_threads or 512),
         cache_type=settings.kv_cache_type,
         cache_bytes=made.cache_bytes,

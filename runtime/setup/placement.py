@@ -154,7 +154,8 @@ def watched(path: Path, made: Plan) -> Iterator[None]:
 def longest(settings: Settings) -> int:
     """Cells that the longest question with its answer may need."""
     answer = max(map(settings.longest_answer_of, [None, *settings.subjects]))
-    return cells_needed(settings.max_input_tokens, answer)
+    wanted = max(settings.max_model_len, settings.max_input_tokens + answer)
+    return cells_needed(wanted, 0)
 
 
 def usual(settings: Settings) -> int:
