@@ -177,6 +177,7 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
     """
     ended = {a.index: Ended.at_once(a) for a in task.choices if isinstance(a, Answer)}
     if task.asked:
+        service.metrics.asked(task.n, task.most_new)
         async with service.running(task.served, task.asked, limited) as updates:
             async for asked, update in updates:
                 if update is not None and (completion := update.completion):
@@ -251,6 +252,7 @@ async def chunks(
     if task.asked:
         n_of, n_waiting = [0] * len(task.choices), len(task.asked)
         cleaners = {asked.index: asked.cleaner() for asked in task.asked}
+        service.metrics.asked(task.n, task.most_new)
         async with service.running(task.served, task.asked, streamed=True) as updates:
             async for asked, update in updates:
                 if update is None:

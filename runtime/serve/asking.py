@@ -58,6 +58,11 @@ class Task:
         """The choices that the engine has to write."""
         return [choice for choice in self.choices if isinstance(choice, Asked)]
 
+    @property
+    def most_new(self) -> int:
+        """Most tokens of an answer that the engine has to write."""
+        return max((each.request.params.max_new_tokens for each in self.asked), default=0)
+
     def prompt(self, index: int) -> list[int]:
         """Token ids of the prompt of a choice that the engine has to write."""
         choice = self.choices[index]
