@@ -107,8 +107,8 @@ def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
     given = best.get("input")
     if best["type"] != "missing" and (given is None or isinstance(given, (str, bool, int, float))):
         message += f", not {json.dumps(given)[:60]}"
-    more = len({where[:1] for where, _ in found}) - 1
-    rest_of = f" (and {more} more fields are wrong)" if more > 0 else ""
+    more = len({tuple(where[:1]) for where, _ in found}) - 1
+    rest_of = f" (wrong fields besides: {more})" if more > 0 else ""
     field = ".".join(place)[:200]
     return ApiError(400, f"{field}: {message}{rest_of}", place[0], "invalid_value")
 
@@ -134,6 +134,7 @@ def _is_more(problem: Any) -> bool:
 def _words(problem: Any) -> str:
     """A problem without what a client does not know of: validation, types of Python."""
     message = str(problem["msg"]).removeprefix("Value error, ").removesuffix(", not 0")
+    message = message.partition(" or instance of ")[0]
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
     return message
