@@ -31,6 +31,16 @@ _REFUSED = {
     "kasa_config": "KaSA changes the base's weights as well",
     "monteclora_config": "the sampled matrices of MonteCLoRA are not supported",
 }
+# The other settings of peft 0.21. A later peft may add some that change what is computed.
+_KNOWN = _REFUSED.keys() | {
+    *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path"),
+    *("revision", "inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha"),
+    *("lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "modules_to_save"),
+    *("init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern"),
+    *("alpha_pattern", "megatron_config", "megatron_core", "loftq_config", "eva_config"),
+    *("corda_config", "lora_ga_config", "use_dora", "velora_config", "qalora_group_size"),
+    *("runtime_config", "ensure_weight_tying"),
+}
 # Initializations that also change the base's weights.
 _CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 # What peft adapts in most families if target_modules is missing.
@@ -98,6 +108,10 @@ class LoraConfig:
                 f"{self.path}: matching its patterns ({', '.join(patterns)[:200]}) takes"
                 f" more than {_PATTERN_SECONDS} seconds: name the modules in target_modules"
             ) from None
+
+    def unknown_keys(self) -> list[str]:
+        """Keys with a value that this version does not know and so ignores."""
+        return [key for key, value in self.values.items() if value and key not in _KNOWN]
 
     def targets(self, module: str) -> bool:
         """Whether peft adapts a module, such as "model.layers.0.mlp.up_proj"."""

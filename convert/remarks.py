@@ -1,4 +1,4 @@
-"""Warnings about an adapter that was trained with another base, chat template or tokens.
+"""Warnings about an adapter: another base, chat template or tokens, or unknown settings.
 
 Tools such as unsloth, axolotl and LLaMA-Factory save the tokenizer of the training beside the
 adapter. An export has the base's tokenizer and chat template.
@@ -20,7 +20,9 @@ _QUANTIZED = ("-unsloth-bnb-4bit", "-bnb-4bit", "-bnb-8bit")
 
 
 def remarks(folder: Path, config: LoraConfig, base: Source) -> Iterator[str]:
-    """Warnings about another base, another chat template, or tokens missing in the base."""
+    """Warnings about unknown settings, another base or chat template, or missing tokens."""
+    if unknown := config.unknown_keys():
+        yield f"{config.path}: ignored {', '.join(unknown)}: check the result with convert.verify"
     trained_on = config.values.get("base_model_name_or_path")
     if isinstance(trained_on, str) and trained_on and _plain(trained_on) != base.name.casefold():
         yield f"{folder} was trained on {trained_on}; it is applied to {base.name}"
