@@ -136,7 +136,7 @@ def test_where_cuda_cannot_be_nothing_else_is_installed(
     installed: list[Any] = []
     assert build_llama.install_with_cuda(machine, "90", installed.append) == 1
     assert not installed
-    assert "error: llama.cpp could not be compiled with CUDA: nvcc is" in capsys.readouterr().out
+    assert "error: llama.cpp could not be compiled with CUDA: nvcc was" in capsys.readouterr().out
 
 
 def test_a_card_that_is_not_used_is_no_secret(
