@@ -27,6 +27,17 @@ _CARDINAL = re.compile(
     rf"\b(?:({'|'.join(_TENS)})[- ]({'|'.join(_UNITS[1:10])})|"
     rf"({'|'.join(sorted(CARDINALS, key=len, reverse=True))}))\b"
 )
+# Years as they are said: nineteen eighty-nine, nineteen oh five.
+_YEAR = re.compile(
+    rf"\b({'|'.join(_UNITS[13:])})[ -](?:({'|'.join(_TENS)})(?:[ -]({'|'.join(_UNITS[1:10])}))?"
+    rf"|(?:oh|o)[ -]({'|'.join(_UNITS[1:10])}))\b"
+)
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9}
+_ORDINALS |= {f"{_UNITS[n]}th": n for n in (0, 4, 6, 7, 10, 11, *range(13, 20))} | {"twelfth": 12}
+_ORDINALS |= {f"{ten[:-1]}ieth": n for n, ten in zip(range(20, 100, 10), _TENS, strict=True)}
+_ORDINAL = re.compile(
+    rf"\b(?:({'|'.join(_TENS)})[- ])?({'|'.join(sorted(_ORDINALS, key=len, reverse=True))})\b"
+)
 _HUNDRED = re.compile(r"\b(\d{1,2}|a) hundred\b(?:(?: and)? (\d{1,2})\b(?![.,]\d))?")
 # "2 thousand 500" and "1 thousand and 1" are one number each.
 _SCALED = re.compile(
@@ -39,7 +50,7 @@ _SCIENTIFIC = re.compile(
     r"([-+]?\d{1,2})\)?(?![\w.]\d|\w)"
 )
 # Not in lists of numbers: 100,200,30.
-_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+(?!,?\d)")
+_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)[1-9]\d{0,2}(?:[,\u00a0\u2009\u202f]\d{3})+(?!,?\d)")
 
 _HAN_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _HAN_UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
@@ -66,10 +77,16 @@ def with_digits(text: str) -> str:
 
 def with_english_digits(text: str) -> str:
     """Write 25 for twenty-five, 1500 for 1.5e3, 5000000 for five million, in lower-case text."""
+    text = _YEAR.sub(_year, text)
     text = _CARDINAL.sub(lambda match: str(sum(CARDINALS.get(w, 0) for w in match.groups())), text)
     text = _HUNDRED.sub(lambda match: str(100 * _one(match[1]) + int(match[2] or 0)), text)
     text = _SCALED.sub(_scaled, text)
     return _SCIENTIFIC.sub(_written_out, text)
+
+
+def with_ordinals(text: str) -> str:
+    """Write 13th for thirteenth and 21th for twenty-first, in lower-case text."""
+    return _ORDINAL.sub(lambda m: f"{CARDINALS.get(m[1], 0) + _ORDINALS[m[2]]}th", text)
 
 
 def with_chinese_digits(text: str) -> str:
@@ -79,6 +96,11 @@ def with_chinese_digits(text: str) -> str:
     """
     text = _MINUS.sub("-", _NUMERAL.sub(_arabic, text))
     return _SHARE.sub(lambda m: f"{m[2]}%" if m[1] == "100" else f"{m[2]}/{m[1]}", text)
+
+
+def _year(match: re.Match[str]) -> str:
+    rest = sum(CARDINALS.get(word, 0) for word in match.groups()[1:])
+    return str(100 * CARDINALS[match[1]] + rest)
 
 
 def _one(number: str) -> Decimal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 
-from evaluation.judges.mentions import is_denied
+from evaluation.judges.mentions import is_denied, is_denied_after
 from evaluation.judges.text import ARTICLES, YES_NO, places, spelled, tokens, without
 from evaluation.records import Item, Verdict
 
@@ -79,6 +79,19 @@ def is_letter_only(item: Item, said: str) -> bool:
     return all(spelled(choice).strip() != said.strip() for choice in item.choices)
 
 
+_SHOWN = re.compile(r"(?<![^\W_])([A-H]) ?[).:、．][ \t]*(?=\S)")
+
+
+def shown(question: str) -> tuple[str, ...]:
+    """The lettered choices that a question shows: "A) shark B) dolphin"; () if it shows none."""
+    marks = list(_SHOWN.finditer(question))
+    if len(marks) < 2 or [mark[1] for mark in marks] != list(string.ascii_uppercase[: len(marks)]):
+        return ()
+    ends = [mark.start() for mark in marks[1:]] + [len(question)]
+    texts = [question[m.end() : end].strip(" ,;\n") for m, end in zip(marks, ends, strict=True)]
+    return tuple(texts) if all(texts) else ()
+
+
 def shows_letters(item: Item) -> bool:
     """Whether a question shows its choices with letters: "A. London B. Paris"."""
     question = " ".join(spelled(item.question).split())
@@ -119,7 +132,7 @@ def _by_text(text: str, choices: list[str]) -> set[int]:
     found: dict[int, int] = {}
     for index in sorted(range(len(choices)), key=lambda n: -len(wanted[n])):
         for at in places(wanted[index], whole):
-            if not is_denied(whole, at):
+            if not is_denied(whole, at) and not is_denied_after(whole, at + len(wanted[index])):
                 found.setdefault(index, at)
             whole[at : at + len(wanted[index])] = [""] * len(wanted[index])
     if all(spelled(choice).strip() in YES_NO for choice in choices):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from algebra.words import with_digits
+from algebra.words import with_digits, with_ordinals
 from evaluation.judges.text import spelled
 
 _MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august"]
@@ -23,7 +23,7 @@ _DATE = re.compile(
     rf"|(?P<month3>{_MONTH})\.?,? (?:of )?(?P<year3>\d{{3,4}})"
     r"|(?P<year4>\d{4})[-/](?P<month4>\d{1,2})[-/](?P<day4>\d{1,2})"
     r"|(?<![\d/.-])(?P<month6>\d{1,2})(?P<dash>[/.-])(?P<day6>\d{1,2})(?P=dash)(?P<year6>\d{4})"
-    r"|(?:(?P<year5>\d{2,4})年)?(?P<month5>\d{1,2})月(?:(?P<day5>\d{1,2})[日号])?)"
+    r"|(?:(?P<year5>\d{2,4})年)?(?P<month5>\d{1,2})月(?:初?(?P<day5>\d{1,2})(?:(?<=初\d)|(?<=初10)|[日号]))?)"
 )
 _BEFORE_CHRIST = r"(?:b\.? ?c\.?(?: ?e\.?)?|before christ)(?!\w)"
 _ANNO_DOMINI = r"(?:a\.? ?d\.?|c\.? ?e\.?)(?!\w)"
@@ -90,19 +90,29 @@ def same_date(reference: str, answer: str) -> bool:
 def within(reference: str, answer: str) -> bool | None:
     """Whether a year that an answer gives is in the century or decade that a reference is.
 
-    None if the reference is neither, or the answer gives no year or names a century itself.
+    None if the reference is neither, or the answer gives no year.
     """
     match = _PERIOD.fullmatch(_plain(reference).strip(" .。"))
     said = _plain(answer)
     years = [(int(year), bc) for year, bc, _ in _eras(_PERIOD.sub(" ", said)) if len(year) >= 3]
-    if match is None or not years or _PERIOD.search(said):
+    if match is None:
         return None
     before_christ = bool(match["bc"])
     first, last = _span(match)
+    periods = [(_span(found), bool(found["bc"])) for found in _PERIOD.finditer(said)]
+    if periods:  # "the 1200s" are the 13th century, but for a year
+        return all(
+            abs(start - first) + abs(end - last) <= 2 and bc == before_christ
+            for (start, end), bc in periods
+        )
+    if not years:
+        return None
     return all(first <= year <= last and bc == before_christ for year, bc in years)
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:
+    if match["decade"] and match["decade"].endswith("00"):
+        return int(match["decade"]), int(match["decade"]) + 99
     if match["decade"]:
         return int(match["decade"]), int(match["decade"]) + 9
     number = int(match["century"] or match["century2"])
@@ -121,7 +131,16 @@ def same_time(reference: str, answer: str) -> bool | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(with_digits(spelled(text)).split())
+    return _with_clock(" ".join(with_digits(with_ordinals(spelled(text))).split()))
+
+
+def _with_clock(text: str) -> str:
+    """A text in which times of day are digits: half past 5 in the afternoon is 5:30 pm."""
+    text = re.sub(r"\bhalf past (\d{1,2})\b", r"\1:30", text)
+    text = re.sub(r"\bquarter past (\d{1,2})\b", r"\1:15", text)
+    text = re.sub(r"(?<=\d) o'clock\b", "", text)
+    text = re.sub(r"(?<=\d) in the morning\b", " am", text)
+    return re.sub(r"(?<=\d) in the (?:afternoon|evening)\b", " pm", text)
 
 
 def _agree(said: Sequence[Date], wanted: Sequence[Date]) -> bool:

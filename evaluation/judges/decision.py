@@ -1,8 +1,10 @@
-"""Which part of an answer answers the question: what it says first, unless it says that elsewhere.
+"""Which part of an answer answers the question, and whether what it mentions there is its answer.
 
 "Piazza San Marco is in Rome. The Canale Grande is in Venice." says Rome to "Where is Piazza San
-Marco?", though Venice is in it. Each clause is weighed by the words of the question in it. A clause
-that names something as an answer overrules later ones of less weight.
+Marco?", though Venice is in it. So each clause is weighed by the words of the question in it, and a
+clause that names something as an answer overrules others of less weight. Within a clause a mention
+is no answer where something else stands in its place: "Guatemala borders Mexico", "near Sydney",
+"more than 24", "Sydney?".
 """
 
 from __future__ import annotations
@@ -13,56 +15,129 @@ from functools import lru_cache
 from evaluation.judges.text import FUNCTION_WORDS, is_number, stem, tokens
 
 _CLAUSE_END = re.compile(
-    r"(?<=[^\d\s][^\s.][.!?])\s+|(?<=\d[.!?])\s+(?=[A-Z])|(?<=[;\n])|,? (?=(?:but|whereas|while)\b)"
+    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])|,? (?=(?:but|whereas|while|although|though)\b)"
 )
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|\w+(?:ed|[^s]s))\b",
-    re.IGNORECASE,
+    r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|\w+ed|[a-z]+[^s]s)\b"
 )
 _ANAPHOR = re.compile(r"\W*(?:it|he|she|they|this|that|these|those|its|his|her|their)\b", re.I)
-# A name within a clause: its first word would have a capital letter anyway.
-_NAME = re.compile(r"(?<=[\w,'’\"] )[A-Z]\w+")
-_COPULA = re.compile(r"\b(?:is|are|was|were|be|called|named)\W+(?:the )?$", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|no|never|neither)\b|n['’]t\b", re.IGNORECASE)
+# A name within a clause: its first word would have a capital letter anyway.
+_NAME = re.compile(r"(?<=[\w,'’\"(] )[A-Z]\w+")
+# What begins a clause as a subject does: a word, and then a verb or an adverb.
+_SUBJECT = re.compile(
+    r"\W*([A-Z]\w+(?: [A-Z]\w+)*)(?= (?!(?:by|in|on|at|to|of|from|for|with|under)\b)[a-z]+)"
+)
+# "the Russian novelist Leo Tolstoy"
+_ADJECTIVE = re.compile(r"\b(?:[Tt]he|[Aa]n?|[Bb]y|was|is) [A-Z]\w+(?: [a-z]+){1,2} $")
+_COPULA = re.compile(r"\b(?:is|are|was|were|be|called|named)\W+(?:the )?$", re.IGNORECASE)
+# What may stand between a place and the one in which it lies: "Venice, Italy".
+_WITHIN = re.compile(r"\W*(?:(?:in|of) (?:the )?)?$")
+# "Neil Armstrong was first, Buzz Aldrin second."
+_NEW_PART = re.compile(r"[,;:] (?:and )?(?:the )?$")
+# What comes after one of these is spoken of beside the answer.
+_BESIDE = re.compile(
+    r"\b(?:near|than|like|besides?|between|beyond|unlike|until|(?:(?:north|south|east|west)\w*"
+    r"|outside|instead|neighbou?r|capital) of|(?:next|similar|close|opposed) to|far from|border\w*"
+    r"|used to be|formerly|mistaken for|(?:followed|preceded|inspired|conquered) by|with)"
+    r"(?: (?:the|a|an|it is|it was))? $",
+    re.IGNORECASE,
+)
+# Before a number, that it is another.
+_BOUND = re.compile(
+    r"\b(?:(?:more|less|fewer|later|earlier) than|at (?:least|most)|up to|before|after) \W?$",
+    re.IGNORECASE,
+)
+_RANGE = re.compile(r"\s?[-–—/]\s?\d|\s?(?:%|percent\b)")
 # Of more words, a clause without a verb is no bare answer.
 _BARE = 6
+# A bare answer weighs more than a sentence that has one word of the question.
+_BARE_WEIGHT = 1.5
+_SAYING = 2.0
 
 
 @lru_cache(maxsize=1024)
 def deciding(question: str, answer: str, reference: str) -> str:
-    """An answer without the clauses that others overrule.
+    """An answer without the clauses that others overrule, or that do not mean what they mention.
 
     Args:
         reference: tells what counts as naming something: a number, or a name.
     """
-    clauses = [clause for clause in _CLAUSE_END.split(answer) if clause and clause.strip()]
-    if len(clauses) < 2:
-        return answer
     asked = _matter(question) - _matter(reference)
     numeric = any(map(is_number, tokens(reference)))
-    kept: list[str] = []
-    most = inherited = 0
+    mention = re.compile(rf"(?<!\w){re.escape(reference.strip(' .'))}(?!\w)", re.IGNORECASE)
+    clauses = [clause for clause in _CLAUSE_END.split(answer) if clause and clause.strip()]
+    weights: list[float] = []
+    naming: list[bool] = []
+    before = 0
     for n, clause in enumerate(clauses):
         own = len(asked & _matter(clause))
-        weight = own + (inherited if _ANAPHOR.match(clause) else 0)
-        said = max(weight, _says_it(clause, reference))
-        if said >= most:
+        inherits = bool(n and _ANAPHOR.match(clause))
+        weight: float = own + before * inherits
+        before = int(weight)
+        bare = n == 0 and len(clauses) > 1 and _is_bare(clause)
+        if bare:
+            weight = max(weight, _BARE_WEIGHT)
+        if _says_it(clause, mention):
+            weight = max(weight, _SAYING)
+        weights.append(weight)
+        naming.append(_names_something(clause, question, numeric, bare))
+    kept = []
+    for n, clause in enumerate(clauses):
+        rivals = [weights[m] for m in range(n) if naming[m]]
+        if weights[n] == 0 and not _ANAPHOR.match(clause):
+            rivals += [weights[m] for m in range(n + 1, len(clauses)) if naming[m]]
+        if weights[n] >= max(rivals, default=0) and _means(clause, mention, question, numeric):
             kept.append(clause)
-        if n == 0 and _is_bare(clause):
-            said = max(said, 1)
-        if said > most and _names_something(clause, question, numeric, bare=n == 0):
-            most = said
-        inherited = weight
     return " ".join(kept)
 
 
-def _says_it(clause: str, reference: str) -> int:
-    """1 for a clause that is the reference, or says that something is."""
-    at = clause.casefold().find(reference.casefold())
-    if at < 0:
-        return 0
-    before = clause[:at]
-    return int(bool(_COPULA.search(before)) or (not tokens(before) and _is_bare(clause)))
+def _means(clause: str, mention: re.Pattern[str], question: str, numeric: bool) -> bool:
+    """Whether a clause that mentions something gives it as the answer, at one place at least."""
+    places = list(mention.finditer(clause))
+    return not places or any(_is_answer(clause, place, question, numeric) for place in places)
+
+
+def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) -> bool:
+    before, after = clause[: place.start()], clause[place.end() :]
+    if after.startswith("?"):
+        return False
+    if numeric:
+        asks_share = re.search("percent|%", question)
+        return not (_BOUND.search(before) or (_RANGE.match(after) and not asks_share))
+    known = _words(question)
+    beside = _BESIDE.search(before)
+    if beside and beside[0].split()[0].casefold() not in known:
+        return False
+    if any(link.search(before) for link in (_COPULA, _NEW_PART, _ADJECTIVE)):
+        return True
+    subject = _SUBJECT.match(before)
+    names = [(m[0], m.end()) for m in _NAME.finditer(before)]
+    if subject and stem(subject[1].casefold()) not in FUNCTION_WORDS and not _says(subject[1]):
+        names.append((subject[1], subject.end()))
+    rivals = [end for name, end in names if not set(_split(name)) <= known]
+    return not rivals or bool(_WITHIN.match(before[max(rivals) :]))
+
+
+def _says(word: str) -> bool:
+    return word.casefold() in {"in", "on", "at", "by", "the", "yes", "no", "according"}
+
+
+def _words(text: str) -> set[str]:
+    return set(_split(text))
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _says_it(clause: str, mention: re.Pattern[str]) -> bool:
+    """Whether a clause is the reference, or says that something is."""
+    place = mention.search(clause)
+    if place is None:
+        return False
+    before = clause[: place.start()]
+    return bool(_COPULA.search(before)) or (not tokens(before) and _is_bare(clause))
 
 
 def _is_bare(clause: str) -> bool:
@@ -75,9 +150,9 @@ def _names_something(clause: str, question: str, numeric: bool, bare: bool) -> b
     if numeric:
         known = set(tokens(question))
         return any(is_number(token) and token not in known for token in tokens(clause))
-    if bare and _is_bare(clause):
-        return bool(_matter(clause) - _matter(question))
-    known = {word.casefold() for word in re.findall(r"\w+", question)}
+    if bare:
+        return "!" not in clause and bool(_matter(clause) - _matter(question))
+    known = _words(question)
     return any(name.casefold() not in known for name in _NAME.findall(clause))
 
 

@@ -16,14 +16,13 @@ import re
 from evaluation.judges import dates, quantities, yes_no
 from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.names import joined, without_longer_names
+from evaluation.judges.names import core, joined, says_last_name, without_longer_names
 from evaluation.judges.text import (
-    ARTICLES,
     FUNCTION_WORDS,
     f1,
+    folded,
     is_number,
     places,
-    stem,
     tokens,
     without,
 )
@@ -35,18 +34,6 @@ THRESHOLD = 0.6
 _NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+){1,2}")
 _LIST = re.compile(r"[^,]+(?:, [^,]+)*,? (?:and|&) [^,]+", re.IGNORECASE)
 _LIST_COMMA = re.compile(r",? (?:and|&) |, ", re.IGNORECASE)
-_UNITS = {
-    **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
-    **dict.fromkeys(["kilometre", "kilometres", "kilometer", "kilometers"], "km"),
-    **dict.fromkeys(["centimetre", "centimetres", "centimeter", "centimeters"], "cm"),
-    **dict.fromkeys(["gram", "grams"], "g"),
-    **dict.fromkeys(["kilogram", "kilograms"], "kg"),
-    **dict.fromkeys(["foot", "feet"], "ft"),
-    **dict.fromkeys(["celsius", "centigrade"], "c"),
-    "fahrenheit": "f",
-    "bce": "bc",
-    "ce": "ad",
-}
 
 
 def judge(item: Item, answer: str) -> Verdict:
@@ -60,7 +47,7 @@ def judge(item: Item, answer: str) -> Verdict:
             verdicts.append(settled)
         else:
             said = deciding(item.question, answer, reference)
-            other = joined(without_longer_names(reference, said), item.question)
+            other = joined(without_longer_names(reference, said, item.question), item.question)
             one = joined(reference, item.question)
             verdicts += [_against(item.question, f, other) for f in forms(one, other, tokens)]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
@@ -94,14 +81,14 @@ def _against(question: str, reference: str, answer: str) -> Verdict:
     def verdict(correct: bool, reason: str) -> Verdict:
         return Verdict(correct, 1.0 if correct and score < THRESHOLD else score, NAME, reason)
 
-    given, wanted = _folded(answer), _folded(reference)
+    given, wanted = folded(answer), folded(reference)
     words, needed = without(FUNCTION_WORDS, given), without(FUNCTION_WORDS, wanted)
     score = f1(words, needed)
-    if given and given == wanted:
+    if given and "".join(given) == "".join(wanted):  # "May Flower"
         return verdict(True, "equals the reference")
     if FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
-    if states(answer, without(ARTICLES, tokens(reference)), joined(question, question)):
+    if states(answer, wanted, joined(question, question)):
         return verdict(True, f'contains "{reference}"')
     missing = [token for token in needed if is_number(token) and token not in given]
     if missing:
@@ -113,6 +100,10 @@ def _against(question: str, reference: str, answer: str) -> Verdict:
         return verdict(False, f"lacks {' '.join(lacking[0])} of what is listed")
     if score >= THRESHOLD:
         return verdict(True, f"token F1 {score:.2f}")
+    short = core(reference, question)
+    for part in (says_last_name(short, answer), short if short != reference else ""):
+        if part and states(answer, folded(part), joined(question, question)):
+            return verdict(True, f'says "{part}" for "{reference}"')
     if len(set(needed)) > 1 and set(needed) <= set(words) and not _is_name(reference):
         return verdict(True, f'has every word of "{reference}"')
     return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
@@ -122,16 +113,10 @@ def _listed(reference: str) -> list[list[str]]:
     """What "red, white and blue" lists, each in the tokens that carry meaning."""
     if not _LIST.fullmatch(reference):
         return []
-    parts = [without(FUNCTION_WORDS, _folded(part)) for part in _LIST_COMMA.split(reference)]
+    parts = [without(FUNCTION_WORDS, folded(part)) for part in _LIST_COMMA.split(reference)]
     return [part for part in parts if part]
 
 
 def _is_name(reference: str) -> bool:
     """Whether a text is two or three capitalized words: found apart they are not that name."""
     return bool(_NAME.fullmatch(reference.strip(" .")))
-
-
-def _folded(text: str) -> list[str]:
-    """Tokens without articles, units abbreviated, plurals in -s as the singular."""
-    found = [_UNITS.get(token, token) for token in without(ARTICLES, tokens(text))]
-    return [stem(token) for token in found]

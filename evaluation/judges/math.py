@@ -63,7 +63,9 @@ def judge(item: Item, answer: str) -> Verdict:
             verdict = facts.judge(item, answer)
             if verdict.correct:
                 return verdict
-        elif _repeats(item.question, wanted, found):
+        elif _repeats(item.question, wanted, found) or _is_approximate(
+            item.question, wanted, found
+        ):
             continue
         elif _same(wanted, found) or _solves(wanted, everything):
             return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
@@ -87,6 +89,13 @@ def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
     return text in given and text not in {re.sub(r"\s", "", claim.text) for claim in wanted}
 
 
+def _is_approximate(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether an answer is a decimal where the form of an exact value is asked for."""
+    if not _FORM.search(question.casefold()) or any("." in claim.text for claim in wanted):
+        return False
+    return any(re.fullmatch(r"-?\d*\.\d+", claim.text) for claim in found)
+
+
 def _special(item: Item, reference: str, answer: str) -> bool | None:
     """The verdict on quantities with units, dates, sets of numbers and "no solution".
 
@@ -98,7 +107,7 @@ def _special(item: Item, reference: str, answer: str) -> bool | None:
         return same
     measured = quantities.quantity(reference)
     if measured and (same := quantities.converted(measured, answer)) is not None:
-        return same
+        return same and not quantities.asks_for(item.question, measured.unit)
     if _NOTHING.search(reference.casefold()):
         return True if _NOTHING.search(answer.casefold()) else None
     wanted = plain(reference, points=False)

@@ -67,6 +67,13 @@ PROSE = (
         r"(?<=\b[a-z] )is (?:greater|more|larger|bigger) than\b", ">", "x is larger than 3", "x > 3"
     ),
     Rule(r"(?<=\b[a-z] )is (?:less|smaller) than\b", "<", "x is less than 3", "x < 3"),
+    Rule(
+        r"\b([a-z]) ?([<>≤≥]) ?(\S+) and (?:is )?less than\b",
+        r"\1 \2 \3 and \1 <",
+        "x > 1 and less than 2",
+        "x > 1 and x < 2",
+    ),
+    Rule(r"(?<![\d,.(])0,(?=\d+(?![\d,]))", "0.", "0,875 of it", "0.875 of it"),
     Rule(r"<=", "≤", "x <= 3", "x ≤ 3"),
     Rule(r">=", "≥", "x >= 3", "x ≥ 3"),
     Rule(r"!=", "≠", "x != 3", "x ≠ 3"),

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
-from evaluation.judges.text import ARTICLES, is_number, places, tokens, without
+from evaluation.judges.text import ARTICLES, folded, is_number, places
 
 _NEGATIONS = (
     *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
     *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by"), ("not", "be")),
     *(("cannot", "be"), ("cant", "be"), ("anything", "but"), ("other", "than"), ("except",)),
     *(("excluding",), ("neither",), ("nor",), ("no", "longer")),
-    *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有")),
+    *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有"), ("比",)),
 )
 _ASIDE = re.compile(r"[(（][^()（）]*[)）]")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
@@ -24,11 +24,11 @@ _BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNO
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
 # "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
 _DENIAL = re.compile(
-    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是|并 [不非])\b(?! only)"
-    r"|(?:is|was|are|were|would be|seems) (?:wrong|incorrect|false|untrue)\b"
+    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是|并 [不非]"
+    r"|[东南西北] [边面]|吗)\b(?! only)"
+    r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
 )
-_BESIDE = (["before"], ["after"])
-_ARE = (["is"], ["are"], ["was"], ["were"])
+_LINKS = (["is"], ["are"], ["was"], ["were"], ["in"], ["by"])
 _SAID_TO_BE = (["是"], ["为"], ["叫"])
 # An item of a list has at most this many tokens, its "and" included, and no word of a clause.
 _SHORT = 4
@@ -69,10 +69,10 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
 
     Args:
         answer: its text.
-        reference: tokens without articles.
+        reference: its tokens, as `folded` makes them.
         question: its text.
     """
-    asked = without(ARTICLES, tokens(question))
+    asked = folded(question)
     pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
@@ -84,13 +84,13 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         if denied or is_denied(whole, at) or _echoes(whole, at, reference, asked):
             continue
         number = all(map(is_number, reference))
-        if number and whole[at - 1 : at] in _BESIDE:  # "after 1945" is not 1945
-            continue
         # "Germany invaded Poland, France and Norway" does not list Germany.
         begins = at - owner.index(first) <= 1  # after "and" or the number of an item, say
         ends = end == len(whole) or owner[end] > last
         before = _bare(reversed(pieces[:first])) if begins else 0
         after = _bare(pieces[last + 1 :]) if ends else 0
+        # "the Alps, the Pyrenees and the Andes are mountains": its last item has the clause.
+        after += bool(before and ends and last + after + 1 in both)
         hedged = (before and first in either) or (after and last + 1 in either)
         if number and begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
             previous, following = pieces[first - 1 : first] or [[]], pieces[last + 1 : last + 2]
@@ -103,7 +103,7 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         run = range(first - before, last + after + 1)
         if not number and begins and ends and before + after and not both.isdisjoint(run):
             continue
-        named = whole[at - 1 : at] in _ARE and ends  # "They are Italy and Greece"
+        named = whole[at - 1 : at] in _LINKS and ends  # "They are Italy and Greece"
         if not number and named and after and last + 1 in both:
             continue
         if before + after < _MANY and not hedged:
@@ -133,7 +133,7 @@ def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
     for sentence in _SENTENCE_END.split(answer):
         starts = [0, *(match.start() for match in _SEPARATOR.finditer(sentence))]
         for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
-            found = [token for token in tokens(sentence[start:end]) if token not in ARTICLES]
+            found = [token for token in folded(sentence[start:end]) if token not in ARTICLES]
             if found:
                 if _EITHER.match(sentence, start):
                     either.add(len(pieces))
@@ -148,6 +148,11 @@ def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
 def _bare(pieces: Iterable[list[str]]) -> int:
     """How many pieces at the beginning are mere items of a list."""
     return sum(1 for _ in takewhile(_is_bare, pieces))
+
+
+def is_denied_after(whole: Sequence[str], end: int) -> bool:
+    """Whether what ends before token `end` is followed by "is not" or the like."""
+    return bool(_DENIAL.match(" ".join(whole[end : end + 3])))
 
 
 def _is_bare(piece: list[str]) -> bool:

@@ -22,6 +22,7 @@ _NAMESAKES = tuple(
         (r"(?:the )?united states(?: of america)?|(?-i:U\.S\.A\.|U\.S\.|USA?)", "Unitedstates"),
         (r"(?:the )?netherlands|holland", "Netherlands"),
         (r"(?-i:St\.?(?= [A-Z]))", "Saint"),
+        (r"(?-i:Mt\.?(?= [A-Z]))", "Mount"),
     )
 )
 
@@ -34,10 +35,13 @@ _DIRECTED = re.compile(
     rf"({_DIRECTIONS})[ -](?=[A-Z][a-z])"
 )
 # What comes after a name and makes another thing of it: the Berlin Wall is not Berlin.
-_THING = re.compile(
-    r"(?<=[a-z]) ([Ww]all|City|Canal|Memorial|Monument|Bridge|Tower|Conference|Treaty|Pact|Hilton"
-    r"|University|Airport|Commune|Empire|Agreement|Accords?|Protocol|Stadium|Museum|Gate)\b"
+_THINGS = (
+    "City|Canal|Memorial|Monument|Bridge|Tower|Conference|Treaty|Pact|Hilton|University|Airport"
+    "|Commune|Empire|Agreement|Accords?|Protocol|Stadium|Museum|Gate|River|Falls|Sea|Bay|Gulf|Harbour"
+    "|Harbor|Ocean|Islands?|Mountains?|Mount|Lake|Desert|Strait|Republic|War|Revolution|Dynasty|Peace"
+    "|Battle|Union|Kingdom"
 )
+_THING = re.compile(rf"(?<=[a-z]) ([Ww]all|{_THINGS})\b")
 _RELATIONS = (
     "son|daughter|father|mother|brother|sister|wife|husband|widow|uncle|aunt|cousin|nephew|niece"
     "|friend|teacher|student|pupil|assistant|successor|predecessor|rival|enemy|grandson"
@@ -59,12 +63,56 @@ _DIGITS = str.maketrans("0123456789₀₁₂₃₄₅₆₇₈₉", "אבגדה�
 _NO_NAME = r"(?:[IVX]+|Jr|Sr|The|Is|Was|And|In|He|She)\b"
 
 
-def without_longer_names(reference: str, answer: str) -> str:
-    """An answer without names that begin with a reference's: Martin Luther King, Mexico City."""
-    if not re.fullmatch(r"[A-Z]\w+(?: [A-Z]\w+)+", reference.strip(" .")):
+def without_longer_names(reference: str, answer: str, question: str = "") -> str:
+    """An answer without names that have a reference's in them: Martin Luther King, Gulf of Mexico.
+
+    What a question asks for makes no other name: "the city of Rome" where cities are asked for.
+    """
+    reference = reference.strip(" .")
+    if not re.fullmatch(r"[A-Z]\w+(?: [A-Z]\w+)*", reference):
         return answer
-    name = re.escape(reference.strip(" ."))
-    return re.sub(rf"{name} (?!{_NO_NAME})(?=[A-Z][a-z])", "Another ", answer)
+    name, asked = re.escape(reference), question.casefold()
+    if " " in reference:
+        answer = re.sub(rf"{name} (?!{_NO_NAME})(?=[A-Z][a-z])", "Another ", answer)
+    return re.sub(
+        rf"\b(?!Republic|Kingdom|Empire|City)({_THINGS}) of (?:the )?{name}\b",
+        lambda m: m[0] if m[1].casefold() in asked else "Another",
+        answer,
+    )
+
+
+def core(reference: str, question: str) -> str:
+    """A name without the kind of thing that a question asks for: "Bering" for "Bering Strait"."""
+    asked = re.findall(r"\w+", question.casefold())
+    kinds = rf"\b(?:{_THINGS})\b"
+    rest = re.sub(
+        kinds, lambda m: "" if any(w.startswith(m[0].lower()) for w in asked) else m[0], reference
+    )
+    return re.sub(r"^\W*(?:of )?|\W+$", "", rest) or reference
+
+
+def last_name(reference: str) -> str:
+    """The last of two to four capitalized words, which alone is said of a person; or ""."""
+    match = re.fullmatch(
+        r"(?:[A-Z][\w.'’-]* (?:(?:de|da|di|van|von|of) ){0,2}){1,3}([A-Z]\w+)", reference
+    )
+    if match is None or re.fullmatch(rf"{_THINGS}|[IVX]+", match[1]):
+        return ""
+    return match[1]
+
+
+def says_last_name(reference: str, answer: str) -> str:
+    """The last name of a reference if an answer has it without other names beside it, or ""."""
+    name = last_name(reference.strip(" ."))
+    if not name:
+        return ""
+    own = {word.casefold() for word in re.findall(r"\w+", reference)}
+    for match in re.finditer(rf"(?:(\b[A-Z]\w+) )?\b{name}\b(?: ([A-Z]\w+))?", answer):
+        first, after = match[1], match[2]
+        opening = match.start() == 0 and first in ("The", "In", "By", "It")
+        if (first is None or first.casefold() in own or opening) and not after:
+            return name
+    return ""
 
 
 def joined(text: str, question: str = "") -> str:

@@ -95,6 +95,12 @@ def converted(wanted: Quantity, answer: str) -> bool | None:
     return gap == 0 if exact else gap <= _NEAR * abs(wanted.value)
 
 
+def asks_for(question: str, unit: Unit) -> bool:
+    """Whether a question says in which unit the answer must be."""
+    names = "|".join(re.escape(name) for name, each in _KINDS.items() if each == unit)
+    return bool(names and re.search(rf"\b(?:to|in|into|many) (?:{names})(?!\w)", _plain(question)))
+
+
 def _plain(text: str) -> str:
     text = with_digits(without_separators(spelled(without_separators(text))))
     return _ONE.sub("1 ", re.sub(r"°\s+(?=[cf]\b)", "°", text))

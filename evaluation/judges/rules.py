@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from evaluation.judges import chinese, choice, facts, math, yes_no
@@ -19,6 +20,8 @@ def judge(item: Item, answer: str) -> Verdict:
     Questions with choices are judged by choice, those whose answer is yes or no by that, and all
     others as their subject wants it: by value ("math"), by character ("chinese") or as facts.
     """
+    if not item.choices and (choices := choice.shown(item.question)):
+        item = replace(item, choices=choices)
     return settled(item, answer) or _judge(item, answer)
 
 

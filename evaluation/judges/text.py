@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from algebra.words import CARDINALS, with_english_digits, without_separators
+from algebra.words import with_english_digits, with_ordinals, without_separators
 from runtime.common.extras import missing
 
 try:
@@ -26,19 +26,28 @@ _WORDS = (
     " had did does do degree degrees"
 )
 FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
+_UNITS = {
+    **dict.fromkeys(["metre", "metres", "meter", "meters"], "m"),
+    **dict.fromkeys(["kilometre", "kilometres", "kilometer", "kilometers"], "km"),
+    **dict.fromkeys(["centimetre", "centimetres", "centimeter", "centimeters"], "cm"),
+    **dict.fromkeys(["gram", "grams"], "g"),
+    **dict.fromkeys(["kilogram", "kilograms"], "kg"),
+    **dict.fromkeys(["foot", "feet"], "ft"),
+    **dict.fromkeys(["celsius", "centigrade"], "c"),
+    "fahrenheit": "f",
+    "ce": "ad",
+}
 # Answers that are an opening word: "No, there is yet another" says no, and not yet another.
 YES_NO = frozenset({"yes", "no", "true", "false", "correct", "incorrect", "是", "否", "对", "错"})
 
-_ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth"
 _ROMANS = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX"
-_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_ORDINALS.split())}
-_NUMBER_WORDS |= {word: str(n) for word, n in CARDINALS.items()}
 _ROMAN_VALUES = {roman: str(n) for n, roman in enumerate(_ROMANS.split(), start=1)}
 
 # Roman numerals come after a name: "Elizabeth I", "World War II", "Louis XIV".
 _ROMAN = re.compile(r"(?<=[a-z] )([IVX]+)\b(?!['’](?:m|d|ve|ll)\b)")
 # B.C. is BC.
 _DOTTED = re.compile(r"\b(?:[a-z]\.){2,}")
+_BEFORE_CHRIST = re.compile(r"\bbefore christ\b|\bb\.? ?c\.? ?e\b\.?|\bb\.? ?c\b\.?(?! ?e\b)")
 _ORDINAL_ENDING = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _VULGAR_FRACTIONS = re.compile("[¼-¾⅐-⅞]")
@@ -96,7 +105,8 @@ def normal(text: str) -> str:
     text = _ROMAN.sub(lambda match: _ROMAN_VALUES.get(match[1], match[1]), text)
     text = unicodedata.normalize("NFD", spelled(without_separators(text)))
     text = unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Mn"))
-    text = with_english_digits(without_separators(text))  # full-width digits are digits only now
+    text = without_separators(text)  # full-width digits are digits only now
+    text = _BEFORE_CHRIST.sub("bc", with_english_digits(with_ordinals(text)))
     text = _DOTTED.sub(lambda match: match[0].replace(".", ""), text)
     text = re.sub(r"'s\b|'", "", text)
     return _ORDINAL_ENDING.sub("", text)
@@ -122,6 +132,11 @@ def stem(token: str) -> str:
     return token if token in FUNCTION_WORDS else _SUFFIX.sub("", token)
 
 
+def folded(text: str) -> list[str]:
+    """Tokens without articles, units abbreviated, words stemmed."""
+    return [stem(_UNITS.get(token, token)) for token in without(ARTICLES, tokens(text))]
+
+
 def without(words: frozenset[str], found: Sequence[str]) -> list[str]:
     """Tokens that are not among `words`; all of them if none would be left."""
     return [token for token in found if token not in words] or list(found)
@@ -134,7 +149,7 @@ def is_number(token: str) -> bool:
 
 def _canonical(token: str) -> str:
     if not is_number(token):
-        return _NUMBER_WORDS.get(token, token)
+        return token
     sign = "-" if token[0] == "-" else ""
     whole, _, part = token.lstrip("+-").partition(".")
     whole, part = whole.lstrip("0") or "0", part.rstrip("0")
