@@ -17,7 +17,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 # The demo model with the adapters in loras/, which were trained to answer briefly.
-DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras MIN_NEW_TOKENS=1
+DEMO := MODEL_NAME=demo ADAPTERS_BASE_DIR=loras
 SUBJECTS := $(basename $(notdir $(wildcard data/corpora/*.jsonl)))
 
 .PHONY: run cuda test test-fast coverage test-clients check bench bench-peers demo-adapters knowledge evaluate reference clean

@@ -25,6 +25,7 @@ def field(
     meaning: str,
     *,
     contest: bool = False,
+    contest_default: Any = None,
     **constraints: Any,
 ) -> Any:
     """A field of a settings class.
@@ -34,14 +35,16 @@ def field(
         allowed: the allowed values in words, for the table and for errors; or the least and the
             most, in which case they are the constraint, too.
         meaning: for the table.
-        contest: whether the contest's pipeline prescribes its name and default.
+        contest: whether the contest's pipeline has this setting.
+        contest_default: its default there, where it is another than here.
         constraints: as for pydantic's `Field`.
     """
     if not isinstance(allowed, str):
         least, most = allowed
         constraints |= {"ge": least, "le": most}
         allowed = f"{least} to {most}"
-    extra: dict[str, Any] = {"allowed": allowed, "contest": contest}
+    theirs = default if contest_default is None else contest_default
+    extra: dict[str, Any] = {"allowed": allowed, "contest": show(theirs) if contest else None}
     return Field(default, description=meaning, json_schema_extra=extra, **constraints)
 
 
@@ -52,13 +55,13 @@ def _extra(info: FieldInfo, key: str) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of the table: everything as text, except whether the contest prescribes it."""
+    """A row of the table, as text; `contest` is the default there, None if it lacks the setting."""
 
     name: str
     default: str
     allowed: str
     meaning: str
-    contest: bool
+    contest: str | None
 
 
 def rows(fields: Mapping[str, FieldInfo], adapters: Mapping[str, str]) -> list[Setting]:
@@ -77,7 +80,8 @@ def rows(fields: Mapping[str, FieldInfo], adapters: Mapping[str, str]) -> list[S
             default = "" if subject else show(info.default)
             meaning = info.description.format(subject=subject) if subject else info.description
             allowed, contest = _extra(info, "allowed"), _extra(info, "contest")
-            table.append(Setting(setting, default, allowed, meaning, contest))
+            theirs = default if subject and contest is not None else contest
+            table.append(Setting(setting, default, allowed, meaning, theirs))
     return table
 
 

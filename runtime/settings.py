@@ -25,7 +25,7 @@ from runtime.subjects import DEFAULT_FILE, Subjects
 log = logging.getLogger(__name__)
 
 _setting = fields.field
-# Of these the contest's pipeline prescribes the name and the default.
+# These have the names of the contest's pipeline, and its defaults unless another one is given.
 _contest = partial(fields.field, contest=True)
 _ADAPTER = "a GGUF adapter or a PEFT folder"
 # Settings of earlier versions, and what replaces them.
@@ -143,9 +143,10 @@ class Settings(_SubjectsFile):
         " ([subjects](subjects.md)).",
     )
     min_new_tokens: int = _contest(
-        20,
+        1,
         (0, 32768),
-        "No answer ends before this many tokens. Adapters trained on short answers need 1.",
+        "No answer ends before this many tokens.",
+        contest_default=20,
     )
     max_tokens_multiplier: float = _contest(
         1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
@@ -159,9 +160,10 @@ class Settings(_SubjectsFile):
 
     # How it picks tokens
     temperature: fields.Temperature = _contest(
-        0.2,
+        0.0,
         "0, or 0.000001 to 10",
         "0 always takes the likeliest token.",
+        contest_default=0.2,
         ge=0,
         le=10,
         allow_inf_nan=False,
