@@ -17,12 +17,12 @@ from runtime.common.intervals import sign_test
 from runtime.retrieval import Gate
 
 BARE = "the model as it is"
-_GATED, _ALWAYS = "passages, gated", "passages always"
+_GATED, _ALWAYS = "gated passages", "passages always"
 # The names of the ways that `kb.comparing` measures, with an adapter and without.
 WITH_ADAPTER = {
-    "off": "with the adapter",
-    "gated": f"with the adapter, {_GATED}",
-    "always": f"with the adapter, {_ALWAYS}",
+    "off": "adapter",
+    "gated": f"adapter and {_GATED}",
+    "always": f"adapter and {_ALWAYS}",
 }
 WITHOUT_ADAPTER = {"off": BARE, "gated": _GATED, "always": _ALWAYS}
 _LISTED = 20  # questions that were gained, and lost
@@ -99,12 +99,13 @@ def _summary(findings: Findings) -> str:
     before, after = findings.ways[first], findings.ways[findings.gated]
     gained, lost = map(len, after.against(before))
     more = after.wall / before.wall if before.wall else 1.0
+    learned, kept = findings.questions
+    training = f"The adapter was trained on {learned} other questions. " if learned else ""
     return (
-        f"Of {n} development questions {findings.model} answers {sum(before.right.values())} as it"
-        f" is, and {sum(after.right.values())} {findings.gated}: {gained} gained and {lost} lost"
-        f" (p = {sign_test(gained, lost):.3f}), in {more:.2f} times the time. The gate is"
-        f" {findings.gate} and was chosen and proved on {findings.questions[1]} other questions;"
-        f" {findings.questions[0]} were trained on."
+        f"Of {n} development questions, {findings.model} answers {sum(before.right.values())} right"
+        f" as it is and {sum(after.right.values())} with {findings.gated}: {gained} gained and"
+        f" {lost} lost (p = {sign_test(gained, lost):.3f}), in {more:.2f} times the time."
+        f" {training}The gate was chosen and proved on {kept}: {findings.gate}."
     )
 
 

@@ -13,10 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kb import steps
+from evaluation.records import Item
+from kb import report, steps
 from kb.__main__ import main
+from kb.comparing import Part
 from kb.steps import Steps
 from runtime.common.errors import UserError
+from runtime.retrieval import Gate
 from runtime.settings import PROJECT_DIR
 
 # Steps
@@ -81,6 +84,57 @@ def test_what_a_killed_run_has_started_ends_with_it(tmp_path: Path) -> None:
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+# The report
+
+
+def _part(right: str, seconds: float) -> Part:
+    """Answers to as many questions: + is a right one."""
+    marks = dict(enumerate(right))
+    answers = {n: f"It is *{mark}*" for n, mark in marks.items()}
+    return Part({n: mark == "+" for n, mark in marks.items()}, answers, seconds, 2 * seconds)
+
+
+def test_a_report_says_what_was_gained_lost_and_paid(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    chosen = {"questions": 9, "right_without": 1, "right_always": {"60": 2}, "candidates": []}
+    evidence = {"chosen_on": chosen, "proved_on": None, "most_luck": 0.1}
+    (tmp_path / "adapter").write_bytes(bytes(2_500_000))
+    findings = report.Findings(
+        subject="history",
+        model="x.gguf",
+        items=[Item(n, "history", f"Who is {n}?", (f"Queen {n}",)) for n in range(6)],
+        ways={
+            report.BARE: _part("+-----", 10.0),
+            "adapter": _part("++----", 11.0),
+            "adapter and gated passages": _part("-++++-", 25.0),
+            "adapter and passages always": _part("-+++++", 40.0),
+        },
+        shown={report.BARE: 0, "adapter": 0, "adapter and gated passages": 4}
+        | {"adapter and passages always": 6},
+        gate=Gate(subject="history", base_sha256="", mode="off", evidence=evidence),
+        questions=(60, 40),
+        seconds={"base": 3.0, "adapter": 70.0, "answers": 90.0, "answers: a": 10.0}
+        | {"answers: b": 5.5},
+        files={"adapter": tmp_path / "adapter"},
+        served={"MODEL_NAME": "x.gguf", "RAG_ENABLED_SUBJECTS": '{"history": true}'},
+    )
+    text = report.write(tmp_path / "report.md", findings).read_text()
+    assert "x.gguf answers 1 right as it is and 4 with adapter and gated passages" in text
+    assert "4 gained and 1 lost (p = 0.188), in 2.50 times the time" in text
+    assert "| adapter | 0 of 6 | 2 (33.3%) | 0% to 67% | +1 −0 | 0.500 | 11.0 | 22.0 |" in text
+    assert "| adapter and gated passages | 4 of 6 | 4 (66.7%) |" in text
+    assert "by the gated passages alone +3 −1" in text
+    assert "## Gained by passages: 3" in text
+    assert "- Who is 2? (right: Queen 2)\n  - without: It is \\*-\\*\n  - with: It is" in text
+    assert "## Lost by passages: 1\n\n- Who is 0?" in text
+    assert "| adapter | 70.0 |" in text
+    assert "| development questions | 15.5 |" in text
+    assert "| 2.5 |" in text
+    # No gate was proved: passages are not served.
+    assert "    MODEL_NAME=x.gguf \\\n" in text
+    assert "RAG_ENABLED" not in text
+
+
 # The whole way
 
 
@@ -138,18 +192,18 @@ def test_the_whole_way_is_gone_once_and_reported(
     command = [*given, str(out), *TRAINING]
     assert main(command) == 0
     assert capfd.readouterr().out.endswith(f"{out / 'report.md'}\n")
-    report = (out / "report.md").read_text()
+    text = (out / "report.md").read_text()
     for way in (
         "the model as it is",
-        "with the adapter",
-        "with the adapter, passages, gated",
-        "with the adapter, passages always",
+        "adapter",
+        "adapter and gated passages",
+        "adapter and passages always",
     ):
-        assert f"| {way} | " in report
-    assert "10 of 10" in report
+        assert f"| {way} | " in text
+    assert "10 of 10" in text
     assert (out / "report.png").stat().st_size > 1000
-    assert "| adapter | " in report
-    assert f"ADAPTERS_BASE_DIR={out / 'adapters'}" in report
+    assert "| adapter | " in text
+    assert f"ADAPTERS_BASE_DIR={out / 'adapters'}" in text
     learned, kept = (
         [json.loads(line)["question"] for line in (out / f"{part}.jsonl").read_text().splitlines()]
         for part in ("train", "gate")
@@ -161,7 +215,7 @@ def test_the_whole_way_is_gone_once_and_reported(
 
     assert main(command) == 0
     assert "$ " not in capfd.readouterr().out  # nothing is made again
-    assert (out / "report.md").read_text() == report
+    assert (out / "report.md").read_text() == text
     assert main([*given, str(out), "--no-adapter"]) == 1
     said = capfd.readouterr().err
     assert "was begun with another --no-adapter, options of training.finetune; give" in said
@@ -214,9 +268,9 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, given: list[s
 def test_a_gate_for_the_model_as_it_is_needs_no_training(tmp_path: Path, given: list[str]) -> None:
     out = tmp_path / "out"
     assert main([*given, str(out), "--no-adapter"]) == 0
-    report = (out / "report.md").read_text()
-    assert "| the model as it is | 0 of 10 | " in report
-    assert "| passages always | 10 of 10 | " in report
+    text = (out / "report.md").read_text()
+    assert "| the model as it is | 0 of 10 | " in text
+    assert "| passages always | 10 of 10 | " in text
     assert not (out / "loras").exists()
 
 
