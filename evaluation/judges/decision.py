@@ -28,6 +28,8 @@ _NAME = re.compile(r"(?<=[\w,'’\"(] )[A-Z]\w+")
 _SUBJECT = re.compile(
     r"\W*([A-Z]\w+(?: [A-Z]\w+)*)(?= (?!(?:by|in|on|at|to|of|from|for|with|under)\b)[a-z]+)"
 )
+# Words that begin a clause, and are no name though a lower-case word comes after them.
+_NO_SUBJECTS = frozenset({"yes", "no", "none", "according"})
 # "the Russian novelist Leo Tolstoy"
 _ADJECTIVE = re.compile(r"\b(?:[Tt]he|[Aa]n?|[Bb]y|was|is) [A-Z]\w+(?: [a-z]+){1,2} $")
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|called|named)\W+(?:the )?$", re.IGNORECASE)
@@ -113,14 +115,10 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
         return True
     subject = _SUBJECT.match(before)
     names = [(m[0], m.end()) for m in _NAME.finditer(before)]
-    if subject and stem(subject[1].casefold()) not in FUNCTION_WORDS and not _says(subject[1]):
+    if subject and subject[1].casefold() not in FUNCTION_WORDS | _NO_SUBJECTS:
         names.append((subject[1], subject.end()))
     rivals = [end for name, end in names if not set(_split(name)) <= known]
     return not rivals or bool(_WITHIN.match(before[max(rivals) :]))
-
-
-def _says(word: str) -> bool:
-    return word.casefold() in {"in", "on", "at", "by", "the", "yes", "no", "according"}
 
 
 def _words(text: str) -> set[str]:
