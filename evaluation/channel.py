@@ -34,7 +34,7 @@ class Message:
         line = self.line or b""
         if not line.endswith(b"\n"):
             long = len(line) >= _LONGEST
-            raise ChannelError(f"over {_LONGEST >> 20} MiB" if long else "it is incomplete")
+            raise ChannelError(f"it is over {_LONGEST >> 20} MiB" if long else "it is incomplete")
         try:
             return json.loads(line)
         except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError

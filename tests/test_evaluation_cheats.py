@@ -262,7 +262,7 @@ def test_a_message_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         channel.theirs.sendall(b"x" * 5000)
         message = channel.receive(5)
         assert isinstance(message, Message)
-        with pytest.raises(Exception, match="over 0 MiB of it"):
+        with pytest.raises(Exception, match="it is over 0 MiB"):
             message.json()
 
 
