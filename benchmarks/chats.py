@@ -1,16 +1,16 @@
-"""`python -m benchmarks.chats`: how long people wait who talk with a server.
+"""`python -m benchmarks.chats`: waiting times of people who chat with a server.
 
     python -m benchmarks.chats --model demo
     python -m benchmarks.chats --only turns --peers-python .venv-peers/bin/python
 
-- *gaps*: somebody reads an answer while four prompts of 1,100 tokens arrive: the longest and the
+- *gaps*: an answer is streamed while four prompts of 1,100 tokens arrive: the longest and the
   median time between two pieces of its text, without a limit (STREAM_GAP_MS=0) and with the
-  default, and how long the four took.
+  default, and the time of the four prompts.
 - *turns*: a conversation that begins with 1,500 tokens: the time to the first token of each turn,
-  and its ratio to that of a new prompt of only as many tokens as were new.
+  and its ratio to that of a new prompt with as many tokens as the turn added.
 - *crowd*: ten clients with one system prompt of 1,100 tokens, one after another: the same ratio.
 
-All servers run at once and take turns, so that they see the same machine. Prompts are plain text.
+All servers run at once and take turns, so that they share the same machine. Prompts are plain text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 _WORDS = ["river", "stone", "garden", "winter", "letter", "music", "island", "paper", "silver"]
 _WORDS += ["market", "window", "bridge", "summer", "forest", "kitchen", "mountain", "village"]
@@ -39,11 +39,7 @@ _LEAST = 8  # tokens; a server may find a few of any prompt
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.chats",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     add = parser.add_argument
     add("--model", default="demo", help="MODEL_NAME (default: demo)")
     add("--rounds", type=int, default=3, help="of everything (default: 3)")
@@ -74,12 +70,12 @@ def _measure(options: argparse.Namespace) -> int:
                     chat = Chat(servers[server], random.Random(f"{name} {number}"))
                     heads, values = measure(chat, options)
                     found[server].append(values)
-            print(_table(name, heads, found), flush=True)
+            print(_report(name, heads, found), flush=True)
     return 0
 
 
 def _servers(options: argparse.Namespace, running: ExitStack) -> dict[str, str]:
-    """The addresses of the servers, by name; they end with `running`."""
+    """Start the servers; returns their addresses by name. They stop with `running`."""
     from benchmarks.contenders.work import Work
     from benchmarks.servers import environment_for, started
     from runtime.engine.llama import physical_cores
@@ -109,22 +105,22 @@ def _servers(options: argparse.Namespace, running: ExitStack) -> dict[str, str]:
 
 @dataclass
 class Chat:
-    """Talks with a server.
+    """A client of a server.
 
     Attributes:
         address: the server's host and port.
-        draw: of the words of prompts.
+        draw: draws the words of prompts.
     """
 
     address: str
     draw: random.Random
 
     def words(self, n: int) -> str:
-        """A text that no other prompt begins with."""
+        """A random text of n words."""
         return " ".join(self.draw.choices(_WORDS, k=n))
 
     def ask(self, prompt: str, new_tokens: int) -> Any:
-        """The reply to a prompt; an answer of exactly so many tokens. Raises SetupError."""
+        """Ask for an answer of exactly `new_tokens` tokens. Raises SetupError."""
         from benchmarks.traffic import Reply, ask
         from runtime.common.errors import SetupError
 
@@ -141,13 +137,13 @@ class Chat:
         return reply
 
     def alone(self, n_tokens: int) -> float:
-        """Seconds to the first token of a new prompt of about that many tokens."""
+        """Seconds to the first token of a new prompt of about `n_tokens` tokens."""
         reply = self.ask(self.words(n_tokens), 4)
         return float(reply.wait * n_tokens / _n_computed(reply))
 
 
 def _n_computed(reply: Any) -> int:
-    """Tokens of a prompt that were computed for it."""
+    """Tokens of a prompt that were not cached."""
     cached = (reply.usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     return int(reply.usage["prompt_tokens"] - cached)
 
@@ -204,13 +200,15 @@ def _crowd(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list
     ]
 
 
-def _table(name: str, heads: Sequence[str], found: dict[str, list[list[float]]]) -> str:
+def _report(name: str, heads: Sequence[str], found: dict[str, list[list[float]]]) -> str:
     """The medians of all rounds as a Markdown table."""
-    lines = [f"| {name} | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
+    from benchmarks.common import table
+
+    rows = []
     for server, rounds in found.items():
         medians = [statistics.median(values) for values in zip(*rounds, strict=True)]
-        lines.append(f"| {server} | " + " | ".join(f"{value:.2f}" for value in medians) + " |")
-    return "\n".join(lines)
+        rows.append([server, *(f"{value:.2f}" for value in medians)])
+    return table(" | ".join([name, *heads]), rows)
 
 
 if __name__ == "__main__":

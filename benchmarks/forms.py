@@ -1,11 +1,10 @@
-"""`python -m benchmarks.forms`: what it costs that answers have a form.
+"""`python -m benchmarks.forms`: the cost of constrained answers.
 
     python -m benchmarks.forms --model models/qwen3-1.7b-shape-Q4_K_M.gguf
 
-As many requests as slots run at once and write the same number of tokens: free ones, ones that
-each keep to a JSON schema of its own, and half of each. Rounds take turns; figures are medians.
-Beside them: the time to compile a schema, to find the allowed tokens of one row, and to forbid
-the others.
+As many requests as slots run at once and write the same number of tokens: without a constraint,
+each with its own JSON schema, and half of each. Rounds alternate; figures are medians. Also
+measured: the time to compile a schema, and to find the allowed tokens of one row.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.machine import cpu_name, cpus
 
 if TYPE_CHECKING:
@@ -39,11 +38,7 @@ FIELDS: dict[str, Any] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.forms",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--slots", type=int, default=16, help="default: 16")
     parser.add_argument("--tokens", type=int, default=48, help="of each answer (default: 48)")
@@ -71,6 +66,7 @@ def schemas(count: int) -> list[Constraint]:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from benchmarks.common import table
     from runtime.engine import Engine, EngineOptions
 
     room = options.tokens + 64
@@ -102,12 +98,12 @@ def _measure(options: argparse.Namespace) -> int:
         print(
             f"vocabulary read and first schema compiled in {first:.2f} s, another in {each:.4f} s\n"
         )
-        print("| answers | tokens/s | of free ones | share of sampling |")
-        print("| --- | --- | --- | --- |")
         free = statistics.median(speeds["free"])
+        rows = []
         for name in ways:
             speed, share = statistics.median(speeds[name]), statistics.median(shares[name])
-            print(f"| {name} | {speed:.1f} | {speed / free:.3f} | {share:.3f} |")
+            rows.append([name, f"{speed:.1f}", f"{speed / free:.3f}", f"{share:.3f}"])
+        print(table("answers | tokens/s | of free ones | share of sampling", rows))
         steps = _steps(engine, forms, options.tokens)
         mean, longest = (seconds * 1e3 for seconds in steps)
         print(f"\na row's allowed tokens: {mean:.2f} ms, the slowest {longest:.1f} ms")
