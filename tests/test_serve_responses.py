@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,6 +17,7 @@ pytest.importorskip("httpx")
 
 import httpx
 import openai
+from pydantic import BaseModel
 
 from runtime.serve.errors import ApiError
 from runtime.serve.response_events import ResponseEvents
@@ -136,6 +137,21 @@ def test_log_probabilities(client: Any) -> None:
     assert [s.token for s in streamed] == [s.token for s in scores]
 
 
+class City(BaseModel):
+    name: Literal["Paris", "Rome"]
+
+
+def test_structured_output_is_parsed(client: Any) -> None:
+    pytest.importorskip("llguidance")
+    wanted: dict[str, Any] = {"model": "geography", "input": FRANCE, "max_output_tokens": 96}
+    response = client.responses.parse(text_format=City, **wanted)
+    assert isinstance(response.output_parsed, City)
+    with client.responses.stream(text_format=City, **wanted) as stream:
+        assert stream.get_final_response().output_parsed == response.output_parsed
+    anything = asked(client, model="demo", text={"format": {"type": "json_object"}}, temperature=1)
+    assert anything.output_text.startswith("{")
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -150,6 +166,7 @@ def test_log_probabilities(client: Any) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "function", "name": "get", "parameters": {}}]}, "tools"),
         ({"background": True}, "background"),
+        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
     ],
 )

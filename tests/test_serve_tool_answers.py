@@ -12,9 +12,11 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
+pytest.importorskip("httpx")
 pytest.importorskip("openai")
 pytest.importorskip("llguidance")
 
+import httpx
 import openai
 from pydantic import BaseModel
 
@@ -119,6 +121,33 @@ def test_whether_to_call_is_the_models_choice(client: Any, seed: int) -> None:
     ]
 
 
+def test_an_answer_may_be_a_call_or_of_a_form(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"sunny": {"type": "boolean"}},
+        "required": ["sunny"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}}
+    (choice,) = ask(client, response_format=form).choices
+    if choice.message.tool_calls:
+        check(*vars(choice.message.tool_calls[0].function).values())
+    else:
+        assert isinstance(json.loads(choice.message.content)["sunny"], bool)
+    with pytest.raises(openai.BadRequestError, match="tools and a pattern cannot both"):
+        ask(client, extra_body={"guided_regex": "a+"})
+
+
+def test_a_schema_that_cannot_be_kept_to_is_refused_where_it_must_be(client: Any) -> None:
+    function = {"name": "odd", "parameters": {"type": "object", "not": {"required": ["a"]}}}
+    odd = {"type": "function", "function": function}
+    assert ask(client, tools=[odd]).choices[0].message
+    strict = {"type": "function", "function": {**function, "strict": True}}
+    for fields in ({"tools": [strict]}, {"tools": [odd], "tool_choice": "required"}):
+        with pytest.raises(openai.BadRequestError, match="tools: the grammar cannot be used"):
+            ask(client, **fields)
+
+
 def test_without_choice_the_prompt_is_as_without_tools(client: Any) -> None:
     none = ask(client, tool_choice="none")
     plain = client.chat.completions.create(model="geography", messages=[ROME])
@@ -126,7 +155,7 @@ def test_without_choice_the_prompt_is_as_without_tools(client: Any) -> None:
     assert none.choices[0].message.content == plain.choices[0].message.content
 
 
-def test_results_are_shown_in_the_order_of_their_calls(client: Any) -> None:
+def test_results_are_shown_in_the_order_of_their_calls(client: Any, server: Server) -> None:
     calls = [
         {
             "id": id_,
@@ -138,10 +167,12 @@ def test_results_are_shown_in_the_order_of_their_calls(client: Any) -> None:
     made = [ROME, {"role": "assistant", "content": None, "tool_calls": calls}]
     first = {"role": "tool", "tool_call_id": "one", "content": "three"}
     second = {"role": "tool", "tool_call_id": "two", "content": "a much longer result: 3"}
-    answers = [
-        ask(client, messages=[*made, *results]) for results in ([first, second], [second, first])
+    prompts = [
+        httpx.post(f"{server.url}/tokenize", json={"messages": [*made, *results]}).json()["tokens"]
+        for results in ([first, second], [second, first])
     ]
-    assert answers[0].choices[0].message == answers[1].choices[0].message
+    assert prompts[0] == prompts[1]
+    assert ask(client, messages=[*made, first, second]).choices[0].message
     without_tools = client.chat.completions.create(
         model="geography", messages=[*made, first, second]
     )

@@ -12,6 +12,7 @@ from functools import partial
 from runtime.engine import Model
 from runtime.overrides import Overrides
 from runtime.questions import Question, clean_text, parse_one
+from runtime.serve.calling import constraint_for
 from runtime.serve.catalog import Served
 from runtime.serve.conversations import Turn, is_question
 from runtime.serve.errors import ApiError
@@ -116,9 +117,6 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
     """What a body of /v1/chat/completions asks for. Raises ApiError. `key` as above."""
     served = service.catalog.find(body.model, body.subject)
     offer = body.offer
-    if offer and offer.strict:
-        message = "calls that are required, named or strict are not served: leave tool_choice out"
-        raise ApiError(400, message, "tool_choice", "not_served")
     if offer or any(message.tool_calls for message in body.messages):
         turns, form = await asyncio.to_thread(_turns, served, body)
     else:
@@ -134,12 +132,12 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         compute=logprobs is None,  # what is computed has no tokens
         cache=_is_repeatable(service, body, key),
     )
+    if offer and form:
+        constraint = await constraint_for(offer, form, served.engine.model, overrides.constraint)
+        overrides = replace(overrides, constraint=constraint)
     if body.clean and overrides.constraint:
         message = "an answer of a given form is never cleaned: leave clean out"
         raise ApiError(400, message, "clean", "invalid_value")
-    if offer and overrides.constraint:
-        message = "a form of the answer and tools are not served at once: leave one out"
-        raise ApiError(400, message, "tools", "invalid_value")
     id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n_written
     draws = _draws(service, body, key, n)
     if served.subject and is_question(turns) and not offer:

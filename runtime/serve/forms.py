@@ -90,20 +90,16 @@ class Forms(_Part):
             raise _refused(error, field) from None
 
     async def compiled(self, model: Model) -> Constraint | None:
-        """The same, compiled for a model, so that nobody waits for that who needs no form.
+        """The same, compiled for a model.
 
         Raises:
             ApiError: as `constraint`, or it cannot be compiled within the limits.
         """
         constraint = self.constraint()
-        if constraint is None or model.grammars.knows(constraint):
-            return constraint
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(_COMPILER, model.grammars.compile, constraint)
+            return constraint and await compiled(constraint, model)
         except ConstraintError as error:
             raise _refused(error, next(self._demands())[0]) from None
-        return constraint
 
     def _demands(self) -> Iterator[tuple[str, str, Any]]:
         """(field, kind of constraint, value)."""
@@ -131,6 +127,20 @@ class Forms(_Part):
             ("json_schema", "schema", self.json_schema),
         ]
         yield from (each for each in fields if each[2] not in (None, "", []))
+
+
+async def compiled(constraint: Constraint, model: Model) -> Constraint:
+    """A constraint, compiled for a model, so that nobody waits for that who needs no form.
+
+    Raises:
+        ConstraintError: it cannot be compiled within the limits.
+    """
+    if model.grammars.knows(constraint):
+        model.grammars.compile(constraint)
+    else:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(_COMPILER, model.grammars.compile, constraint)
+    return constraint
 
 
 def _refused(error: ConstraintError, field: str) -> ApiError:
