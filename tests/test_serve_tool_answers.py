@@ -131,7 +131,8 @@ def test_an_answer_may_be_a_call_or_of_a_form(client: Any) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}}
     (choice,) = ask(client, response_format=form).choices
     if choice.message.tool_calls:
-        check(*vars(choice.message.tool_calls[0].function).values())
+        function = choice.message.tool_calls[0].function
+        check(function.name, function.arguments)
     else:
         assert isinstance(json.loads(choice.message.content)["sunny"], bool)
     with pytest.raises(openai.BadRequestError, match="tools and a pattern cannot both"):
