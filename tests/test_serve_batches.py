@@ -213,13 +213,13 @@ def test_a_full_disk_costs_a_batch_nothing_but_time(
     def filling(kind: type, name: str) -> None:
         write = getattr(kind, name)
 
-        def failing(self: Any, *arguments: Any) -> Any:
+        def failing(self: Any, *arguments: Any, **more: Any) -> Any:
             # The first file and state are a client's, who is told; the others are the runner's.
             mine = name == "append" or (self_is_runner and failures[name] > 0)
             if mine and failures[name] > 0:
                 failures[name] -= 1
                 raise OSError(errno.ENOSPC, "No space left on device", "a file")
-            return write(self, *arguments)
+            return write(self, *arguments, **more)
 
         monkeypatch.setattr(kind, name, failing)
 
