@@ -122,6 +122,24 @@ def test_a_step_that_runs_for_the_background_is_given_up(
     assert alike(ended[index], expected)
 
 
+def test_a_step_that_is_not_run_changes_nothing(engine: Engine) -> None:
+    """Also one that moves generations to other slots."""
+    background = [
+        Request(prompt, replace(TRACED, max_new_tokens=n, min_new_tokens=n), background=True)
+        for n, prompt in zip((3, 9, 4, 12, 5, 7, 6, 8, 3), prompts(engine, 9), strict=True)
+    ]
+    expected = alone(engine, background)
+    indices = [engine.add(request) for request in background]
+    ended = {}
+    for number in range(10_000):
+        if number % 3 != 0:
+            engine.give_way()
+        ended |= {u.index: u.completion for u in engine.step() if u.completion}
+        if not engine.has_work:
+            break
+    assert all(map(alike, (ended[index] for index in indices), expected))
+
+
 def test_a_step_for_others_is_not_given_up(engine: Engine) -> None:
     engine.add(Request(engine.model.tokenize("Once upon a time"), SamplingParams(max_new_tokens=2)))
     engine.give_way()

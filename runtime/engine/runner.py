@@ -67,6 +67,8 @@ class Runner:
         """
         self._may_stop = all(generation.request.background for generation in step.generations)
         try:
+            if isinstance(step, Decode):  # also where it is not run now: a next one has no moves
+                self._move(step)
             if self._may_stop and self._asked_to_stop:
                 return None
             if isinstance(step, Prefill):
@@ -172,12 +174,15 @@ class Runner:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, request.adapter, wanted)
 
-    def _decode(self, step: Decode) -> Rows:
-        """The newest token of each; a row of logits for each of step.generations."""
+    def _move(self, step: Decode) -> None:
         context = self._context
         for _, source, target in step.moves:
             context.restore(target, context.save(source))
             context.clear(source)
+
+    def _decode(self, step: Decode) -> Rows:
+        """The newest token of each; a row of logits for each of step.generations."""
+        context = self._context
         # A row per slot, from slot 0 on; logits of idle slots are dropped.
         n_slots = len(step.generations) + len(step.idle_slots)
         length = self._shape.row_tokens(n_slots)
