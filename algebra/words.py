@@ -58,7 +58,7 @@ _NUMERAL = re.compile(
     rf"(?<![\d.])(负)?(\d{{1,15}}(?:\.\d{{1,15}})?)?([{''.join([*_HAN_DIGITS, *_HAN_UNITS])}]+)"
 )
 _MINUS = re.compile(r"负(?=\d)")
-_SHARE = re.compile(r"(\d+)分之(\d+(?:\.\d+)?)")
+_SHARE = re.compile(r"(?<!\d)(\d{1,15})分之(\d{1,15}(?:\.\d{1,15})?)")
 
 
 def without_separators(text: str) -> str:

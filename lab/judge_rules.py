@@ -1,8 +1,8 @@
 """`python -m lab.judge_rules`: which rules of the judges change no verdict on any list of pairs.
 
-Each is taken away alone: an alternative of a regular expression, an entry of a table, a branch of
-an `if`. A rule without which all verdicts stay the same is printed; delete it, or write the pair
-that shows what it is for.
+Each is taken away alone: a regular expression, an alternative in it that is more than a word, a rule
+in a table, a branch of an `if`. Words of a vocabulary are no rules. A rule without which all
+verdicts stay the same is printed; delete it, or write the pair that shows what it is for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from runtime.settings import PROJECT_DIR
 MODULES = ["rules", "text", "names", "mentions", "facts", "dates", "quantities", "yes_no", "choice"]
 MODULES += ["chinese", "intervals", "math_text", "math"]
 TESTS = PROJECT_DIR / "tests"
+# An alternative that is no more than a word.
+_WORD = re.compile(r"[\w ?'’]*")
 # How a group of a regular expression opens.
 _GROUP = re.compile(r"\((?:\?(?:P<\w+>|<[=!]|[:=!]|-?\w+(?:-\w+)?:))?")
 
@@ -114,16 +116,17 @@ def removals(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
         if name.startswith("__"):
             continue
         if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
+            nothing = re.compile("(?!)")
+            yield f"{name}", lambda n=name, o=nothing: replaced(module, n, o)
             for gone, rest in alternatives(value.pattern):
+                if _WORD.fullmatch(gone):
+                    continue
                 with suppress(re.error):
                     other = re.compile(rest, value.flags)
                     yield f"{name}: {gone}", lambda n=name, o=other: replaced(module, n, o)
-        elif isinstance(value, dict | frozenset | tuple | list) and len(value) > 1:
+        elif isinstance(value, tuple | list) and len(value) > 1:
             for entry in value:
-                if isinstance(value, dict):
-                    left: Any = {k: v for k, v in value.items() if k != entry}
-                else:
-                    left = type(value)(each for each in value if each is not entry)
+                left = type(value)(each for each in value if each is not entry)
                 yield f"{name}: {entry}", lambda n=name, o=left: replaced(module, n, o)
         elif isinstance(value, FunctionType) and value.__module__ == module.__name__:
             for line, code in _without_branches(value):

@@ -51,6 +51,9 @@ _BOUND = re.compile(
     re.IGNORECASE,
 )
 _RANGE = re.compile(r"\s?[-–—/]\s?\d|\s?(?:%|percent\b)")
+_WORD = re.compile(r"\w")
+# What comes after so many clauses is not read.
+_MOST_CLAUSES = 100
 # Of more words, a clause without a verb is no bare answer.
 _BARE = 6
 # A bare answer weighs more than a sentence that has one word of the question.
@@ -68,7 +71,8 @@ def deciding(question: str, answer: str, reference: str) -> str:
     asked = _matter(question) - _matter(reference)
     numeric = any(map(is_number, tokens(reference)))
     mention = re.compile(rf"(?<!\w){re.escape(reference.strip(' .'))}(?!\w)", re.IGNORECASE)
-    clauses = [clause for clause in _CLAUSE_END.split(answer) if clause and clause.strip()]
+    clauses = [clause for clause in _CLAUSE_END.split(answer) if _WORD.search(clause)]
+    del clauses[_MOST_CLAUSES:]
     weights: list[float] = []
     naming: list[bool] = []
     before = 0
