@@ -1,7 +1,7 @@
 """`python -m lab.judge_rules`: which rules of the judges change no verdict on any list of pairs.
 
-Each is taken away alone: a regular expression, an alternative in it that is more than a word, a rule
-in a table, a branch of an `if`. Words of a vocabulary are no rules. A rule without which all
+Each is taken away alone: a regular expression, an alternative in it that is more than a word, a
+rule in a table, a branch of an `if`. Words of a vocabulary are no rules. A rule without which all
 verdicts stay the same is printed; delete it, or write the pair that shows what it is for.
 """
 

@@ -18,8 +18,8 @@ from evaluation.records import Item
 
 FOLDER = Path(__file__).parent
 # By list and whether kept back, the share of pairs on which the judges disagreed when they were
-# last changed, with some room.
-MOST = {(2, False): 0.07, (2, True): 0.21, (3, False): 0.04, (3, True): 0.12}
+# last changed, with some room. List 4 was written while they were changed.
+MOST = {(2, False): 0.07, (2, True): 0.21, (3, False): 0.04, (3, True): 0.12, (4, False): 0.07}
 
 
 def load(number: int, kept_back: bool) -> list[dict[str, Any]]:

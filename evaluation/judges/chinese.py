@@ -21,6 +21,8 @@ NAME = "chinese"
 THRESHOLD = 0.8
 
 _PART_END = re.compile(r"[:,;、。，；：和及与\s()（）]+")
+# A text of so many characters is a name, an idiom or a line, which another character changes.
+_SHORT = 8
 # What an answer may put around a fact without changing it.
 _PARTICLES = frozenset("的了是在呢吗啊")
 
@@ -58,6 +60,9 @@ def _against(reference: str, answer: str) -> Verdict:
     parts = [_characters(part) for part in _PART_END.split(reference) if part]
     if len(parts) > 1 and all(places(part, given) for part in parts):
         return verdict(True, f"has every part of “{reference}”")
+    lacking = [c for c in wanted if c not in given and c not in _PARTICLES]
+    if len(wanted) <= _SHORT and lacking:
+        return verdict(False, f"lacks {lacking[0]} of a short text")
     if score >= THRESHOLD:
         return verdict(True, f"character F1 {score:.2f}")
     return verdict(False, f"character F1 {score:.2f} is under {THRESHOLD}")

@@ -23,7 +23,7 @@ _VERB = re.compile(
 _ANAPHOR = re.compile(r"\W*(?:it|he|she|they|this|that|these|those|its|his|her|their)\b", re.I)
 _NEGATION = re.compile(r"\b(?:not|no|never|neither)\b|n['’]t\b", re.IGNORECASE)
 # A name within a clause: its first word would have a capital letter anyway.
-_NAME = re.compile(r"(?<=[\w,'’\"(] )[A-Z]\w+")
+_NAME = re.compile(r"(?<=[\w,'’\"(.] )[A-Z]\w+")
 # What begins a clause as a subject does: a word, and then a verb or an adverb.
 _SUBJECT = re.compile(
     r"\W*([A-Z]\w+(?: [A-Z]\w+)*)(?= (?!(?:by|in|on|at|to|of|from|for|with|under)\b)[a-z]+)"
@@ -51,6 +51,9 @@ _BOUND = re.compile(
     re.IGNORECASE,
 )
 _RANGE = re.compile(r"\s?[-–—/]\s?\d|\s?(?:%|percent\b)")
+_FROM_TO = re.compile(r" to \d")
+# "Abraham Lincoln's vice president Andrew Johnson"
+_OWNER = re.compile(r"['’]s? [a-z ,]*(?=[A-Z])")
 _WORD = re.compile(r"\w")
 # What comes after so many clauses is not read.
 _MOST_CLAUSES = 100
@@ -110,7 +113,11 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
         return False
     if numeric:
         asks_share = re.search("percent|%", question)
+        if _FROM_TO.match(after) and not before.casefold().endswith("from "):
+            return False
         return not (_BOUND.search(before) or (_RANGE.match(after) and not asks_share))
+    if _OWNER.match(after):
+        return False
     known = _words(question)
     beside = _BESIDE.search(before)
     if beside and beside[0].split()[0].casefold() not in known:
@@ -121,7 +128,7 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
     names = [(m[0], m.end()) for m in _NAME.finditer(before)]
     if subject and subject[1].casefold() not in FUNCTION_WORDS | _NO_SUBJECTS:
         names.append((subject[1], subject.end()))
-    rivals = [end for name, end in names if not set(_split(name)) <= known]
+    rivals = [end for name, end in names if not set(_split(name)) <= known | FUNCTION_WORDS]
     return not rivals or bool(_WITHIN.match(before[max(rivals) :]))
 
 

@@ -101,7 +101,7 @@ def _against(question: str, reference: str, answer: str) -> Verdict:
     if score >= THRESHOLD:
         return verdict(True, f"token F1 {score:.2f}")
     short = core(reference, question)
-    for part in (says_last_name(short, answer), short if short != reference else ""):
+    for part in (says_last_name(short, answer, question), short if short != reference else ""):
         if part and states(answer, folded(part), joined(question, question)):
             return verdict(True, f'says "{part}" for "{reference}"')
     if len(set(needed)) > 1 and set(needed) <= set(words) and not _is_name(reference):

@@ -40,12 +40,14 @@ class Claim:
         values: of the right side, one for each of its readings.
         text: the right side as it was written.
         percent: a percent sign was there.
+        step: it is the right side of an equation between numbers.
     """
 
     name: str
     values: tuple[Value, ...]
     text: str
     percent: bool = False
+    step: bool = False
 
 
 def judge(item: Item, answer: str) -> Verdict:
@@ -63,9 +65,7 @@ def judge(item: Item, answer: str) -> Verdict:
             verdict = facts.judge(item, answer)
             if verdict.correct:
                 return verdict
-        elif _repeats(item.question, wanted, found) or _is_approximate(
-            item.question, wanted, found
-        ):
+        elif _repeats(item.question, wanted, found) or _is_other_form(item.question, wanted, found):
             continue
         elif _same(wanted, found) or _solves(wanted, everything):
             return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
@@ -78,6 +78,7 @@ def judge(item: Item, answer: str) -> Verdict:
 _FORM = re.compile(
     r"\b(?:factor|expand|simplify|rationali|multiply out|rewrite)|因式分解|展开|化简"
 )
+_PRODUCT_OR_SUM = re.compile(r"\b(?:factor|expand|multiply out)|因式分解|展开")
 
 
 def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
@@ -89,11 +90,25 @@ def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
     return text in given and text not in {re.sub(r"\s", "", claim.text) for claim in wanted}
 
 
-def _is_approximate(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
-    """Whether an answer is a decimal where the form of an exact value is asked for."""
-    if not _FORM.search(question.casefold()) or any("." in claim.text for claim in wanted):
+def _is_other_form(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether an answer has the value, but not the form that is asked for.
+
+    A decimal is not an exact value; a product of sums is not expanded, and a sum not factored.
+    """
+    question = question.casefold()
+    if not _FORM.search(question):
         return False
-    return any(re.fullmatch(r"-?\d*\.\d+", claim.text) for claim in found)
+    decimal = any(re.fullmatch(r"-?\d*\.\d+", claim.text) for claim in found)
+    if decimal and not any("." in claim.text for claim in wanted):
+        return True
+    forms = [any(map(_is_product, claims)) for claims in (wanted, found)]
+    return bool(_PRODUCT_OR_SUM.search(question)) and forms[0] != forms[1]
+
+
+def _is_product(claim: Claim) -> bool:
+    return bool(
+        re.search(r"\w[^()]*[+-][^()]*\)\s*(?:\(|\^|\*)|[\w)]\s*\*?\s*\([^()]*[+-]", claim.text)
+    )
 
 
 def _special(item: Item, reference: str, answer: str) -> bool | None:
@@ -155,7 +170,9 @@ def _asked_for(question: str, found: list[Claim]) -> list[Claim]:
 
 
 def _solved(claims: list[Claim]) -> list[Claim]:
-    """Claims without equations such as 2x = 8, if there are such as x = 4."""
+    """Claims without steps on the way: 3*12 = 36, 2x = 8 where there is x = 4."""
+    if len(claims) > 1 and all(claim.step for claim in claims):
+        return claims[-1:]
     if not any(claim.name.isalpha() for claim in claims):
         return claims
     return [claim for claim in claims if not claim.name or claim.name.isalpha() or _relation(claim)]
@@ -254,7 +271,7 @@ def _claims(lump: str, alone: bool) -> list[Claim]:
     elif not re.search("[a-z#]", name):  # 12 + 10 = 22
         name = ""
     name = re.sub(r"^([a-z])(?:\^\(-1\))?\([a-z]\)", r"\1", name)
-    return [Claim(name, found, value, percent)]
+    return [Claim(name, found, value, percent, step=bool(relations) and not name)]
 
 
 def _read(text: str) -> tuple[Value, ...]:

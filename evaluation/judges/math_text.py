@@ -17,7 +17,7 @@ from evaluation.judges.text import spelled
 # The result is at the end; what comes before these last characters is not read.
 _MAX_CHARS = 5000
 # A unit without a name in words: m, km/h, g, cm^2.
-_UNIT = r"(?:[a-z]{1,3}/)?[mgshl](?:/[sh])?(?:\^[23])?"
+_UNIT = r"(?:[a-z]{1,3}/)?[mgshl](?:/[sh])?(?:\^\(?[23]\)?)?"
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ PROSE = (
         "5 , or 3  = x",
     ),
     Rule(
-        r"(?<=\d)\s{0,9}(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^[23])?",
+        r"(?<=\d)\s{0,9}(?:km|kg|cm|mm|ml)\b(?:/[a-z]{1,3}\b|\^\(?[23]\)?)?",
         " ",
-        "60km/h by 5 cm^2",
+        "60km/h by 5 cm^(2)",
         "60  by 5 ",
     ),
     Rule(r"\([a-z], ?[a-z]\)\s*=", " ", "(x, y) = (3, 2)", "  (3, 2)"),
@@ -125,7 +125,7 @@ ASKED = re.compile(
 )
 CONDITION = re.compile(r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为")
 CONNECTIVE = re.compile(
-    r"\b(?:is|are|was|be|equals?|equal to|so|therefore|thus|hence|gives?|get|have|costs?"
+    r"\b(?:is|are|was|be|equals?|equal to|so|therefore|thus|hence|gives?|get|have|has|costs?"
     r"|total(?: of)?|results? in)\b|:(?!\d)(?=\s|\S*$)|=>|[→⇒∴]|等于|所以|因此|答案|结果|[是为得]"
 )
 # For each of these a text in which it is found, with what it finds, and one in which it is not.

@@ -15,7 +15,8 @@ _NEGATIONS = (
     *(("excluding",), ("neither",), ("nor",), ("no", "longer")),
     *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有"), ("比",)),
 )
-_ASIDE = re.compile(r"[(（][^()（）]*[)）]")
+# What need not be said: an aside, and that a year is after Christ.
+_ASIDE = re.compile(r"[(（][^()（）]*[)）]|\b(?:AD|A\.D\.|CE)(?!\w)|公元(?!前)")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
 _EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
 _BOTH = re.compile(r"\W*and\b", re.IGNORECASE)
@@ -25,7 +26,8 @@ _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
 # "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
 _DENIAL = re.compile(
     r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是|并 [不非]"
-    r"|[东南西北] [边面]|吗)\b(?! only)"
+    r"|[东南西北] [边面]|吗"
+    r"|的 (?:朋 友|儿 子|女 儿|弟 弟|哥 哥|父 亲|母 亲|妻 子|学 生|老 师))\b(?! only)"
     r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
 )
 _LINKS = (["is"], ["are"], ["was"], ["were"], ["in"], ["by"])

@@ -32,7 +32,7 @@ _DIRECTIONS = "North|South|East|West|Northern|Southern|Eastern|Western|New|Equat
 _DIRECTED = re.compile(
     rf"\b(?!(?i:north|south|east|west|northern|southern|eastern|western)[ -](?:Europe|Asia)\b)"
     rf"(?!(?:North|East|West|Northern|Southern|Eastern|Western)[ -]Africa\b)"
-    rf"({_DIRECTIONS})[ -](?=[A-Z][a-z])"
+    rf"({_DIRECTIONS})[ -](?=([A-Z][a-z]+))"
 )
 # What comes after a name and makes another thing of it: the Berlin Wall is not Berlin.
 _THINGS = (
@@ -101,12 +101,12 @@ def last_name(reference: str) -> str:
     return match[1]
 
 
-def says_last_name(reference: str, answer: str) -> str:
+def says_last_name(reference: str, answer: str, question: str) -> str:
     """The last name of a reference if an answer has it without other names beside it, or ""."""
     name = last_name(reference.strip(" ."))
     if not name:
         return ""
-    own = {word.casefold() for word in re.findall(r"\w+", reference)}
+    own = {word.casefold() for word in re.findall(r"\w+", f"{reference} {question}")}
     for match in re.finditer(rf"(?:(\b[A-Z]\w+) )?\b{name}\b(?: ([A-Z]\w+))?", answer):
         first, after = match[1], match[2]
         opening = match.start() == 0 and first in ("The", "In", "By", "It")
@@ -123,7 +123,9 @@ def joined(text: str, question: str = "") -> str:
     asked = set(re.findall(r"\w+", question.casefold()))
     for pattern, name in _NAMESAKES:
         text = pattern.sub(name, text)
-    text = _DIRECTED.sub(lambda match: match[1].lower().removesuffix("ern"), text)
+    text = _DIRECTED.sub(
+        lambda m: m[0] if m[2].lower() in asked else m[1].lower().removesuffix("ern"), text
+    )
     text = _THING.sub(lambda m: m[0] if m[1].lower() in asked else m[1].lower(), text)
     text = _RELATED.sub(_one_word, text)
     return _FORMULA.sub(lambda match: match[0].translate(_DIGITS), text)

@@ -15,13 +15,15 @@ NAME = "yes or no"
 
 _YES = frozenset({"yes", "true", "correct", "right", "是", "对", "是的", "对的", "正确"})
 _NO = frozenset({"no", "false", "incorrect", "wrong", "否", "错", "不是", "不对", "错误"})
+_HEDGE = r"\W*(?:(?:technically|actually|well|in fact|strictly speaking|probably|so)\W+)?"
 _OPENING_YES = re.compile(
-    r"\W*(?:yes|yeah|yep|true|correct|(?:that is |that's )?right|indeed|absolutely|certainly"
+    _HEDGE + r"(?:yes|yeah|yep|true|correct|(?:that is |that's )?right|indeed|absolutely|certainly"
     r"|definitely(?! not)|of course(?! not)|sure|(?:it|that) is (?:true|correct)"
     r"|(?:是|对)的?(?=\W|$)|正确)(?![a-z])"
 )
 _OPENING_NO = re.compile(
-    r"\W*(?:no|nope|false|incorrect|wrong|never|not at all|definitely not|of course not|not really"
+    _HEDGE
+    + r"(?:no|nope|false|incorrect|wrong|never|not at all|definitely not|of course not|not really"
     r"|否|错|不是|不对|不(?=\W|$)|没有(?=\W|$))(?![a-z])"
     r"(?! (?:doubt|longer|one|\w+ (?:can|could)\b))"
 )
