@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
-from evaluation.judges import judge, values
+from evaluation.judges import decision, judge, values
 from evaluation.questions import read
 from evaluation.records import Item
 from runtime.settings import PROJECT_DIR
@@ -169,11 +169,17 @@ def main() -> int:
         module = importlib.import_module(f"evaluation.judges.{name}")
         for rule, without in list(removals(module)):
             with without():
-                values.read.cache_clear()
+                _forget()
                 if verdicts(asked, before) is not None:
                     print(f"{name}.{rule}", flush=True)
-            values.read.cache_clear()
+            _forget()
     return 0
+
+
+def _forget() -> None:
+    """Empty what the judges keep of texts that they have read."""
+    values.read.cache_clear()
+    decision.deciding.cache_clear()
 
 
 def verdicts(asked: list[tuple[Item, str]], wanted: list[bool] | None = None) -> list[bool] | None:

@@ -22,12 +22,15 @@ ITEMS = [
     Item("7", "chinese", "谁写了《史记》？", ("司马迁",)),
 ]
 # What the judges look for, one after the other, is what makes them slow.
-FRAGMENTS = (
-    " |x|5 |9|a or |not |(1,|- |x!|hundred and |one |Paris, |William |Shakespeare's |is |it is |A b |"
-    "Ab |1/|1,|三|负|1月|年|不是|\\frac{|\\sqrt[|$|{|}|x^|greater than or equal to |. |? |;|'s |the |of "
-    "|July 4, |bc |b.|pm |5:30 |half past |$5 |million |A) |because |<|=|±|%|_1|log |1e|é|ﬃ|\t|Mt. "
-    "|New |Gulf of |son of |[|(x+1)|+|(|5!"
-).split("|")
+FRAGMENTS = [
+    *(" ", "x", "5 ", "9", "a or ", "not ", "(1,", "- ", "x!", "hundred and ", "one "),
+    *("Paris, ", "William ", "Shakespeare's ", "is ", "it is ", "A b ", "Ab ", "1/", "1,"),
+    *("三", "负", "1月", "年", "不是", "\\frac{", "\\sqrt[", "$", "{", "}", "x^"),
+    *("greater than or equal to ", ". ", "? ", ";", "'s ", "the ", "of ", "July 4, ", "bc "),
+    *("b.", "pm ", "5:30 ", "half past ", "$5 ", "million ", "A) ", "because ", "<", "="),
+    *("±", "%", "_1", "log ", "1e", "é", "ﬃ", "\t", "Mt. ", "New ", "Gulf of ", "son of "),
+    *("[", "(x+1)", "+", "(", "5!"),
+]
 PLAIN = "The play was written by an author whose name is known, and many people read it. " * 63
 # Against a plain answer of the same length, in CPU time; the second is for what both need.
 TIMES, SECONDS = 15, 0.03
