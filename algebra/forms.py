@@ -37,15 +37,15 @@ _SQUARE = "<the ><expression |equation |quadratic >"
 ENGLISH: list[tuple[str, Builder]] = [
     # functions
     (
-        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) (?P<g>[fgh]) "
-        rf"?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} (?P<o>[fgh]) ?\( ?(?P<i>[fgh]) "
-        rf"?\((?P<at>[^()]+)\) ?\)",
+        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) "
+        rf"(?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} "
+        rf"(?P<o>[fgh]) ?\( ?(?P<i>[fgh]) ?\((?P<at>[^()]+)\) ?\)",
         build.compose,
     ),
     (
-        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) (?P<g>[fgh]) "
-        rf"?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} \( ?(?P<o>[fgh]) ?∘ ?(?P<i>[fgh]) ?\) "
-        rf"?\((?P<at>[^()]+)\)",
+        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) "
+        rf"(?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} "
+        rf"\( ?(?P<o>[fgh]) ?∘ ?(?P<i>[fgh]) ?\) ?\((?P<at>[^()]+)\)",
         build.compose,
     ),
     (
@@ -61,8 +61,8 @@ ENGLISH: list[tuple[str, Builder]] = [
     (rf"{WHAT} <the >discriminant of {_SQUARE}(?P<e>.+)", build.of_function("discriminant")),
     (rf"complete the square< for| in| on| of>:? {_SQUARE}(?P<e>.+)", build.of_function("square")),
     (
-        r"(write|express|rewrite) (?P<e>.+?) in (vertex form|completed square form|the form a\(x "
-        r"?- ?h\)\^2 ?\+ ?k)",
+        r"(write|express|rewrite) (?P<e>.+?) in (vertex form|completed square form|the form "
+        r"a\(x ?- ?h\)\^2 ?\+ ?k)",
         build.of_function("square"),
     ),
     (
@@ -98,30 +98,29 @@ ENGLISH: list[tuple[str, Builder]] = [
     (rf"<{WHAT} >det ?\(? ?{MATRIX} ?\)?", build.matrix("determinant")),
     # sums and recurrences
     (
-        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of <an |a |the >"
-        rf"(?P<family>arithmetic|geometric) {SERIES} (with|whose) <a >first term< is> {A} and "
-        rf"<a >common (difference|ratio)< is| of> {D}",
+        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of <an |a |"
+        rf"the >(?P<family>arithmetic|geometric) {SERIES} (with|whose) <a >first term< is> {A} "
+        rf"and <a >common (difference|ratio)< is| of> {D}",
         build.sum_of_terms,
     ),
     (
-        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of <the >{FAMILY}{SERIES}:? "
-        rf"?{TERMS}",
+        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of "
+        rf"<the >{FAMILY}{SERIES}:? ?{TERMS}",
         build.sum_of_sequence,
     ),
     (
-        rf"{WHAT} <the >sum of <the |an >infinite geometric (series|sequence) (with|whose) <a "
-        rf">first term< is> {A} and <a >common ratio< is| of> {D}",
+        rf"{WHAT} <the >sum of <the |an >infinite geometric (series|sequence) (with|whose) "
+        rf"<a >first term< is> {A} and <a >common ratio< is| of> {D}",
         lambda **parts: build.numbers("infinite_sum")(**parts)[:-1],
     ),
     (
-        rf"{WHAT} <the >sum of <the >infinite geometric (series|sequence):? (?P<ns>{NUMBER}( "
-        rf"?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.",
+        rf"{WHAT} <the >sum of <the >infinite geometric (series|sequence):? "
+        rf"(?P<ns>{NUMBER}( ?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.",
         lambda ns: build.listed("infinite_series")(ns.replace("+", ",")),
     ),
     (
-        rf"<{WHAT} ><the sum "
-        rf">\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) ?\}}?\^\(?(?P<hi>\d{{1,4}})\)? "
-        rf"?(?P<e>.+?)< ?= ?\??>",
+        rf"<{WHAT} ><the sum >\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) "
+        rf"?\}}?\^\(?(?P<hi>\d{{1,4}})\)? ?(?P<e>.+?)< ?= ?\??>",
         build.sigma,
     ),
     (
@@ -211,8 +210,8 @@ ENGLISH: list[tuple[str, Builder]] = [
     # whole numbers and lists
     (
         rf"<{WHAT} ><the >(gcd|gcf|hcf|greatest common divisor|greatest common factor|highest "
-        rf"common factor|largest common divisor)( \((gcd|gcf|hcf)\))? ?<of|between>< the numbers> "
-        rf"?\(?{LIST}\)?",
+        rf"common factor|largest common divisor)( \((gcd|gcf|hcf)\))? ?<of|"
+        rf"between>< the numbers> ?\(?{LIST}\)?",
         build.whole_list("gcd"),
     ),
     (
@@ -239,8 +238,8 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     (rf"(what|which number) comes next( in (the|this) {SERIES})?:? ?{TERMS}", build.term),
     (
-        rf"(what is|find|determine|calculate) <the >{NTH} term( in| of)< the| this>< following> "
-        rf"?{FAMILY}{SERIES}:? ?{TERMS}",
+        rf"(what is|find|determine|calculate) <the >{NTH} term( in| of)< the| "
+        rf"this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}",
         build.term,
     ),
     (
@@ -253,8 +252,8 @@ ENGLISH: list[tuple[str, Builder]] = [
         build.general_term,
     ),
     (
-        rf"(what is|find|determine) <the >common (?P<what>difference|ratio)( in| of)< the| this> "
-        rf"?<arithmetic |geometric >{SERIES}:? ?{TERMS}",
+        rf"(what is|find|determine) <the >common (?P<what>difference|ratio)( in| of)< the| "
+        rf"this> ?<arithmetic |geometric >{SERIES}:? ?{TERMS}",
         build.step,
     ),
     (
@@ -270,13 +269,13 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     # units
     (
-        rf"(convert|change|express) {A} ?(?P<f>{units.PATTERN}) (to|into|in) <a "
-        rf">(?P<t>{units.PATTERN})",
+        rf"(convert|change|express) {A} ?(?P<f>{units.PATTERN}) (to|into|in) "
+        rf"<a >(?P<t>{units.PATTERN})",
         build.convert,
     ),
     (
-        rf"how many (?P<t>{units.PATTERN}) (are|are there|is) (in|equal to) {A} "
-        rf"?(?P<f>{units.PATTERN})",
+        rf"how many (?P<t>{units.PATTERN}) (are|are there|is) (in|equal to) "
+        rf"{A} ?(?P<f>{units.PATTERN})",
         build.convert,
     ),
     (rf"<what is >{A} ?(?P<f>{units.PATTERN}) in (?P<t>{units.PATTERN})", build.convert),
@@ -307,9 +306,9 @@ ENGLISH: list[tuple[str, Builder]] = [
         build.solve,
     ),
     (
-        r"(find|determine|what are) <all ><the ><real >(roots|zeros|zeroes)( of) <the "
-        r"><polynomial |quadratic |function |equation |quadratic equation |quadratic function "
-        r">(?P<e>.+)",
+        r"(find|determine|what are) <all ><the ><real >(roots|zeros|zeroes)( of) "
+        r"<the ><polynomial |quadratic |function |equation |quadratic equation |quadratic "
+        r"function >(?P<e>.+)",
         build.roots,
     ),
     (
@@ -351,9 +350,9 @@ ENGLISH: list[tuple[str, Builder]] = [
         build.rewrite("expand"),
     ),
     (
-        r"(factor|factorise|factorize)\b< completely| fully>< the>< following>< quadratic "
-        r"expression| quadratic polynomial| expression| polynomial| quadratic| trinomial>:? "
-        r"?(?P<e>.+?)< completely| fully>",
+        r"(factor|factorise|factorize)\b< completely| "
+        r"fully>< the>< following>< quadratic expression| quadratic polynomial| expression| "
+        r"polynomial| quadratic| trinomial>:? ?(?P<e>.+?)< completely| fully>",
         build.rewrite("factor"),
     ),
     (
@@ -363,8 +362,8 @@ ENGLISH: list[tuple[str, Builder]] = [
     ),
     # arithmetic
     (
-        rf"({WHAT}|solve|simplify)< the>< following>< result of| expression>:? ?(?P<e>[^=]+?)< ?= "
-        rf"?\??>",
+        rf"({WHAT}|solve|simplify)< the>< following>< result of| "
+        rf"expression>:? ?(?P<e>[^=]+?)< ?= ?\??>",
         build.evaluate,
     ),
     (r"(?P<e>[^=]+?) ?= ?<\?|_+>", build.evaluate),

@@ -37,13 +37,13 @@ CHINESE: list[tuple[str, Builder]] = [
     ],
     (rf"<求> ?{named('e')} ?的平方根<是多少|是|为多少>", build.square_roots),
     (
-        rf"<求|计算><过|经过|通过|连接><点> ?(?P<p>{POINT}) ?(和|与|,) ?<点> ?(?P<q>{POINT}) "
-        rf"?<两点>的?<直线>的?斜率<是多少|为多少>",
+        rf"<求|计算><过|经过|通过|连接><点> ?(?P<p>{POINT}) ?(和|与|"
+        rf",) ?<点> ?(?P<q>{POINT}) ?<两点>的?<直线>的?斜率<是多少|为多少>",
         build.points("slope"),
     ),
     (
-        rf"<求|计算><点> ?(?P<p>{POINT}) ?(和|与|到|,) ?<点> ?(?P<q>{POINT}) "
-        rf"?<两点><之间>的?(距离)<是多少|为多少>",
+        rf"<求|计算><点> ?(?P<p>{POINT}) ?(和|与|到|"
+        rf",) ?<点> ?(?P<q>{POINT}) ?<两点><之间>的?(距离)<是多少|为多少>",
         build.points("distance"),
     ),
     (rf"<求|计算> ?{B} ?的 ?{A}% ?{_ASK}?", build.numbers("percent_of")),
@@ -66,8 +66,8 @@ CHINESE: list[tuple[str, Builder]] = [
         build.convert,
     ),
     (
-        rf"(当|若|如果|已知) ?(?P<eqs>[^=]*=.+?)<时>[, ]+<则|那么> ?<求|计算><代数式|式子> "
-        rf"?(?P<e>[^=]+?) ?{_ASK}?",
+        rf"(当|若|如果|已知) ?(?P<eqs>[^=]*=.+?)<时>[, ]+<则|那么> ?<求|计算><代数式|"
+        rf"式子> ?(?P<e>[^=]+?) ?{_ASK}?",
         build.substitute,
     ),
     (rf"{_GIVEN} ?(?P<eqs>.+?)[,;. ]+(则|那么|求|求出) ?{_NAME} ?<= ?\??|{_ASK}>", build.solve),
