@@ -293,26 +293,29 @@ def _decimals(*points: Point) -> bool:
 
 
 def _slope(words: Words, p: Point, q: Point) -> str:
-    a, b, c, d = _coordinates(p, q)
-    if a == c:
-        if b == d:
-            raise UnclearError("one point")
+    slope, step = _slope_step(p, q)
+    if slope is None:
         return words.sentence(words.phrase("vertical"))
-    slope = text_of((d - b) / (c - a), _decimals(p, q))
-    step = f"({text_of(d)} - {braced(b)})/({text_of(c)} - {braced(a)}) = {slope}"
-    return words.so(step, slope)
+    shown = text_of(slope, _decimals(p, q))
+    return words.so(f"{step} = {shown}", shown)
 
 
 def _line(words: Words, p: Point, q: Point) -> str:
-    a, b, c, d = _coordinates(p, q)
-    if a == c:
-        if b == d:
-            raise UnclearError("one point")
+    a, b = _coordinates(p)
+    slope, step = _slope_step(p, q)
+    if slope is None:
         return words.sentence(f"x = {text_of(a, False)}")
-    slope = (d - b) / (c - a)
     right = show(meaning(parse(f"({slope})*x + ({b - slope * a})")))
-    step = f"({text_of(d)} - {braced(b)})/({text_of(c)} - {braced(a)}) = {text_of(slope, False)}"
-    return words.so(step, f"y = {right}")
+    return words.so(f"{step} = {text_of(slope, False)}", f"y = {right}")
+
+
+def _slope_step(p: Point, q: Point) -> tuple[Fraction | None, str]:
+    """The slope of a line and how to compute it; None for a vertical line."""
+    a, b, c, d = _coordinates(p, q)
+    if (a, b) == (c, d):
+        raise UnclearError("one point")
+    step = f"({text_of(d)} - {braced(b)})/({text_of(c)} - {braced(a)})"
+    return (None if a == c else (d - b) / (c - a)), step
 
 
 def _distance(words: Words, p: Point, q: Point) -> str:

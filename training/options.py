@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from training.errors import TrainingError
 
@@ -105,9 +105,9 @@ class Options:
 
 
 _CHOICES = {
-    "schedule": ("cosine", "linear", "constant"),
-    "four_bit": ("auto", "on", "off"),
-    "precision": ("auto", "float32", "bfloat16"),
+    name: get_args(hint)
+    for name, hint in get_type_hints(Options).items()
+    if get_origin(hint) is Literal
 }
 
 
