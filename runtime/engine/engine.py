@@ -309,8 +309,7 @@ class Engine:
             raise EngineError("the engine is busy")
 
     def _refuse_if_wrong(self, request: Request) -> None:
-        problem = why_refused(request, self.max_prompt_tokens, self.model)
-        if problem:
+        if problem := why_refused(request, self.max_prompt_tokens, self.model):
             raise EngineError(problem)
 
     @undisturbed
@@ -321,8 +320,7 @@ class Engine:
         if without_room := self._slots.make_room():
             generation, error = without_room
             self._updates.append(self._end(generation, "error", error))
-        step = self._slots.next_step()
-        if step is None:
+        if (step := self._slots.next_step()) is None:
             return self._updates
         try:
             result = self._slots.run(step)
@@ -352,8 +350,8 @@ class Engine:
             elif not generation.n_to_prefill and not generation.wants_tokens:
                 self._updates.append(self._end(generation, "length"))
         for generation, choice in self._choices(step, result):
-            if generation.index not in self._generations:  # its scores were damaged
-                continue
+            if generation.index not in self._generations:
+                continue  # its scores were damaged
             if choice is None:
                 self._end_damaged(generation)
             elif choice.token < 0:
@@ -361,8 +359,8 @@ class Engine:
             else:
                 self.stats.new_tokens += 1
                 reason = generation.accept(choice, self.model)
-                update = self._end(generation, reason) if reason else generation.update()
-                self._updates.append(update)
+                new = self._end(generation, reason) if reason else generation.update()
+                self._updates.append(new)
         self._slots.keep_prompts(step)
 
     def _choices(self, step: Step, result: Result) -> list[tuple[Generation, Choice | None]]:
@@ -372,7 +370,7 @@ class Engine:
         with self.stats.timed("sampling_seconds"):
             draws = [generation.draw() for generation in step.sampled]
             choices = choose(result.rows, draws, self.model.end_tokens)
-            return list(zip(step.sampled, choices, strict=True))
+        return list(zip(step.sampled, choices, strict=True))
 
     def _end(self, generation: Generation, reason: FinishReason, error: str = "") -> Update:
         """Take a generation out, wherever it is."""
@@ -383,8 +381,8 @@ class Engine:
         return generation.update(generation.complete(reason, error))
 
     def _end_damaged(self, generation: Generation) -> None:
-        error = self.model.why_damaged(generation.request.adapter)
-        self._updates.append(self._end(generation, "error", error))
+        why = self.model.why_damaged(generation.request.adapter)
+        self._updates.append(self._end(generation, "error", why))
 
     def _fail(self, step: Step, error: str) -> None:
         if any(map(self._slots.arrivals.is_building, step.generations)):
