@@ -37,6 +37,7 @@ ADD: dict[str, Any] = {
 }
 TOOLS = [WEATHER, ADD]
 ROME = {"role": "user", "content": "What is the weather in Rome?"}
+HINT = {"role": "system", "content": "Begin with <tool_call>."}
 NAMED = {"type": "function", "function": {"name": "add"}}
 
 
@@ -109,16 +110,16 @@ def test_a_call_that_is_required_is_one_of_the_tools(client: Any) -> None:
     assert len({choice.message.tool_calls[0].id for choice in answer.choices}) == 2
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_whether_to_call_is_the_models_choice(client: Any, seed: int) -> None:
-    fields = {"temperature": 1.2, "seed": seed}
+@pytest.mark.parametrize("seed", range(2))
+def test_calls_that_the_model_chooses_to_make_keep_to_their_schemas(client: Any, seed: int) -> None:
+    fields = {"temperature": 1.2, "seed": seed, "messages": [HINT, ROME]}
     (choice,) = ask(client, **fields).choices
-    calls = choice.message.tool_calls or []
-    content, same, reason = streamed(client, **fields)
-    assert (content, reason) == (choice.message.content or "", choice.finish_reason)
-    assert [(call.function.name, call.function.arguments) for call in calls] == [
-        (call["name"], call["arguments"]) for call in same
-    ]
+    made = [call.function.model_dump() for call in choice.message.tool_calls or ()]
+    _, streamed_calls, streamed_reason = streamed(client, **fields)
+    for calls, reason in ((made, choice.finish_reason), (streamed_calls, streamed_reason)):
+        assert (reason == "tool_calls") <= bool(calls)
+        for call in calls if reason == "tool_calls" else calls[:-1]:  # else the last may be cut
+            check(call["name"], call["arguments"])
 
 
 def test_an_answer_may_be_a_call_or_of_a_form(client: Any) -> None:
