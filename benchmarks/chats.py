@@ -125,6 +125,7 @@ class Chat:
         from runtime.common.errors import SetupError
 
         body = {
+            "model": "general",  # which llama-server ignores
             "prompt": prompt,
             "max_tokens": new_tokens,
             "temperature": 0,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from runtime.engine.step import Decode, Step
 
-# Fewer tokens than this are not worth a call, and the least that follows each decode step, so
-# that prompts get on even where decode steps alone take longer than the gap allows.
-LEAST_TOKENS = 32
+# Pieces are multiples of this: with fewer tokens of a prompt in a call llama.cpp's attention on a
+# CPU is several times slower for each (see `shape`). One such piece follows each decode step in
+# any case, so that prompts get on even where decode steps alone take longer than the gap allows.
+LEAST_TOKENS = 64
 # A call that was faster than expected counts this much: too low an estimate makes a gap too long.
 _FASTER = 0.3
 
@@ -50,6 +51,5 @@ class Pace:
             return None
         left = self._gap - (self.clock() - self._decoded_at) - self._decode_seconds
         tokens = int(left / self._token_seconds) if self._token_seconds else LEAST_TOKENS
-        if tokens < LEAST_TOKENS:
-            return 0 if self._interrupted else LEAST_TOKENS
-        return tokens
+        tokens = max(0, tokens // LEAST_TOKENS * LEAST_TOKENS)
+        return tokens if tokens or self._interrupted else LEAST_TOKENS
