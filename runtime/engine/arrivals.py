@@ -85,7 +85,7 @@ class Arrivals:
         request = Request(tokens, _NOTHING_NEW, adapter=adapter, background=background)
         self._building = Generation(-1, request)
         self._scheduler.begin(self._building, free[-1])
-        self._sharing.restore(self._building)
+        self._sharing.restore(self._building, least=1)
         return True
 
     def is_building(self, generation: Generation) -> bool:

@@ -80,10 +80,11 @@ class Sharing:
                 generation.n_cached = n_saved
                 generation.prefix = None if saved.kept else saved.state
 
-    def restore(self, generation: Generation) -> None:
+    def restore(self, generation: Generation, least: int = MIN_SHARED) -> None:
         """Put what is saved of a prompt into the slot that its generation was just given.
 
-        A state that llama.cpp refuses is dropped, and the prompt computed as a whole.
+        A state that llama.cpp refuses is dropped, and the prompt computed as a whole. Fewer than
+        `least` tokens are not restored.
         """
         request, promised = generation.request, generation.prefix
         sharable = request.prompt[: generation.n_shareable]
@@ -92,7 +93,7 @@ class Sharing:
         if promised is not None and generation.n_cached >= n_saved:
             n_saved, saved, state = generation.n_cached, None, promised
         generation.n_cached, generation.prefix = 0, None
-        if state is None or n_saved < MIN_SHARED:
+        if state is None or n_saved < least:
             return
         try:
             self._runner.restore(generation.slot, state, n_saved)
