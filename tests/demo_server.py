@@ -43,4 +43,6 @@ def in_process(demo_model: Path) -> Iterator[Pipeline]:
 
 def chat(client: Any, question: str = FRANCE, model: str = "geography", **more: Any) -> Any:
     messages = [{"role": "user", "content": question}]
+    if "max_completion_tokens" not in more:
+        more = {"max_tokens": 24, **more}
     return client.chat.completions.create(model=model, messages=messages, **more)

@@ -40,7 +40,8 @@ def client(server: Server) -> Any:
 
 
 def asked(client: Any, **fields: Any) -> Any:
-    return client.responses.create(**{"model": "geography", "input": FRANCE, **fields})
+    usual = {"model": "geography", "input": FRANCE, "max_output_tokens": 24}
+    return client.responses.create(**{**usual, **fields})
 
 
 def test_a_response_is_the_chats_answer(client: Any) -> None:
@@ -109,7 +110,7 @@ def test_a_conversation_goes_on_from_a_stored_response(client: Any) -> None:
         {"role": "assistant", "content": first.output_text},
         {"role": "user", "content": "Another."},
     ]
-    chat = client.chat.completions.create(model="demo", messages=messages)
+    chat = client.chat.completions.create(model="demo", messages=messages, max_tokens=24)
     assert second.usage.input_tokens == chat.usage.prompt_tokens
     assert second.output_text == chat.choices[0].message.content
     sent = asked(client, model="demo", input=[*messages[:1], *first.output, messages[2]])

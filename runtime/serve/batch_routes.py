@@ -96,5 +96,6 @@ def _expiry(form: FormData) -> Expiry | None:
         return Expiry.model_validate(given, strict=False)
     except ValidationError as error:
         raise explain_invalid(
-            [{**each, "loc": ("expires_after", *each["loc"])} for each in error.errors()]
+            [{**each, "loc": ("expires_after", *each["loc"])} for each in error.errors()],
+            {"expires_after": given},
         ) from None

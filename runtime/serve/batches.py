@@ -225,6 +225,8 @@ class Batches:
             finally:
                 room.release()
 
+        stopped = asyncio.create_task(cancelled.wait())
+        stopped.add_done_callback(lambda _: room.release())  # what waits for room sees it at once
         try:
             for line in journal.lines(source):
                 if line.number in answers.done:
@@ -235,13 +237,10 @@ class Batches:
                 task = asyncio.create_task(answer(line))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            stopped = asyncio.create_task(cancelled.wait())
-            try:
-                while tasks and not cancelled.is_set():
-                    await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopped.cancel()
+            while tasks and not cancelled.is_set():
+                await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            stopped.cancel()
             left = list(tasks)
             for task in left:
                 task.cancel()

@@ -203,7 +203,7 @@ class Service:
             self._queues.discard(queue)
             if alarm is not None:
                 alarm.cancel()
-            for follower in followers:
+            for follower in reversed(followers):  # first those that wait for their turn
                 if not follower.ended:
                     self.worker.abort(follower)
                     self._end(follower, "abort")
@@ -245,7 +245,7 @@ class Service:
         more = max(1, count - free)  # that will have to wait
         if waiting + more <= self.limits.queue:
             return
-        if more > self.limits.queue:
+        if count > self.limits.queue + self.slots:
             raise ApiError(
                 400,
                 f"{count} requests in one body are too many here: send at most"

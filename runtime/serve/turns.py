@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Generic, TypeVar
@@ -27,7 +26,8 @@ class Turns(Generic[T]):
         self._most = most
         self._pass_on = pass_on
         self._passed: set[T] = set()
-        self._waiting: OrderedDict[str, deque[T]] = OrderedDict()  # the next client first
+        # Their requests by client, the next of both first; dicts keep the order.
+        self._waiting: dict[str, dict[T, None]] = {}
 
     def __len__(self) -> int:
         """How many wait for their turn."""
@@ -35,7 +35,7 @@ class Turns(Generic[T]):
 
     def add(self, who: str, request: T) -> bool:
         """Take in a request of a client; whether it was passed on at once."""
-        self._waiting.setdefault(who, deque()).append(request)
+        self._waiting.setdefault(who, {})[request] = None
         self._fill()
         return request in self._passed
 
@@ -47,16 +47,17 @@ class Turns(Generic[T]):
             return
         for who, requests in self._waiting.items():
             if request in requests:
-                requests.remove(request)
+                del requests[request]
                 if not requests:
                     del self._waiting[who]
                 return
 
     def _fill(self) -> None:
         while self._waiting and len(self._passed) < self._most:
-            who, requests = self._waiting.popitem(last=False)
-            request = requests.popleft()
+            who, request = next((who, next(iter(them))) for who, them in self._waiting.items())
+            requests = self._waiting.pop(who)
+            del requests[request]
             if requests:
-                self._waiting[who] = requests
+                self._waiting[who] = requests  # after all others
             self._passed.add(request)
             self._pass_on(request)
