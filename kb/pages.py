@@ -35,6 +35,10 @@ _BLOCKS = frozenset(_OTHER_BLOCKS.split()) | frozenset(_HEADINGS)
 # A table with one of these in it arranges the page, and is no table of facts.
 _LAYOUT = ", ".join(["table", *_HEADINGS])
 _MARKUP = re.compile(r"</(?:html|body|article|div|p|table|[uo]l|h[1-6]|script)\s*>", re.IGNORECASE)
+# Between what a page's title says of it and of its site.
+_SEPARATOR = re.compile(r" [-–—|·•»:]+ ")
+# A heading's link to itself.
+_ANCHOR = " §¶#"
 _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -47,7 +51,8 @@ _LARGER = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk":
 _SAMPLE, _FEWEST_PAGES, _SHARE = 200, 3, 0.8
 
 Block = tuple[str, str]
-"""A tag and its text: "h1" to "h6", "p" for any paragraph, "row" of a table."""
+"""A tag and its text: "h1" to "h6", "p" for any paragraph, "row" of a table, "title" for a part
+of the page's title."""
 
 
 def page_entries(path: Path, repeated: Collection[Block] = ()) -> Iterator[Entry | Bad]:
@@ -66,6 +71,8 @@ def page_entries(path: Path, repeated: Collection[Block] = ()) -> Iterator[Entry
     except ValueError as error:
         yield Bad("the page", str(error))
         return
+    own = [part for part in _parts(name) if ("title", part) not in repeated]
+    name = " – ".join(own) if len(own) < len(_parts(name)) else name
     left = [block for block in blocks if block not in repeated]
     found = list(_entries(name, left, ""))
     yield from found
@@ -106,7 +113,8 @@ def _entries(name: str, blocks: Iterable[Block], where: str) -> Iterator[Entry]:
 
 
 def repeated_blocks(paths: Sequence[Path]) -> frozenset[Block]:
-    """What stands on nearly every one of some pages, such as the name of their site.
+    """What stands on nearly every one of some pages, such as the name of their site, and what
+    their titles share.
 
     Rows of tables are never taken for that, nor anything on fewer than three pages.
     """
@@ -115,14 +123,20 @@ def repeated_blocks(paths: Sequence[Path]) -> frozenset[Block]:
     count = 0
     for path in paths[::step]:
         try:
-            _, blocks = _page(path)
+            name, blocks = _page(path)
         except (ValueError, OSError):
             continue
-        seen.update({block for block in blocks if block[0] != "row"})
+        titles = {("title", part) for part in _parts(name)}
+        seen.update(titles | {block for block in blocks if block[0] != "row"})
         count += 1
     if count < _FEWEST_PAGES:
         return frozenset()
     return frozenset(block for block, n in seen.items() if n >= max(_FEWEST_PAGES, _SHARE * count))
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a page's title, one of which may be the name of its site."""
+    return _SEPARATOR.split(name)
 
 
 def _page(path: Path) -> tuple[str, list[Block]]:
@@ -173,6 +187,8 @@ def _blocks(root: Any) -> Iterator[Block]:
     def flushed() -> Iterator[Block]:
         text = " ".join("".join(texts).split())
         texts.clear()
+        if heading:
+            text = text.strip(_ANCHOR)
         if text and row is not None:
             row.add(text)
         elif text:

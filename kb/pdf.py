@@ -22,6 +22,7 @@ _MEMORY = 1 << 30
 # A heading of all pages is among so many lines at their beginnings and ends.
 _EDGE = 2
 _FEWEST_PAGES = 3
+_DOTS = re.compile(r"(?: ?\.){4,} ?")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 _HAN_END, _HAN_START = re.compile(r"[\u3000-\u9fff\uff00-\uffef]$"), re.compile(r"[\u3000-\u9fff]")
 
@@ -85,7 +86,8 @@ def _keys(line: str, page: int) -> set[str]:
 
 
 def _joined(lines: Iterator[str]) -> str:
-    """Lines as one text: a word that was parted at the end of a line is put together."""
+    """Lines as one text: a word that was parted at the end of a line is put together, and the
+    dots of a table of contents go."""
     text = ""
     for line in lines:
         if text.endswith("-") and text[-2:-1].isalpha() and line[0].islower():
@@ -94,7 +96,7 @@ def _joined(lines: Iterator[str]) -> str:
             text += line
         else:
             text += f" {line}"
-    return text
+    return _DOTS.sub(" ", text)
 
 
 # What follows runs in the process that reads.

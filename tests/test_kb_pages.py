@@ -93,12 +93,13 @@ def test_what_stands_on_every_page_is_left_out(tmp_path: Path) -> None:
     """But not a fact that many pages share in their tables, nor what few pages say."""
     for n in range(10):
         rare = "<p>It has a harbour.</p>" if n < 5 else ""
-        page = f"""<title>Town {n}</title><h1>The towns</h1><div>We use cookies.</div>
-        <h2>Town {n}</h2><p>It has {n} bells.</p>{rare}
+        page = f"""<title>Town {n} | The site</title><h1>The towns</h1><div>We use cookies.</div>
+        <h2>Town {n}<a href="#x">¶</a></h2><p>It has {n} bells.</p>{rare}
         <table><tr><th>Land<td>Peru</table><p>Write to us.</p>"""
         _file(tmp_path, f"raw/{n}.html", page)
     files = files_of([tmp_path / "raw"])
     assert repeated_blocks(files) == {
+        ("title", "The site"),
         ("h1", "The towns"),
         ("p", "We use cookies."),
         ("p", "Write to us."),
@@ -208,7 +209,7 @@ def test_a_pdf_is_its_pages_without_what_stands_on_each(tmp_path: Path) -> None:
         [
             "History of Lutz",
             f"Gate {n * n} is open; har-",
-            "bours are",
+            "bours . . . . are",
             f"{colour}.",
             f"- {n + 7} -",
         ]
