@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 from runtime.common.extras import require
 
 
@@ -29,43 +30,43 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about, _, more = __doc__.partition(": ")[2].partition("\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m kb",
-        usage="%(prog)s --subject SUBJECT --raw RAW ... --train FILE ... --dev FILE ... --base BASE"
-        " --out FOLDER [option ...] [-- option of training.finetune ...]",
-        description=about,
-        epilog=" ".join(more.split("\n\n")[-1].split()),
+    parser = parser_for(__doc__)
+    parser.usage = (
+        "%(prog)s --subject SUBJECT --raw RAW ... --train FILE ... --dev FILE ... --base BASE"
+        " --out FOLDER [option ...] [-- option of training.finetune ...]"
     )
+    parser.epilog = " ".join(__doc__.split("\n\n")[-1].split())
     add = parser.add_argument
+    files: dict[str, Any] = {"required": True, "nargs": "+", "type": Path}
     add("--subject", required=True, help="the subject of the base, the adapter and the gate")
-    add("--raw", required=True, nargs="+", type=Path, help="files or folders of raw knowledge")
-    add("--train", required=True, nargs="+", type=Path, metavar="FILE", help="questions to use")
+    add("--raw", metavar="PATH", help="files or folders of raw knowledge", **files)
+    add("--train", metavar="FILE", help="questions for the adapter and the gate", **files)
     add(
         "--dev",
-        required=True,
-        nargs="+",
-        type=Path,
         metavar="FILE",
-        help="questions for the report; those of --train that are here too are left out there",
+        help="questions for the report; they are used for nothing else, even if --train has them",
+        **files,
     )
-    add(
-        "--base", required=True, help="a checkpoint's folder, a hub id on disk, a GGUF file or demo"
-    )
-    add("--out", required=True, type=Path, metavar="FOLDER", help="where all goes")
+    add("--base", required=True, help="checkpoint's folder, hub id on disk, GGUF file or demo")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="folder for everything made")
     add(
         "--gate-share",
         type=float,
         default=0.4,
         metavar="SHARE",
-        help="share of the training questions that the gate is chosen and proved on, and that are"
-        " not trained on (default: 0.4)",
+        help="share of the training questions to choose and prove the gate on, not trained on"
+        " (default: 0.4)",
     )
-    add("--type", default="Q4_K_M", type=str.upper, help="of a checkpoint's GGUF file (Q4_K_M)")
+    add(
+        "--type",
+        default="Q4_K_M",
+        type=str.upper,
+        help="quantization of a checkpoint (default: Q4_K_M)",
+    )
     add(
         "--no-adapter",
         action="store_true",
-        help="train none: all training questions are for the gate of the model as it is",
+        help="do not train: all training questions are for the gate of the model as it is",
     )
     return parser
 

@@ -1,9 +1,4 @@
-"""`python -m kb.calibrate`: finds out when a subject's knowledge helps, and writes the gate.
-
-A part of the questions is answered with and without passages, and the gate that gains most
-answers on it is chosen. The others prove it: unless it gains answers there too, and by more than
-luck would have it, the gate is written as "off".
-"""
+"""`python -m kb.calibrate`: finds out when a subject's knowledge helps, and writes the gate."""
 
 from __future__ import annotations
 
@@ -11,15 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kb.calibrate",
-        description=f"{__doc__.partition(': ')[2]}Model, adapters and RAG_TOP_K are those of the"
-        " environment, as in serving; answers are greedy.",
+    parser = parser_for(__doc__)
+    parser.epilog = (
+        "Model, adapters and RAG_TOP_K are those of the environment, as in serving; answers are"
+        " greedy."
     )
     parser.add_argument("--subject", required=True, help="the subject of the base")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Finds out when a subject's knowledge helps, and what the gate should be.
 
-A part of the questions is answered with and without passages, and the gate that gains most
-answers on it is chosen. The others prove it: unless it gains answers there too, and by more than
-luck would have it, the gate is written as "off".
+Some of the questions are answered with and without passages, and the gate that gains the most
+answers is chosen. The others test it: unless it gains answers there too, and more than chance
+would, the gate is written as "off".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m kb.preprocess`: makes a subject's knowledge base of raw files, and its index.
+"""`python -m kb.preprocess`: makes a subject's knowledge base and index from raw files.
 
 python -m kb.preprocess --subject history --input raw/*.md --out kb
 """
@@ -9,17 +9,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kb.preprocess", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--subject", required=True, help="the subject of the base")
     parser.add_argument(
-        "--input", required=True, nargs="+", type=Path, metavar="RAW", help="files, or folders"
+        "--input",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="RAW",
+        help="files or folders of raw knowledge",
     )
     parser.add_argument("--out", type=Path, default=Path("kb"), help="folder (default: kb)")
     parser.add_argument(

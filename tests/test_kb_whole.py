@@ -282,15 +282,19 @@ def test_a_gate_for_the_model_as_it_is_needs_no_training(tmp_path: Path, given: 
         (["--subject", "physics"], "--subject"),
         (["--subject", "history"], "no question of history in it"),
         (["--raw", "no-such-file.md"], "no-such-file.md"),
+        (["--raw", "pipe.md"], "pipe.md: not a regular file"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_done(
     tmp_path: Path,
     given: list[str],
+    monkeypatch: pytest.MonkeyPatch,
     change: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    monkeypatch.chdir(tmp_path)
     assert main([*given, str(tmp_path / "out"), *change]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "kb").exists()

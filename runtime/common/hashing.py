@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runtime.common.files import open_regular
+
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex. Raises OSError."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file, in hex. Raises OSError."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
