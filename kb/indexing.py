@@ -11,9 +11,11 @@ from __future__ import annotations
 import heapq
 import json
 import shutil
+import sys
 import zipfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -32,31 +34,37 @@ PORTION = 2_000_000
 
 @dataclass(frozen=True)
 class _Run:
-    """Postings of some consecutive passages, on disk, sorted by token and passage.
+    """Postings of some consecutive passages, in files, sorted by token and passage."""
 
-    Attributes:
-        words: the tokens in UTF-8, sorted, one a line.
-        counts: int32 [tokens], the postings of each.
-        owners: the passage of each posting, int32.
-        times: how often its token is there, int32.
-    """
+    name: Path
 
-    words: Path
-    counts: np.ndarray
-    owners: Path
-    times: Path
+    def file(self, what: str) -> Path:
+        """The file of
+
+        words: the tokens in UTF-8, sorted, one a line;
+        counts: int32, the postings of each token;
+        places: int32, the number of each token among those of all runs, rising;
+        owners: int32, the passage of each posting;
+        times: int32, how often the token is in it.
+        """
+        return self.name.with_suffix(f".{what}")
+
+    def array(self, what: str) -> np.ndarray:
+        """What is in one of the files, int32, as far as it is used."""
+        return np.memmap(self.file(what), np.int32, "r")
 
     def numbered(self, run: int) -> Iterator[tuple[str, int, int]]:
-        """Each token with a run's number and its place in it."""
-        with self.words.open(encoding="utf-8", newline="\n") as lines:
+        """Each token with a run's number and its count."""
+        counts = self.array("counts")
+        with self.file("words").open(encoding="utf-8", newline="\n") as lines:
             for place, line in enumerate(lines):
-                yield line.rstrip("\n"), run, place
+                yield line.rstrip("\n"), run, int(counts[place])
 
 
 class IndexWriter:
     """Takes the tokens of passages, in the order of the base, and writes their index.
 
-    In memory are about 20 bytes for each passage and 30 for each token of the vocabulary.
+    In memory are about 12 bytes for each passage and 24 for each token of the vocabulary.
 
     Args:
         scratch: a folder for what is not yet in the index.
@@ -96,11 +104,11 @@ class IndexWriter:
         first = np.flatnonzero(new)
         times = np.diff(np.append(first, len(tokens))).astype(np.int32)
         counts = np.bincount(tokens[first], minlength=len(order)).astype(np.int32)
-        name = str(self._scratch / f"run{len(self._runs)}")
-        run = _Run(Path(f"{name}.words"), counts, Path(f"{name}.owners"), Path(f"{name}.times"))
-        run.words.write_text("".join(f"{word}\n" for word in order), "utf-8", newline="\n")
-        owners[first].tofile(run.owners)
-        times.tofile(run.times)
+        run = _Run(self._scratch / f"run{len(self._runs)}")
+        words = "".join(f"{word}\n" for word in order)
+        run.file("words").write_text(words, "utf-8", newline="\n")
+        for what, values in (("counts", counts), ("owners", owners[first]), ("times", times)):
+            values.tofile(run.file(what))
         self._runs.append(run)
         self._begin()
 
@@ -120,9 +128,8 @@ class IndexWriter:
         words, indices, data = (
             self._scratch / name for name in ("vocabulary", "indices", "scores")
         )
-        places, frequency = self._merge_words(words)
-        indptr = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
-        self._merge_postings(places, frequency, indptr, indices, data)
+        indptr = self._merge_words(words)
+        self._merge_postings(indptr, indices, data)
         n = len(self._lengths)
         said = json.dumps({**header, "format": FORMAT, "passages": n}, sort_keys=True)
         with zipfile.ZipFile(path, "w") as archive:
@@ -133,59 +140,58 @@ class IndexWriter:
             _store_file(archive, "data", np.float32, data)
             _store(archive, "offsets", offsets.astype(np.int64))
 
-    def _merge_words(self, target: Path) -> tuple[list[np.ndarray], np.ndarray]:
-        """Write the tokens of all runs, sorted, each once.
+    def _merge_words(self, target: Path) -> np.ndarray:
+        """Write the tokens of all runs, sorted, each once, and their places in the runs' files.
 
         Returns:
-            for each run the numbers of its tokens among all, int32, rising; and in how many
-            passages each of all tokens is, int64.
+            where the postings of each token begin and end among all, int64 [tokens + 1].
         """
-        places = [array("i") for _ in self._runs]
-        frequency = array("q")
+        indptr = array("q", [0])
         streams = [run.numbered(number) for number, run in enumerate(self._runs)]
-        with target.open("w", encoding="utf-8", newline="\n") as out:
+        with ExitStack() as stack:
+            out = stack.enter_context(target.open("w", encoding="utf-8", newline="\n"))
+            places = [stack.enter_context(run.file("places").open("wb")) for run in self._runs]
             for word, group in groupby(heapq.merge(*streams), key=lambda each: each[0]):
-                out.write(f"\n{word}" if frequency else word)
-                count = 0
-                for _, run, place in group:
-                    places[run].append(len(frequency))
-                    count += int(self._runs[run].counts[place])
-                frequency.append(count)
-        return [np.array(each, np.int32) for each in places], np.array(frequency, np.int64)
+                number = len(indptr) - 1
+                out.write(f"\n{word}" if number else word)
+                postings = 0
+                for _, run, count in group:
+                    places[run].write(number.to_bytes(4, sys.byteorder))
+                    postings += count
+                indptr.append(indptr[-1] + postings)
+        return np.frombuffer(indptr, np.int64)
 
-    def _merge_postings(
-        self,
-        places: Sequence[np.ndarray],
-        frequency: np.ndarray,
-        indptr: np.ndarray,
-        indices: Path,
-        data: Path,
-    ) -> None:
+    def _merge_postings(self, indptr: np.ndarray, indices: Path, data: Path) -> None:
         """Write passages and scores of all postings, for a portion of the tokens at a time."""
-        lengths = np.array(self._lengths, np.int32)
-        n = len(lengths)
-        rarity = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
-        norm = K1 * (1 - B + B * lengths / max(1e-9, lengths.mean()))
-        ends = [np.concatenate([[0], np.cumsum(run.counts)]) for run in self._runs]
-        first = 0
+        n = len(self._lengths)
+        lengths = np.frombuffer(self._lengths, np.int32)
+        mean = max(1e-9, float(lengths.mean()))
+        first, begun = 0, [(0, 0)] * len(self._runs)  # a token and a posting of each run
         with indices.open("wb") as index_file, data.open("wb") as data_file:
-            while first < len(frequency):
+            while first < len(indptr) - 1:
                 fits = np.searchsorted(indptr, indptr[first] + self._portion, "right") - 1
                 after = max(first + 1, int(fits))
                 parts = []
-                for run, place, end in zip(self._runs, places, ends, strict=True):
-                    low, high = (int(at) for at in np.searchsorted(place, [first, after]))
-                    start, count = int(end[low]), int(end[high] - end[low])
+                for number, run in enumerate(self._runs):
+                    low, start = begun[number]
+                    places = run.array("places")
+                    high = low + int(np.searchsorted(places[low:], after))
+                    counts = np.array(run.array("counts")[low:high])
+                    tokens = np.repeat(places[low:high], counts)
                     owners, times = (
-                        np.fromfile(file, np.int32, count, offset=4 * start)
-                        for file in (run.owners, run.times)
+                        np.fromfile(run.file(what), np.int32, len(tokens), offset=4 * start)
+                        for what in ("owners", "times")
                     )
-                    parts.append((np.repeat(place[low:high], run.counts[low:high]), owners, times))
-                tokens, owners, times = (np.concatenate(each) for each in zip(*parts, strict=True))
+                    parts.append((tokens, owners, times))
+                    begun[number] = high, start + len(tokens)
+                tokens, owners, times = map(np.concatenate, zip(*parts, strict=True))
                 order = np.argsort(tokens, kind="stable")  # runs are in the order of the passages
                 tokens, owners, times = tokens[order], owners[order], times[order]
+                frequency = np.diff(indptr[first : after + 1])
+                rarity = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+                norm = K1 * (1 - B + B * lengths[owners] / mean)
                 owners.tofile(index_file)
-                scores = rarity[tokens] * times / (times + norm[owners])
+                scores = rarity[tokens - first] * times / (times + norm)
                 scores.astype(np.float32).tofile(data_file)
                 first = after
 
