@@ -14,13 +14,14 @@ from runtime.overrides import Overrides
 from runtime.questions import Question, clean_text, parse_one
 from runtime.serve.calling import constraint_for
 from runtime.serve.catalog import Served
-from runtime.serve.conversations import Turn, is_question
+from runtime.serve.conversations import is_question
 from runtime.serve.errors import ApiError
 from runtime.serve.messages import form_for_tools, turns_of
 from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 from runtime.serve.service import Service
 from runtime.serve.tool_calls import Form
 from runtime.serve.tool_reader import Reader
+from runtime.serve.usage import Turn
 from runtime.serve.wanted import overrides_of
 from runtime.way import Answer, Asked, Prompt
 
@@ -140,7 +141,7 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         raise ApiError(400, message, "clean", "invalid_value")
     id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n_written
     draws = _draws(service, body, key, n)
-    if served.subject and is_question(turns) and not offer:
+    if served.subject and is_question(turns) and not offer and body.usage.is_usual:
         record = {"questionID": id_, "subject": served.subject, "question": turns[0][1]}
         _check(service, served, body, overrides)
         choices = await asyncio.to_thread(
@@ -151,7 +152,9 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         )
     else:
         tools = [tool.shown() for tool in offer.tools] if offer else []
-        prompt = await asyncio.to_thread(served.conversations.prompt, turns, served.subject, tools)
+        prompt = await asyncio.to_thread(
+            served.conversations.prompt, turns, served.subject, tools, body.usage
+        )
         _check(service, served, body, overrides, [prompt.tokens])
         if max_new is None and served.subject is None:  # as long as the context allows
             overrides = replace(overrides, max_new_tokens=served.context - len(prompt.tokens))

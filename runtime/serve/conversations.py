@@ -21,6 +21,7 @@ from typing import Any
 from runtime.engine import Model
 from runtime.serve.errors import ApiError
 from runtime.serve.tool_calls import Form, form_of
+from runtime.serve.usage import USUAL, Turn, Usage, wrong_field
 from runtime.subjects import Subjects
 from runtime.templates import TemplateLimitError, render_all
 from runtime.way import Prompt
@@ -38,7 +39,6 @@ _ANY_TOOL: dict[str, Any] = {
     },
 }
 
-Turn = tuple[str, str]  # (role, text)
 Tools = Sequence[Mapping[str, Any]]  # as chat templates get them
 
 
@@ -72,7 +72,7 @@ class Conversations:
     def __init__(self, model: Model, subjects: Subjects) -> None:
         self._model = model
         self._subjects = subjects
-        self._skeletons: OrderedDict[tuple[str, tuple[str, ...]], _Skeleton] = OrderedDict()
+        self._skeletons: OrderedDict[tuple[str, Usage, tuple[str, ...]], _Skeleton] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
@@ -80,13 +80,18 @@ class Conversations:
         """How the chat template has calls of tools written; None if it knows no tools, or no form
         that is known here."""
         try:
-            rendered = self._rendered([("user", "?")], [_ANY_TOOL])
+            turns = [("user", "?")]
+            rendered = self._rendered(turns, [_ANY_TOOL], USUAL.of(turns))
         except ApiError:
             return None
         return form_of(rendered) if _ANY_TOOL["function"]["name"] in rendered else None
 
     def prompt(
-        self, turns: Sequence[Turn], subject: str | None = None, tools: Tools = ()
+        self,
+        turns: Sequence[Turn],
+        subject: str | None = None,
+        tools: Tools = (),
+        usage: Usage = USUAL,
     ) -> Prompt:
         """The prompt after which the assistant answers, or goes on with its last message.
 
@@ -94,32 +99,30 @@ class Conversations:
             turns: roles ("system", "user", "assistant", "tool") and texts.
             subject: its instruction is the system message where the turns have none.
             tools: those that the assistant may call.
+            usage: of the template.
 
         Raises:
-            ApiError: the template does not take such a conversation, or tools have special tokens
-                in them.
+            ApiError: the template does not take such a conversation, or tools or variables have
+                special tokens in them.
         """
         shown = json.dumps(tools, ensure_ascii=False) if tools else ""
-        if self._model.tokenize(shown, special=True) != self._model.tokenize(shown):
-            raise ApiError(
-                400,
-                "tools: there is a special token of the model in them",
-                "tools",
-                "invalid_value",
-            )
+        for field, text in (("tools", shown), ("chat_template_kwargs", usage.variables)):
+            if self._model.tokenize(text, special=True) != self._model.tokenize(text):
+                raise wrong_field(field, "there is a special token of the model in them")
+        usage = usage.of(turns)
         if subject is not None and turns[0][0] != "system":
             turns = [("system", self._subjects[subject].instruction), *turns]
         try:
-            return self._filled(turns, shown)
+            return self._filled(turns, shown, usage)
         except ApiError:
             if len(turns) < 2 or turns[0][0] != "system":
                 raise
         # Some templates refuse a system message; there it goes before the first question.
         (_, instruction), (role, text), *rest = turns
-        return self._filled([(role, f"{instruction}\n\n{text}"), *rest], shown)
+        return self._filled([(role, f"{instruction}\n\n{text}"), *rest], shown, usage)
 
-    def _filled(self, turns: Sequence[Turn], tools: str) -> Prompt:
-        skeleton = self._skeleton(tuple(role for role, _ in turns), tools)
+    def _filled(self, turns: Sequence[Turn], tools: str, usage: Usage) -> Prompt:
+        skeleton = self._skeleton(tuple(role for role, _ in turns), tools, usage)
         tokens = list(skeleton.parts[0])
         for (_, text), as_json, part in zip(
             turns, skeleton.as_json, skeleton.parts[1:], strict=True
@@ -128,25 +131,25 @@ class Conversations:
                 text = json.dumps(text, ensure_ascii=False)[1:-1]
             tokens += self._model.tokenize(text, follows=True)
             tokens += part
-        if turns[-1][0] == "assistant":  # what would end its message
+        if usage.continues:  # without what would end the message
             tokens = tokens[: len(tokens) - len(skeleton.parts[-1])]
         return Prompt(tokens, skeleton.opens_thinking)
 
-    def _skeleton(self, roles: tuple[str, ...], tools: str) -> _Skeleton:
-        key = (tools, roles)
+    def _skeleton(self, roles: tuple[str, ...], tools: str, usage: Usage) -> _Skeleton:
+        key = (tools, usage, roles)
         with self._lock:
             known = self._skeletons.get(key)
             if known is None:
-                known = self._skeletons[key] = self._make_skeleton(roles, tools)
+                known = self._skeletons[key] = self._make_skeleton(roles, tools, usage)
                 if len(self._skeletons) > _MOST_KEPT:
                     self._skeletons.popitem(last=False)
             self._skeletons.move_to_end(key)
             return known
 
-    def _make_skeleton(self, roles: tuple[str, ...], tools: str) -> _Skeleton:
+    def _make_skeleton(self, roles: tuple[str, ...], tools: str, usage: Usage) -> _Skeleton:
         model = self._model
         turns = [(role, f'@@MESSAGE "{number}"@@') for number, role in enumerate(roles)]
-        rendered = self._rendered(turns, json.loads(tools) if tools else [])
+        rendered = self._rendered(turns, json.loads(tools) if tools else [], usage)
         # text, backslash, number, text, backslash, number, ..., text
         texts = _MARK.split(rendered)
         if [int(number) for number in texts[2::3]] != list(range(len(roles))):
@@ -157,14 +160,13 @@ class Conversations:
         ]
         if model.bos_to_add is not None and parts[0][:1] != [model.bos_to_add]:
             parts[0] = [model.bos_to_add, *parts[0]]
-        asks = roles[-1] != "assistant"
-        thinking = asks and texts[-1].count("<think>") > texts[-1].count("</think>")
+        thinking = bool(usage.asks) and texts[-1].count("<think>") > texts[-1].count("</think>")
         return _Skeleton(tuple(parts), tuple(map(bool, texts[1::3])), thinking)
 
-    def _rendered(self, turns: Sequence[Turn], tools: Tools) -> str:
+    def _rendered(self, turns: Sequence[Turn], tools: Tools, usage: Usage) -> str:
         """What the chat template makes of turns. Raises ApiError."""
         model, template = self._model, self._model.chat_template
-        variables = {}
+        variables = json.loads(usage.variables or "{}")
         if tools:
             variables["tools"] = tools
             template = model.metadata("tokenizer.chat_template.tool_use") or template
@@ -172,9 +174,9 @@ class Conversations:
             raise ApiError(400, "this model has no chat template: use /v1/completions", "messages")
         messages = [{"role": role, "content": text} for role, text in turns]
         bos, eos = model.special_text("bos"), model.special_text("eos")
-        asks = turns[-1][0] != "assistant"
+        asked = [(messages, bool(usage.asks))]
         try:
-            (rendered,) = render_all(template, [(messages, asks)], bos, eos, variables=variables)
+            (rendered,) = render_all(template, asked, bos, eos, variables=variables)
         except TemplateLimitError as error:
             raise ApiError(400, f"the chat template fails: {error}", "messages") from None
         if rendered.problem:

@@ -27,7 +27,6 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (),
     # vLLM
     "chat_template": ("",),
-    "chat_template_kwargs": ({}, {"enable_thinking": False}),
     "documents": ([],),
     "guided_whitespace_pattern": ("",),
     "kv_transfer_params": ({},),
@@ -87,13 +86,12 @@ REFUSED_IN_STRUCTURED_OUTPUTS: Mapping[str, tuple[Any, ...]] = {
 }
 # Refused in chats alone: /v1/completions serves them.
 REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
-    "add_generation_prompt": (True,),
     "add_special_tokens": (False,),
-    "continue_final_message": (False,),
     "echo": (False,),
 }
 # Refused in /v1/completions alone: chats serve them.
 REFUSED_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
+    "chat_template_kwargs": ({},),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runtime.serve.catalog import Served
-from runtime.serve.conversations import Turn
 from runtime.serve.errors import ApiError
 from runtime.serve.schema import Message
 from runtime.serve.tool_calls import Form
+from runtime.serve.usage import Turn
 
 
 def turns_of(messages: Sequence[Message], served: Served) -> list[Turn]:

@@ -6,6 +6,7 @@ served are refused (see `fields`); unknown ones are ignored.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +24,7 @@ from runtime.serve.tools import (
     ToolChoice,
     offer,
 )
+from runtime.serve.usage import Usage
 
 MOST_NEW = 1_000_000
 MOST_TOKENS = 200_000  # of a prompt given as ids
@@ -223,6 +225,27 @@ class ChatBody(Sampling):
         None, description="none, auto (the default), required, or one of the tools."
     )
     parallel_tool_calls: bool | None = None
+    continue_final_message: bool | None = Field(
+        None, description="Go on with the last message, the assistant's; true where it is one."
+    )
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the chat template, such as enable_thinking."
+    )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _few_and_free(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        taken = sorted({"messages", "tools", "bos_token", "eos_token"} & set(value or {}))
+        if taken:
+            raise ValueError(f"{taken[0]} cannot be set here")
+        try:
+            length = len(json.dumps(value))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if length > 10_000:
+            raise ValueError("it is longer than 10,000 characters")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +258,15 @@ class ChatBody(Sampling):
             raise ValueError("top_logprobs needs logprobs: true")
         self.offer  # noqa: B018  (raises ValueError)
         return self
+
+    @property
+    def usage(self) -> Usage:
+        """How the messages are put into the chat template."""
+        given = self.chat_template_kwargs or {}
+        # As templates get it anyway.
+        usual = not given or given == {"enable_thinking": False}
+        variables = "" if usual else json.dumps(given, sort_keys=True)
+        return Usage(self.continue_final_message, self.add_generation_prompt, variables)
 
     @property
     def offer(self) -> Offer | None:
