@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from runtime.common.command import run
+from runtime.common.command import parser_for, run
 
 _WORDS = 200_000
 _ENTRY = 60  # words
@@ -69,9 +69,7 @@ def measured(command: list[str]) -> tuple[float, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.raw_text", description=__doc__.partition(": ")[2].split("\n")[0]
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--megabytes", type=float, nargs="+", default=[100, 200])
     return run(_measure, parser.parse_args(argv))
 
