@@ -29,8 +29,8 @@ BAD: list[tuple[Any, str]] = [
     ({"question": "Why?"}, 'has no "answer"'),
     ({"question": None, "answer": "x"}, 'has no "question"'),
     ({"question": " \n", "answer": "x"}, "has an empty question"),
-    ({"question": "Why?", "answer": ["x"]}, "has a answer that is a list, not a text"),
-    ({"question": "Why?", "answer": True}, "has a answer that is a bool"),
+    ({"question": "Why?", "answer": ["x"]}, 'has a list as "answer", not a text'),
+    ({"question": "Why?", "answer": True}, 'has a bool as "answer", not a text'),
 ]
 
 

@@ -78,5 +78,5 @@ def test_a_question_too_long_loses_its_middle_and_an_answer_too_long_is_left_out
     pairs = [Pair("why " * 500, "yes", "line 1"), Pair("why?", "yes " * 500, "line 2")]
     examples = make_examples(pairs, tokenizer, frame, 128)
     assert [len(frame.head) + len(example) for example in examples] == [128]
-    assert "line 2: an answer of" in caplog.text
+    assert "line 2: skipped, the answer has" in caplog.text
     assert "1 questions were cut in the middle" in caplog.text

@@ -76,7 +76,7 @@ def _problem(record: Any) -> str:
         if value is None:
             return f'has no "{key}"'
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            return f"has a {key} that is a {type(value).__name__}, not a text"
+            return f'has a {type(value).__name__} as "{key}", not a text'
         if not _text(value):
             return f"has an empty {key}"
     return ""
