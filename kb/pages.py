@@ -45,6 +45,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# How Python calls the encodings of texts; it has others, such as hex and punycode.
+_ENCODINGS = ("ascii", "big5", "cp", "euc", "gb", "hz", "iso", "koi8", "mac", "shift", "tis", "utf")
 # Encodings that browsers read as a larger one.
 _LARGER = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
 # What is repeated on all but a few pages of a site is no knowledge. So many pages are looked at.
@@ -156,10 +158,10 @@ def _parsed(text: str) -> tuple[str, list[Block]]:
     tree = LexborHTMLParser(text)
     named = tree.css_first("title")
     name = " ".join(named.text().split()) if named is not None else ""
-    for node in [*tree.css(_HIDDEN), *tree.css(_AROUND)]:
-        node.decompose()
+    # Not decomposed: that frees what is inside of a node too, which may be another of them.
+    unread = {node.mem_id for node in tree.css(f"{_HIDDEN}, {_AROUND}")}
     root = tree.css_first("main, [role=main]") or tree.body
-    return name, list(_blocks(root)) if root is not None else []
+    return name, list(_blocks(root, unread)) if root is not None else []
 
 
 def _decoded(raw: bytes) -> str:
@@ -171,15 +173,17 @@ def _decoded(raw: bytes) -> str:
     try:
         known = codecs.lookup(encoding).name
     except LookupError:
-        raise ValueError(f"is in an unknown encoding, {encoding}") from None
+        known = ""
+    if not known.startswith(_ENCODINGS):
+        raise ValueError(f"is in an unknown encoding, {encoding}")
     try:
         return raw.decode(_LARGER.get(known, known)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not in {encoding} ({error.reason} at byte {error.start})") from None
 
 
-def _blocks(root: Any) -> Iterator[Block]:
-    """The headings, rows and paragraphs below a node, in their order."""
+def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
+    """The headings, rows and paragraphs below a node, in their order, but for unread nodes."""
     texts: list[str] = []
     heading = ""
     row: _Row | None = None
@@ -195,7 +199,7 @@ def _blocks(root: Any) -> Iterator[Block]:
             yield (heading or "p"), text
 
     table = _Table()
-    for tag, node in _walk(root):
+    for tag, node in _walk(root, unread):
         if tag == "-text":
             texts.append(node.text_content or "")
         elif tag in ("br", "/dt"):
@@ -262,7 +266,7 @@ class _Table:
         return "; ".join(cell for cell, _ in filled)
 
 
-def _walk(root: Any) -> Iterator[tuple[str, Any]]:
+def _walk(root: Any, unread: Collection[int]) -> Iterator[tuple[str, Any]]:
     """Every node below one with its tag, and "/tag" where an element ends. Not recursive: pages
     may be nested deeper than Python can."""
     above: list[Any] = []
@@ -271,6 +275,9 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
         if node is None:
             node = above.pop()
             yield f"/{node.tag}", node
+            node = node.next
+            continue
+        if node.mem_id in unread:
             node = node.next
             continue
         yield node.tag, node

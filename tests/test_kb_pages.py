@@ -133,6 +133,8 @@ def test_a_page_is_read_in_the_encoding_that_it_names(
     [
         ("<p>Köln</p>".encode("latin-1"), "is not in utf-8"),
         (b'<meta charset="klingon"><p>x', "unknown encoding, klingon"),
+        (b'<meta charset="hex"><p>x', "unknown encoding, hex"),
+        (b'<meta charset="punycode"><p>' + b"x" * 1_000_000, "unknown encoding, punycode"),
         (b"<title>only</title><p> </p><script>x</script>", "has no text"),
         (b"", "has no text"),
     ],
@@ -153,6 +155,13 @@ def test_a_page_that_cannot_be_read_is_named_and_the_others_are_read(
 def test_a_page_nested_as_deeply_as_can_be_is_read(tmp_path: Path) -> None:
     page = "<div>" * 20_000 + "Lima is deep." + "<table><tr><td>" * 2_000
     assert _told(_file(tmp_path, "a.html", page)) == [("", "", "Lima is deep.")]
+
+
+def test_what_is_hidden_may_hold_what_is_hidden(tmp_path: Path) -> None:
+    inside = "<svg hidden><style>x</style></svg><button>y<script>z</script></button>"
+    around = f"<nav hidden>{inside}<footer>{inside}</footer></nav>"
+    page = f"<body>{around}<p>The gate is open.{around}" * 200
+    assert {text for _, _, text in _told(_file(tmp_path, "a.html", page))} == {"The gate is open."}
 
 
 def test_html_in_a_record_is_read_as_a_page(tmp_path: Path) -> None:
