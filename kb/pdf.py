@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kb.entries import Bad, Entry
-from runtime.common.child import Child, ChildEndedError, Limits
+from runtime.common.child import Child, ChildEndedError, ChildError, Limits
 from runtime.common.extras import require
 
 _READER = "kb.pdf:read"
+_RESTARTS = 5  # after so many pages that end the process, the others are not tried
 _SECONDS = 60.0  # for a page
 _MEMORY = 1 << 30
 # A heading of all pages is among so many lines at their beginnings and ends.
@@ -40,7 +41,7 @@ def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry
     require("reading a PDF file", "knowledge", "pypdf")
     size = path.stat().st_size
     pages: list[list[str] | Bad] = []
-    with Child(_READER, Limits(memory=_MEMORY)) as child:
+    with Child(_READER, Limits(memory=_MEMORY), restarts=_RESTARTS) as child:
         about = _ask(child, [str(path.resolve()), None])
         if "problem" in about:
             yield Bad("the file", about["problem"])
@@ -71,8 +72,9 @@ def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry
 def _ask(child: Child, job: list[Any]) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = child.ask(job, _SECONDS)
-    except ChildEndedError as error:
-        return {"problem": f"cannot be read ({error.said or error})"}
+    except ChildError as error:
+        said = error.said if isinstance(error, ChildEndedError) else ""
+        return {"problem": f"cannot be read ({said or error})"}
     return answer
 
 

@@ -255,6 +255,22 @@ def endless(job: list[Any]) -> dict[str, Any]:
     return {"title": "", "pages": 4} if job[1] is None else {"lines": [f"It is page {job[1]}."]}
 
 
+def crashing(job: list[Any]) -> dict[str, Any]:
+    """In place of `kb.pdf.read`: every page ends the process."""
+    if job[1] is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"title": "", "pages": 1000}
+
+
+def test_a_file_whose_pages_all_crash_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "_READER", "tests.test_kb_pages:crashing")
+    found = list(entries(_file(tmp_path, "a.pdf", "x")))
+    assert len(found) == 1000
+    assert found[-1] == Bad("page 1000", "cannot be read (it has ended too often)")
+
+
 def test_a_page_that_never_ends_costs_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
