@@ -22,7 +22,6 @@ _NAMESAKES = tuple(
         (r"(?:the )?united states(?: of america)?|(?-i:U\.S\.A\.|U\.S\.|USA?)", "Unitedstates"),
         (r"(?:the )?netherlands|holland", "Netherlands"),
         (r"(?-i:St\.?(?= [A-Z]))", "Saint"),
-        (r"(?-i:Mt\.?(?= [A-Z]))", "Mount"),
     )
 )
 
@@ -53,9 +52,7 @@ _RELATED = re.compile(
     rf"|\b(?P<relation>{_RELATIONS}) of (?P<whose>(?:[A-Z]\w+ ?)+)"
 )
 # "H2O" is found in no "H2O2": two or more elements, with a number. CO and CO2 as well.
-_FORMULA = re.compile(
-    r"\b(?=[A-Za-z]*[\d₀-₉])(?:[A-Z][a-z]?[\d₀-₉]{0,3}){2,8}\b|\b(?:O|N|H)[23₂₃]\b"
-)
+_FORMULA = re.compile(r"\b(?=[A-Za-z]*[\d₀-₉])(?:[A-Z][a-z]?[\d₀-₉]{0,3}){2,8}\b")
 _DIGITS = str.maketrans("0123456789₀₁₂₃₄₅₆₇₈₉", "אבגדהוזחטיאבגדהוזחטי")
 
 
@@ -96,7 +93,7 @@ def last_name(reference: str) -> str:
     match = re.fullmatch(
         r"(?:[A-Z][\w.'’-]* (?:(?:de|da|di|van|von|of) ){0,2}){1,3}([A-Z]\w+)", reference
     )
-    if match is None or re.fullmatch(rf"{_THINGS}|[IVX]+", match[1]):
+    if match is None or re.fullmatch(rf"{_THINGS}", match[1]):
         return ""
     return match[1]
 
@@ -109,8 +106,7 @@ def says_last_name(reference: str, answer: str, question: str) -> str:
     own = {word.casefold() for word in re.findall(r"\w+", f"{reference} {question}")}
     for match in re.finditer(rf"(?:(\b[A-Z]\w+) )?\b{name}\b(?: ([A-Z]\w+))?", answer):
         first, after = match[1], match[2]
-        opening = match.start() == 0 and first in ("The", "In", "By", "It")
-        if (first is None or first.casefold() in own or opening) and not after:
+        if (first is None or first.casefold() in own) and not after:
             return name
     return ""
 
