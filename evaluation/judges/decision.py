@@ -15,7 +15,8 @@ from functools import lru_cache
 from evaluation.judges.text import FUNCTION_WORDS, is_number, stem, tokens
 
 _CLAUSE_END = re.compile(
-    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])|,? (?=(?:but|whereas|while|although|though)\b)"
+    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])"
+    r"|(?<!nything),? (?=(?:but|whereas|while|although|though)\b)"
 )
 _VERB = re.compile(r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would)\b")
 _ANAPHOR = re.compile(r"\W*(?:it|he|she|they|this|that|these|those|its|his|her|their)\b", re.I)
@@ -55,8 +56,15 @@ _OWNER = re.compile(r"['’]s? [a-z ,]*(?=[A-Z])")
 _WORD = re.compile(r"\w")
 # What comes after so many clauses is not read.
 _MOST_CLAUSES = 100
+# "It was not written by Plato", but "not only by Plato".
+_DENIED = re.compile(r"(?:\b(?:not|never)\b|n['’]t\b)(?! only)[^,;]*$", re.IGNORECASE)
+# "Many people think it is Sydney, but it is Canberra."
+_OPINION = re.compile(r"\b(?:thinks?|believes?|assumes?|says?|often|sometimes)\b", re.IGNORECASE)
+_CONTRAST = re.compile(r"\W*(?:but|however|in fact|actually)\b", re.IGNORECASE)
 # Of more words, a clause without a verb is no bare answer.
 _BARE = 6
+# Clauses of so many words are the items of a list.
+_ITEM = 2
 # A bare answer weighs more than a sentence that has one word of the question.
 _BARE_WEIGHT = 1.5
 _SAYING = 2.0
@@ -89,12 +97,17 @@ def deciding(question: str, answer: str, reference: str) -> str:
             weight = max(weight, _SAYING)
         weights.append(weight)
         naming.append(_names_something(clause, question, bare))
+    items = all(len(clause.split()) <= _ITEM for clause in clauses)  # "Paris. London. Rome."
     kept = []
     for n, clause in enumerate(clauses):
+        if _OPINION.search(clause) and any(map(_CONTRAST.match, clauses[n + 1 : n + 2])):
+            continue
         rivals = [weights[m] for m in range(n) if naming[m]]
         if weights[n] == 0 and not _ANAPHOR.match(clause):
             rivals += [weights[m] for m in range(n + 1, len(clauses)) if naming[m]]
-        if weights[n] >= max(rivals, default=0) and _means(clause, mention, question, numeric):
+        if (items or weights[n] >= max(rivals, default=0)) and _means(
+            clause, mention, question, numeric
+        ):
             kept.append(clause)
     return " ".join(kept)
 
@@ -114,7 +127,7 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
         if _FROM_TO.match(after) and not before.casefold().endswith("from "):
             return False
         return not (_BOUND.search(before) or (_RANGE.match(after) and not asks_share))
-    if _OWNER.match(after):
+    if _OWNER.match(after) or _DENIED.search(before):
         return False
     known = _words(question)
     beside = _BESIDE.search(before)

@@ -10,13 +10,13 @@ from evaluation.judges.text import ARTICLES, folded, is_number, places
 
 _NEGATIONS = (
     *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
-    *(("rather", "than"), ("instead", "of"), ("not", "in"), ("not", "by"), ("not", "be")),
-    *(("cannot", "be"), ("cant", "be"), ("anything", "but"), ("other", "than"), ("except",)),
+    *(("rather", "than"), ("instead", "of"), ("anything", "but"), ("not", "in")),
+    *(("cannot", "be"), ("other", "than"), ("except",)),
     *(("excluding",), ("neither",), ("nor",), ("no", "longer")),
-    *(("不",), ("非",), ("不", "是"), ("不", "叫"), ("不", "在"), ("没", "有"), ("比",)),
+    *(("不",), ("不", "是"), ("不", "叫"), ("没", "有"), ("比",)),
 )
 # What need not be said: an aside, and that a year is after Christ.
-_ASIDE = re.compile(r"[(（][^()（）]*[)）]|\b(?:AD|A\.D\.|CE)(?!\w)|公元(?!前)")
+_ASIDE = re.compile(r"[(（][^()（）]*[)）]|\b(?:AD|CE)(?!\w)")
 _SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
 _EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
 _BOTH = re.compile(r"\W*and\b", re.IGNORECASE)
@@ -25,8 +25,8 @@ _BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNO
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
 # "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
 _DENIAL = re.compile(
-    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是|并 [不非]"
-    r"|[东南西北] [边面]|吗"
+    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是"
+    r"|[东南西北] [边面]"
     r"|的 (?:朋 友|儿 子|女 儿|弟 弟|哥 哥|父 亲|母 亲|妻 子|学 生|老 师))\b(?! only)"
     r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
 )
@@ -83,7 +83,8 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         end = at + len(reference)
         rest = [whole[n] for n in range(end, min(end + 3, len(whole))) if owner[n] == last]
         denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] not in _SAID_TO_BE
-        if denied or is_denied(whole, at) or _echoes(whole, at, reference, asked):
+        asking = rest[:1] == ["吗"]
+        if denied or asking or is_denied(whole, at) or _echoes(whole, at, reference, asked):
             continue
         number = all(map(is_number, reference))
         # "Germany invaded Poland, France and Norway" does not list Germany.
