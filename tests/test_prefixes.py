@@ -334,3 +334,38 @@ def test_too_short_beginnings_are_not_worth_a_copy(keeping: Engine) -> None:
     index = keeping.add(Request(prompt, ONE, keep=True))
     assert completions(keeping)[index].finish_reason == "length"
     assert len(keeping._slots.sharing.saved) == 0
+
+
+def test_a_few_new_tokens_after_a_long_beginning_are_computed_with_some_before_them(
+    keeping: Engine,
+) -> None:
+    """A tile of attention in all, which is faster than the few alone."""
+    tile = keeping.model.profile.attention_tile
+    prompt = words(keeping, TALE * 5)
+    assert len(prompt) > 400
+    ask(keeping, prompt)
+    longer = [*prompt, *words(keeping, " And what did the youngest of them say to her old father?")]
+    new = len(longer) - len(prompt)
+    assert new < tile
+    answer = ask(keeping, longer)
+    assert answer.n_restored == len(longer) - (tile if new * len(prompt) > tile * 150 else new)
+    n_short = len(longer[:80])
+    assert ask(keeping, longer[:80]).n_restored == n_short - 1  # after few it does not pay
+    keeping._slots.sharing.saved.clear()
+    assert alike(answer, ask(keeping, longer, keep=False))
+
+
+@pytest.mark.parametrize(
+    ("saved", "prompt", "restored"),
+    [
+        (1500, 1540, 1476),  # 64 are computed instead of 40
+        (1500, 1564, 1500),  # as many as a tile are new
+        (1500, 1501, 1500),  # one alone costs less than a tile
+        (100, 140, 100),
+        (50, 60, 50),
+    ],
+)
+def test_how_much_of_a_saved_beginning_is_worth_restoring(
+    keeping: Engine, saved: int, prompt: int, restored: int
+) -> None:
+    assert keeping._slots.sharing._worth_restoring(saved, prompt) == restored

@@ -78,6 +78,29 @@ def test_a_prefill_call_stays_within_max_tokens_and_a_long_prompt_goes_in_pieces
     assert generation.n_to_prefill == 0
 
 
+@pytest.mark.parametrize(
+    ("most", "length", "pieces"),
+    [
+        (128, 150, [86, 64]),
+        (128, 210, [128, 82]),
+        (128, 400, [128, 128, 80, 64]),
+        (128, 64, [64]),
+        (100, 110, [100, 10]),
+    ],
+)
+def test_the_last_piece_of_a_long_prompt_fills_a_tile_of_attention(
+    most: int, length: int, pieces: list[int]
+) -> None:
+    """Where the piece before it can spare what it lacks."""
+    s = Scheduler(Layout(4, 2, 10_000), most, WaitingRoom(100), rows_at_once=1, tile=64)
+    add(s, generations(length))
+    found = []
+    while isinstance(step := s.schedule(), Prefill):
+        found.append(step.length)
+        s.update(step)
+    assert found == pieces
+
+
 def test_a_cached_prefix_is_not_prefilled_again() -> None:
     s = scheduler()
     (generation,) = added = generations(20)

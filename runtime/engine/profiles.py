@@ -21,6 +21,8 @@ class DeviceProfile:
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
         shortlist: of how many of a row's likeliest tokens a call reports the logits (see
             `shortlist`); 0 is all.
+        attention_tile: tokens of a sequence in a call from which on attention is several times
+            faster for each; 0: always.
         most_threads: CPU threads that are of use; None is as many as there are cores.
     """
 
@@ -29,11 +31,13 @@ class DeviceProfile:
     rows_at_once: int
     call_cost: int
     shortlist: int = 0
+    attention_tile: int = 0
     most_threads: int | None = None
 
 
 # Its matrix kernels take four rows at a time, and each row left over costs nearly as much.
-CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8)
+# 64 is GGML_FA_TILE_Q of ggml-cpu.
+CPU = DeviceProfile("CPU", mixes_adapters=True, rows_at_once=4, call_cost=8, attention_tile=64)
 # The kernel for K-quants (see `kernels`) computes each row for itself.
 MAPPED_CPU = replace(CPU, rows_at_once=1)
 # Adapters take turns: rows of A x are masked in main memory, where a GPU's results are not.

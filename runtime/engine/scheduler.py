@@ -53,6 +53,7 @@ class Scheduler:
             longer one if padding wastes no more than that.
         rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`).
         shape: of the pieces that prompts are cut into.
+        tile: no piece has fewer tokens than this, if that can be (see `DeviceProfile`).
 
     Attributes:
         layout: of the slots; changed by `resize`.
@@ -68,6 +69,7 @@ class Scheduler:
         call_cost: int = 8,
         rows_at_once: int = ROWS_AT_ONCE,
         shape: Shape = ANY_SHAPE,
+        tile: int = 0,
     ) -> None:
         self.layout = layout
         self.least_rows = 1
@@ -77,6 +79,7 @@ class Scheduler:
         self.call_cost = min(call_cost, PADDING_CELLS - rows_at_once)
         self._rows_at_once = rows_at_once
         self._shape = shape
+        self._tile = tile
         self._prefilling: deque[Generation] = deque()
         self._staged: deque[Generation] = deque()
         self._running: dict[int, Generation] = {}  # slot -> generation
@@ -287,6 +290,9 @@ class Scheduler:
         first = prefilling[0]
         most_tokens = min(most_tokens, self.call_tokens)
         length = self._shape.piece(first.n_to_prefill, most_tokens)
+        rest = first.n_to_prefill - length
+        if 0 < rest < self._tile <= length - (self._tile - rest):
+            length -= self._tile - rest
         together = [first]
         for generation in prefilling[1:]:
             n = len(together)

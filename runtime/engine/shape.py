@@ -64,6 +64,10 @@ class Shape:
         rows = -(-n // self.rows_at_once) * self.rows_at_once
         return max(rows, self.least_rows, least)
 
+    def tile(self, tokens: int) -> int:
+        """Tokens of an attention tile where these calls can have so many of a prompt, else 0."""
+        return 0 if self.piece_tokens else tokens
+
     @property
     def spare_cells(self) -> int:
         """Cells of a slot that an answer must leave free for `row_tokens`."""

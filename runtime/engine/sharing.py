@@ -17,6 +17,10 @@ MIN_SHARED = 8
 # A prompt with fewer new tokens is kept with its answer only, not before it, too.
 MIN_NEW_PROMPT = 64
 
+# Attention of a token over this many others costs as much as all else that is computed for one,
+# where a call has fewer tokens of the prompt than an attention tile (demo: 130 to 150).
+_LIKE_A_TOKEN = 150
+
 # An adapter, or None, and the tokens of a prefix for it.
 Wanted = tuple[str | None, tuple[int, ...]]
 
@@ -28,13 +32,15 @@ class Sharing:
         runner: not owned.
         budget: bytes of what is saved beside what is pinned; with 0 nothing is kept of a request
             that has ended.
+        tile: tokens of a prompt in a call from which on attention is fast; 0: always.
 
     Attributes:
         saved: the prefixes.
     """
 
-    def __init__(self, runner: Runner, budget: int) -> None:
+    def __init__(self, runner: Runner, budget: int, tile: int = 0) -> None:
         self.saved = PrefixCache(budget)
+        self._tile = tile
         self._runner = runner
 
     def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
@@ -93,6 +99,7 @@ class Sharing:
         if promised is not None and generation.n_cached >= n_saved:
             n_saved, saved, state = generation.n_cached, None, promised
         generation.n_cached, generation.prefix = 0, None
+        n_saved = self._worth_restoring(n_saved, generation.n_prompt)
         if state is None or n_saved < least:
             return
         try:
@@ -103,6 +110,17 @@ class Sharing:
                 self.saved.drop(saved)
         else:
             generation.n_cached = generation.n_restored = n_saved
+
+    def _worth_restoring(self, n_saved: int, n_prompt: int) -> int:
+        """How many of a prompt's saved tokens to restore.
+
+        After a long beginning it is faster to compute its last tokens again than to compute the
+        few new ones without a tile of attention.
+        """
+        n_new = n_prompt - n_saved
+        again = max(0, self._tile - n_new)
+        pays = again <= n_saved and n_new * n_saved > again * _LIKE_A_TOKEN
+        return n_saved - again if pays else n_saved
 
     def keep(self, generation: Generation, least: int = MIN_SHARED) -> None:
         """Keep what the slot of a generation holds, if its request wants that.

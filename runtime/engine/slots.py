@@ -77,6 +77,7 @@ class Slots:
             self.context.close()
             raise
         self.waiting = WaitingRoom(0)
+        tile = self._shape.tile(profile.attention_tile)
         self.scheduler = Scheduler(
             self.cache.layout,
             self.context.max_tokens,
@@ -84,8 +85,9 @@ class Slots:
             call_cost=profile.call_cost if call_cost is None else call_cost,
             rows_at_once=max(profile.rows_at_once, self._shape.rows_at_once),
             shape=self._shape,
+            tile=tile,
         )
-        self.sharing = Sharing(self.runner, options.prefix_bytes)
+        self.sharing = Sharing(self.runner, options.prefix_bytes, tile)
         self.arrivals = Arrivals(self.scheduler, self.sharing, self.cache)
         self.pace = Pace(options.stream_gap)
         self._share_calls()
