@@ -17,9 +17,9 @@ MIN_SHARED = 8
 # A prompt with fewer new tokens is kept with its answer only, not before it, too.
 MIN_NEW_PROMPT = 64
 
-# Attention of a token over this many others costs as much as all else that is computed for one,
-# where a call has fewer tokens of the prompt than an attention tile (demo: 130 to 150).
-_LIKE_A_TOKEN = 150
+# Attention of a token over so many others costs twice as much as all else that is computed for it,
+# where a call has fewer tokens of the prompt than an attention tile (demo: 130 others, once).
+_LIKE_TWO_TOKENS = 300
 
 # An adapter, or None, and the tokens of a prefix for it.
 Wanted = tuple[str | None, tuple[int, ...]]
@@ -119,7 +119,7 @@ class Sharing:
         """
         n_new = n_prompt - n_saved
         again = max(0, self._tile - n_new)
-        pays = again <= n_saved and n_new * n_saved > again * _LIKE_A_TOKEN
+        pays = again <= n_saved and n_new * n_saved > again * _LIKE_TWO_TOKENS
         return n_saved - again if pays else n_saved
 
     def keep(self, generation: Generation, least: int = MIN_SHARED) -> None:
