@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from runtime.serve.errors import ApiError
 from runtime.serve.tool_calls import FORMS, Form, form_of
 from runtime.serve.tool_grammar import tool_grammar
 from runtime.serve.tool_reader import Piece, Reader
+from runtime.serve.tools import Tool, offer
 from runtime.subjects import Subjects
 from runtime.templates import render_all
 from tests.tool_templates import LLAMA, QWEN, WEATHER, with_template
@@ -182,6 +185,35 @@ def test_a_grammar_may_have_calls_or_content_of_a_schema() -> None:
     assert takes(grammar, HERMES_FORM.write("", [ONE, ONE]))
     assert takes(grammar, '{"a::=b": null}')
     assert not takes(grammar, "Well.")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_tags_may_be_special_tokens(engine: Engine, required: bool) -> None:
+    pytest.importorskip("llguidance")
+    from runtime.serve.calling import constraint_for
+
+    model = engine.model
+    form = replace(HERMES_FORM, opening="<repo_name>\n", closing="\n<file_sep>")
+    choice: Any = "required" if required else "auto"
+    offered = offer([Tool.model_validate(WEATHER)], choice, several=True)
+    assert offered is not None
+    constraint = asyncio.run(constraint_for(offered, form, model, None))
+    assert constraint is not None
+
+    def n_taken(calls: list[tuple[str, str]]) -> tuple[int, int]:
+        """How many tokens of a text with calls are allowed, and how many it has."""
+        matcher = model.grammars.compile(constraint).matcher()
+        tokens = model.tokenize(form.write("" if required else "Well.", calls), special=True)
+        for taken, token in enumerate(tokens):
+            if not matcher.allowed()[token]:
+                return taken, len(tokens)
+            matcher.accept(token)
+        return len(tokens), len(tokens)
+
+    taken, n_tokens = n_taken([ONE, ONE])
+    assert taken == n_tokens
+    taken, n_tokens = n_taken([ONE, WRONG])
+    assert n_tokens / 2 < taken < n_tokens
 
 
 def takes(grammar: str, text: str) -> bool:
