@@ -169,8 +169,10 @@ def test_openais_agents_call_a_tool_and_go_on_with_its_result(where: dict[str, A
             instructions="Use the tool.",
             tools=[weather],
             model=kind(model="geography", openai_client=openai.AsyncOpenAI(**where)),
-            # After the call the choice is the model's again.
-            model_settings=agents.ModelSettings(tool_choice="weather", temperature=0),
+            # After the call the choice is the model's again; its answer is one sentence.
+            model_settings=agents.ModelSettings(
+                tool_choice="weather", temperature=0, extra_body={"stop": ["."]}
+            ),
         )
         result = asyncio.run(agents.Runner.run(agent, ASKED, max_turns=4))
         assert called

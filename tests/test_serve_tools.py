@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 
 from runtime.engine import Engine, EngineOptions
+from runtime.serve.closing import closed
 from runtime.serve.conversations import Conversations
 from runtime.serve.errors import ApiError
 from runtime.serve.tool_calls import FORMS, Form, form_of
@@ -185,6 +186,43 @@ def test_a_grammar_may_have_calls_or_content_of_a_schema() -> None:
     assert takes(grammar, HERMES_FORM.write("", [ONE, ONE]))
     assert takes(grammar, '{"a::=b": null}')
     assert not takes(grammar, "Well.")
+
+
+def test_arguments_have_no_further_properties_where_it_is_clear_which_there_are() -> None:
+    inner = {"type": "object", "properties": {"x": {"type": "null"}}, "required": ["x"]}
+    schema = {
+        "type": "object",
+        "properties": {"properties": inner, "many": {"type": "array", "items": inner}},
+    }
+    shut = {**inner, "additionalProperties": False}
+    assert closed(schema) == {
+        "type": "object",
+        "properties": {"properties": shut, "many": {"type": "array", "items": shut}},
+        "additionalProperties": False,
+    }
+    assert closed({"anyOf": [inner, {"$ref": "#/$defs/a"}], "$defs": {"a": inner}}) == {
+        "anyOf": [shut, {"$ref": "#/$defs/a"}],
+        "$defs": {"a": shut},
+    }
+    for open_ in (
+        {},
+        {"type": "object"},
+        {**inner, "additionalProperties": {"type": "null"}},
+        {**inner, "patternProperties": {"^a": {}}},
+        {**inner, "required": ["x", "y"]},
+        {"allOf": [inner, {"properties": {"y": {}}}]},
+        {"properties": {"y": {}}, "anyOf": [inner]},
+        {"properties": {"y": {}}, "$ref": "#/$defs/a", "$defs": {"a": inner}},
+        {**inner, "minProperties": 2},
+        {"properties": 1, "items": True},
+        {**inner, "required": 5},
+        {**inner, "required": [{}]},
+    ):
+        assert closed(open_) == open_
+    deep: dict[str, Any] = inner
+    for _ in range(5000):
+        deep = {"items": deep}
+    assert closed(deep) is not deep
 
 
 @pytest.mark.parametrize("required", [True, False])

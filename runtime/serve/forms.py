@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.engine import Constraint, ConstraintError, Model
+from runtime.serve.closing import closed
 from runtime.serve.errors import ApiError
 from runtime.serve.fields import REFUSED_IN_STRUCTURED_OUTPUTS, refuse
 
@@ -111,7 +112,11 @@ class Forms(_Part):
             if schema is None:
                 message = "response_format.json_schema.schema is missing"
                 raise ApiError(400, message, "response_format", "invalid_value")
-            yield "response_format", "schema", schema
+            yield (
+                "response_format",
+                "schema",
+                closed(schema) if isinstance(schema, dict) else schema,
+            )
         if outputs and outputs.json_object:
             yield "structured_outputs", "object", None
         fields = [

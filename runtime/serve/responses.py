@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from runtime.serve.body import Body
+from runtime.serve.body import Body, Metadata
 from runtime.serve.errors import ApiError, explain_invalid
 from runtime.serve.fields import REFUSED_IN_RESPONSES, refuse
 from runtime.serve.schema import MOST_LOGPROBS, MOST_NEW, ChatBody, Name
@@ -104,13 +104,7 @@ class ResponseBody(Body):
     tools: Annotated[list[FunctionTool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from runtime.serve.body import Body
+from runtime.serve.body import Body, Metadata
 from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
 from runtime.serve.forms import Forms
 from runtime.serve.tools import (
@@ -318,10 +318,4 @@ class BatchBody(Body):
     endpoint: Literal["/v1/chat/completions", "/v1/completions"]
     completion_window: Literal["24h"] = "24h"
     output_expires_after: Expiry | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None

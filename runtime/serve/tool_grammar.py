@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.serve.closing import closed
 from runtime.serve.tool_calls import Form
 
 Schema = Mapping[str, Any]
@@ -57,7 +58,7 @@ def tool_grammar(
         head = form.head(name).removeprefix(opening)
         end = "}" + form.closing.removesuffix(closing)
         objects.append(f"{_json(head)} arguments_{number} {_json(end)} {_tag(closing, tokens)}")
-        arguments = {"type": "object", **(schema or _NOTHING)}
+        arguments = {"type": "object", **closed(schema or _NOTHING)}
         rules.append(f"arguments_{number}: {_of_schema(arguments)}")
     rules += [f"call: {_tag(opening, tokens)} object", "object: " + " | ".join(objects)]
     return "\n".join(rules)
