@@ -64,6 +64,21 @@ def test_an_interactive_request_waits_for_no_background_one(engine: Engine, befo
     assert not engine.has_work
 
 
+def test_prompts_of_the_background_do_not_hold_up_answers(demo_model: Path) -> None:
+    options = EngineOptions(slots=4, cells_per_slot=512, stream_gap=0.001)
+    with Engine.load(demo_model, options) as engine:
+        params = SamplingParams(min_new_tokens=10, max_new_tokens=10)
+        index = engine.add(Request(engine.model.tokenize("Once upon a time"), params))
+        engine.step()
+        prompt = engine.model.tokenize("a long day in the country " * 80)[:300]
+        for first in range(3):
+            engine.add(Request([first + 50, *prompt], TRACED, background=True))
+        steps = [index in {update.index for update in engine.step()} for _ in range(20)]
+        # Of two steps one is the answer's, until it ends.
+        assert sum(steps) == 9
+        assert steps.index(True) <= 2
+
+
 def test_an_adapter_of_its_own_is_not_waited_for(demo_model: Path, tmp_path: Path) -> None:
     """Where adapters take turns, all background requests of another one give way."""
     adapter = {"other": write_adapter(tmp_path / "other.gguf")}

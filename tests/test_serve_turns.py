@@ -52,16 +52,16 @@ def test_a_body_with_many_prompts_does_not_keep_others_waiting(
             headers = {"Authorization": f"Bearer {key}"}
             return client.post("/v1/completions", json={**ASK, **more}, headers=headers)
 
-        many = asyncio.create_task(post("one", prompt=["A"] * 200, max_tokens=30))
+        many = asyncio.create_task(post("one", prompt=["A"] * 100, max_tokens=10))
         health: dict[str, int] = {"running": 0}
         while health["running"] < 8:
             await asyncio.sleep(0.01)
             health = (await client.get("/health")).json()
-        assert health["waiting"] > 100
+        assert health["waiting"] > 60
         for _ in range(3):
             assert (await post("two")).status_code == 200
         assert not many.done()
-        assert len((await many).json()["choices"]) == 200
+        assert len((await many).json()["choices"]) == 100
 
     serve_here(pipeline, test, api_keys_file=keys)
 
@@ -78,12 +78,12 @@ def test_a_batch_gives_way_and_loses_nothing(pipeline: Pipeline, tmp_path: Path)
             "custom_id": str(number),
             "method": "POST",
             "url": "/v1/completions",
-            "body": {**ASK, "prompt": f"{number} and", "max_tokens": 60},
+            "body": {**ASK, "prompt": f"{number} and", "max_tokens": 30},
         }
-        for number in range(60)
+        for number in range(30)
     ]
 
-    async def run(client: Any, interrupt: bool) -> dict[str, str]:
+    async def run(client: Any, interruptions: int) -> dict[str, str]:
         text = "\n".join(map(json.dumps, lines)).encode()
         files = {"file": ("b.jsonl", text)}
         sent = (await client.post("/v1/files", files=files, data={"purpose": "batch"})).json()
@@ -92,15 +92,16 @@ def test_a_batch_gives_way_and_loses_nothing(pipeline: Pipeline, tmp_path: Path)
         while state["status"] != "completed":
             await asyncio.sleep(0.01)
             health = (await client.get("/health")).json()
-            if interrupt and health["running"] >= 8:
+            if interruptions and health["running"] >= 8:
+                interruptions -= 1
                 before = state["request_counts"]["completed"]
                 answer = await client.post("/v1/completions", json={**ASK, "max_tokens": 3})
                 assert answer.json()["usage"]["completion_tokens"] == 3
                 after = (await client.get(f"/v1/batches/{state['id']}")).json()
-                # The time of a few steps: of 60 tokens each, no more than the first lines end.
+                # The time of a few steps: of 30 tokens each, no more than the first lines end.
                 assert after["request_counts"]["completed"] - before <= 16
             state = (await client.get(f"/v1/batches/{state['id']}")).json()
-        assert state["request_counts"] == {"total": 60, "completed": 60, "failed": 0}
+        assert state["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
         content = (await client.get(f"/v1/files/{state['output_file_id']}/content")).text
         results = [json.loads(line) for line in content.splitlines()]
         return {
@@ -109,13 +110,13 @@ def test_a_batch_gives_way_and_loses_nothing(pipeline: Pipeline, tmp_path: Path)
         }
 
     async def test(client: Any) -> None:
-        alone = await run(client, interrupt=False)
+        alone = await run(client, 0)
         text = (await client.get("/metrics")).text
         assert metric(text, "vllm:num_preemptions_total") == 0
-        interrupted = await run(client, interrupt=True)
+        interrupted = await run(client, 3)
         text = (await client.get("/metrics")).text
         assert metric(text, "vllm:num_preemptions_total") > 0
         same = sum(alone[id_] == interrupted[id_] for id_ in alone)
-        assert same >= 50  # but where two candidates are equal up to rounding
+        assert same >= 25  # but where two candidates are equal up to rounding
 
     serve_here(pipeline, test, batch_dir=tmp_path)

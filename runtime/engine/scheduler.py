@@ -101,9 +101,13 @@ class Scheduler:
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody reads an answer that has begun, while it grows."""
+        """Whether an answer has begun that prompts must not hold up.
+
+        It is read while it grows, or all prompts that are half prefilled are in the background.
+        """
         begun = (*self._running.values(), *self._staged)
-        return any(generation.request.streamed for generation in begun)
+        yielding = not self.is_prefilling_first
+        return any(g.request.streamed or (yielding and not g.request.background) for g in begun)
 
     def add(self, generation: Generation) -> None:
         """Let one wait for a slot. Its `n_cached` must not change while it waits."""
@@ -269,7 +273,9 @@ class Scheduler:
         staging = [slot for slot in free if slot >= self.layout.slots]
         n_staged = len(self._not_yielding(self._staged))
         spare = free[n_staged : len(free) - len(staging)]
-        return staging, [] if self._is_streaming else spare
+        # Prompts of the background must leave decode steps alone, as all must beside streams.
+        yielding = not self.waiting.n_first and any(not g.request.background for g in self.held)
+        return staging, [] if self._is_streaming or yielding else spare
 
     def _not_yielding(self, generations: Iterable[Generation]) -> list[Generation]:
         """Those that count for those who wait: all, or where some go first only their like."""
