@@ -54,7 +54,7 @@ def _attack(options: argparse.Namespace) -> int:
 def attacked(address: str, model: str, idle: int, half: int, unread: int) -> Iterator[int]:
     """Keep bad connections open in the block; yields how many there are."""
     host, _, port = address.rpartition(":")
-    body = _body(model, stream=True, max_tokens=2000)
+    body = _body(model, stream=True, max_tokens=300)
     whole = f"{_HEAD}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     sends = [b""] * idle
     # Half a head, and a whole head with half a body.
