@@ -361,6 +361,7 @@ def test_a_few_new_tokens_after_a_long_beginning_are_computed_with_some_before_t
         (1500, 1564, 1500),  # as many as a tile are new
         (1500, 1501, 1500),  # one alone costs less than a tile
         (100, 140, 100),
+        (200, 260, 200),
         (50, 60, 50),
     ],
 )

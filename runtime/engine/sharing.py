@@ -119,7 +119,8 @@ class Sharing:
         """
         n_new = n_prompt - n_saved
         again = max(0, self._tile - n_new)
-        pays = again <= n_saved and n_new * n_saved > again * _LIKE_TWO_TOKENS
+        is_long = n_saved >= 4 * self._tile  # else it gains nothing to speak of
+        pays = is_long and n_new * n_saved > again * _LIKE_TWO_TOKENS
         return n_saved - again if pays else n_saved
 
     def keep(self, generation: Generation, least: int = MIN_SHARED) -> None:
