@@ -16,6 +16,7 @@ import pytest
 
 from runtime.common.command import run
 from runtime.common.errors import SetupError
+from tests.stopping import interrupt
 
 FRAME = """
 import os, sys, threading, time
@@ -29,7 +30,7 @@ sys.exit(run(work, Path(sys.argv[1]), "stopped; --resume continues"))
 """
 
 # Where a signal may come. Each says "begun" and then does not end by itself.
-SLEEPING = "print('begun', flush=True); time.sleep(60)"
+SLEEPING = "print('begun', flush=True); time.sleep(600)"
 IN_C = """
 import ctypes
 numbers = (ctypes.c_int * 2)()
@@ -45,26 +46,26 @@ def slow(*_): time.sleep(0.01); return 0
 numbers = (ctypes.c_int * 4000)()
 print('begun', flush=True)
 ctypes.CDLL(None).qsort(numbers, 4000, 4, compare(slow))
-time.sleep(60)
+time.sleep(600)
 """
 IN_A_DESTRUCTOR = """
 class Slow:
-    def __del__(self): print('begun', flush=True); time.sleep(60)
+    def __del__(self): print('begun', flush=True); time.sleep(600)
 Slow()
-time.sleep(60)
+time.sleep(600)
 """
 HANGING_CLEANUP = """
-try: print('begun', flush=True); time.sleep(60)
-finally: time.sleep(60)
+try: print('begun', flush=True); time.sleep(600)
+finally: time.sleep(600)
 """
 HANGING_THREAD = """
-threading.Thread(target=time.sleep, args=[60]).start()
-print('begun', flush=True); time.sleep(60)
+threading.Thread(target=time.sleep, args=[600]).start()
+print('begun', flush=True); time.sleep(600)
 """
 HANGING_AT_EXIT = """
 import atexit
-atexit.register(time.sleep, 60)
-print('begun', flush=True); time.sleep(60)
+atexit.register(time.sleep, 600)
+print('begun', flush=True); time.sleep(600)
 """
 WRITING = """
 from runtime.common.atomic import replacing, replacing_folder
@@ -73,15 +74,15 @@ with replacing(folder / 'file') as path, replacing_folder(folder / 'sub', folder
     (sub / 'x').write_text('half')
     print('begun', flush=True)
     while True:
-        try: time.sleep(60)
+        try: time.sleep(600)
         except KeyboardInterrupt: pass
 """
 ANOTHER_ERROR = """
-try: print('begun', flush=True); time.sleep(60)
+try: print('begun', flush=True); time.sleep(600)
 except KeyboardInterrupt: raise ImportError('initialization failed') from None
 """
 RETURNING = """
-try: print('begun', flush=True); time.sleep(60)
+try: print('begun', flush=True); time.sleep(600)
 except KeyboardInterrupt: return 0
 """
 
@@ -123,11 +124,9 @@ def test_one_signal_ends_a_command_with_130_and_how_to_go_on(
     child = start(tmp_path, body)
     assert child.stdout is not None
     assert child.stdout.readline() == "begun\n"
-    started = time.monotonic()
     child.send_signal(number)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=60)  # a second where nothing else runs
     assert child.returncode == 130
-    assert time.monotonic() - started < 20  # one second where nothing else runs; none waits for 60
     assert errors.splitlines()[-1] == "stopped; --resume continues"
     assert errors.count("stopped") == 1
     assert "Traceback" not in errors
@@ -140,19 +139,19 @@ def test_a_call_that_was_left_alone_is_not_disturbed_by_the_end(tmp_path: Path) 
 import atexit
 atexit.register(lambda: print('freed', flush=True))
 print('begun', flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     child = start(tmp_path, body)
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=30)[0] == ""
+    assert child.communicate(timeout=60)[0] == ""
     assert child.returncode == 130
 
 
 def test_a_signal_while_a_command_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
     """The library that the command asks for first is one that takes its time."""
-    (tmp_path / "logging.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    (tmp_path / "logging.py").write_text("import time; print('begun', flush=True); time.sleep(600)")
     (tmp_path / "early.py").write_text(
         "import sys; sys.orig_argv = ['python', '-m', 'kb.preprocess']\n"
         "from runtime.common import early\n"
@@ -168,13 +167,13 @@ def test_a_signal_while_a_command_is_imported_leaves_no_traceback(tmp_path: Path
     assert child.stdout is not None
     assert child.stdout.readline() == "begun\n"
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=30)[1] == "stopped\n"
+    assert child.communicate(timeout=60)[1] == "stopped\n"
     assert child.returncode == 130
 
 
 def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
     body = """
-try: print('begun', flush=True); time.sleep(60)
+try: print('begun', flush=True); time.sleep(600)
 finally:
     print('cleaning', flush=True)
     time.sleep(0.3)
@@ -186,7 +185,7 @@ finally:
     child.send_signal(signal.SIGINT)
     assert child.stdout.readline() == "cleaning\n"
     child.send_signal(signal.SIGINT)
-    output, _ = child.communicate(timeout=30)
+    output, _ = child.communicate(timeout=60)
     assert (output, child.returncode) == ("clean\n", 130)
 
 
@@ -195,7 +194,7 @@ def test_a_signal_to_a_forked_child_does_not_end_the_command(tmp_path: Path) -> 
 import signal
 child = os.fork()
 if not child:
-    time.sleep(60)
+    time.sleep(600)
     os._exit(0)
 time.sleep(0.3)
 os.kill(child, signal.SIGTERM)
@@ -204,7 +203,7 @@ time.sleep(1.5)
 print(os.waitstatus_to_exitcode(status))
 return 0
 """
-    output, errors = start(tmp_path, body).communicate(timeout=30)
+    output, errors = start(tmp_path, body).communicate(timeout=60)
     assert (output, errors) == ("-15\n", "")
 
 
@@ -223,7 +222,7 @@ def test_signals_that_nohup_ignores_stay_ignored(tmp_path: Path) -> None:
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=30)[0] == "done\n"
+    assert child.communicate(timeout=60)[0] == "done\n"
     assert child.returncode == 0
 
 
@@ -336,7 +335,7 @@ def test_a_reader_that_goes_away_costs_one_line_at_most(tmp_path: Path) -> None:
     child.stdout.close()
     assert child.stderr is not None
     assert child.stderr.read() == ""
-    assert child.wait(30) == 1
+    assert child.wait(60) == 1
 
 
 @pytest.mark.slow
@@ -362,13 +361,11 @@ def test_commands_stop_within_a_second_and_leave_nothing_half_written(
         shutil.rmtree(tmp_path / "out")
     child = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     time.sleep(share * times[command[0]])
-    sent = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    errors, seconds = interrupt(child)
     if child.returncode == 0:  # it was quicker than the first time
         pytest.skip("it had ended")
     assert child.returncode == 130, errors
-    assert time.monotonic() - sent < 3  # a second, on a machine that does nothing else
+    assert seconds < 2
     assert errors.splitlines()[-1].startswith("stopped")
     assert "Traceback" not in errors
     left = [path.name for path in tmp_path.rglob(".*") if not path.name.endswith(".lock")]

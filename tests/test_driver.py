@@ -19,6 +19,7 @@ from runtime.answer_file import Answers
 from runtime.questions import parse, read_file
 from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import LORAS, SAMPLES, small_settings
+from tests.stopping import interrupt
 
 pytestmark = pytest.mark.usefixtures("demo_model")
 ENVIRONMENT = {
@@ -182,21 +183,18 @@ def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) 
     partial = tmp_path / "a.partial"
     mixed = {"ADAPTERS_BASE_DIR": str(LORAS)} if moment == "mixing" else {}
     process = start("--input", questions, "--output", target, MAX_NEW_TOKENS="32", **mixed)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end and {
         "at once": False,
         "loading": not partial.exists(),
     }.get(moment, not partial.exists() or partial.stat().st_size < 300):
         time.sleep(0.01)
     time.sleep(0.5 if moment == "at once" else 0.05)
-    process.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    _, said = process.communicate(timeout=30)
-    took = time.monotonic() - sent
+    said, seconds = interrupt(process)
     assert process.returncode == 130, said
     assert "stopped; --resume continues from there" in said
     assert "Traceback" not in said
-    assert took < 3, "within a second, on a machine that does nothing else"
+    assert seconds < 2
     assert not target.exists()
     if moment in ("at once", "loading"):
         return

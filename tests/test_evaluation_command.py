@@ -34,7 +34,7 @@ def test_the_command_evaluates_judges_and_gates(tmp_path: Path) -> None:
     result = command_line(*common, "--pipeline", wrong, *against, status=3)
     assert "gate: the answers are in another order than the questions: 10 of 10" in result.stderr
     assert "gate: accuracy 0.0% is 30.0 points below the required 30.0%" in result.stderr
-    assert "gate: the call took 1.0" in result.stderr
+    assert re.search(r"gate: the call took [1-9]", result.stderr)
     result = command_line("compare", reports / "main", reports / "wrong")
     assert result.stdout.splitlines()[1].split()[:3] == ["1", "main", "100.0"]
 

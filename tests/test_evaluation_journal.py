@@ -33,6 +33,7 @@ from tests.evaluating import (
     write_pipeline,
     write_questions,
 )
+from tests.stopping import interrupt
 
 
 def leave_a_line(folder: Path, then: str = "") -> str:
@@ -67,7 +68,7 @@ def start_slow(folder: Path, call_seconds: float, judge_seconds: float) -> subpr
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -217,10 +218,8 @@ def test_an_interrupted_evaluation_stops_at_once_and_says_how_to_continue(
     log = tmp_path / "report/entry/pipeline.log"
     with subprocess.Popen(command, cwd=PROJECT_DIR, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: log.exists() and "waiting" in log.read_text())
-        process.send_signal(signal.SIGINT)
-        sent = time.monotonic()
-        _, said = process.communicate(timeout=30)
-        assert time.monotonic() - sent < 5  # a second, where the machine is not busy
+        said, seconds = interrupt(process)
     assert process.returncode == 130
+    assert seconds < 2
     assert said.splitlines()[-1] == "stopped; --resume keeps the answers if the call ended"
     wait_for(lambda: not sleeping(nap))

@@ -110,8 +110,8 @@ def test_the_log_has_the_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "load", "failure"),
     [
-        ("time.sleep(60)", "", "hung: the call did not end within 0.5 s"),
-        ("pass", "time.sleep(60)", "hung: loading did not end within 0.5 s"),
+        ("time.sleep(600)", "", "hung: the call did not end within 0.5 s"),
+        ("pass", "time.sleep(600)", "hung: loading did not end within 0.5 s"),
     ],
 )
 def test_a_hang_is_ended(
@@ -119,7 +119,7 @@ def test_a_hang_is_ended(
 ) -> None:
     started = time.monotonic()
     run = run_of(tmp_path, call, load, timeout=0.5, hide=hide)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 120
     assert run.failure == failure
     assert "entry.py" in (tmp_path / "log").read_text()  # where it hung
 

@@ -35,7 +35,7 @@ def raw_request(server: Server, body: bytes, length: int | None = None) -> socke
     return connection
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -65,7 +65,7 @@ def test_a_client_that_hangs_up_frees_its_slot(keyed: Any, limited: Server, stre
     until(lambda: sum(load()) == 6)
     for connection in connections:
         connection.close()
-    until(lambda: load() == (0, 0), seconds=5)
+    until(lambda: load() == (0, 0))
     assert keyed.post("/v1/completions", json=TINY).status_code == 200
 
 
@@ -115,7 +115,7 @@ def test_idle_connections_keep_nobody_out(demo_model: Path, tmp_path: Path) -> N
                 idle[-1].sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n")
         for _ in range(5):
             assert httpx.get(f"{server.url}/health", timeout=20).status_code == 200
-        assert httpx.post(f"{server.url}/v1/completions", json=TINY, timeout=30).status_code == 200
+        assert httpx.post(f"{server.url}/v1/completions", json=TINY, timeout=60).status_code == 200
         assert process.num_fds() <= limit
         for connection in idle:
             connection.close()

@@ -19,7 +19,7 @@ pytest_plugins = ["tests.limited_server"]
 
 def test_the_key_is_wanted_everywhere_but_where_nothing_is_to_be_had(limited: Server) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}):
-        with httpx.Client(base_url=limited.url, headers=headers) as stranger:
+        with httpx.Client(base_url=limited.url, headers=headers, timeout=60) as stranger:
             error = problem(stranger.post("/v1/completions", json=TINY), 401)
             assert error["code"] == "invalid_api_key"
             for path in ("/v1/models", "/tokenizer_info", "/v1/files", "/v1/nothing"):

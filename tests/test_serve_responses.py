@@ -85,7 +85,7 @@ def test_a_stream_has_the_official_events_and_ends_with_the_response(client: Any
 
 def test_events_have_names_and_nothing_comes_after_the_last(server: Server) -> None:
     body = {"model": "demo", "input": "Hi", "stream": True, "max_output_tokens": 2}
-    text = httpx.post(f"{server.url}/v1/responses", json=body).text
+    text = httpx.post(f"{server.url}/v1/responses", json=body, timeout=60).text
     blocks = text.removesuffix("\n\n").split("\n\n")
     for block in blocks:
         name, data = block.split("\n")

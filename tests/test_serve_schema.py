@@ -47,7 +47,7 @@ def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with serving(folder, *arguments, MAX_NEW_TOKENS="2") as server:
         yield server
         # Nothing that was sent has hurt it.
-        assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+        assert httpx.get(f"{server.url}/health", timeout=60).json()["status"] == "ok"
         assert "Traceback" not in server.log.read_text("utf-8", "replace")
 
 
