@@ -7,12 +7,11 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from runtime import __version__
 from runtime.engine import library
@@ -29,22 +28,13 @@ from runtime.serve.keys import Keys
 from runtime.serve.limits import Gate
 from runtime.serve.metrics import CONTENT_TYPE
 from runtime.serve.options import Options
+from runtime.serve.page import page
 from runtime.serve.requests import RequestIds
 from runtime.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Sampling, TokenizeBody
 from runtime.serve.service import Limits, Service
 from runtime.serve.store import Store
 
 log = logging.getLogger(__name__)
-
-_PAGE = Path(__file__).with_name("page.html")
-# The page is one file and asks only this server; nothing else may be loaded or framed.
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline';"
-    " script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none';"
-    " form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def make_app(
@@ -171,8 +161,8 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 def _add_house(app: FastAPI, service: Service, batches: Batches | None) -> None:
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(_PAGE.read_text("utf-8"), headers=_PAGE_HEADERS)
+    async def ask() -> Response:
+        return page()
 
     @app.get("/health")
     @app.get("/ping", include_in_schema=False)
