@@ -107,11 +107,20 @@ def test_all_at_once_come_in_vllms_order() -> None:
     assert adjusted(params) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_grammars_tokens_are_all_that_is_left() -> None:
+@pytest.mark.parametrize("params", [{}, {"temperature": 1.3}, {"temperature": 1, "top_k": 3}])
+def test_a_token_that_a_grammar_allows_is_drawn_as_if_the_others_were_masked(
+    params: dict[str, Any],
+) -> None:
+    wanted = SamplingParams(**params)
     allowed = np.zeros(VOCAB, bool)
-    allowed[[3, 7]] = True
-    row = adjusted(SamplingParams(), allowed=allowed)
-    assert np.flatnonzero(np.isfinite(row)).tolist() == [3, 7]
+    allowed[[3, 7, 50, 51, 120, 299]] = True
+    rows = np.stack([logits(seed) for seed in range(20)])
+    uniforms = np.random.default_rng(1).random(20)
+    masked = np.where(allowed, rows, -np.inf).astype(np.float32)
+    expected = sampling_module.sample(masked, wanted, uniforms).tolist()
+    draws = [Draw(wanted, uniform, allowed=allowed) for uniform in uniforms]
+    choices = choose(Rows(rows), draws, np.array([3]))
+    assert [choice and choice.token for choice in choices] == expected
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

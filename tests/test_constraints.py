@@ -63,8 +63,9 @@ def complete(engine: Engine, requests: list[Request]) -> list[Completion]:
     return sorted(engine.generate(requests), key=lambda completion: completion.index)
 
 
-def test_random_schemas_are_kept_to_at_high_temperature(wide: Engine) -> None:
-    schemas = [random_schema(seed) for seed in range(200)]
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_schemas_are_kept_to_at_high_temperature(wide: Engine, count: int) -> None:
+    schemas = [random_schema(seed) for seed in range(count)]
     requests = [
         request(wide, Constraint.schema(schema), HOT, seed=seed)
         for seed, schema in enumerate(schemas)

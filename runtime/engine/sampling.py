@@ -128,7 +128,7 @@ def n_likeliest(params: SamplingParams) -> int | None:
 
 
 def _adjust(row: np.ndarray, draw: Draw) -> None:
-    """Change a row of logits [vocab] as a draw's parameters and grammar say, in place."""
+    """Change a row of logits [vocab] as a draw's parameters say, in place."""
     params, written = draw.params, draw.written
     if params.logit_bias:
         adjust.bias(row, params.logit_bias)
@@ -144,8 +144,6 @@ def _adjust(row: np.ndarray, draw: Draw) -> None:
         adjust.forbid(row, adjust.word_ends(params.bad_words, written))
     if params.stop_token_ids and not draw.may_end:
         adjust.forbid(row, params.stop_token_ids)
-    if draw.allowed is not None:
-        row[~draw.allowed] = -np.inf
 
 
 def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice | None]:
@@ -168,13 +166,17 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
     alike: dict[SamplingParams, list[int]] = {}
     for row, draw in enumerate(draws):
         _adjust(logits[row], draw)
-        alike.setdefault(draw.params, []).append(row)
+        if draw.allowed is None:
+            alike.setdefault(draw.params, []).append(row)
     rows.forbid([row for row, draw in enumerate(draws) if not draw.may_end], end_tokens)
     columns = np.zeros(len(draws), np.int64)
     with np.errstate(invalid="ignore"):  # what comes of it is looked at below
         for params, those in alike.items():
             part = logits if len(those) == len(draws) else logits[those]
             columns[those] = sample(part, params, np.array([draws[row].uniform for row in those]))
+        for row, draw in enumerate(draws):
+            if draw.allowed is not None:
+                columns[row] = _sample_allowed(logits[row], draw, draw.allowed)
     tokens = rows.tokens(columns)
     # A single NaN or infinity is the largest of its row, so it is what was chosen.
     chosen = logits[np.arange(len(draws)), columns]
@@ -188,6 +190,16 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
     for row in np.flatnonzero(np.isneginf(chosen)).tolist():
         choices[row] = NOTHING
     return [None if row in damaged else choice for row, choice in enumerate(choices)]
+
+
+def _sample_allowed(row: np.ndarray, draw: Draw, allowed: np.ndarray) -> int:
+    """A token of those that a grammar allows, often few: row [vocab], allowed bool [vocab]."""
+    tokens = np.flatnonzero(allowed)
+    if not len(tokens):
+        row[0] = -np.inf  # none can be chosen
+        return 0
+    (place,) = sample(row[None, tokens], draw.params, np.array([draw.uniform]))
+    return int(tokens[place])
 
 
 def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0) -> list[Choice]:
