@@ -12,6 +12,8 @@ from runtime.common.errors import UserError
 # Of a constraint's text: more is refused before anything is compiled.
 MOST_CHARACTERS = 200_000
 MOST_CHOICES = 10_000
+# Of an object or list in a schema: the work of compiling grows with the square of it.
+MOST_ENTRIES = 1_000
 
 Kind = Literal["schema", "pattern", "choices", "grammar"]
 
@@ -68,7 +70,13 @@ class Constraint:
             schema = {}
         if not isinstance(schema, Mapping):
             raise ConstraintError("the schema must be an object")
-        return cls("schema", _json(schema, "schema"))
+        made = cls("schema", _json(schema, "schema"))
+        if (most := _most_entries(schema)) > MOST_ENTRIES:
+            raise ConstraintError(
+                f"the schema has {most} entries in one place; at most {MOST_ENTRIES} are accepted,"
+                f" and {MOST_CHOICES} in enum"
+            )
+        return made
 
     @classmethod
     def json_object(cls) -> Self:
@@ -93,6 +101,25 @@ class Constraint:
     def grammar(cls, grammar: str) -> Self:
         """Text that a grammar in GBNF or Lark's syntax derives."""
         return cls("grammar", grammar)
+
+
+def _most_entries(schema: Any) -> int:
+    """The most entries that an object or list in a schema has."""
+    most, left = 0, [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += [v for key, v in value.items() if not (key == "enum" and _is_short(v))]
+        elif isinstance(value, list):
+            left += value
+        else:
+            continue
+        most = max(most, len(value))
+    return most
+
+
+def _is_short(values: Any) -> bool:
+    return isinstance(values, list) and len(values) <= MOST_CHOICES
 
 
 def _json(value: Any, kind: Kind) -> str:
