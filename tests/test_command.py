@@ -338,15 +338,18 @@ def test_a_reader_that_goes_away_costs_one_line_at_most(tmp_path: Path) -> None:
     assert child.wait(60) == 1
 
 
+PREPROCESS = ["kb.preprocess", "--subject", "history", "--input", "{}/raw.tsv", "--out", "{}/out"]
+EXPORT = ["convert.export_gguf", "--base", "demo", "--output", "{}/out"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize(
-    "command",
+    ("command", "share"),
     [
-        ["kb.preprocess", "--subject", "history", "--input", "{}/raw.tsv", "--out", "{}/out"],
-        ["convert.export_gguf", "--base", "demo", "--output", "{}/out"],
+        *((PREPROCESS, share) for share in (0.05, 0.3, 0.6, 0.9)),
+        *((EXPORT, share) for share in (0.5, 0.9)),  # in a call of llama.cpp, or near one
     ],
-    ids=lambda command: command[0],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
 )
 def test_commands_stop_within_a_second_and_leave_nothing_half_written(
     tmp_path: Path, command: list[str], share: float, times: dict[str, float]

@@ -23,24 +23,35 @@ from tests.ggufs import replace_string, write_adapter
 TRY = """
 import sys
 from runtime import Settings, loadPipeline
-try:
-    loadPipeline(Settings.load(model_name=sys.argv[1], batch_size=2, max_input_tokens=256))
-except RuntimeError as error:
-    print(error)
+for path in sys.argv[1:]:
+    try:
+        loadPipeline(Settings.load(model_name=path, batch_size=2, max_input_tokens=256))
+    except RuntimeError as error:
+        print(str(error).replace("\\n", " "))
+    else:
+        print("no error")
 """
 
 
-def load(path: Path, **environment: str) -> str:
-    """What loading says, in a process of its own so that a crash is seen as one."""
+def load(*paths: Path, **environment: str) -> list[str]:
+    """What loading one file after another says, in a process where a crash is seen as one."""
     result = subprocess.run(
-        [sys.executable, "-c", TRY, str(path)],
+        [sys.executable, "-c", TRY, *map(str, paths)],
         capture_output=True,
         text=True,
         cwd=PROJECT_DIR,
         env={**os.environ, **environment},
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    said = result.stdout.splitlines()
+    assert len(said) == len(paths)
+    return said
+
+
+def refused(paths: list[Path]) -> None:
+    """Each file is named in its own error, and the process goes on to the next."""
+    for path, said in zip(paths, load(*paths), strict=True):
+        assert path.name in said
 
 
 def test_a_damaged_adapter(demo_model: Path, tmp_path: Path) -> None:
@@ -50,45 +61,43 @@ def test_a_damaged_adapter(demo_model: Path, tmp_path: Path) -> None:
     type_at = content.index(name) + len(name) + 4 + 2 * 8  # behind the dimensions
     content[type_at : type_at + 4] = struct.pack("<I", 26)  # I32 instead of F32
     path.write_bytes(content)
-    assert "damaged.gguf" in load(demo_model, PEFT_ADAPTER_PATH=str(path))
+    (said,) = load(demo_model, PEFT_ADAPTER_PATH=str(path))
+    assert "damaged.gguf" in said
 
 
-@pytest.mark.parametrize("share", [0.0, 0.0000001, 0.001, 0.02, 0.5, 0.999999])
-def test_a_truncated_file(demo_model: Path, tmp_path: Path, share: float) -> None:
-    path = tmp_path / "cut.gguf"
-    whole = demo_model.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
-    assert "cut.gguf" in load(path)
+def test_truncated_files(demo_model: Path, tmp_path: Path) -> None:
+    whole, paths = demo_model.read_bytes(), []
+    for share in (0.0, 0.0000001, 0.001, 0.02, 0.5, 0.999999):
+        paths.append(tmp_path / f"cut at {share}.gguf")
+        paths[-1].write_bytes(whole[: int(len(whole) * share)])
+    refused(paths)
 
 
-@pytest.mark.parametrize(
-    "content", [b"garbage" * 1000, b"GGUF" + b"\xff" * 1000, b"GGUF" + bytes(1000)]
-)
-def test_garbage(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "garbage.gguf"
-    path.write_bytes(content)
-    assert "garbage.gguf" in load(path)
+def test_garbage(tmp_path: Path) -> None:
+    paths = []
+    for content in (b"garbage" * 1000, b"GGUF" + b"\xff" * 1000, b"GGUF" + bytes(1000)):
+        paths.append(tmp_path / f"garbage {len(paths)}.gguf")
+        paths[-1].write_bytes(content)
+    refused(paths)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
+def test_damaged_metadata(vocabularies: dict[str, Path], tmp_path: Path) -> None:
+    whole, paths = vocabularies["SentencePiece"], []
+    for key, value in (
         ("llama.block_count", struct.pack("<I", 4_000_000)),
         ("llama.attention.layer_norm_rms_epsilon", struct.pack("<f", -1.0)),
         ("llama.attention.head_count", struct.pack("<I", 0)),
         ("llama.embedding_length", struct.pack("<I", 7)),
-        ("tokenizer.ggml.model", b"gpt9"),
-    ],
-)
-def test_damaged_metadata(demo_model: Path, tmp_path: Path, key: str, value: bytes) -> None:
-    path = tmp_path / "damaged.gguf"
-    content = bytearray(demo_model.read_bytes())
-    field = gguf.GGUFReader(demo_model).fields[key]
-    at = field.offset + sum(part.nbytes for part in field.parts[:-1])
-    assert len(value) == field.parts[-1].nbytes
-    content[at : at + len(value)] = value
-    path.write_bytes(content)
-    assert "damaged.gguf" in load(path)
+        ("tokenizer.ggml.model", b"gpt99"),
+    ):
+        paths.append(tmp_path / f"{key}.gguf")
+        content = bytearray(whole.read_bytes())
+        field = gguf.GGUFReader(whole).fields[key]
+        at = field.offset + sum(part.nbytes for part in field.parts[:-1])
+        assert len(value) == field.parts[-1].nbytes
+        content[at : at + len(value)] = value
+        paths[-1].write_bytes(content)
+    refused(paths)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +123,8 @@ def test_a_vocabulary_that_calls_itself_another_kind_is_refused_with_words(
 ) -> None:
     path = tmp_path / "other.gguf"
     replace_string(vocabularies[vocabulary], path, "tokenizer.ggml.model", named.encode())
-    assert re.search(r"other\.gguf is damaged: llama\.cpp crashes on it \(\w+ing: ", load(path))
+    (said,) = load(path)
+    assert re.search(r"other\.gguf is damaged: llama\.cpp crashes on it \(\w+ing: ", said)
 
 
 def test_what_was_right_passes_the_trial(vocabularies: dict[str, Path], demo_model: Path) -> None:
