@@ -62,7 +62,9 @@ class Constraint:
                 return cls("schema", schema)  # refused, before it is parsed
             try:
                 schema = json.loads(schema)
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                raise ConstraintError("the schema is nested too deeply") from None
+            except ValueError as error:
                 raise ConstraintError(f"the schema is not valid JSON ({error})") from None
         if schema is False:
             raise ConstraintError("the schema false allows nothing")
