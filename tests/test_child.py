@@ -107,7 +107,9 @@ def test_a_job_that_takes_too_long_is_ended_and_its_result_answers_no_other() ->
 def test_an_interrupted_job_answers_no_other() -> None:
     with Child(here("double")) as process:
         process.ask("a", 30)
-        timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+        # To the main thread, which would else sleep on.
+        main = threading.main_thread().ident
+        timer = threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT])
         process._lock.acquire()
         process._process._messages = Waiting()  # type: ignore[union-attr, assignment]
         timer.start()
