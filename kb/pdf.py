@@ -51,6 +51,9 @@ def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry
             problem = said.get("problem")
             pages.append(Bad(f"page {number + 1}", problem) if problem else said["lines"])
             progress(size // about["pages"])
+    if not any(pages):
+        yield Bad("the file", "has no text; scanned pages need a reader of characters first (OCR)")
+        return
     edges: Counter[str] = Counter()
     for number, page in enumerate(pages):
         if isinstance(page, list):

@@ -255,6 +255,12 @@ def endless(job: list[Any]) -> dict[str, Any]:
     return {"title": "", "pages": 4} if job[1] is None else {"lines": [f"It is page {job[1]}."]}
 
 
+def test_a_pdf_without_text_is_named(tmp_path: Path) -> None:
+    (bad,) = entries(_pdf(tmp_path / "a.pdf", [[], [""]]))
+    assert isinstance(bad, Bad)
+    assert "has no text; scanned pages need" in bad.problem
+
+
 def crashing(job: list[Any]) -> dict[str, Any]:
     """In place of `kb.pdf.read`: every page ends the process."""
     if job[1] is not None:
