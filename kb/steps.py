@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -22,7 +23,7 @@ except ImportError:  # Windows: two runs in one folder are not noticed
 
 _FILE = "steps.jsonl"
 _TICK = 10.0  # seconds of work that a kill may take out of the account
-_PATIENCE = 10.0  # seconds for what a killed run has started to end
+_PATIENCE = 30.0  # seconds for what a killed run has started to end
 _PR_SET_PDEATHSIG = 1
 
 
@@ -88,7 +89,7 @@ class Steps:
             env={**os.environ, **settings},
             # Whatever this process comes to, no other run begins while its child is at work.
             pass_fds=[self._lock.fileno()],
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(_end_with, os.getpid()),
         )
         try:
             status = self._watched(step, process)
@@ -164,7 +165,9 @@ def _locked(folder: Path) -> IO[str]:
     return lock
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """In a started process: have Linux end it when its parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # killed before this was said
+            os._exit(1)

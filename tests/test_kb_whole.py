@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -82,6 +81,14 @@ def test_what_a_killed_run_has_started_ends_with_it(tmp_path: Path) -> None:
     process.wait()
     with Steps(tmp_path / "out", {}):  # waits for the child, which has the lock too
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_is_started_as_its_parent_is_killed_ends_at_once() -> None:
+    assert subprocess.run(
+        [sys.executable, "-c", "from kb.steps import _end_with; _end_with(1); print('goes on')"],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+    ).stdout == (b"" if sys.platform == "linux" else b"goes on\n")
 
 
 # The report
@@ -172,26 +179,48 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 TRAINING = ["--", "--epochs", "1", "--rank", "2", "--batch-size", "16"]
 
 
+SETTINGS = {
+    "MAX_NEW_TOKENS": "4",
+    "BATCH_SIZE": "8",
+    "MAX_INPUT_TOKENS": "200",
+    "PYTHONPATH": str(PROJECT_DIR),
+    "OFFLINE_GUARD": "off",
+}
+
+
 @pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "MAX_NEW_TOKENS": "4",
-        "BATCH_SIZE": "8",
-        "MAX_INPUT_TOKENS": "200",
-    }.items():
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT_DIR))
-    monkeypatch.setenv("OFFLINE_GUARD", "off")
+
+
+def _begin(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kb", *command],
+        cwd=PROJECT_DIR,
+        env={**os.environ, **SETTINGS},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, given: list[str]) -> Path:
+    """The folder of a run that nothing has stopped."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    process = _begin([*given, str(out), *TRAINING])
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert said.count("$ ") == 5
+    assert said.endswith(f"{out / 'report.md'}\n")
+    return out
 
 
 @pytest.mark.slow
 def test_the_whole_way_is_gone_once_and_reported(
-    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
+    whole: Path, given: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    command = [*given, str(out), *TRAINING]
-    assert main(command) == 0
-    assert capfd.readouterr().out.endswith(f"{out / 'report.md'}\n")
+    out, command = whole, [*given, str(whole), *TRAINING]
     text = (out / "report.md").read_text()
     for way in (
         "the model as it is",
@@ -222,14 +251,13 @@ def test_the_whole_way_is_gone_once_and_reported(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, given: list[str]) -> None:
+def test_a_run_that_is_killed_goes_on_where_it_was(
+    tmp_path: Path, whole: Path, given: list[str]
+) -> None:
     """Killed after the base, in training and between answers; it ends like a run that was not."""
-    out, whole = tmp_path / "out", tmp_path / "whole"
+    out = tmp_path / "out"
+    command = [*given, str(out), *TRAINING]
     journal = out / "steps.jsonl"
-
-    def begin() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "kb", *given, str(out), *TRAINING]
-        return subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.DEVNULL)
 
     def begun(what: str) -> bool:
         return journal.exists() and what in journal.read_text()
@@ -240,14 +268,14 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, given: list[s
         training.exists,
         lambda: begun('"step": "answers: the model as it is", "result"'),
     ):
-        process = begin()
-        while not moment():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert begin().wait() == 0
-    assert main([*given, str(whole), *TRAINING]) == 0
+        with _begin(command) as process:
+            while not moment():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.kill()
+    with _begin(command) as process:
+        process.communicate()
+    assert process.returncode == 0
 
     def found(folder: Path) -> dict[str, object]:
         entries = map(json.loads, (folder / "steps.jsonl").read_text().splitlines())
