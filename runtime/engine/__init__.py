@@ -25,7 +25,7 @@ The modules, from the bottom up:
   repacked for this CPU), `model`, `adapters`
 - a call: `batch`, `rows` (logits), `shortlist` (the likeliest of them, found on the device),
   `context`, `sampling`
-- an answer's form: `constraint`, `grammars` (compiled for a vocabulary), `adjust` (logits before a
+- an answer's form: `grammars` (constraints compiled for a vocabulary), `adjust` (logits before a
   token is drawn)
 - a request: `generation`, `waiting` (whose turn it is), `step` (one call, with all it needs),
   `shape` (what calls must look like for answers to be equal to the bit), `scheduler` (the next
@@ -45,7 +45,7 @@ from runtime.common.doors import lazy
 from runtime.engine.library import describe_build
 
 if TYPE_CHECKING:
-    from runtime.engine.constraint import Constraint, ConstraintError
+    from runtime.common.constraint import Constraint, ConstraintError
     from runtime.engine.context import Context
     from runtime.engine.engine import Engine
     from runtime.engine.generation import Completion, Request, Update
@@ -58,7 +58,7 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "runtime.engine.constraint": ["Constraint", "ConstraintError"],
+            "runtime.common.constraint": ["Constraint", "ConstraintError"],
             "runtime.engine.context": ["Context"],
             "runtime.engine.engine": ["Engine"],
             "runtime.engine.generation": ["Completion", "Request", "Update"],

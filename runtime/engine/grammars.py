@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp as llama
 import numpy as np
 
-from runtime.engine.constraint import Constraint, ConstraintError
+from runtime.common.constraint import Constraint, ConstraintError
 
 if TYPE_CHECKING:
     from runtime.engine.model import Model
