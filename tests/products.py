@@ -17,6 +17,8 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
 
 LIBRARIES = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
 Pointer, Size, Int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
@@ -63,9 +65,6 @@ def main(out: str, job: dict[str, Any]) -> None:
         (Pointer, None),
     )
     call(base, "ggml_quantize_chunk", Size, *quantize)
-
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
 
     plain = dequantize(packed.reshape(rows, row_size), GGMLQuantizationType[job["type"]])
     found = {"exact": columns.astype(np.float64) @ plain.astype(np.float64).T}

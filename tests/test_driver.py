@@ -75,6 +75,7 @@ def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "q.jsonl"]
 
 
+@pytest.mark.slow
 def test_it_says_how_many_answers_were_cut_off() -> None:
     assert "cut off" not in run(MAX_NEW_TOKENS="128").stderr
     result = run(MAX_NEW_TOKENS="2", ALGEBRA_TOOL="off")
@@ -185,7 +186,14 @@ def catches(process: subprocess.Popen[str], number: int) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("moment", ["at once", "loading", "answering", "mixing"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "at once",
+        "loading",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("answering", "mixing")),
+    ],
+)
 def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) -> None:
     questions, target = write_questions(tmp_path / "q.jsonl", 60), tmp_path / "a"
     partial = tmp_path / "a.partial"
@@ -215,6 +223,7 @@ def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) 
     assert all(answers[entry["index"]] == entry["answer"] for entry in kept)
 
 
+@pytest.mark.slow
 def test_a_device_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path: Path) -> None:
     questions = write_questions(tmp_path / "q.jsonl", 3)
     pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"

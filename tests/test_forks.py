@@ -70,6 +70,7 @@ def test_a_forked_process_may_not_use_an_engine(engine: Engine) -> None:
     assert next(engine.generate([request])).tokens == expected.tokens
 
 
+@pytest.mark.slow
 def test_a_forked_process_that_ends_as_python_does_leaves_the_parents_alone(
     demo_model: Path, tmp_path: Path
 ) -> None:
