@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import httpx
 # Servers need these; where one is missing, `make test-fast` skips whoever imports this module.
 import prometheus_client  # noqa: F401
 import python_multipart  # noqa: F401
-import uvicorn  # noqa: F401
+import uvicorn
 
 from runtime import Pipeline
 from runtime.serve.app import make_app
+from runtime.serve.connections import PatientProtocol
 from runtime.serve.options import Options
 from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import LORAS
@@ -128,3 +129,16 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
             break
         time.sleep(0.05)
     raise AssertionError(f"the server did not start:\n{log.read_text('utf-8', 'replace')}")
+
+
+@asynccontextmanager
+async def patient_server(app: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """The server's connections before any ASGI app, in this event loop: the server, its port."""
+    config = uvicorn.Config(app, port=0, http=PatientProtocol, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield server, server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await task

@@ -19,7 +19,7 @@ import pytest
 from runtime import Pipeline
 from runtime.common.offline import OfflineError, guard
 from tests.limited_server import ENDLESS, KEY, TINY, problem
-from tests.serving import Server, serve_here, serving
+from tests.serving import Server, patient_server, serve_here, serving
 
 pytest_plugins = ["tests.limited_server"]
 
@@ -124,8 +124,6 @@ def test_idle_connections_keep_nobody_out(demo_model: Path, tmp_path: Path) -> N
 
 
 def test_half_a_head_is_not_waited_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    import uvicorn
-
     from runtime.serve import connections
 
     monkeypatch.setattr(connections, "PATIENCE", 0.3)
@@ -136,23 +134,14 @@ def test_half_a_head_is_not_waited_for(pipeline: Pipeline, monkeypatch: pytest.M
             await send({"type": "http.response.body", "body": b""})
 
     async def run() -> None:
-        config = uvicorn.Config(
-            app, port=0, http=connections.PatientProtocol, log_config=None, lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
         whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-        for before in (b"", b"GET / HTTP/1.1\r\n", whole + b"GET / HT"):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(before)
-            read = await asyncio.wait_for(reader.read(), 10)  # until it is closed
-            assert read.count(b"HTTP/1.1 204") == before.count(whole)
-            writer.close()
-        server.should_exit = True
-        await task
+        async with patient_server(app) as (_, port):
+            for before in (b"", b"GET / HTTP/1.1\r\n", whole + b"GET / HT"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(before)
+                read = await asyncio.wait_for(reader.read(), 10)  # until it is closed
+                assert read.count(b"HTTP/1.1 204") == before.count(whole)
+                writer.close()
 
     asyncio.run(run())
 

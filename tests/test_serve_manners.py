@@ -27,7 +27,7 @@ from runtime.serve.keys import Keys
 from runtime.serve.options import Options, parse
 from runtime.serve.schema import ChatBody, CompletionBody
 from tests.conftest import small_settings
-from tests.serving import serve_here, serving
+from tests.serving import patient_server, serve_here, serving
 
 ORIGIN = "https://page.example"
 TINY = {"model": "demo", "prompt": "A", "max_tokens": 2, "ignore_eos": True}
@@ -173,8 +173,6 @@ def test_errors_name_the_field_and_say_what_it_must_be() -> None:
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    import uvicorn
-
     from runtime.serve import connections
 
     monkeypatch.setattr(connections.PatientProtocol, "unread", 0.3)
@@ -196,25 +194,16 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
                 ended.set()
 
     async def run() -> None:
-        config = uvicorn.Config(
-            app, port=0, http=connections.PatientProtocol, log_config=None, lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(client, ("127.0.0.1", port))
-            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            await asyncio.wait_for(ended.wait(), 20)
-            while server.server_state.connections:
-                await asyncio.sleep(0.02)
-        server.should_exit = True
-        await task
+        async with patient_server(app) as (server, port):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(client, ("127.0.0.1", port))
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await asyncio.wait_for(ended.wait(), 20)
+                while server.server_state.connections:
+                    await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(run(), 60))
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from runtime.serve.body import Body
-from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.converted import chat_of
 from runtime.serve.fields import REFUSED_IN_MESSAGES, refuse
 from runtime.serve.schema import MOST_MESSAGES, MOST_NEW, ChatBody, Name, Stop
 from runtime.serve.tools import MOST_TOOLS, CallId, ToolName
@@ -17,7 +17,7 @@ from runtime.serve.tools import MOST_TOOLS, CallId, ToolName
 JsonDict = dict[str, Any]
 
 # What errors of chats name, as this body calls it.
-_NAMES = {"stop": "stop_sequences"}
+NAMES = {"stop": "stop_sequences"}
 
 
 class TextBlock(Body):
@@ -109,16 +109,7 @@ def chat_body(body: CountBody, sent: Mapping[str, Any]) -> ChatBody:
         "tool_choice": _choice(choice),
         "parallel_tool_calls": choice is None or not choice.disable_parallel_tool_use,
     }
-    try:
-        return ChatBody.model_validate({**passed, **wanted})
-    except ValidationError as error:
-        raise renamed(explain_invalid(error.errors())) from None
-
-
-def renamed(error: ApiError) -> ApiError:
-    """An error of a chat, naming the field of this body that it is about."""
-    error.param = _NAMES.get(error.param or "", error.param)
-    return error
+    return chat_of({**passed, **wanted}, NAMES)
 
 
 def _turns(message: Message) -> Iterator[JsonDict]:

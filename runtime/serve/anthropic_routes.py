@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
-from runtime.serve.anthropic import CountBody, MessagesBody, chat_body, renamed
+from runtime.serve.anthropic import NAMES, CountBody, MessagesBody, chat_body
 from runtime.serve.anthropic_events import MessageEvents
 from runtime.serve.asking import Task, chat_task
-from runtime.serve.converted import respond
+from runtime.serve.converted import renamed, respond
 from runtime.serve.errors import ApiError
 from runtime.serve.service import Service
 
@@ -19,7 +19,7 @@ def add(app: FastAPI, service: Service) -> None:
         try:
             return await chat_task(service, chat_body(body, await request.json()))
         except ApiError as error:
-            raise renamed(error) from None
+            raise renamed(error, NAMES) from None
 
     @app.post("/v1/messages", response_model=None)
     async def create(request: Request, body: MessagesBody) -> Response:

@@ -1,22 +1,37 @@
-"""Chats that are answered in another API's form: its events, or the whole answer made of them."""
+"""Chats in another API's form: asked by its body, answered by its events or a whole of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from runtime.serve.answering import ChatShape, chunks
 from runtime.serve.asking import Task
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import ApiError, explain_invalid
 from runtime.serve.hangups import EventStream, HangUpError, unless_gone
-from runtime.serve.schema import StreamOptions
+from runtime.serve.schema import ChatBody, StreamOptions
 from runtime.serve.service import Service
 
 JsonDict = dict[str, Any]
+
+
+def chat_of(fields: JsonDict, names: Mapping[str, str]) -> ChatBody:
+    """The chat with these fields. Raises ApiError, by the names that they have in the body."""
+    try:
+        return ChatBody.model_validate(fields)
+    except ValidationError as error:
+        raise renamed(explain_invalid(error.errors()), names) from None
+
+
+def renamed(error: ApiError, names: Mapping[str, str]) -> ApiError:
+    """An error of a chat, naming the body's field by what `names` has for the chat's."""
+    error.param = names.get(error.param or "", error.param)
+    return error
 
 
 class Events(Protocol):

@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from runtime.serve.asking import chat_task
-from runtime.serve.converted import respond
+from runtime.serve.converted import renamed, respond
 from runtime.serve.errors import ApiError
 from runtime.serve.response_events import ResponseEvents, messages_said
 from runtime.serve.response_store import ResponseStore
-from runtime.serve.responses import ResponseBody, chat_body, messages_of, renamed
+from runtime.serve.responses import NAMES, ResponseBody, chat_body, messages_of
 from runtime.serve.service import Service
 
 
@@ -29,7 +29,7 @@ def add(app: FastAPI, service: Service) -> None:
         try:
             task = await chat_task(service, chat)
         except ApiError as error:
-            raise renamed(error) from None
+            raise renamed(error, NAMES) from None
         events = ResponseEvents(body)
 
         def keep() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from runtime.serve.body import Body, Metadata
-from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.converted import chat_of
 from runtime.serve.fields import REFUSED_IN_RESPONSES, refuse
 from runtime.serve.schema import MOST_LOGPROBS, MOST_NEW, ChatBody, Name
 from runtime.serve.tools import MOST_TOOLS, CallId, ToolName
@@ -19,7 +19,7 @@ MOST_ITEMS = 1024
 # In `include`, it asks for log-probabilities; other values ask for what never occurs here.
 LOGPROBS = "message.output_text.logprobs"
 # What errors of chats name, as this body calls it.
-_NAMES = {
+NAMES = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
     "response_format": "text",
@@ -158,16 +158,7 @@ def chat_body(body: ResponseBody, sent: Mapping[str, Any], messages: Sequence[An
     if body.text is not None:
         wanted["verbosity"] = body.text.verbosity
         wanted["response_format"] = _response_format(body.text.format)
-    try:
-        return ChatBody.model_validate({**passed, **wanted})
-    except ValidationError as error:
-        raise renamed(explain_invalid(error.errors())) from None
-
-
-def renamed(error: ApiError) -> ApiError:
-    """An error of a chat, naming the field of this body that it is about."""
-    error.param = _NAMES.get(error.param or "", error.param)
-    return error
+    return chat_of({**passed, **wanted}, NAMES)
 
 
 def _text(content: Text | None) -> str:
