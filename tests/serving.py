@@ -25,8 +25,8 @@ import uvicorn
 
 from runtime import Pipeline
 from runtime.serve.app import make_app
-from runtime.serve.connections import PatientProtocol
 from runtime.serve.options import Options
+from runtime.serve.web.connections import PatientProtocol
 from runtime.settings import PROJECT_DIR, all_settings
 from tests.conftest import LORAS
 

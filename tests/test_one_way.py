@@ -216,7 +216,7 @@ def test_a_line_of_a_batch_is_the_very_request_of_a_question_in_a_list(
 ) -> None:
     """Prompt, sampling, seed, adapter and group: nothing is left that could differ."""
     from runtime.serve.asking import chat_task
-    from runtime.serve.schema import ChatBody
+    from runtime.serve.body.schema import ChatBody
     from runtime.serve.service import Limits, Service
 
     asked = [q for q in questions() if q["question"].strip()]

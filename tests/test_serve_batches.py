@@ -204,10 +204,10 @@ def test_a_full_disk_costs_a_batch_nothing_but_time(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from runtime.common.journal import Journal
-    from runtime.serve import batches
-    from runtime.serve.store import Store
+    from runtime.serve.batches import runner
+    from runtime.serve.batches.store import Store
 
-    monkeypatch.setattr(batches, "_AGAIN", 0.02)
+    monkeypatch.setattr(runner, "_AGAIN", 0.02)
     failures = {"append": 5, "write_batch": 2, "add_file": 2}
 
     def filling(kind: type, name: str) -> None:
@@ -229,14 +229,14 @@ def test_a_full_disk_costs_a_batch_nothing_but_time(
 
     async def test(client: Any) -> None:
         nonlocal self_is_runner
-        original = batches.Batches._process
+        original = runner.Batches._process
 
         async def process(self: Any, batch: Any) -> None:
             nonlocal self_is_runner
             self_is_runner = True
             await original(self, batch)
 
-        monkeypatch.setattr(batches.Batches, "_process", process)
+        monkeypatch.setattr(runner.Batches, "_process", process)
         lines = [request(number, max_tokens=2) for number in range(12)]
         lines[5]["body"]["model"] = "gpt-4"
         state = await answer_batch(client, lines)
@@ -272,10 +272,10 @@ def test_a_file_that_cannot_be_read_stops_no_batch(pipeline: Pipeline, tmp_path:
 def test_a_runner_that_fails_is_told_by_health_and_goes_on(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runtime.serve import batches
-    from runtime.serve.store import Store
+    from runtime.serve.batches import runner
+    from runtime.serve.batches.store import Store
 
-    monkeypatch.setattr(batches, "_AGAIN", 0.02)
+    monkeypatch.setattr(runner, "_AGAIN", 0.02)
     working = Store.batches
 
     async def test(client: Any) -> None:
@@ -322,7 +322,7 @@ def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Pat
 
 
 def test_files_expire(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime.serve import store
+    from runtime.serve.batches import store
 
     now = time.time()
     monkeypatch.setattr(store.time, "time", lambda: now)

@@ -124,7 +124,7 @@ def test_idle_connections_keep_nobody_out(demo_model: Path, tmp_path: Path) -> N
 
 
 def test_half_a_head_is_not_waited_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime.serve import connections
+    from runtime.serve.web import connections
 
     monkeypatch.setattr(connections, "PATIENCE", 0.3)
 

@@ -12,9 +12,8 @@ from runtime.settings import PROJECT_DIR
 
 pytest.importorskip("fastapi")
 
-from runtime.serve.anthropic import MessagesBody
-from runtime.serve.errors import ApiError, explain_invalid
-from runtime.serve.fields import (
+from runtime.serve.anthropic.body import MessagesBody
+from runtime.serve.body.fields import (
     HARMLESS,
     REFUSED,
     REFUSED_IN_CHATS,
@@ -22,8 +21,9 @@ from runtime.serve.fields import (
     REFUSED_IN_MESSAGES,
     REFUSED_IN_RESPONSES,
 )
-from runtime.serve.responses import ResponseBody, chat_body, messages_of
-from runtime.serve.schema import ChatBody, CompletionBody, Sampling
+from runtime.serve.body.schema import ChatBody, CompletionBody, Sampling
+from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.responses.body import ResponseBody, chat_body, messages_of
 
 # vLLM's from its protocol, llama-server's from server-schema.cpp and README of llama.cpp as in
 # llama-cpp-python 0.3.36. OpenAI's, so that they are tested without its package; a test compares.

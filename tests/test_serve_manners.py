@@ -22,10 +22,10 @@ from runtime import Pipeline
 from runtime.common.errors import SetupError
 from runtime.serve.app import make_app
 from runtime.serve.asking import chat_task
+from runtime.serve.body.schema import ChatBody, CompletionBody
 from runtime.serve.errors import explain_invalid
-from runtime.serve.keys import Keys
 from runtime.serve.options import Options, parse
-from runtime.serve.schema import ChatBody, CompletionBody
+from runtime.serve.web.keys import Keys
 from tests.conftest import small_settings
 from tests.serving import patient_server, serve_here, serving
 
@@ -173,7 +173,7 @@ def test_errors_name_the_field_and_say_what_it_must_be() -> None:
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime.serve import connections
+    from runtime.serve.web import connections
 
     monkeypatch.setattr(connections.PatientProtocol, "unread", 0.3)
     ended = asyncio.Event()

@@ -16,10 +16,10 @@ pytest.importorskip("httpx")
 
 import httpx
 
-from runtime.serve.anthropic import MessagesBody, chat_body
-from runtime.serve.anthropic_events import MessageEvents
+from runtime.serve.anthropic.body import MessagesBody, chat_body
+from runtime.serve.anthropic.events import MessageEvents
+from runtime.serve.body.fields import REFUSED_IN_MESSAGES
 from runtime.serve.errors import ApiError
-from runtime.serve.fields import REFUSED_IN_MESSAGES
 from tests.serving import Server, serving
 
 KEY = "secret"

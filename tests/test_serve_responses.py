@@ -20,9 +20,9 @@ import openai
 from pydantic import BaseModel
 
 from runtime.serve.errors import ApiError
-from runtime.serve.response_events import ResponseEvents
-from runtime.serve.response_store import ResponseStore
-from runtime.serve.responses import ResponseBody, messages_of
+from runtime.serve.responses.body import ResponseBody, messages_of
+from runtime.serve.responses.events import ResponseEvents
+from runtime.serve.responses.store import ResponseStore
 from tests.serving import Server, serving
 
 FRANCE = "What is the capital of France?"

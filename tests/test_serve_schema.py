@@ -61,8 +61,9 @@ def described() -> Json:
     """The schema of a server, without a model behind it."""
     from fastapi import FastAPI
 
-    from runtime.serve import adapters, batch_routes
+    from runtime.serve import adapters
     from runtime.serve import app as routes
+    from runtime.serve.batches import routes as batch_routes
 
     class Nothing:
         """Stands where a service would; routes ask it only when they are called."""

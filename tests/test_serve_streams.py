@@ -13,8 +13,8 @@ from typing import Any
 import openai
 import pytest
 
-from runtime.serve import hangups
 from runtime.serve.errors import ApiError
+from runtime.serve.web import hangups
 from tests.serving import Server, serving
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "demo"}

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 
 from runtime.engine import Engine, EngineOptions
-from runtime.serve.closing import closed
-from runtime.serve.conversations import Conversations
+from runtime.serve.body.closing import closed
+from runtime.serve.chat.conversations import Conversations
 from runtime.serve.errors import ApiError
-from runtime.serve.tool_calls import FORMS, Form, form_of
-from runtime.serve.tool_grammar import tool_grammar
-from runtime.serve.tool_reader import Piece, Reader
-from runtime.serve.tools import Tool, offer
+from runtime.serve.tools.formats import FORMS, Form, form_of
+from runtime.serve.tools.grammar import tool_grammar
+from runtime.serve.tools.reader import Piece, Reader
+from runtime.serve.tools.request import Tool, offer
 from runtime.subjects import Subjects
 from runtime.templates import render_all
 from tests.tool_templates import LLAMA, QWEN, WEATHER, with_template
@@ -228,7 +228,7 @@ def test_arguments_have_no_further_properties_where_it_is_clear_which_there_are(
 @pytest.mark.parametrize("required", [True, False])
 def test_tags_may_be_special_tokens(engine: Engine, required: bool) -> None:
     pytest.importorskip("llguidance")
-    from runtime.serve.calling import constraint_for
+    from runtime.serve.tools.calling import constraint_for
 
     model = engine.model
     form = replace(HERMES_FORM, opening="<repo_name>\n", closing="\n<file_sep>")

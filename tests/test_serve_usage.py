@@ -12,10 +12,10 @@ from runtime.subjects import Subjects
 
 pytest.importorskip("fastapi")
 
-from runtime.serve.conversations import Conversations
+from runtime.serve.body.schema import ChatBody
+from runtime.serve.chat.conversations import Conversations
+from runtime.serve.chat.usage import Usage
 from runtime.serve.errors import ApiError
-from runtime.serve.schema import ChatBody
-from runtime.serve.usage import Usage
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}[/]{% endfor %}"

@@ -17,9 +17,9 @@ from runtime.common.errors import SetupError
 from runtime.engine import Engine, EngineError, check_gguf
 from runtime.files.adapters import as_gguf
 from runtime.files.manifest import ModelFiles
+from runtime.serve.body.schema import LoadAdapterBody, UnloadAdapterBody
 from runtime.serve.catalog import Served
 from runtime.serve.errors import ApiError
-from runtime.serve.schema import LoadAdapterBody, UnloadAdapterBody
 from runtime.serve.service import Service
 from runtime.setup.trials import Trials
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from runtime.engine import Choice, Completion
 from runtime.serve.asking import Task
-from runtime.serve.schema import StreamOptions
+from runtime.serve.body.schema import StreamOptions
 from runtime.serve.service import Service
 from runtime.serve.tokens import Offsets, chat_logprobs, legacy_logprobs, text_of
-from runtime.serve.tool_reader import Piece, Reader
+from runtime.serve.tools.reader import Piece, Reader
 from runtime.way import Answer, Asked
 
 JsonDict = dict[str, Any]

@@ -16,23 +16,32 @@ from fastapi.responses import JSONResponse
 from runtime import __version__
 from runtime.engine import library
 from runtime.pipeline import Pipeline
-from runtime.serve import adapters, anthropic_routes, batch_routes, errors, response_routes, tokens
+from runtime.serve import adapters, errors, tokens
 from runtime.serve.answering import ChatShape, CompletionShape, Shape, chunks, whole
+from runtime.serve.anthropic import routes as anthropic_routes
 from runtime.serve.asking import Task, chat_task, completion_task
-from runtime.serve.batches import Batches
+from runtime.serve.batches import routes as batch_routes
+from runtime.serve.batches.runner import Batches
+from runtime.serve.batches.store import Store
+from runtime.serve.body.schema import (
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    Sampling,
+    TokenizeBody,
+)
 from runtime.serve.catalog import AUTO, Served
-from runtime.serve.connections import log_briefly
 from runtime.serve.errors import ApiError
-from runtime.serve.hangups import EventStream, HangUpError, unless_gone
-from runtime.serve.keys import Keys
-from runtime.serve.limits import Gate
 from runtime.serve.metrics import CONTENT_TYPE
 from runtime.serve.options import Options
 from runtime.serve.page import page
-from runtime.serve.requests import RequestIds
-from runtime.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Sampling, TokenizeBody
+from runtime.serve.responses import routes as response_routes
 from runtime.serve.service import Limits, Service
-from runtime.serve.store import Store
+from runtime.serve.web.connections import log_briefly
+from runtime.serve.web.hangups import EventStream, HangUpError, unless_gone
+from runtime.serve.web.keys import Keys
+from runtime.serve.web.limits import Gate
+from runtime.serve.web.requests import RequestIds
 
 log = logging.getLogger(__name__)
 

@@ -12,17 +12,17 @@ from functools import partial
 from runtime.engine import Model
 from runtime.overrides import Overrides
 from runtime.questions import Question, clean_text, parse_one
-from runtime.serve.calling import constraint_for
+from runtime.serve.body.schema import ChatBody, CompletionBody, Sampling
+from runtime.serve.body.wanted import overrides_of
 from runtime.serve.catalog import Served
-from runtime.serve.conversations import is_question
+from runtime.serve.chat.conversations import is_question
+from runtime.serve.chat.messages import form_for_tools, turns_of
+from runtime.serve.chat.usage import Turn
 from runtime.serve.errors import ApiError
-from runtime.serve.messages import form_for_tools, turns_of
-from runtime.serve.schema import ChatBody, CompletionBody, Sampling
 from runtime.serve.service import Service
-from runtime.serve.tool_calls import Form
-from runtime.serve.tool_reader import Reader
-from runtime.serve.usage import Turn
-from runtime.serve.wanted import overrides_of
+from runtime.serve.tools.calling import constraint_for
+from runtime.serve.tools.formats import Form
+from runtime.serve.tools.reader import Reader
 from runtime.way import Answer, Asked, Prompt
 
 MOST_REQUESTS = 4096  # prompts times choices

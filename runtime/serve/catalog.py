@@ -11,7 +11,7 @@ from typing import Any
 from runtime.common.errors import SetupError
 from runtime.engine import Engine
 from runtime.files.routes import Route
-from runtime.serve.conversations import Conversations
+from runtime.serve.chat.conversations import Conversations
 from runtime.serve.errors import ApiError
 from runtime.settings import Settings
 

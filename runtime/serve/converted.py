@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from runtime.serve.answering import ChatShape, chunks
 from runtime.serve.asking import Task
+from runtime.serve.body.schema import ChatBody, StreamOptions
 from runtime.serve.errors import ApiError, explain_invalid
-from runtime.serve.hangups import EventStream, HangUpError, unless_gone
-from runtime.serve.schema import ChatBody, StreamOptions
 from runtime.serve.service import Service
+from runtime.serve.web.hangups import EventStream, HangUpError, unless_gone
 
 JsonDict = dict[str, Any]
 

@@ -16,10 +16,10 @@ import uvicorn
 from runtime.common.errors import SetupError
 from runtime.pipeline import loadPipeline
 from runtime.serve.app import make_app
-from runtime.serve.connections import PatientProtocol, allow_many
-from runtime.serve.keys import Keys
+from runtime.serve.batches.store import Store
 from runtime.serve.options import KEY_VARIABLE, Options
-from runtime.serve.store import Store
+from runtime.serve.web.connections import PatientProtocol, allow_many
+from runtime.serve.web.keys import Keys
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)

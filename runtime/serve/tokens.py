@@ -9,10 +9,10 @@ from typing import Any
 from runtime.engine import Choice, Model
 from runtime.questions import clean_text
 from runtime.serve.asking import with_bos
+from runtime.serve.body.schema import DetokenizeBody, TokenizeBody
 from runtime.serve.catalog import Served
-from runtime.serve.conversations import is_question
-from runtime.serve.messages import turns_of
-from runtime.serve.schema import DetokenizeBody, TokenizeBody
+from runtime.serve.chat.conversations import is_question
+from runtime.serve.chat.messages import turns_of
 from runtime.way import Way
 
 # JSON has no infinity; OpenAI writes this for a token that cannot be.

@@ -19,9 +19,9 @@ from functools import cached_property
 from typing import Any
 
 from runtime.engine import Model
+from runtime.serve.chat.usage import USUAL, Turn, Usage, wrong_field
 from runtime.serve.errors import ApiError
-from runtime.serve.tool_calls import Form, form_of
-from runtime.serve.usage import USUAL, Turn, Usage, wrong_field
+from runtime.serve.tools.formats import Form, form_of
 from runtime.subjects import Subjects
 from runtime.templates import TemplateLimitError, render_all
 from runtime.way import Prompt

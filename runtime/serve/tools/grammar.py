@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.serve.closing import closed
-from runtime.serve.tool_calls import Form
+from runtime.serve.body.closing import closed
+from runtime.serve.tools.formats import Form
 
 Schema = Mapping[str, Any]
 

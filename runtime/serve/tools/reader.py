@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.serve.tool_calls import Form
+from runtime.serve.tools.formats import Form
 
 # A part of a form: one of some texts; an empty tuple stands for any blanks.
 _Part = tuple[str, ...]

@@ -6,11 +6,11 @@ import json
 import logging
 
 from runtime.engine import Constraint, ConstraintError, Model
+from runtime.serve.body.forms import compiled
 from runtime.serve.errors import ApiError
-from runtime.serve.forms import compiled
-from runtime.serve.tool_calls import Form
-from runtime.serve.tool_grammar import tool_grammar
-from runtime.serve.tools import Offer
+from runtime.serve.tools.formats import Form
+from runtime.serve.tools.grammar import tool_grammar
+from runtime.serve.tools.request import Offer
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from runtime.serve.body.schema import Message
 from runtime.serve.catalog import Served
+from runtime.serve.chat.usage import Turn
 from runtime.serve.errors import ApiError
-from runtime.serve.schema import Message
-from runtime.serve.tool_calls import Form
-from runtime.serve.usage import Turn
+from runtime.serve.tools.formats import Form
 
 
 def turns_of(messages: Sequence[Message], served: Served) -> list[Turn]:

@@ -8,8 +8,8 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.serve.errors import ApiError, respond
-from runtime.serve.keys import Keys
 from runtime.serve.turns import client
+from runtime.serve.web.keys import Keys
 
 # Without a key: that the server is alive, its load, and a page that holds no secret.
 _OPEN = {"/", "/health", "/version", "/metrics", "/ping"}

@@ -23,14 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from runtime.common.command import explain
-from runtime.serve import journal
 from runtime.serve.answering import ChatShape, CompletionShape, whole
 from runtime.serve.asking import chat_task, completion_task
+from runtime.serve.batches import journal
+from runtime.serve.batches.journal import Answers, Line
+from runtime.serve.batches.store import Store
+from runtime.serve.body.schema import BatchBody, ChatBody, CompletionBody
 from runtime.serve.errors import ApiError, explain_invalid
-from runtime.serve.journal import Answers, Line
-from runtime.serve.schema import BatchBody, ChatBody, CompletionBody
 from runtime.serve.service import Service
-from runtime.serve.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI, Request, Response
 from runtime.serve.asking import chat_task
 from runtime.serve.converted import renamed, respond
 from runtime.serve.errors import ApiError
-from runtime.serve.response_events import ResponseEvents, messages_said
-from runtime.serve.response_store import ResponseStore
-from runtime.serve.responses import NAMES, ResponseBody, chat_body, messages_of
+from runtime.serve.responses.body import NAMES, ResponseBody, chat_body, messages_of
+from runtime.serve.responses.events import ResponseEvents, messages_said
+from runtime.serve.responses.store import ResponseStore
 from runtime.serve.service import Service
 
 

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from runtime.serve.batches import Batches
+from runtime.serve.batches.runner import Batches
+from runtime.serve.batches.store import page
+from runtime.serve.body.schema import BatchBody, Expiry
 from runtime.serve.errors import ApiError, explain_invalid
-from runtime.serve.schema import BatchBody, Expiry
-from runtime.serve.store import page
 
 _EXPIRY = {name: f"expires_after[{name}]" for name in ("anchor", "seconds")}
 Limit = Annotated[int, Query(ge=1, le=10_000)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runtime.serve.errors import ApiError
-from runtime.serve.responses import ResponseBody
+from runtime.serve.responses.body import ResponseBody
 
 JsonDict = dict[str, Any]
 

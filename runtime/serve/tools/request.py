@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from runtime.serve.body import Body
+from runtime.serve.body.common import Body
 
 MOST_TOOLS = 128
 MOST_CALLS = 128

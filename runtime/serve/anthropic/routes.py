@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
-from runtime.serve.anthropic import NAMES, CountBody, MessagesBody, chat_body
-from runtime.serve.anthropic_events import MessageEvents
+from runtime.serve.anthropic.body import NAMES, CountBody, MessagesBody, chat_body
+from runtime.serve.anthropic.events import MessageEvents
 from runtime.serve.asking import Task, chat_task
 from runtime.serve.converted import renamed, respond
 from runtime.serve.errors import ApiError

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.engine import Constraint, ConstraintError, Model
-from runtime.serve.closing import closed
+from runtime.serve.body.closing import closed
+from runtime.serve.body.fields import REFUSED_IN_STRUCTURED_OUTPUTS, refuse
 from runtime.serve.errors import ApiError
-from runtime.serve.fields import REFUSED_IN_STRUCTURED_OUTPUTS, refuse
 
 Json = dict[str, Any] | str | bool
 Choices = Annotated[list[str], Field(max_length=10_000)]

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runtime.serve.body import Body, Metadata
+from runtime.serve.body.common import Body, Metadata
+from runtime.serve.body.fields import REFUSED_IN_RESPONSES, refuse
+from runtime.serve.body.schema import MOST_LOGPROBS, MOST_NEW, ChatBody, Name
 from runtime.serve.converted import chat_of
-from runtime.serve.fields import REFUSED_IN_RESPONSES, refuse
-from runtime.serve.schema import MOST_LOGPROBS, MOST_NEW, ChatBody, Name
-from runtime.serve.tools import MOST_TOOLS, CallId, ToolName
+from runtime.serve.tools.request import MOST_TOOLS, CallId, ToolName
 
 JsonDict = dict[str, Any]
 

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from runtime.serve.body import Body, Metadata
-from runtime.serve.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
-from runtime.serve.forms import Forms
-from runtime.serve.tools import (
+from runtime.serve.body.common import Body, Metadata
+from runtime.serve.body.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
+from runtime.serve.body.forms import Forms
+from runtime.serve.chat.usage import Usage
+from runtime.serve.tools.request import (
     MOST_CALLS,
     MOST_TOOLS,
     CallId,
@@ -24,7 +25,6 @@ from runtime.serve.tools import (
     ToolChoice,
     offer,
 )
-from runtime.serve.usage import Usage
 
 MOST_NEW = 1_000_000
 MOST_TOKENS = 200_000  # of a prompt given as ids

@@ -8,8 +8,8 @@ from typing import Any
 
 from runtime.engine import Model
 from runtime.overrides import Overrides
+from runtime.serve.body.schema import Sampling
 from runtime.serve.errors import ApiError
-from runtime.serve.schema import Sampling
 
 
 async def overrides_of(

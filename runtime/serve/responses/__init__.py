@@ -1,0 +1,1 @@
+"""/v1/responses: OpenAI's newer API, answered as a chat."""

@@ -1,0 +1,1 @@
+"""Tools in requests, and calls of tools in answers."""

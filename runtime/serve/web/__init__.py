@@ -1,0 +1,1 @@
+"""Connections, limits, keys and request ids: what comes before the routes."""
