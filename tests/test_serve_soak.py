@@ -25,6 +25,8 @@ MIB = 2**20
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = {"ALGEBRA_TOOL": "off", "PREFIX_CACHE_MB": "16", "MAX_INPUT_TOKENS": "1024"}
+    # glibc gives each thread a heap of its own, so memory would depend on which thread did what.
+    settings["MALLOC_ARENA_MAX"] = "1"
     options = ("--runtime-adapters", "--batch-dir", folder / "kept")
     with serving(folder, *options, **settings) as server:
         yield server
@@ -124,7 +126,8 @@ def test_memory_is_flat_whatever_is_asked(server: Server) -> None:
             a_round(server, http, number)
         after = memory(http)
         health = http.get("/health").json()
-    # Each round's prompts and answers alone would be some MiB, were they kept.
-    assert after - before < 12, (before, after)
+    # One beginning's KV copy in each round would be 18 MiB each. The cache itself still grows
+    # by some MiB when more requests than before happen to meet.
+    assert after - before < 30, (before, after)
     assert (health["running"], health["waiting"]) == (0, 0)
     assert "Traceback" not in server.log.read_text("utf-8")
