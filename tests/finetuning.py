@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ def names(folder: Path) -> set[str]:
 
 
 def command(tiny: Path, out: Path, corpus: Path, *more: str) -> list[str]:
+    """What follows `python`."""
     arguments = ["-m", "training.finetune", "--model", tiny, "--out", out, *FAST, *more]
     arguments += ["--data_geography", corpus, "--epochs", "6", "--check_every", "3"]
-    return [sys.executable, *map(str, arguments)]
+    return [*map(str, arguments)]

@@ -10,7 +10,16 @@ import pytest
 from convert.sources import open_source
 from convert.writing import write_model
 from lab import circle
+from runtime.settings import PROJECT_DIR
 from tests.checkpoints import save_checkpoint, tiny_tokenizer
+from tests.forking import Forked
+
+
+def forked_command(*arguments: str | Path) -> None:
+    """As `circle.command`, in a process that need not load torch."""
+    print("$ python -m", *arguments, flush=True)
+    status, said = Forked(["-m", *arguments], PROJECT_DIR).end()
+    assert status == 0, said
 
 
 @pytest.mark.slow
@@ -18,6 +27,7 @@ def test_the_circle_closes_and_is_not_gone_twice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circle, "SUBJECTS", ("algebra", "history"))
+    monkeypatch.setattr(circle, "command", forked_command)
     checkpoint = save_checkpoint(tmp_path / "tiny-chat", "llama", tiny_tokenizer("smollm"))
     model = tmp_path / "tiny-chat.gguf"
     write_model(open_source(checkpoint), model, "F32")

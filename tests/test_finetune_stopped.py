@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
-import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from runtime.settings import PROJECT_DIR
 from tests.finetuning import adapter, command, finetune, names, weights
+from tests.forking import Forked
 
 pytest_plugins = ["tests.finetuning"]
 
@@ -21,20 +22,20 @@ pytest_plugins = ["tests.finetuning"]
 def test_a_run_killed_at_any_step_and_resumed_ends_with_the_same_adapter(
     tiny: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    unbroken = tmp_path / "unbroken"
-    subprocess.run(command(tiny, unbroken, corpus), cwd=PROJECT_DIR, check=True)
-    out = tmp_path / "out"
+    unbroken, out = tmp_path / "unbroken", tmp_path / "out"
+    status, said = Forked(command(tiny, unbroken, corpus), PROJECT_DIR).end()
+    assert status == 0, said
     work = out / ".tiny-chat-lora-geography.training"
     kills = 0
     # Killed as soon as another checkpoint begins to appear, whatever is written at that moment.
     while not adapter(out).exists():
         known = names(work)
-        child = subprocess.Popen(command(tiny, out, corpus, "--resume"), cwd=PROJECT_DIR)
-        while child.poll() is None:
+        child = Forked(command(tiny, out, corpus, "--resume"), PROJECT_DIR)
+        while child.process.is_alive():
             if {name for name in names(work) - known if name.startswith("checkpoint")}:
                 time.sleep(0.02 * kills)
-                child.send_signal(signal.SIGKILL)
-                child.wait()
+                child.process.kill()
+                child.end()
                 kills += 1
             time.sleep(0.002)
         assert kills < 30
@@ -50,17 +51,13 @@ def test_a_stopped_run_says_so_and_goes_on_only_with_the_same_inputs(
     tiny: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = tmp_path / ".tiny-chat-lora-geography.training"
-    child = subprocess.Popen(
-        [*command(tiny, tmp_path, corpus), "--epochs", "500"],
-        cwd=PROJECT_DIR,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while child.poll() is None and not list(work.glob("checkpoint-*/whole")):
+    child = Forked([*command(tiny, tmp_path, corpus), "--epochs", "500"], PROJECT_DIR)
+    while child.process.is_alive() and not list(work.glob("checkpoint-*/whole")):
         time.sleep(0.01)
-    child.terminate()
-    assert "with --resume continues from the last checkpoint" in child.communicate()[1]
-    assert child.returncode == 130
+    child.process.terminate()
+    status, said = child.end()
+    assert "with --resume continues from the last checkpoint" in said
+    assert status == 130
     finetune(tiny, tmp_path, "--data_geography", corpus, status=1)
     assert "has an unfinished run: continue it with --resume" in capsys.readouterr().err
     finetune(tiny, tmp_path, "--data_geography", corpus, "--resume", status=1)
@@ -73,21 +70,19 @@ def test_a_stopped_run_says_so_and_goes_on_only_with_the_same_inputs(
 def test_a_full_disk_is_an_error_and_nothing_is_half_written(
     tiny: Path, corpus: Path, tmp_path: Path, limit: int
 ) -> None:
-    def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    result = subprocess.run(
-        command(tiny, tmp_path, corpus),
-        cwd=PROJECT_DIR,
-        preexec_fn=small_files,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    assert result.returncode == 1
-    assert "cannot be written" in result.stderr or "File too large" in result.stderr
-    assert "Traceback" not in result.stderr
+    arguments = command(tiny, tmp_path, corpus)
+    status, said = Forked(arguments, PROJECT_DIR, partial(small_files, limit)).end()
+    assert status == 1
+    assert "cannot be written" in said or "File too large" in said
+    assert "Traceback" not in said
     assert not adapter(tmp_path).exists()
-    subprocess.run(command(tiny, tmp_path, corpus, "--resume"), cwd=PROJECT_DIR, check=True)
+    status, said = Forked([*arguments, "--resume"], PROJECT_DIR).end()
+    assert status == 0, said
     assert names(tmp_path) == {"corpus.jsonl", "tiny-chat-lora-geography"}
+
+
+def small_files(limit: int) -> None:
+    """No file of this process can be larger, in bytes."""
+    sys.dont_write_bytecode = True
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

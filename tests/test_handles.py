@@ -15,19 +15,19 @@ from tests.ggufs import write_adapter
 
 
 @pytest.mark.slow
-def test_loading_and_closing_ten_times_leaves_memory_flat(tmp_path: Path) -> None:
+def test_loading_and_closing_again_and_again_leaves_memory_flat(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "a-lora-history.gguf")
     settings = small_settings(peft_adapter_history=adapter, max_new_tokens=4, batch_size=2)
     questions = [{"questionID": s, "subject": s, "question": "Why?"} for s in ("history", "x")]
     process = psutil.Process()
     resident = []
-    for _ in range(10):
+    for _ in range(7):
         with loadPipeline(settings) as pipeline:
             pipeline(questions)
         gc.collect()
         resident.append(process.memory_info().rss)
     # One model that is not freed would be 90 MB a time.
-    assert resident[-1] - resident[4] < 40 * 2**20, [r // 2**20 for r in resident]
+    assert resident[-1] - resident[3] < 40 * 2**20, [r // 2**20 for r in resident]
 
 
 def test_what_is_dropped_without_closing_is_freed_at_once(demo_model: Path, tmp_path: Path) -> None:

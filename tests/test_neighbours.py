@@ -28,7 +28,7 @@ def load(demo_model: Path, slots: int) -> Engine:
 def requests(engine: Engine) -> list[Request]:
     """Each question with each adapter and with none."""
     chat = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-    params = SamplingParams(max_new_tokens=32)
+    params = SamplingParams(max_new_tokens=16)
     return [
         Request(engine.model.tokenize(chat.format(question), special=True), params, 0, adapter)
         for question in QUESTIONS
@@ -57,7 +57,7 @@ def test_answers_are_the_same_alone_and_in_any_company(demo_model: Path) -> None
         order = list(range(len(asked)))
         random.Random(1).shuffle(order)
         assert answers(engine, [asked[n] for n in order]) == [alone[n] for n in order]
-    for slots in (2, 3, 16):
+    for slots in (2, 16):
         with load(demo_model, slots) as engine:
             assert answers(engine, asked) == alone
 
@@ -115,7 +115,7 @@ def assert_invariant(path: Path, files: dict[str, Path]) -> None:
         order = list(range(len(asked)))
         random.Random(1).shuffle(order)
         assert exactly(engine, [asked[n] for n in order]) == [alone[n] for n in order]
-    for slots in (1, 2, 3, 16):
+    for slots in (1, 3, 16):
         # In pieces of any length, and a second time from what was kept of the first.
         with invariant(path, slots, files, stream_gap=1e-6, call_tokens=100) as engine:
             kept = all_kinds(engine, adapters, keep=True)

@@ -295,9 +295,9 @@ def test_a_subject_may_have_longer_answers_than_others() -> None:
 
 def test_a_model_without_room_for_a_subjects_longer_answers_gives_what_it_can() -> None:
     question = "Tell me of the sea, of all its ships and of all who sailed in them."
-    with loadPipeline(
-        small_settings(max_input_tokens=7800, max_new_tokens=300, min_new_tokens=300)
-    ) as pipeline:
+    # Algebra's answers may be three times as long: 180 tokens, and the model takes 8,192 in all.
+    lengths = {"max_input_tokens": 8040, "max_new_tokens": 60, "min_new_tokens": 60}
+    with loadPipeline(small_settings(batch_size=2, **lengths)) as pipeline:
         (answer,) = pipeline([{"questionID": 1, "subject": "algebra", "question": question}])
         assert not answer["answer"].startswith("ERROR")
 

@@ -8,8 +8,7 @@ the last bit. Ministral 3's YaRN is written in other keys, so that its logits ar
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,16 @@ from convert.writing import write_adapter, write_model
 from runtime.engine.model import Model
 from runtime.settings import PROJECT_DIR
 from tests.checkpoints import CONFIGS, rewrite_json, save_checkpoint, save_lora
+from tests.forking import Forked
+from tests.llama_source import SOURCE, know_tiny_tokenizer
 from tests.test_vocabulary import TEXTS
 
-SOURCE = Path(os.environ.get("LLAMA_CPP_SOURCE", PROJECT_DIR / ".reference"))
 TOKENIZER = Path(os.environ.get("QWEN3_TOKENIZER", PROJECT_DIR / "models" / "qwen3-tokenizer"))
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not TOKENIZER.is_dir(), reason=f"no Qwen3 tokenizer at {TOKENIZER} (QWEN3_TOKENIZER)"
-    ),
-]
+pytestmark = pytest.mark.slow
+needs_tokenizer = pytest.mark.skipif(
+    not TOKENIZER.is_dir(), reason=f"no Qwen3 tokenizer at {TOKENIZER} (QWEN3_TOKENIZER)"
+)
 needs_source = pytest.mark.skipif(
     not (SOURCE / "convert_hf_to_gguf.py").is_file(),
     reason=f"no llama.cpp source at {SOURCE}: make reference, or set LLAMA_CPP_SOURCE",
@@ -48,14 +46,17 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_fac
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
+def qwen3() -> Any:
+    """Qwen3's own tokenizer."""
     return AutoTokenizer.from_pretrained(TOKENIZER)
 
 
-def run_script(name: str, *arguments: str | Path) -> None:
-    command = [sys.executable, SOURCE / name, *arguments]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
+def run_script(
+    name: str, folder: Path, *arguments: str | Path, prepare: Callable[[], None] | None = None
+) -> None:
+    """Run a script of llama.cpp's in a folder."""
+    status, said = Forked([SOURCE / name, *arguments], folder, prepare).end()
+    assert status == 0, said[-2000:]
 
 
 def metadata(reader: gguf.GGUFReader) -> dict[str, Any]:
@@ -103,6 +104,23 @@ def assert_same_file(ours: Path, theirs: Path) -> None:
     ],
 )
 def test_checkpoints(tmp_path: Path, tokenizer: Any, kind: str, tied: bool, name: str) -> None:
+    check_checkpoint(tmp_path, tokenizer, know_tiny_tokenizer, kind, tied, name)
+
+
+@needs_source
+@needs_tokenizer
+def test_a_checkpoint_with_a_real_vocabulary(tmp_path: Path, qwen3: Any) -> None:
+    check_checkpoint(tmp_path, qwen3, None, "qwen3", True, "BF16")
+
+
+def check_checkpoint(
+    tmp_path: Path,
+    tokenizer: Any,
+    prepare: Callable[[], None] | None,
+    kind: str,
+    tied: bool,
+    name: str,
+) -> None:
     options: dict[str, Any] = {"llama": {"rope_parameters": dict(LLAMA3)}}.get(kind, {})
     if kind == "gemma3":  # of which llama.cpp's converter leaves rows without a token out
         options = {"vocab_size": len(tokenizer)}
@@ -113,7 +131,8 @@ def test_checkpoints(tmp_path: Path, tokenizer: Any, kind: str, tied: bool, name
         rewrite_json(folder / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
     write_model(open_source(folder), ours, name)
-    run_script("convert_hf_to_gguf.py", folder, "--outfile", theirs, "--outtype", name.lower())
+    arguments = [folder, "--outfile", theirs, "--outtype", name.lower()]
+    run_script("convert_hf_to_gguf.py", tmp_path, *arguments, prepare=prepare)
     assert_same_file(ours, theirs)
 
 
@@ -126,14 +145,16 @@ def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     source = open_source(base)
     write_adapter(Adapter(lora, source), tmp_path / "ours.gguf")
     theirs = tmp_path / "theirs.gguf"
-    run_script("convert_lora_to_gguf.py", lora, "--base", base, "--outfile", theirs)
+    arguments = [lora, "--base", base, "--outfile", theirs]
+    run_script("convert_lora_to_gguf.py", tmp_path, *arguments)
     assert_same_file(tmp_path / "ours.gguf", theirs)
 
 
-def test_qwen3s_own_tokenizer_through_the_gguf(tmp_path: Path, tokenizer: Any) -> None:
-    folder = save_checkpoint(tmp_path / "c", "qwen3", tokenizer, dtype=torch.bfloat16)
+@needs_tokenizer
+def test_qwen3s_own_tokenizer_through_the_gguf(tmp_path: Path, qwen3: Any) -> None:
+    folder = save_checkpoint(tmp_path / "c", "qwen3", qwen3, dtype=torch.bfloat16)
     write_model(open_source(folder), tmp_path / "out.gguf", "BF16")
     model = Model(tmp_path / "out.gguf")
     for text in TEXTS:
-        assert model.tokenize(text, special=True) == tokenizer.encode(text), text
+        assert model.tokenize(text, special=True) == qwen3.encode(text), text
     model.close()

@@ -168,6 +168,7 @@ def test_the_demo_is_tuned_and_then_served_so(
     monkeypatch.setenv("MODELS_DIR", str(tmp_path))
     monkeypatch.setattr(tune, "SLOTS", (2, 4))
     monkeypatch.setattr(tune, "CALL_TOKENS", (16, 32))
+    monkeypatch.setattr(tune, "_ROUNDS", 1)
     assert tune.main([]) == 0
     shown = capsys.readouterr().out
     assert "PREFILL_TOKENS  16: " in shown
