@@ -2,10 +2,11 @@
 
     python -m lab.kernels --model models/qwen3-1.7b-shape-Q4_K_M.gguf
 
-Ours is that of scripts/patches; each is tried with the weights as they are in the file, mapped,
-and in the order into which llama.cpp repacks them. Every way is a process of its own; rounds take
-turns, in the opposite order every other time. A prefill call computes prompts of up to 128 tokens,
-a decode call one token for each slot, with up to 32 tokens before it. Figures are medians.
+Ours are those of scripts/patches, for matrices and for attention; each is tried with the weights as
+they are in the file, mapped, and in the order into which llama.cpp repacks them. Every way is a
+process of its own; rounds take turns, in the opposite order every other time. A prefill call
+computes prompts of up to 128 tokens, a decode call one token for each slot, with up to 8 tokens
+before it; "1 x 40 after 1500" is 40 tokens for one slot after 1,500 others. Figures are medians.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 PREFILL, PROMPT = (64, 128, 256, 512), 128
 DECODE = (1, 2, 4, 8, 16, 32, 48, 64, 96)
+# Slots, tokens of each in a call, and tokens before them.
+LONG = ((1, 40, 1500), (1, 1, 1500), (16, 1, 200))
 NONE, VNNI, AMX = (
-    {"GGML_KQUANT_VNNI": "0"},
+    {"GGML_KQUANT_VNNI": "0", "GGML_ATTENTION_AVX512": "0"},
     {"GGML_KQUANT_VNNI": "2", "GGML_KQUANT_AMX": "0"},
     {"GGML_KQUANT_VNNI": "2", "GGML_KQUANT_AMX": "1"},
 )
@@ -122,6 +125,21 @@ def _measure(path: Path, threads: int, mapped: bool) -> dict[str, float]:
         slots = np.arange(n)
         taken = [seconds(slots, np.full(n, at), np.ones(n)) for at in range(8)]
         found[f"decode {n}"] = n / min(taken[1:])
+    context.close()
+    context = Context(model, 16, 0, 1600, threads, max_tokens=max(PREFILL))
+    for n, each, before in LONG:
+        context.clear_all()
+        for slot in range(n):
+            for first in range(0, before, max(PREFILL)):
+                positions = np.arange(first, min(before, first + max(PREFILL)))
+                seconds(np.full(len(positions), slot), positions, positions == before - 1)
+        slots, positions = np.divmod(np.arange(n * each), each)
+        taken = []
+        for _ in range(4):
+            taken.append(seconds(slots, before + positions, positions == each - 1))
+            for slot in range(n):
+                context.clear(slot, before)
+        found[f"{n} x {each} after {before}"] = n * each / min(taken[1:])
     model.close()
     return found
 

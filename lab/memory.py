@@ -5,7 +5,8 @@
 Each line is a process of its own: `Llama()` with room for one of the longest questions, rounds
 alternating with `loadPipeline()` (in which the prefixes of all subjects are decoded); then
 `--short` questions of under 100 tokens, and `--long` questions of MAX_INPUT_TOKENS. Memory is
-the largest resident size of the process, the mapped model file included.
+the largest resident size of the process, the mapped model file included. *pair* is two processes
+with short questions side by side; memory that they share counts once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from benchmarks.contenders.work import peak_bytes
 from runtime.common.command import parser_for, run
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", type=int, default=48, help="default: 48")
     parser.add_argument("--new-tokens", type=int, default=8, help="longest answer (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="of loading (default: 3)")
-    parser.add_argument("--only", choices=["llama", "load", "short", "long"])
+    parser.add_argument("--only", choices=["llama", "load", "short", "long", "pair"])
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return run(_measure, parser.parse_args(argv), "stopped")
 
@@ -50,9 +54,13 @@ def _measure(options: argparse.Namespace) -> int:
     if options.inside:
         print(json.dumps(_inside(options)))
         return 0
-    for name in ["load", "short", "long"] if options.only is None else [options.only]:
+    names = ["load", "short", "long", "pair"] if options.only is None else [options.only]
+    for name in names:
         if name == "load":
             _report_loading(options)
+            continue
+        if name == "pair":
+            _report_pair(options)
             continue
         told = _run(options, name)
         print(
@@ -78,12 +86,38 @@ def _report_loading(options: argparse.Namespace) -> None:
     )
 
 
-def _run(options: argparse.Namespace, name: str) -> dict[str, Any]:
+def _report_pair(options: argparse.Namespace) -> None:
+    """Both processes at once; they are watched from outside, as shared memory counts once."""
+    command, peak = _command(options, "short"), 0
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        while all(each.poll() is None for each in pair):
+            with suppress(psutil.NoSuchProcess):
+                sizes = [psutil.Process(each.pid).memory_full_info().pss for each in pair]
+                peak = max(peak, sum(sizes))
+            time.sleep(0.5)
+        told = [json.loads(each.communicate()[0].splitlines()[-1]) for each in pair]
+    finally:
+        for each in pair:
+            each.kill()
+    answered, asked = (sum(each[key] for each in told) for key in ("answered", "asked"))
+    print(
+        f"pair: {answered} of {asked} questions answered, {peak / GIB:.2f} GiB together"
+        f" (the file and {(peak - told[0]['file']) / GIB:.2f} GiB)"
+    )
+
+
+def _command(options: argparse.Namespace, name: str) -> list[str]:
     command = [sys.executable, "-m", "lab.memory", "--inside", "--only", name]
     command += ["--model", options.model, "--new-tokens", str(options.new_tokens)]
     command += ["--short", str(options.short), "--long", str(options.long)]
     if options.questions:
         command += ["--questions", *map(str, options.questions)]
+    return command
+
+
+def _run(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    command = _command(options, name)
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     told: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return told

@@ -33,19 +33,54 @@ def has_kernel() -> bool:
     return hasattr(library("ggml-cpu"), "ggml_kquant_vnni_mul_mat")
 
 
-class _Init(ctypes.Structure):
+class Init(ctypes.Structure):
+    """ggml's `ggml_init_params`."""
+
     _fields_ = (("mem_size", Size), ("mem_buffer", Pointer), ("no_alloc", ctypes.c_bool))
+
+
+def call(library: ctypes.CDLL, name: str, result: Any, *arguments: tuple[Any, Any]) -> Any:
+    """Call a function of a library; each argument is its type and its value."""
+    function = getattr(library, name)
+    function.restype = result
+    function.argtypes = [kind for kind, _ in arguments]
+    return function(*[value for _, value in arguments])
+
+
+def backend_with(threads: int) -> int:
+    """The CPU as a backend of ggml, with so many threads."""
+    cpu = library("ggml-cpu")
+    backend: int = call(cpu, "ggml_backend_cpu_init", Pointer)
+    set_threads = "ggml_backend_cpu_set_n_threads"
+    call(cpu, set_threads, None, (Pointer, backend), (ctypes.c_int, threads))
+    return backend
+
+
+def computed(backend: int, context: int, tensor: int, inputs: dict[int, np.ndarray]) -> np.ndarray:
+    """The bytes of a tensor's result as float32, once its inputs have their data.
+
+    Args:
+        backend: computes it.
+        context: has the tensor.
+        tensor: what to compute.
+        inputs: data by tensor; all have their memory.
+    """
+    base = library("ggml-base")
+    for each, data in inputs.items():
+        values = (Pointer, each), (Pointer, data.ctypes.data), (Size, 0), (Size, data.nbytes)
+        call(base, "ggml_backend_tensor_set", None, *values)
+    graph = call(base, "ggml_new_graph", Pointer, (Pointer, context))
+    call(base, "ggml_build_forward_expand", None, (Pointer, graph), (Pointer, tensor))
+    call(base, "ggml_backend_graph_compute", ctypes.c_int, (Pointer, backend), (Pointer, graph))
+    size = call(base, "ggml_nbytes", Size, (Pointer, tensor))
+    result = np.zeros(size // 4, np.float32)
+    values = (Pointer, tensor), (Pointer, result.ctypes.data), (Size, 0), (Size, size)
+    call(base, "ggml_backend_tensor_get", None, *values)
+    return result
 
 
 def main(out: str, job: dict[str, Any]) -> None:
     base, cpu = library("ggml-base"), library("ggml-cpu")
-
-    def call(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = [kind for kind, _ in arguments]
-        return function(*[value for _, value in arguments])
-
     k, rows, most = job["k"], job["rows"], max(job["columns"])
     kind = llama_cpp.__dict__[f"GGML_TYPE_{job['type']}"]
     random = np.random.default_rng(0)
@@ -67,16 +102,9 @@ def main(out: str, job: dict[str, Any]) -> None:
     call(base, "ggml_quantize_chunk", Size, *quantize)
 
     plain = dequantize(packed.reshape(rows, row_size), GGMLQuantizationType[job["type"]])
-    found = {"exact": columns.astype(np.float64) @ plain.astype(np.float64).T}
+    found: dict[str, Any] = {"exact": columns.astype(np.float64) @ plain.astype(np.float64).T}
 
-    backend = call(cpu, "ggml_backend_cpu_init", Pointer)
-    call(
-        cpu,
-        "ggml_backend_cpu_set_n_threads",
-        None,
-        (Pointer, backend),
-        (ctypes.c_int, job["threads"]),
-    )
+    backend = backend_with(job["threads"])
     buffers = call(cpu, "ggml_backend_cpu_buffer_type", Pointer)
     usual = call(base, "ggml_backend_cpu_buffer_type", Pointer)
     if job["repacked"]:
@@ -95,7 +123,7 @@ def main(out: str, job: dict[str, Any]) -> None:
             place += 1
     for n in job["columns"]:
         contexts = [
-            call(base, "ggml_init", Pointer, (_Init, _Init(1 << 20, None, True))) for _ in range(2)
+            call(base, "ggml_init", Pointer, (Init, Init(1 << 20, None, True))) for _ in range(2)
         ]
         make = "ggml_new_tensor_2d"
         a = call(
@@ -106,19 +134,8 @@ def main(out: str, job: dict[str, Any]) -> None:
         for context, where in zip(contexts, (buffers, usual), strict=True):
             allocate = "ggml_backend_alloc_ctx_tensors_from_buft"
             call(base, allocate, Pointer, (Pointer, context), (Pointer, where))
-        put = "ggml_backend_tensor_set"
-        some = np.ascontiguousarray(columns[:n])
-        for tensor, data in ((a, packed), (b, some)):
-            values = (Pointer, tensor), (Pointer, data.ctypes.data), (Size, 0), (Size, data.nbytes)
-            call(base, put, None, *values)
-        graph = call(base, "ggml_new_graph", Pointer, (Pointer, contexts[1]))
-        call(base, "ggml_build_forward_expand", None, (Pointer, graph), (Pointer, c))
-        compute = "ggml_backend_graph_compute"
-        call(base, compute, ctypes.c_int, (Pointer, backend), (Pointer, graph))
-        result = np.zeros((n, rows), np.float32)
-        values = (Pointer, c), (Pointer, result.ctypes.data), (Size, 0), (Size, result.nbytes)
-        call(base, "ggml_backend_tensor_get", None, *values)
-        found[str(n)] = result
+        inputs = {a: packed, b: np.ascontiguousarray(columns[:n])}
+        found[str(n)] = computed(backend, contexts[1], c, inputs).reshape(n, rows)
     np.savez(out, **found)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runtime.engine import Completion, Engine, EngineOptions, Request, SamplingParams
 from runtime.engine.prefixes import PrefixCache
-from runtime.engine.sharing import MIN_SHARED
+from runtime.engine.sharing import MIN_SHARED, Sharing
 from tests.ggufs import write_adapter
 from tests.test_open_engine import alike, completions, words
 
@@ -336,18 +336,20 @@ def test_too_short_beginnings_are_not_worth_a_copy(keeping: Engine) -> None:
     assert len(keeping._slots.sharing.saved) == 0
 
 
+@pytest.mark.parametrize("tile", [0, 64])
 def test_a_few_new_tokens_after_a_long_beginning_are_computed_with_some_before_them(
-    keeping: Engine,
+    keeping: Engine, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tile of attention in all, which is faster than the few alone."""
-    tile = keeping.model.profile.attention_tile
+    """A tile of attention in all, where that is faster than the few alone."""
+    monkeypatch.setattr(keeping._slots.sharing, "_tile", tile)
     prompt = words(keeping, TALE * 5)
     assert len(prompt) > 400
     ask(keeping, prompt)
     longer = [*prompt, *words(keeping, " And what did the youngest say to her father?" * 4)]
-    assert tile // 2 < len(longer) - len(prompt) < tile
+    assert 32 < len(longer) - len(prompt) < 64
     answer = ask(keeping, longer)
-    assert answer.n_restored == len(longer) - tile
+    n_kept = len(longer) - tile if tile else len(prompt)
+    assert n_kept <= answer.n_restored <= n_kept + (0 if tile else 12)  # the answer may go on alike
     n_short = len(longer[:80])
     assert ask(keeping, longer[:80]).n_restored == n_short - 1  # after few it does not pay
     keeping._slots.sharing.saved.clear()
@@ -368,4 +370,5 @@ def test_a_few_new_tokens_after_a_long_beginning_are_computed_with_some_before_t
 def test_how_much_of_a_saved_beginning_is_worth_restoring(
     keeping: Engine, saved: int, prompt: int, restored: int
 ) -> None:
-    assert keeping._slots.sharing._worth_restoring(saved, prompt) == restored
+    sharing = Sharing(keeping._slots.runner, BUDGET, tile=64)
+    assert sharing._worth_restoring(saved, prompt) == restored

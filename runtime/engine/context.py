@@ -31,6 +31,10 @@ CACHE_BYTES: dict[CacheType, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # How a saved slot begins: llama.cpp's io_magic, the sequence, the number of streams.
 _MAGIC = 0xAF143CD8
 _HEAD_BYTES = 12
+# Zeros behind a saved slot, four bytes for each stream that a context may have besides the slot's
+# own (LLAMA_MAX_SEQ is 256): any context takes the state as it is, without another copy.
+_MOST_STREAMS = 256
+_TAIL_BYTES = 4 * (_MOST_STREAMS - 1)
 _ABORTED = 2  # what llama_decode returns where the abort callback said so
 
 
@@ -249,33 +253,36 @@ class Context:
 
     def state_bytes(self, slot: int) -> int:
         """Bytes that `save` takes."""
-        return int(llama.llama_state_seq_get_size(self.pointer, slot))
+        size = int(llama.llama_state_seq_get_size(self.pointer, slot))
+        return size - 4 * (self._n_streams - 1) + _TAIL_BYTES if self.model.can_resize else size
 
     def save(self, slot: int) -> np.ndarray:
         """Copy what the slot holds, as bytes for `restore` in this context or another."""
-        size = self.state_bytes(slot)
-        state = np.empty(size, np.uint8)
+        size = int(llama.llama_state_seq_get_size(self.pointer, slot))
+        state = np.empty(size + _TAIL_BYTES, np.uint8)
         if llama.llama_state_seq_get_data(self.pointer, _bytes(state), size, slot) != size:
             raise EngineError(f"the cache of slot {slot} could not be saved")
         if not self.model.can_resize:
-            return state
+            return state[:size]
         # llama.cpp (state_seq_get_data, llama_kv_cache::state_write) writes a magic number, the
         # sequence, the number of streams, and for each stream the number of its cells in the
-        # sequence followed by those cells: 0 for all streams but the slot's own. Without these
-        # zeros the state fits a context with any number of slots.
+        # sequence followed by those cells: 0 for all streams but the slot's own.
         start, after = _HEAD_BYTES + 4 * slot, 4 * (self._n_streams - 1 - slot)
-        head, tail = state[:start].view("<u4"), state[size - after :].view("<u4")
+        head, tail = state[:start].view("<u4"), state[size - after : size].view("<u4")
         if head[0] != _MAGIC or head[2] != self._n_streams or head[3:].any() or tail.any():
             raise EngineError("this llama.cpp saves a slot's cache in an unknown format")
-        return state[start : size - after]
+        state[start - _HEAD_BYTES : start].view("<u4")[:2] = _MAGIC, 0
+        state[size:] = 0
+        return state[start - _HEAD_BYTES : size - after + _TAIL_BYTES]
 
     def restore(self, slot: int, state: np.ndarray) -> None:
         """Replace what the slot holds by a saved copy."""
         self.clear(slot)
+        size = state.size
         if self.model.can_resize:
-            head = np.array([_MAGIC, 0, self._n_streams], "<u4").view(np.uint8)
-            state = np.concatenate([head, state, np.zeros(4 * (self._n_streams - 1), np.uint8)])
-        if llama.llama_state_seq_set_data(self.pointer, _bytes(state), state.size, slot) == 0:
+            state[:_HEAD_BYTES].view("<u4")[2] = self._n_streams
+            size -= 4 * (_MOST_STREAMS - self._n_streams)
+        if llama.llama_state_seq_set_data(self.pointer, _bytes(state), size, slot) == 0:
             raise EngineError(f"the cache of slot {slot} could not be restored")
 
 

@@ -2,7 +2,8 @@
 
 llama.cpp copies quantized weights into an order of its own ("repacked"), which its kernels for
 few tokens need. The kernel that scripts/patches adds reads K-quants as they are in the file, so
-a file of those can stay mapped: no copy, and processes share it.
+a file of those can stay mapped: no copy, and processes share it. Another of its kernels computes
+attention, equally fast for any number of tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ _FEW = 0.1
 def has_kquant_kernel() -> bool:
     """Whether this build has the patch, and was compiled for a CPU that it is for."""
     return "AVX512_VNNI" in cpu_features() and hasattr(library(), "ggml_kquant_vnni_mul_mat")
+
+
+def has_attention_kernel() -> bool:
+    """Whether this build has the patch for attention, and was compiled for a CPU that it is for."""
+    return "AVX512" in cpu_features() and hasattr(library(), "ggml_attention_avx512")
 
 
 def is_best_mapped(path: Path) -> bool:

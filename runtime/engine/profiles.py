@@ -21,8 +21,9 @@ class DeviceProfile:
         call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`).
         shortlist: of how many of a row's likeliest tokens a call reports the logits (see
             `shortlist`); 0 is all.
-        attention_tile: tokens of a sequence in a call from which on attention is several times
-            faster for each; 0: always.
+        attention_tile: tokens of a sequence in a call from which on llama.cpp's own attention is
+            several times faster for each; 0: always. The kernel of `scripts/patches` has no such
+            bound (see `kernels`).
         most_threads: CPU threads that are of use; None is as many as there are cores.
     """
 

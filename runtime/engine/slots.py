@@ -11,6 +11,7 @@ from runtime.engine.arrivals import Arrivals
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation, Status
+from runtime.engine.kernels import has_attention_kernel
 from runtime.engine.llama import EngineError
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
@@ -77,7 +78,7 @@ class Slots:
             self.context.close()
             raise
         self.waiting = WaitingRoom(0)
-        tile = self._shape.tile(profile.attention_tile)
+        tile = 0 if self._has_any_tile() else self._shape.tile(profile.attention_tile)
         self.scheduler = Scheduler(
             self.cache.layout,
             self.context.max_tokens,
@@ -102,6 +103,10 @@ class Slots:
         per_slot = _PATIENT if in_list or takes_turns else _FAIR
         given, slots = self._options.patience, self._options.slots
         self.waiting.patience = per_slot * slots if given is None else given
+
+    def _has_any_tile(self) -> bool:
+        """Whether attention is equally fast for any number of tokens."""
+        return self._options.cache_type == "f16" and has_attention_kernel()
 
     @property
     def context(self) -> Context:
@@ -183,6 +188,10 @@ class Slots:
         slots = self.scheduler.padded(len(held) + len(self.waiting))
         now, wanted = self.cache.layout, self.cache.layout_for(cells, slots)
         too_short = waiting.cells > now.cells
+        if too_short:  # the next turn of a conversation is longer still
+            more = min(cells + cells // 4, self._options.cells_per_slot)
+            roomy = self.cache.layout_for(more, slots)
+            wanted = roomy if roomy.slots >= wanted.slots else wanted
         # A few more slots are not worth it while there is work to do.
         too_few = wanted.slots > now.slots and (not held or wanted.slots >= 2 * now.slots)
         if not (too_short or too_few) or len(held) > wanted.slots:
