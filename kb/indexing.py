@@ -138,7 +138,7 @@ class IndexWriter:
             _store(archive, "indptr", indptr)
             _store_file(archive, "indices", np.int32, indices)
             _store_file(archive, "data", np.float32, data)
-            _store(archive, "offsets", offsets.astype(np.int64))
+            _store(archive, "offsets", offsets)
 
     def _merge_words(self, target: Path) -> np.ndarray:
         """Write the tokens of all runs, sorted, each once, and their places in the runs' files.

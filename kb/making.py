@@ -162,7 +162,7 @@ def _write_base(
             bar.update()
         offsets.append(at)
         out.write(b"]}\n")
-    return np.array(offsets, dtype=np.int64)
+    return np.frombuffer(offsets, np.int64)
 
 
 def _record(number: int, draft: Draft) -> bytes:

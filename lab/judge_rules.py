@@ -2,7 +2,8 @@
 
 Each is taken away alone: a regular expression, an alternative in it that is more than a word, a
 rule in a table, a branch of an `if`. Words of a vocabulary are no rules. A rule without which all
-verdicts stay the same is printed; delete it, or write the pair that shows what it is for.
+verdicts stay the same is printed; delete it, or write the pair that shows what it is for. Only the
+pairs whose verdict needed the function that has the rule are judged again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
-from evaluation.judges import decision, judge, values
+from evaluation.judges import decision, judge
 from evaluation.questions import read
 from evaluation.records import Item
 from runtime.settings import PROJECT_DIR
@@ -32,10 +33,14 @@ _WORD = re.compile(r"[\w ?'’]*")
 # How a group of a regular expression opens.
 _GROUP = re.compile(r"\((?:\?(?:P<\w+>|<[=!]|[:=!]|-?\w+(?:-\w+)?:))?")
 
+Pair = tuple[Item, str]
+Removal = tuple[str, Callable[[CodeType], bool], Callable[[], Any]]
+"""What is taken away, which functions have it, and the context in which it is gone."""
 
-def pairs() -> list[tuple[Item, str]]:
+
+def pairs() -> list[Pair]:
     """Questions with answers from all lists that have verdicts."""
-    found: list[tuple[Item, str]] = []
+    found: list[Pair] = []
     for path in sorted(TESTS.glob("judge_pairs_*.jsonl")):
         for row in map(json.loads, path.read_text("utf-8").splitlines()):
             references, choices = tuple(row["references"]), tuple(row.get("choices", ()))
@@ -50,9 +55,9 @@ def pairs() -> list[tuple[Item, str]]:
     return list(dict.fromkeys(found))
 
 
-def _judged_by_tests(module: ModuleType) -> Iterator[tuple[Item, str]]:
+def _judged_by_tests(module: ModuleType) -> Iterator[Pair]:
     """What the parametrized tests of a module ask the judges, by running them."""
-    asked: list[tuple[Item, str]] = []
+    asked: list[Pair] = []
 
     def record(item: Item, answer: str) -> Any:
         asked.append((item, answer))
@@ -82,9 +87,7 @@ def alternatives(pattern: str) -> Iterator[tuple[str, str]]:
         elif sign == "[":
             at = pattern.index("]", at + 2)
         elif sign == "(":
-            start = re.compile(r"\((?:\?(?:P<\w+>|<[=!]|[:=!]|-?\w+(?:-\w+)?:))?").match(
-                pattern, at
-            )
+            start = _GROUP.match(pattern, at)
             assert start
             groups.append([start.end()])
             at = start.end() - 1
@@ -110,27 +113,33 @@ def replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
         setattr(holder, name, old)
 
 
-def removals(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What can be taken out of a module, each with the context in which it is gone."""
+def removals(module: ModuleType) -> Iterator[Removal]:
+    """What can be taken out of a module."""
     for name, value in vars(module).copy().items():
         if name.startswith("__"):
             continue
+
+        def uses(code: CodeType, name: str = name) -> bool:
+            return name in code.co_names and code.co_filename == module.__file__
+
         if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
             nothing = re.compile("(?!)")
-            yield f"{name}", lambda n=name, o=nothing: replaced(module, n, o)
+            yield name, uses, lambda n=name, o=nothing: replaced(module, n, o)
             for gone, rest in alternatives(value.pattern):
                 if _WORD.fullmatch(gone):
                     continue
                 with suppress(re.error):
                     other = re.compile(rest, value.flags)
-                    yield f"{name}: {gone}", lambda n=name, o=other: replaced(module, n, o)
+                    yield f"{name}: {gone}", uses, lambda n=name, o=other: replaced(module, n, o)
         elif isinstance(value, tuple | list) and len(value) > 1:
             for entry in value:
                 left = type(value)(each for each in value if each is not entry)
-                yield f"{name}: {entry}", lambda n=name, o=left: replaced(module, n, o)
+                yield f"{name}: {entry}", uses, lambda n=name, o=left: replaced(module, n, o)
         elif isinstance(value, FunctionType) and value.__module__ == module.__name__:
+            own = value.__code__
             for line, code in _without_branches(value):
-                yield f"{name}, line {line}", lambda f=value, c=code: replaced(f, "__code__", c)
+                gone = f"{name}, line {line}"
+                yield gone, own.__eq__, lambda f=value, c=code: replaced(f, "__code__", c)
 
 
 def _without_branches(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -163,37 +172,44 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=MODULES, help="default: all")
     options = parser.parse_args()
     asked = pairs()
-    before = verdicts(asked)
+    judged = [(pair, *traced(pair)) for pair in asked]
     print(f"{len(asked)} pairs", flush=True)
     for name in options.modules:
         module = importlib.import_module(f"evaluation.judges.{name}")
-        for rule, without in list(removals(module)):
+        for rule, has, without in list(removals(module)):
+            concerned = [(pair, right) for pair, right, codes in judged if any(map(has, codes))]
             with without():
-                _forget()
-                if verdicts(asked, before) is not None:
+                if same(concerned):
                     print(f"{name}.{rule}", flush=True)
-            _forget()
     return 0
 
 
-def _forget() -> None:
-    """Empty what the judges keep of texts that they have read."""
-    values.read.cache_clear()
+def traced(pair: Pair) -> tuple[bool, set[CodeType]]:
+    """Whether an answer is right, and the functions that were called to find it out."""
+    called: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
     decision.deciding.cache_clear()
+    sys.setprofile(note)
+    try:
+        return judge(*pair).correct, called
+    finally:
+        sys.setprofile(None)
 
 
-def verdicts(asked: list[tuple[Item, str]], wanted: list[bool] | None = None) -> list[bool] | None:
-    """Whether each answer is right; None as soon as one is not as wanted, or fails."""
-    found = []
-    for n, (item, answer) in enumerate(asked):
+def same(judged: list[tuple[Pair, bool]]) -> bool:
+    """Whether all verdicts are still the same, and none fails."""
+    for pair, right in judged:
+        decision.deciding.cache_clear()
         try:
-            right = judge(item, answer).correct
+            if judge(*pair).correct != right:
+                return False
         except Exception:
-            return None
-        if wanted is not None and wanted[n] != right:
-            return None
-        found.append(right)
-    return found
+            return False
+    return True
 
 
 if __name__ == "__main__":

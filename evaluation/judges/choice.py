@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable
+from dataclasses import replace
 
+from evaluation.judges import math
+from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import is_denied, is_denied_after
 from evaluation.judges.text import ARTICLES, YES_NO, places, spelled, tokens, without
 from evaluation.records import Item, Verdict
@@ -34,21 +38,31 @@ _CAPITAL = re.compile(
 )
 
 
-def judge(item: Item, answer: str) -> Verdict:
-    """Right if the answer says a right choice, by its text or its letter, and no other."""
+def judge(item: Item, answer: str, without_choices: Callable[[Item, str], Verdict]) -> Verdict:
+    """Right if the answer says a right choice, by its letter or as a fact, and no other.
+
+    Args:
+        without_choices: judges an answer to a question that shows no choices.
+    """
     choices = list(item.choices)
     right = _right(item, choices)
-    said = _said(answer, choices, shows_letters(item))
-    correct = bool(said) and said <= right
-    if not said:
-        reason = "says no choice"
-    elif correct:
-        reason = f"says {_names(said, choices)}"
-    elif said & right:
-        reason = f"says {_names(said & right, choices)}, but {_names(said - right, choices)} too"
-    else:
-        reason = f"says {_names(said, choices)}"
-    return Verdict(correct, float(correct), NAME, reason)
+    conclusions = _conclusions(answer)
+    letters: set[int] = set()
+    if shows_letters(item):
+        for conclusion in conclusions:
+            letters |= _by_letter(conclusion, len(choices))
+        letters = letters or _by_letter(spelled(answer), len(choices), answer)
+    references = tuple(choices[n] for n in sorted(right))
+    fact = without_choices(replace(item, choices=(), references=references), answer)
+    decisive = " ".join(conclusions) or deciding(item.question, answer, references[0])
+    # A worked solution may name other choices on its way.
+    named = set() if fact.judge == math.NAME else _by_text(decisive, choices)
+    others = (named | letters) - right
+    if others:
+        return Verdict(False, fact.score, NAME, f"says {_names(others, choices)}")
+    if letters or (named and not any(map(tokens, references))):
+        return Verdict(True, 1.0, NAME, f"says {_names(letters | named, choices)}")
+    return fact
 
 
 def _right(item: Item, choices: list[str]) -> set[int]:
@@ -104,21 +118,12 @@ def shows_letters(item: Item) -> bool:
     )
 
 
-def _said(answer: str, choices: list[str], lettered: bool) -> set[int]:
-    """Indices of the choices that an answer says; those of all its conclusions, if it has any."""
+def _conclusions(answer: str) -> list[str]:
+    """What comes after "the answer is" and the like, each to the next."""
     text = spelled(answer)
     marks = list(_CONCLUSION.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    said: set[int] = set()
-    for mark, end in zip(marks, ends, strict=False):
-        conclusion = text[mark.end() : end]
-        said |= _by_text(conclusion, choices) or (
-            _by_letter(conclusion, len(choices)) if lettered else set()
-        )
-    if said:
-        return said
-    by_letter = _by_letter(text, len(choices), answer) if lettered else set()
-    return _by_text(text, choices) or by_letter
+    return [text[mark.end() : end] for mark, end in zip(marks, ends, strict=False)]
 
 
 def _by_text(text: str, choices: list[str]) -> set[int]:

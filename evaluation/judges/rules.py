@@ -46,12 +46,7 @@ def settled(item: Item, answer: str) -> Verdict | None:
 def _judge(item: Item, answer: str) -> Verdict:
     kind = item.judge or _usual_subjects().of(item.subject).judge
     if item.choices:
-        verdict = choice.judge(item, answer)
-        # A worked solution may name other choices on its way, or the right one as 1/2 for 0.5.
-        if kind == "math" and not verdict.correct:
-            by_value = math.judge(item, answer)
-            return by_value if by_value.correct else verdict
-        return verdict
+        return choice.judge(item, answer, _judge)
     wanted = {yes_no.decides(reference) for reference in item.references}
     if len(wanted) == 1 and (yes := wanted.pop()) is not None:
         return yes_no.judge(item, answer, yes)
