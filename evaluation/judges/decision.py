@@ -15,7 +15,7 @@ from functools import lru_cache
 from evaluation.judges.text import FUNCTION_WORDS, is_number, stem, tokens
 
 _CLAUSE_END = re.compile(
-    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])"
+    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])|(?<=\w:)\s"
     r"|(?<!nything),? (?=(?:but|whereas|while|although|though)\b)"
 )
 _VERB = re.compile(r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would)\b")
@@ -57,7 +57,7 @@ _WORD = re.compile(r"\w")
 # What comes after so many clauses is not read.
 _MOST_CLAUSES = 100
 # "It was not written by Plato", but "not only by Plato".
-_DENIED = re.compile(r"(?:\b(?:not|never)\b|n['’]t\b)(?! only)[^,;]*$", re.IGNORECASE)
+_DENIED = re.compile(r"(?:\b(?:not|never)\b|n['’]t\b)(?! only)[^,;:]*$", re.IGNORECASE)
 # "Many people think it is Sydney, but it is Canberra."
 _OPINION = re.compile(r"\b(?:thinks?|believes?|assumes?|says?|often|sometimes)\b", re.IGNORECASE)
 _CONTRAST = re.compile(r"\W*(?:but|however|in fact|actually)\b", re.IGNORECASE)
@@ -127,7 +127,7 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
         if _FROM_TO.match(after) and not before.casefold().endswith("from "):
             return False
         return not (_BOUND.search(before) or (_RANGE.match(after) and not asks_share))
-    if _OWNER.match(after) or _DENIED.search(before):
+    if _OWNER.match(after) or (_DENIED.search(before) and not is_negative(question)):
         return False
     known = _words(question)
     beside = _BESIDE.search(before)
@@ -141,6 +141,11 @@ def _is_answer(clause: str, place: re.Match[str], question: str, numeric: bool) 
         names.append((subject[1], subject.end()))
     rivals = [end for name, end in names if not set(_split(name)) <= known | FUNCTION_WORDS]
     return not rivals or bool(_WITHIN.match(before[max(rivals) :]))
+
+
+def is_negative(question: str) -> bool:
+    """Whether a question asks for what is not so: what an answer denies is its answer then."""
+    return bool(_NEGATION.search(question))
 
 
 def _words(text: str) -> set[str]:

@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 
 ARTICLES = frozenset({"a", "an", "the"})
 _WORDS = (
-    "is are was were be been it its he she they this that these those which who whom whose what"
+    "is are was were be been it its he she they you we i this that these those which who whom whose what"
     " of in on at by to for from with as and or answer called known lies located there has have"
     " had did does do degree degrees"
 )
@@ -124,7 +124,7 @@ def tokens(text: str, symbols: bool = False) -> list[str]:
     return [_canonical(token) for token in (_SYMBOL if symbols else _TOKEN).findall(normal(text))]
 
 
-_SUFFIX = re.compile(r"(?<=[a-z]{4})(?:ism|ists?)$|(?<=[a-z]{3})(?<!s)s$")
+_SUFFIX = re.compile(r"(?<=[a-z]{4})(?:ism|ists?)$|(?<=[a-z]{3})(?:ed|ing|es|e|(?<!s)s)$")
 
 
 def stem(token: str) -> str:
