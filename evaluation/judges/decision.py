@@ -165,7 +165,7 @@ def _says_it(clause: str, mention: re.Pattern[str]) -> bool:
 
 
 def _is_bare(clause: str) -> bool:
-    return len(clause.split()) <= _BARE and not _VERB.search(clause)
+    return len(clause.split()) <= _BARE and not (_VERB.search(clause) or _SUBJECT.match(clause))
 
 
 def _names_something(clause: str, question: str, bare: bool) -> bool:

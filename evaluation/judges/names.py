@@ -22,6 +22,8 @@ _NAMESAKES = tuple(
         (r"(?:the )?united states(?: of america)?|(?-i:U\.S\.A\.|U\.S\.|USA?)", "Unitedstates"),
         (r"(?:the )?netherlands|holland", "Netherlands"),
         (r"(?-i:St\.?(?= [A-Z]))", "Saint"),
+        (r"(?:all|every one) of (?:the above|these|them|those)", "Allofthese"),
+        (r"no one|nobody", "Nobody"),
     )
 )
 
@@ -98,12 +100,15 @@ def last_name(reference: str) -> str:
     return match[1]
 
 
+_TITLES = "Mr Mrs Miss Ms Dr Sir Lady Lord Count General Captain King Queen President Professor"
+
+
 def says_last_name(reference: str, answer: str, question: str) -> str:
     """The last name of a reference if an answer has it without other names beside it, or ""."""
     name = last_name(reference.strip(" ."))
     if not name:
         return ""
-    own = {word.casefold() for word in re.findall(r"\w+", f"{reference} {question}")}
+    own = {word.casefold() for word in re.findall(r"\w+", f"{_TITLES} {reference} {question}")}
     for match in re.finditer(rf"(?:(\b[A-Z]\w+) )?\b{name}\b(?: ([A-Z]\w+))?", answer):
         first, after = match[1], match[2]
         if (first is None or first.casefold() in own) and not after:
