@@ -67,6 +67,7 @@ _BARE = 6
 _ITEM = 2
 # A bare answer weighs more than a sentence that has one word of the question.
 _BARE_WEIGHT = 1.5
+# What "it is Lima" adds to the weight of a clause.
 _SAYING = 2.0
 
 
@@ -93,8 +94,8 @@ def deciding(question: str, answer: str, reference: str) -> str:
         bare = n == 0 and len(clauses) > 1 and _is_bare(clause)
         if bare:
             weight = max(weight, _BARE_WEIGHT)
-        if _says_it(clause, mention):
-            weight = max(weight, _SAYING)
+        if _commits(clause, mention):
+            weight += _SAYING
         weights.append(weight)
         naming.append(_names_something(clause, question, bare))
     items = all(len(clause.split()) <= _ITEM for clause in clauses)  # "Paris. London. Rome."
@@ -156,12 +157,13 @@ def _split(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def _says_it(clause: str, mention: re.Pattern[str]) -> bool:
-    """Whether a clause says that something is the reference."""
+def _commits(clause: str, mention: re.Pattern[str]) -> bool:
+    """Whether a clause says that something is the reference, or else that it is a name."""
     place = mention.search(clause)
-    if place is None:
+    if place is None and _NEGATION.search(clause):
         return False
-    return bool(_COPULA.search(clause[: place.start()]))
+    places = [place] if place else _NAME.finditer(clause)
+    return any(_COPULA.search(clause[: each.start()]) for each in places)
 
 
 def _is_bare(clause: str) -> bool:
