@@ -115,7 +115,8 @@ def _literal(words: Words, difference: Expression, x: Expression, shown: list[st
     factor = sp.Poly(difference, x).nth(1)
     if factor.is_number:
         return words.sentence(shown[0])
-    return words.sentence(words.phrase("parameters", show(sp.factor(factor)), shown[0]))
+    _, condition = sp.factor(factor).as_coeff_Mul()  # 2a is zero where a is
+    return words.sentence(words.phrase("parameters", show(condition), shown[0]))
 
 
 def _step(words: Words, difference: Expression, x: Expression, decimal: bool) -> str:

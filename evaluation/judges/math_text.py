@@ -39,6 +39,9 @@ MARKUP = (
     Rule(r"^[ \t]*[*-][ \t]{1,9}(?=\S+ |[a-z] ?=)", " ", "- x = 4", " x = 4"),
     # bold
     Rule(r"(?<![\w)])\*\*|\*\*(?![\w(-])|__", " ", "**4** is 2**2", " 4  is 2**2"),
+    # a letter and degrees as the exact tool writes them
+    Rule("λ", "l", "λ = 2", "l = 2"),
+    Rule(r"°\s?[CF]\b", " ", "68 °F = 20 °C", "68   = 20  "),
     # layout: any other command that is not known stays, and makes its expression unreadable
     Rule(
         r"\\(?:begin|end|item|hline|therefore|because|boxed|tag|newline|noindent|section|[Ll]arge|bf"

@@ -86,13 +86,11 @@ def converted(wanted: Quantity, answer: str) -> bool | None:
     None if there is none: other judges know better then.
     """
     alike = [each for each in quantities(answer) if each.kind == wanted.kind]
-    if not alike or all(each.unit == wanted.unit for each in alike):
+    if not alike or alike[-1].unit == wanted.unit:
         alone = quantity(answer)
         return False if alone and alone.kind != wanted.kind else None
     last = alike[-1]
-    exact = wanted.unit == last.unit
-    gap = abs(last.value - wanted.value)
-    return gap == 0 if exact else gap <= _NEAR * abs(wanted.value)
+    return abs(last.value - wanted.value) <= _NEAR * abs(wanted.value)
 
 
 def asks_for(question: str, unit: Unit) -> bool:
