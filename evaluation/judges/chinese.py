@@ -14,7 +14,7 @@ import re
 from algebra.words import with_chinese_digits, without_separators
 from evaluation.judges import dates
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.text import f1, has_han, is_number, places, spelled, tokens
+from evaluation.judges.text import f1, has_han, is_number, places, spelled, stem, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "chinese"
@@ -50,7 +50,7 @@ def _against(reference: str, answer: str) -> Verdict:
         return verdict(within, f"gives a year {'in' if within else 'outside'} “{reference}”")
     if dates.same_date(reference, answer) or (given and given == _number_of(wanted)):
         return verdict(True, f"is “{reference}”")
-    if states(with_arabic_digits(answer), wanted):
+    if states(with_arabic_digits(answer), [*map(stem, wanted)]):
         return verdict(True, f"contains “{reference}”")
     if places(wanted, given):
         return verdict(False, f"denies “{reference}” or has others beside it")
