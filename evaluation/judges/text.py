@@ -21,9 +21,9 @@ except ModuleNotFoundError as error:
 
 ARTICLES = frozenset({"a", "an", "the"})
 _WORDS = (
-    "is are was were be been it its he she they you we i this that these those which who whom whose what"
+    "is are was were be been it its he she they this that these those which who whom whose what"
     " of in on at by to for from with as and or answer called known lies located there has have"
-    " had did does do degree degrees"
+    " had did does do degree degrees you we i"
 )
 FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
 _UNITS = {
