@@ -25,6 +25,7 @@ from tqdm import tqdm
 from convert.errors import ConvertError
 from convert.gguf_file import GgufFile
 from runtime.common.atomic import replacing
+from runtime.common.files import read_text
 from runtime.common.records import read_records
 from runtime.engine import ggml
 from runtime.engine.batch import Batch
@@ -118,7 +119,7 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
         ConvertError: a text cannot be read, or there is less than one chunk of it.
         EngineError: the model cannot be loaded.
     """
-    text = "\n\n".join(read_text(path) for path in texts)
+    text = "\n\n".join(calibration_text(path) for path in texts)
     importance = Importance(texts=[path.name for path in texts])
 
     def look(address: int, ask: bool, _: Any) -> bool:
@@ -155,11 +156,11 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
     return importance
 
 
-def read_text(path: Path) -> str:
+def calibration_text(path: Path) -> str:
     """Calibration text from a plain file, or from JSON (Lines) records. Raises UserError."""
     if path.suffix not in (".json", ".jsonl"):
         try:
-            return path.read_text("utf-8")
+            return read_text(path)
         except (OSError, ValueError) as error:
             raise ConvertError(f"{path}: cannot be read as calibration text ({error})") from None
     texts = []

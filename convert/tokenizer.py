@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 
 from convert.errors import ConvertError
-from runtime.common.files import read_json
+from runtime.common.files import read_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ def chat_template(folder: Path) -> Any:
         if default.is_file():
             others = sorted((folder / "additional_chat_templates").glob("*.jinja"))
             named = {"default": default} | {path.stem: path for path in others}
-            found = [{"name": n, "template": p.read_text("utf-8")} for n, p in named.items()]
+            found = [{"name": n, "template": read_text(p)} for n, p in named.items()]
             return found if others else found[0]["template"]
         for name in ("tokenizer_config.json", "chat_template.json"):
             path = folder / name

@@ -18,7 +18,7 @@ from kb.entries import LONGEST_ENTRY, Bad, Entry, from_record
 from kb.json_stream import JsonError, records
 from kb.pdf import pdf_entries
 from runtime.common.errors import UserError
-from runtime.common.files import open_regular
+from runtime.common.files import not_text, open_regular
 
 _NOT_UTF8 = "is not UTF-8; convert the file first, for example with iconv -f latin1 -t utf-8"
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
@@ -88,13 +88,10 @@ def entries(
 
 def _check_encoding(path: Path, file: BinaryIO) -> None:
     """Raise UserError for text in another encoding than UTF-8, where its beginning tells."""
-    begin = file.read(256)
+    hint = not_text(file.read(256))
     file.seek(0)
-    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
-        raise UserError(
-            f"{path}: not UTF-8, but UTF-16 or binary data; convert it first, for example with"
-            " iconv -f utf-16 -t utf-8"
-        )
+    if hint:
+        raise UserError(f"{path}: {hint}")
 
 
 def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]]:

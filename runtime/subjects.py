@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from runtime.common.constraint import Constraint, ConstraintError
 from runtime.common.errors import SetupError
-from runtime.common.files import read_bytes
+from runtime.common.files import read_text
 
 DEFAULT_FILE = Path(__file__).with_name("subjects.toml")
 
@@ -99,7 +99,7 @@ class Subjects(Mapping[str, Subject]):
             SetupError: names the file, and the table and key that are wrong or missing.
         """
         try:
-            tables = tomllib.loads(read_bytes(file).decode("utf-8"))
+            tables = tomllib.loads(read_text(file))
         except OSError as error:
             raise SetupError(f"{file}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
@@ -222,13 +222,13 @@ def _constraint(where: str, table: dict[str, Any], file: Path) -> Constraint | N
             case "schema", dict():
                 constraint = Constraint.schema(value)
             case "schema", str():
-                constraint = Constraint.schema(read_bytes(file.parent / value).decode())
+                constraint = Constraint.schema(read_text(file.parent / value))
             case _:
                 raise _WrongError(f"{where} {key}: {_FORMS[key]}")
         from runtime.engine.grammars import check
 
         check(constraint)
-    except (ConstraintError, UnicodeDecodeError) as error:
+    except (ConstraintError, ValueError) as error:
         raise _WrongError(f"{where} {key}: {error}") from None
     except OSError as error:
         raise _WrongError(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from convert.errors import ConvertError
-from convert.imatrix import CHUNK, Importance, compute, read_text
+from convert.imatrix import CHUNK, Importance, calibration_text, compute
 from convert.sources import open_source
 from convert.writing import write_model
 from runtime.engine import EngineError, ggml
@@ -66,16 +66,22 @@ def test_another_layout_of_llama_cpp_s_tensors_is_refused_not_read(
         compute(tmp_path / "m.gguf", [text], most_chunks=1)
 
 
-def test_calibration_text_is_read_by_lines_and_what_is_wrong_is_named(tmp_path: Path) -> None:
+def testcalibration_text_is_read_by_lines_and_what_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "a\u2028b", "answer": "c\x85d"}\n{"text": "e"}\n', "utf-8")
-    assert read_text(path) == "a\u2028b\nc\x85d\n\ne"
+    assert calibration_text(path) == "a\u2028b\nc\x85d\n\ne"
     path.write_text('{"text": "e"}\n[1]\n')
     with pytest.raises(ConvertError, match=r"a\.jsonl, line 2 is a list, not an object"):
-        read_text(path)
+        calibration_text(path)
     path.write_text("[" * 100_000)
     with pytest.raises(ConvertError, match=r"a\.jsonl, line 1 is nested too deeply"):
-        read_text(path)
+        calibration_text(path)
+    path = path.with_suffix(".txt")
+    path.write_bytes("a\rb".encode("utf-8-sig"))
+    assert calibration_text(path) == "a\nb"
+    path.write_text("a", "utf-16")
+    with pytest.raises(ConvertError, match=r"a\.txt: .*not UTF-8, but UTF-16.* iconv"):
+        calibration_text(path)
 
 
 def test_an_importance_matrix_is_saved_and_used(work: Path, tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_an_importance_matrix_is_saved_and_used(work: Path, tmp_path: Path) -> N
     assert plain.read_bytes() != with_matrix
 
 
-def test_each_subject_has_calibration_text_of_its_own(work: Path) -> None:
+def test_each_subject_hascalibration_text_of_its_own(work: Path) -> None:
     lines = SAMPLES.read_text(encoding="utf-8").splitlines()
     (work / "train_history.jsonl").write_text("\n".join(lines))
     (work / "train_general.jsonl").write_text("\n".join(lines[::-1] * 2))

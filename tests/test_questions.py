@@ -127,3 +127,15 @@ def test_a_json_list_is_read_too(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no\.jsonl: cannot be read \(No such file"):
         read_file(tmp_path / "no.jsonl")
+
+
+def test_utf_16_is_told_and_lines_may_end_as_on_any_system(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    lines = [json.dumps({**GOOD, "questionID": n}) for n in range(3)]
+    for ends in ("\n", "\r\n", "\r"):
+        path.write_bytes(ends.join(["", *lines, ""]).encode("utf-8-sig"))
+        assert [q.id for q in read_file(path)] == [0, 1, 2]
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        path.write_bytes("\n".join(lines).encode(encoding))
+        with pytest.raises(SetupError, match=r"q\.jsonl: not UTF-8, but UTF-16.* iconv"):
+            read_file(path)

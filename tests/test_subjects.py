@@ -157,6 +157,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes("fallback = 'é'".encode("latin-1"))
     with pytest.raises(SetupError, match=r"latin.toml: not valid TOML in UTF-8"):
         Settings.load(subjects_file=tmp_path / "latin.toml")
+    (tmp_path / "16.toml").write_bytes("fallback = 'law'".encode("utf-16"))
+    with pytest.raises(SetupError, match=r"16.toml: not valid TOML .*but UTF-16.* iconv"):
+        Settings.load(subjects_file=tmp_path / "16.toml")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(tmp_path: Path, ends: str) -> None:
+    text = 'fallback = "law"\n[law]\ninstruction = """x\ny"""\n'.replace("\n", ends)
+    (tmp_path / "s.toml").write_bytes(text.encode("utf-8-sig"))
+    subjects = Settings.load(subjects_file=tmp_path / "s.toml").subjects
+    assert subjects["law"].instruction == "x\ny"
 
 
 def test_the_commands_say_so_too(

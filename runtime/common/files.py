@@ -37,6 +37,29 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def read_text(path: Path) -> str:
+    """The text of a regular file, without a byte order mark; all line ends become "\\n".
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: it is not UTF-8; the message says how to convert UTF-16.
+    """
+    raw = read_bytes(path)
+    if hint := not_text(raw):
+        raise ValueError(hint)
+    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def not_text(begin: bytes) -> str:
+    """Why a file that begins with these bytes cannot be text in UTF-8, with what to do; or ""."""
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin[:256]:
+        return (
+            "not UTF-8, but UTF-16 or binary data; convert it first, for example with"
+            " iconv -f utf-16 -t utf-8"
+        )
+    return ""
+
+
 def read_json(path: Path) -> Any:
     """What the JSON in a regular file stands for.
 
@@ -45,7 +68,7 @@ def read_json(path: Path) -> Any:
         ValueError: it is not JSON in UTF-8, or nested too deeply to be read.
     """
     try:
-        return json.loads(read_bytes(path).decode("utf-8"))
+        return json.loads(read_text(path))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

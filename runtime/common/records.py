@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime.common.errors import SetupError
+from runtime.common.files import not_text
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,17 @@ def read_records(path: Path) -> list[Record]:
     """The records of a file; blank lines are passed over.
 
     Raises:
-        SetupError: the file cannot be read, or a .json file is not a JSON list.
+        SetupError: the file cannot be read or is UTF-16, or a .json file is not a JSON list.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
+    if hint := not_text(raw):
+        raise SetupError(f"{path}: {hint}")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\n" not in raw:  # lines may end with a carriage return alone
+        raw = raw.replace(b"\r", b"\n")
     if path.suffix == ".json":
         try:
             items = _from_json(raw)
