@@ -86,6 +86,33 @@ def test_accumulated_batches_weigh_each_token_alike(tiny: Path, tmp_path: Path) 
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
+def test_a_long_batch_is_computed_in_parts_with_the_same_loss_and_gradients(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _trainer(tiny, tmp_path, [5, 6])
+    trainable = [p for p in trainer.model.parameters() if p.requires_grad]
+    examples = [Example([9] * 20, [7] * n) for n in (1, 2, 3, 4, 5)]
+    shapes: list[torch.Size] = []
+    compute = trainer.compute_loss
+
+    def noted(model: Any, inputs: dict[str, torch.Tensor], **more: Any) -> Any:
+        shapes.append(inputs["input_ids"].shape)
+        return compute(model, inputs, **more)
+
+    monkeypatch.setattr(trainer, "compute_loss", noted)
+    found = []
+    for most, expected in ((2048, [5]), (60, [2, 2, 1]), (10, [1] * 5)):
+        monkeypatch.setattr("training.trainer.MOST_TOKENS", most)
+        shapes.clear()
+        trainer.model.zero_grad()
+        loss = trainer.training_step(trainer.model, collate(examples), torch.tensor(15))
+        assert [rows for rows, _ in shapes] == expected
+        found.append([loss, *(p.grad.clone() for p in trainable)])
+    for whole, *parts in zip(*found, strict=True):
+        for part in parts:
+            torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-6)
+
+
 def test_batches_are_of_like_length_and_their_order_depends_on_seed_and_epoch_alone() -> None:
     examples = [Example([1] * (n % 40 + 1), [2]) for n in range(400)]
 

@@ -34,6 +34,10 @@ from training.options import Options
 
 # Name of the file that marks a complete checkpoint.
 _WHOLE = "whole"
+# Most tokens that are computed together, with padding: a gigabyte or more of activations for each
+# 500 (docs/training.md). Questions with passages are long, and a batch of them took 9 GB on the
+# demo model.
+MOST_TOKENS = 2048
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -80,6 +84,23 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         return self._order
+
+    def training_step(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """A batch's loss, with gradients; in parts if it has more than `MOST_TOKENS` tokens."""
+        count, longest = inputs["input_ids"].shape
+        if num_items_in_batch is None:
+            num_items_in_batch = (inputs["labels"] != IGNORED).sum()
+        rows = max(1, MOST_TOKENS // longest)
+        losses = []
+        for at in range(0, count, rows):
+            part = {name: values[at : at + rows] for name, values in inputs.items()}
+            losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
