@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
+from runtime.common.child import command_of
 from runtime.common.errors import UserError
 from runtime.common.journal import Journal
 
@@ -81,12 +82,12 @@ class Steps:
         """
         if step in self._results:
             return
-        command = [module, *(str(each) for part in arguments for each in part)]
+        command, environment = command_of(module, *(str(e) for part in arguments for e in part))
         print("$", *(f"{name}={value}" for name, value in settings.items()), end=" ")
-        print("python -m", *command, flush=True)
+        print("python", *command[2:], flush=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env={**os.environ, **settings},
+            command,
+            env={**environment, **settings},
             # Whatever this process comes to, no other run begins while its child is at work.
             pass_fds=[self._lock.fileno()],
             preexec_fn=partial(_end_with, os.getpid()),

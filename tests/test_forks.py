@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from runtime import Pipeline, loadPipeline
+from runtime import Pipeline
 from runtime.common.errors import SetupError
 from runtime.common.journal import Journal
 from runtime.engine import Engine, EngineError, Request, SamplingParams
 from runtime.settings import PROJECT_DIR
-from tests.conftest import small_settings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ASK = [{"questionID": "1", "subject": "geography", "question": "What is the capital of France?"}]
@@ -70,57 +72,166 @@ def test_a_forked_process_may_not_use_an_engine(engine: Engine) -> None:
     assert next(engine.generate([request])).tokens == expected.tokens
 
 
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """No process that the block started, or that those started, is left soon after it."""
+    mark = f"TEST_MARK_{os.urandom(8).hex()}"  # in the environment of all of them
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(mark, "1")
+        yield
+    deadline = time.monotonic() + 120
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def marked(name: str) -> list[str]:
+    """The command lines of the processes with this environment variable."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if name in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def run_program(folder: Path, text: str) -> None:
+    """Run a program that ends well and prints "done"."""
+    program = folder / "program.py"
+    program.write_text(LOADING + text, "utf-8")
+    with nothing_left():
+        done = subprocess.run(
+            [sys.executable, program],
+            env=os.environ | {"PYTHONPATH": str(PROJECT_DIR)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+LOADING = """
+import multiprocessing, os, sys
+from runtime import SetupError, loadPipeline
+from tests.conftest import small_settings
+ASK = [{"questionID": "1", "subject": "algebra", "question": "What is 1016 + 1?"}]
+def load():
+    return loadPipeline(small_settings(num_threads=1))
+"""
+
+
 @pytest.mark.slow
 def test_a_forked_process_that_ends_as_python_does_leaves_the_parents_alone(
     demo_model: Path, tmp_path: Path
 ) -> None:
     """As workers of gunicorn --preload: the parent loads, forks, and goes on."""
-    program = tmp_path / "parent.py"
-    program.write_text(
+    run_program(
+        tmp_path,
         """
-import os, sys
-from runtime import loadPipeline
-from tests.conftest import small_settings
-pipeline = loadPipeline(small_settings(num_threads=2))
-ask = [{"questionID": "1", "subject": "history", "question": "Who was Caesar?"}]
-first = pipeline(ask)
+pipeline = load()
+first = pipeline(ASK)
 for _ in range(3):
     child = os.fork()
     if not child:
         try:
-            pipeline(ask)
-        except Exception as error:
+            pipeline(ASK)
+        except SetupError as error:
             sys.exit(0 if "load it in each process" in str(error) else f"another error: {error}")
         sys.exit("answered")
     assert os.waitpid(child, 0)[1] == 0
-assert pipeline(ask) == first
+assert pipeline(ASK) == first
 child = os.fork()
 if not child:  # one that loads its own
-    sys.exit(0 if loadPipeline(small_settings(num_threads=1))(ask) else 1)
+    sys.exit(0 if load()(ASK) == first else 1)
 assert os.waitpid(child, 0)[1] == 0
 print("done")
-"""
+""",
     )
-    done = subprocess.run(
-        [sys.executable, program],
-        env=os.environ | {"PYTHONPATH": str(PROJECT_DIR)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-
-
-def answer_here(asked: list[dict[str, str]]) -> list[dict[str, str]]:
-    with loadPipeline(small_settings()) as own:
-        return own(asked)
 
 
 @pytest.mark.slow
-def test_spawned_processes_load_their_own(pipeline: Pipeline) -> None:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(answer_here, (ASK,)) == answer_here(ASK)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_of_multiprocessing(demo_model: Path, tmp_path: Path, method: str) -> None:
+    """An inherited pipeline is refused, and one of their own answers as the parent's does."""
+    run_program(
+        tmp_path,
+        f"""
+def use(given):
+    if given is not None:
+        return given(ASK)
+    with load() as own:
+        return own(ASK)
+def inherited():
+    try:
+        return pipeline(ASK)
+    except SetupError as error:
+        return str(error)
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    pipeline = load()
+    first = pipeline(ASK)
+    with context.Pool(2) as pool:
+        assert pool.map(use, [None, None]) == [first, first]
+        if {method!r} == "fork":
+            assert "load it in each process" in pool.apply(inherited)
+    assert pipeline(ASK) == first
+    print("done")
+""",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("when", ["importing", "first request"])
+def test_gunicorn(demo_model: Path, tmp_path: Path, preload: bool, when: str) -> None:
+    """Refused by name only where the pipeline was loaded before the workers were forked."""
+    import gunicorn  # noqa: F401  (skipped by make test-fast where they are missing)
+    import httpx
+
+    (tmp_path / "app.py").write_text(
+        LOADING
+        + f"""
+pipeline = load() if {when!r} == "importing" else None
+def app(environ, start_response):
+    global pipeline
+    pipeline = pipeline or load()
+    try:
+        status, said = "200 OK", pipeline(ASK)[0]["answer"]
+    except SetupError as error:
+        status, said = "503 Service Unavailable", str(error)
+    start_response(status, [("Content-Type", "text/plain")])
+    return [said.encode()]
+""",
+        "utf-8",
+    )
+    options = ["--workers", "2", "--bind", "127.0.0.1:0", "--timeout", "600"]
+    with nothing_left(), (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", *options, *["--preload"] * preload, "app:app"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(PROJECT_DIR)},
+            stderr=log,
+        )
+        try:
+            url = listening(server, tmp_path / "log")
+            found = [httpx.get(url, timeout=300) for _ in range(4)]
+        finally:
+            server.terminate()
+            status = server.wait(120)
+    assert status == 0
+    if preload and when == "importing":
+        assert {r.status_code for r in found} == {503}
+        assert "load it in each process (gunicorn without --preload" in found[0].text
+    else:
+        assert {(r.status_code, r.text) for r in found} == {(200, "1016 + 1 = 1017.")}
+
+
+def listening(server: subprocess.Popen[bytes], log: Path) -> str:
+    """The address at which gunicorn says it listens."""
+    while not (said := re.search(r"Listening at: (http://\S+)", log.read_text("utf-8"))):
+        assert server.poll() is None, log.read_text("utf-8")
+        time.sleep(0.1)
+    return said[1]
 
 
 def test_processes_that_share_a_journal_by_a_fork_lose_no_record(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ except ImportError:  # Windows: time on the clock is the only limit
 # Seconds that starting Python and importing a module may take, on a slow disk.
 _STARTING = 120.0
 _LONGEST_SAID = 4000  # characters
+_PROJECT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,17 @@ class Limits:
 
     cpu_seconds: int | None = None
     memory: int | None = None
+
+
+def command_of(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """A command line that runs a module of this project, and the environment for it.
+
+    The module is found wherever this package was imported from, and not in the current folder:
+    files such as `convert.py` in it hide nothing.
+    """
+    path = os.pathsep.join(filter(None, [_PROJECT, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable or "python3", "-P", "-m", module, *arguments]
+    return command, {**os.environ, "PYTHONPATH": path}
 
 
 class ChildError(Exception):
@@ -335,7 +347,7 @@ def _lower(limit: int, wanted: int) -> None:
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     # The module under its own name: `tell` must find the state that `_serve` sets.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.insert(0, _PROJECT)
     from runtime.common import child
 
     given = json.loads(sys.argv[1])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
+from runtime.common.child import command_of
 from runtime.common.errors import SetupError
 from runtime.common.files import read_json
 from runtime.files.bases import base_name
 from runtime.files.manifest import ModelFiles
-from runtime.settings import PROJECT_DIR, Settings
+from runtime.settings import Settings
 from runtime.subjects import Subjects
 
 log = logging.getLogger(__name__)
@@ -131,20 +130,14 @@ def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | Non
     folder = settings.models_dir / _CONVERTED
     key = f"{adapter.resolve()}\n{model.resolve()}"
     name = f"{adapter.name}-{sha256(key.encode()).hexdigest()[:8]}.gguf"
-    command = ["-m", "convert.export_gguf", "--base", str(model), "--lora", str(adapter)]
-    command += ["--output", str(folder), "--adapter-file", name]
-    path = os.pathsep.join(filter(None, [str(PROJECT_DIR), os.environ.get("PYTHONPATH")]))
+    options = ["--base", str(model), "--lora", str(adapter)]
+    options += ["--output", str(folder), "--adapter-file", name]
+    command, environment = command_of("convert.export_gguf", *options)
     log.info("converting %s", adapter)
-    child = subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    if child.returncode == 0:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode == 0:
         return folder / name
-    said = (child.stderr.strip() or child.stdout.strip()).splitlines() or ["no reason given"]
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
     raise SetupError(
         f"{adapter}: this PEFT folder could not be converted to a GGUF adapter: {said[-1]}\n"
         "Converting needs the extra: pip install 'subject-lora-serve[convert]'; or give a GGUF"
