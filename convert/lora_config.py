@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _REFUSED = {
     "arrow_config": "routing between adapters is not supported",
     "kasa_config": "KaSA changes the base's weights as well",
     "monteclora_config": "the sampled matrices of MonteCLoRA are not supported",
+    "use_mora": "the square matrices of MoRA (a fork of peft) are not supported",
 }
 # The other settings of peft 0.21. A later peft may add some that change what is computed.
 _KNOWN = _REFUSED.keys() | {
@@ -48,6 +50,8 @@ _DEFAULT_TARGETS = ("q_proj", "v_proj")
 # Characters that repeat a part of a pattern, so that matching may take forever.
 _SLOW = frozenset("*+{")
 _PATTERN_SECONDS = 5
+_SIZES: dict[str, type[int] | type[float]] = {"r": int, "lora_alpha": float}
+_NUMBERS = {int: "a whole number above 0", float: "a number above 0"}
 _LINEAR = re.compile(r"(^|.*\.)(self_attn|mlp)\.\w+_proj$")
 
 
@@ -219,9 +223,9 @@ def _check(path: Path, values: dict[str, Any]) -> None:
         )
     if str(values.get("peft_type", "")).upper() != "LORA":
         raise ConvertError(f"{path}: peft_type is {values.get('peft_type')!r}, not 'LORA'")
-    for key in ("r", "lora_alpha"):
-        if not _is_size(values.get(key)):
-            raise ConvertError(f"{path}: {key} is {values.get(key)!r}, not a number above 0")
+    for key, kind in _SIZES.items():
+        if not _is_size(values.get(key), kind):
+            raise ConvertError(f"{path}: {key} is {values.get(key)!r}, not {_NUMBERS[kind]}")
     for key, why in _REFUSED.items():
         if values.get(key):
             raise ConvertError(f"{path}: {key}={values[key]!r}: {why}")
@@ -235,15 +239,17 @@ def _check(path: Path, values: dict[str, Any]) -> None:
     for key in texts:
         value = values.get(key)
         is_list = isinstance(value, list) and all(isinstance(v, str) for v in value)
-        if value is not None and not is_list and not isinstance(value, str):
+        is_pattern = isinstance(value, str) and key != "modules_to_save"
+        if value is not None and not is_list and not is_pattern:
             raise ConvertError(f"{path}: {key} is {value!r}, not a list of names")
     for key in ("rank_pattern", "alpha_pattern"):
         by_module = values.get(key) or {}
         if not isinstance(by_module, dict):
             raise ConvertError(f"{path}: {key} is {by_module!r}, not numbers by module")
+        kind = int if key == "rank_pattern" else float
         for module, value in by_module.items():
-            if not _is_size(value):
-                raise ConvertError(f"{path}: {key}: {module} is {value!r}, not a number above 0")
+            if not _is_size(value, kind):
+                raise ConvertError(f"{path}: {key}: {module} is {value!r}, not {_NUMBERS[kind]}")
     layers = values.get("layers_to_transform")
     if layers is not None and not all(
         isinstance(each, int) for each in (layers if isinstance(layers, list) else [layers])
@@ -252,8 +258,11 @@ def _check(path: Path, values: dict[str, Any]) -> None:
     _check_patterns(path, values)
 
 
-def _is_size(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < math.inf
+def _is_size(value: Any, kind: type[int] | type[float]) -> bool:
+    """Whether a value is a number above 0, and a whole one if `kind` is int."""
+    if isinstance(value, bool) or not isinstance(value, (int, kind)):
+        return False
+    return 0 < value <= sys.float_info.max
 
 
 def _check_patterns(path: Path, values: dict[str, Any]) -> None:

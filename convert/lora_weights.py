@@ -13,6 +13,8 @@ from convert.safetensors import StoredTensor
 from convert.stored import read_tensors
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")  # in peft's order
+# Folders beside a PiSSA adapter whose adapter_config.json does not say so.
+_PISSA = ("pissa_init", "pissa_backup")
 _PREFIX = "base_model.model."
 # Added to names by torch's wrappers torch.compile and FSDP.
 _WRAPPERS = re.compile(r"(?<![^.])(?P<wrapper>_orig_mod|_fsdp_wrapped_module)\.")
@@ -26,9 +28,19 @@ _OTHER_NAME = re.compile(r"\.lora_(?:A|B|embedding_A|embedding_B)\.(?P<name>[^.]
 
 def find_weights(folder: Path) -> Path:
     """The file with a PEFT folder's tensors. Raises ConvertError if there is none."""
+    if folder.name in _PISSA:
+        raise ConvertError(
+            f"{folder}: LLaMA-Factory's PiSSA matrices, which go with a changed base; export"
+            f" {folder.parent / 'pissa_converted'}"
+        )
     for name in _FILES:
         if (folder / name).is_file():
             return folder / name
+    if parts := sorted(folder.glob("adapter_model-*-of-*")):
+        raise ConvertError(
+            f"{folder}: its weights are in {len(parts)} parts ({parts[0].name}, ...), which peft"
+            " does not load: save them as one adapter_model.safetensors"
+        )
     raise ConvertError(
         f"{folder}: no {' or '.join(_FILES)}; load an adapter in another format with peft and"
         " save it"

@@ -218,7 +218,10 @@ def test_what_peft_would_leave_out_is_refused_by_name(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"r": 0}, "r is 0, not a number above 0"),
+        ({"r": 0}, "r is 0, not a whole number above 0"),
+        ({"r": 4.5}, "r is 4.5, not a whole number above 0"),
+        ({"lora_alpha": 10**400}, "0, not a number above 0"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save is 'lm_head', not a list of names"),
         ({"lora_alpha": "many"}, "lora_alpha is 'many'"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3', not 'LORA'"),
         ({"init_lora_weights": "pissa"}, "changes the base's weights"),
@@ -232,7 +235,7 @@ def test_what_peft_would_leave_out_is_refused_by_name(
         ({"target_modules": "*_proj"}, "target_modules: '*_proj' is not a valid pattern"),
         ({"rank_pattern": [4]}, "rank_pattern is [4], not numbers by module"),
         ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern: q_proj is None, not a number above"),
-        ({"rank_pattern": {"q_proj": "4"}}, "rank_pattern: q_proj is '4', not a number above 0"),
+        ({"rank_pattern": {"q_proj": "4"}}, "rank_pattern: q_proj is '4', not a whole number"),
         ({"layers_to_transform": ["a"]}, "layers_to_transform is ['a'], not numbers of layers"),
         ({"target_modules": r"(\w+\.?)+\."}, "takes more than 5 seconds: name the modules in"),
     ],
