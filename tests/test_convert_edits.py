@@ -84,8 +84,7 @@ def test_an_edit_of_an_adapter_says_what_peft_says_or_is_refused(
         try:
             found = merged_logits(base, lora)
         except ConvertError as problem:
-            assert str(lora) in str(problem)
-            outcomes.add("refused")
+            outcomes.add(f"refused by name: {str(lora) in str(problem)}")
             continue
         outcomes.add("exported")
         try:
@@ -93,4 +92,4 @@ def test_an_edit_of_an_adapter_says_what_peft_says_or_is_refused(
         except Exception:  # peft is stricter with what changes nothing here
             continue
         assert error(found, expected) < TOLERANCE, (key, value)
-    assert outcomes == {"exported", "refused"}
+    assert outcomes == {"exported", "refused by name: True"}
