@@ -12,6 +12,9 @@ from typing import Any
 
 from runtime.common.atomic import replacing
 
+# What the operating system says when a file cannot grow.
+NO_ROOM = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading bytes; a pipe or device is refused, since it may never end.

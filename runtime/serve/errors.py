@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,11 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from runtime.common.command import explain
+from runtime.common.files import NO_ROOM
+
+log = logging.getLogger(__name__)
 
 _TYPES = {
     401: "authentication_error",
@@ -164,6 +170,14 @@ def install(app: FastAPI) -> None:
         return JSONResponse(
             error_body(error.status_code, message), error.status_code, error.headers
         )
+
+    @app.exception_handler(OSError)
+    async def no_room(_: Request, error: OSError) -> JSONResponse:
+        if error.errno not in NO_ROOM:
+            raise error
+        log.error("%s", explain(error))
+        message = "there is no room on the server's disk: try again when there is"
+        return respond(ApiError(507, message, code="no_room"))
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,6 @@ answer in the journal.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import secrets
 import time
@@ -23,6 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runtime.common.command import explain
+from runtime.common.files import NO_ROOM
 from runtime.serve.answering import ChatShape, CompletionShape, whole
 from runtime.serve.asking import chat_task, completion_task
 from runtime.serve.batches import journal
@@ -37,8 +37,7 @@ log = logging.getLogger(__name__)
 JsonDict = dict[str, Any]
 
 _RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
-# What a disk says that is full, or beyond a quota or limit; seconds until it is tried again.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Seconds until a disk that is full is tried again.
 _AGAIN = 1.0
 # Seconds between two looks for files that have expired, where no batch runs.
 _CLEANING = 300.0
@@ -160,7 +159,7 @@ class Batches:
             try:
                 await self._process(batch)
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
                     log.error("batch %s waits: %s", batch["id"], explain(error))
                     await asyncio.sleep(_AGAIN)
                     continue  # where it was: nothing is lost
@@ -255,7 +254,7 @@ class Batches:
             try:
                 answers.write(line.number, status >= 400, result)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in NO_ROOM:
                     raise
                 if not reported:
                     log.error("line %d of a batch waits: %s", line.number, explain(error))

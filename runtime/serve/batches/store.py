@@ -109,7 +109,12 @@ class Store:
             "purpose": purpose,
             "status": "processed",
         }
-        _write(self._files / f"{id_}.json", entry)
+        try:
+            _write(self._files / f"{id_}.json", entry)
+        except OSError:
+            if not (self._files / f"{id_}.json").exists():  # else nobody would delete the content
+                self.content(id_).unlink(missing_ok=True)
+            raise
         return entry
 
     def file(self, id_: str) -> JsonDict:
