@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from runtime import loadPipeline
 from runtime.engine import Engine, EngineError, EngineOptions, Model, Request
-from tests.conftest import small_settings
+from tests.conftest import LORAS, small_settings
 from tests.ggufs import write_adapter
 
 
@@ -80,16 +81,30 @@ def test_an_exception_in_the_progress_callback_stops_loading(demo_model: Path) -
         Model(demo_model, progress=progress)
 
 
-def test_a_dropped_pipeline_frees_its_models_at_once(demo_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bare", "adapters", "tool and cache"])
+def test_a_dropped_pipeline_frees_its_models_at_once(
+    demo_model: Path, tmp_path: Path, kind: str
+) -> None:
     """Without a collection, as above; `del` is enough to have the memory back."""
+    options: dict[str, Any] = {
+        "bare": {"algebra_tool": "off"},
+        "adapters": {"adapters_base_dir": LORAS},
+        "tool and cache": {"answer_cache": tmp_path / "cache"},
+    }[kind]
+    subjects = ("history", "geography", "algebra")
+    asked = [{"questionID": s, "subject": s, "question": "Why is 2 + 2 = 4?"} for s in subjects]
+    mine = set(psutil.Process().children())
     gc.collect()
     gc.disable()
     try:
-        pipeline = loadPipeline(small_settings(max_new_tokens=4, batch_size=2))
-        pipeline([{"questionID": "1", "subject": "history", "question": "Why?"}])
-        (engine,) = pipeline.engines.values()
-        handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
-        del engine, pipeline
+        pipeline = loadPipeline(small_settings(max_new_tokens=4, batch_size=2, **options))
+        pipeline(asked)
+        engines = list(pipeline.engines.values())
+        handles = [e.model._handle._finalizer for e in engines]
+        handles += [e.context._handle._finalizer for e in engines]
+        assert all(handle.alive for handle in handles)
+        del engines, pipeline
         assert not any(handle.alive for handle in handles)
+        assert set(psutil.Process().children()) <= mine, "the tool's process has ended too"
     finally:
         gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from runtime.engine import (
 )
 from runtime.engine.rows import Rows
 from tests.ggufs import write_adapter
-from tests.test_mixing import write_model
+from tests.test_mixing import LINEAR, VOCAB, write_model
+from tests.test_mixing import write_adapter as write_small_adapter
 
 OPTIONS = EngineOptions(slots=2, cells_per_slot=64)
 
@@ -89,6 +91,43 @@ def test_rows_that_are_not_numbers_end_their_own_requests_alone(
     assert str(engine.model.path) in wrong[0].error
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.finish_reason == "error" or ours.tokens == theirs.tokens
+
+
+@pytest.mark.parametrize("what", ["model", "adapter"])
+def test_a_nan_anywhere_is_told_or_changes_nothing(tmp_path: Path, what: str) -> None:
+    """32 random places: what is answered without an error is what the whole file answers."""
+    model = write_model(tmp_path / "model.gguf")
+    adapter = write_small_adapter(tmp_path / "adapter.gguf", 4, tuple(LINEAR), seed=1)
+    path = model if what == "model" else adapter
+    whole, data = path.read_bytes(), gguf.GGUFReader(path).data_offset
+    random_ = random.Random(what)
+    params = SamplingParams(min_new_tokens=4, max_new_tokens=4)
+    requests = [
+        Request([random_.randrange(1, VOCAB) for _ in range(6)], params, n, adapter)
+        for n, adapter in enumerate([None, "adapter"] * 2)
+    ]
+
+    def answers() -> list[Completion]:
+        with Engine.load(model, OPTIONS, {"adapter": adapter}) as engine:
+            return completed(engine, requests)
+
+    expected = [completion.tokens for completion in answers()]
+    told = 0
+    for _ in range(32):
+        at = data + 4 * random_.randrange((len(whole) - data) // 4)
+        path.write_bytes(whole[:at] + np.float32(np.nan).tobytes() + whole[at + 4 :])
+        try:
+            found = answers()
+        except EngineError as error:
+            told += f"{path}: damaged" in str(error)
+            continue
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (
+                str(path) in ours.error
+                if ours.finish_reason == "error"
+                else (ours.tokens == theirs)
+            )
+    assert told > 16
 
 
 def completed(engine: Engine, requests: list[Request]) -> list[Completion]:

@@ -118,16 +118,17 @@ def a_round(server: Server, http: Any, number: int) -> None:
 
 
 def test_memory_is_flat_whatever_is_asked(server: Server) -> None:
+    """What a round leaves behind is left by all rounds; what the allocator keeps, only by some."""
+    resident: list[float] = []
     with httpx.Client(base_url=server.url, timeout=120) as http:
-        for number in range(5):
+        for number in range(45):
             a_round(server, http, number)
-        before = memory(http)
-        for number in range(5, 15):
-            a_round(server, http, number)
-        after = memory(http)
+            resident.append(memory(http))
+            # Each round's prompts and answers alone would be some MiB, were they kept; the cache
+            # itself grows by some MiB when more requests than before happen to meet.
+            if is_flat := number >= 14 and resident[-1] - resident[-11] < 12:
+                break
         health = http.get("/health").json()
-    # One beginning's KV copy in each round would be 18 MiB each. The cache itself still grows
-    # by some MiB when more requests than before happen to meet.
-    assert after - before < 30, (before, after)
+    assert is_flat, resident
     assert (health["running"], health["waiting"]) == (0, 0)
     assert "Traceback" not in server.log.read_text("utf-8")
