@@ -7,6 +7,7 @@ output head is computed for the answers only, which end at the right edge of a b
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         # torch would copy the weights of the head once for each example.
         model.get_output_embeddings().register_forward_pre_hook(_without_gaps)
         self._head = torch.tensor([list(head)])
+        self._checkpointing = options.gradient_checkpointing
         self._order = ByLength(train, options.batch_size * options.accumulation, options.seed)
         callbacks: list[TrainerCallback] = [KeepWhole(), ProgressBar()]
         if held_out and options.patience:
@@ -118,13 +120,14 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         mask = torch.cat([mask.new_ones(n, n_head), mask], dim=1)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         keywords: dict[str, Any] = {"logits_to_keep": n_logits, "attention_mask": mask}
-        if n_head and not self.args.gradient_checkpointing:  # which cannot use a cache
+        if n_head and not self._checkpointing:  # which cannot use a cache
             cache = DynamicCache(config=model.config)
             # Without the output head: these logits are not needed.
             decoder = model.get_base_model().base_model
-            decoder(input_ids=head, past_key_values=cache, use_cache=True)
+            name = _name_of_cache(decoder)
+            decoder(input_ids=head, use_cache=True, **{name: cache})
             cache.batch_repeat_interleave(n)
-            keywords |= {"past_key_values": cache, "use_cache": True}
+            keywords |= {name: cache, "use_cache": True}
             positions = positions[:, n_head:]
         else:
             ids = torch.cat([head.expand(n, -1), ids], dim=1)
@@ -137,6 +140,12 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         )
         return (loss, outputs) if return_outputs else loss
+
+
+def _name_of_cache(decoder: torch.nn.Module) -> str:
+    """What this version of transformers calls the argument."""
+    has_new_name = "cache" in inspect.signature(decoder.forward).parameters
+    return "cache" if has_new_name else "past_key_values"
 
 
 def _without_gaps(head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -239,6 +248,8 @@ def _arguments(
     half_epoch = max(1, -(-batches // options.accumulation) // 2)
     every = options.check_every or half_epoch
     checkpointing = {"use_reentrant": False} if options.gradient_checkpointing else None
+    has_new_name = hasattr(TrainingArguments, "activation_checkpointing")
+    name = f"{'activation' if has_new_name else 'gradient'}_checkpointing"
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=use_cpu,
@@ -248,8 +259,7 @@ def _arguments(
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulation,
-        gradient_checkpointing=options.gradient_checkpointing,
-        gradient_checkpointing_kwargs=checkpointing,
+        **{name: options.gradient_checkpointing, f"{name}_kwargs": checkpointing},
         learning_rate=options.learning_rate,
         lr_scheduler_type=_SCHEDULES[options.schedule],
         warmup_steps=options.warmup,
