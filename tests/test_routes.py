@@ -45,6 +45,16 @@ def test_merged_files_and_adapters_and_settings_side_by_side(work: Path) -> None
     assert common["chinese"] == (base, adapter)
 
 
+def test_an_adapter_for_a_subject_that_is_not_declared_is_told(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(work)
+    shutil.copytree(work / "loras" / "tiny-chat-lora-history", work / "loras" / "x-lora-maths")
+    (work / "loras" / "tiny-chat-lora-law.gguf").touch()
+    plan_routes(settings(work, adapters_base_dir=work / "loras"))
+    assert "loras: adapters for law, maths are passed over: " in caplog.text
+
+
 def test_other_types_are_served_where_the_usual_one_is_not_there(work: Path) -> None:
     history = ("--lora", work / "loras" / "tiny-chat-lora-history", "--subject", "history")
     export(work, "--type", "Q8_0")

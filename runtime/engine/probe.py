@@ -21,7 +21,9 @@ from runtime.common import child
 _CELLS = 256
 # Tokens of the text that are decoded together.
 _DECODED = 8
-# Bytes that the process may take beside the files: some damaged files make llama.cpp take all.
+# Bytes that the process may take beside the files, and more for large ones: some damaged files make
+# llama.cpp take all, which takes it seconds for each GiB.
+_LEAST_MEMORY = 1 << 30
 _MOST_MEMORY = 4 << 30
 # A model on a slow disk takes its time.
 _LONGEST_SECONDS = 600
@@ -69,6 +71,7 @@ def try_files(paths: Sequence[str]) -> None:
         return
     context_params = llama.llama_context_default_params()
     context_params.n_ctx = _CELLS
+    context_params.n_batch = context_params.n_ubatch = _DECODED
     context = llama.llama_init_from_model(model, context_params)
     if not context:
         return
@@ -94,7 +97,8 @@ def _limit_memory(paths: Sequence[str]) -> None:
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = _MOST_MEMORY + sum(os.stat(path).st_size for path in paths)  # noqa: PTH116
+        size = sum(os.stat(path).st_size for path in paths)  # noqa: PTH116
+        wanted = size + min(_LEAST_MEMORY + 4 * size, _MOST_MEMORY)
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     except (ImportError, OSError, ValueError):

@@ -75,6 +75,14 @@ def in_folder(
             pefts.setdefault(_subject_of(path.name), []).append(path)
         elif path.suffix == ".gguf" and path.is_file() and (not entry or _is(entry.base, base)):
             ggufs.setdefault(_subject_of(path.stem), []).append(path)
+    if unknown := sorted({*ggufs, *pefts} - {"", *subjects}):
+        log.warning(
+            "%s%s: adapters for %s are passed over: %s has no such subject",
+            named,
+            folder,
+            ", ".join(unknown),
+            subjects.file,
+        )
     found = {}
     for name, subject in subjects.items():
         folders = pefts.get(name, [])
