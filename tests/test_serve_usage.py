@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from runtime.subjects import Subjects
 pytest.importorskip("fastapi")
 
 from runtime.serve.body.schema import ChatBody
+from runtime.serve.chat import conversations
 from runtime.serve.chat.conversations import Conversations
 from runtime.serve.chat.usage import Usage
 from runtime.serve.errors import ApiError
@@ -71,6 +73,17 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(ApiError) as caught:
         Conversations(model, Subjects.load()).prompt(turns, usage=usage)
     assert caught.value.param == field
+
+
+def test_a_template_that_shows_the_day_is_rendered_anew_each_day(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Conversations(model, Subjects.load())
+    for day in ("1 May", "1 May", "2 May"):
+        monkeypatch.setattr(conversations, "date", SimpleNamespace(today=lambda day=day: day))
+        monkeypatch.setitem(model.__dict__, "chat_template", f"{day}: {TEMPLATE}")
+        text = b"".join(map(model.piece, known.prompt(ASKED).tokens)).decode()
+        assert text == f"{day}: [user]Hi[/][assistant]"
 
 
 def test_bodies_say_it() -> None:

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -72,7 +73,7 @@ class Conversations:
     def __init__(self, model: Model, subjects: Subjects) -> None:
         self._model = model
         self._subjects = subjects
-        self._skeletons: OrderedDict[tuple[str, Usage, tuple[str, ...]], _Skeleton] = OrderedDict()
+        self._skeletons: OrderedDict[tuple[object, ...], _Skeleton] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
@@ -136,7 +137,7 @@ class Conversations:
         return Prompt(tokens, skeleton.opens_thinking)
 
     def _skeleton(self, roles: tuple[str, ...], tools: str, usage: Usage) -> _Skeleton:
-        key = (tools, usage, roles)
+        key = (tools, usage, roles, date.today())  # which some templates show
         with self._lock:
             known = self._skeletons.get(key)
             if known is None:
