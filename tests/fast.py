@@ -32,7 +32,7 @@ OPTIONAL = frozenset(
         "prometheus_client",
         "pynvml",
     ]
-    + ["python_multipart", "ray", "safetensors", "sentencepiece", "torch", "transformers"]
+    + ["python_multipart", "ray", "safetensors", "sentencepiece", "torch", "transformers", "trl"]
     + ["uvicorn"]
 )
 

@@ -108,7 +108,11 @@ def test_what_a_trainer_writes_says_what_peft_says(
         assert error(adapter_logits(base, lora), expected) < TOLERANCE
 
 
-def test_an_adapter_that_transformers_itself_saved(tmp_path: Path, bases: dict[str, Base]) -> None:
+def test_an_adapter_that_transformers_itself_saved(
+    tmp_path: Path, bases: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It asks for a version of peft that is not released yet.
+    monkeypatch.setattr("transformers.integrations.peft.check_peft_version", lambda **_: None)
     base, lora = bases["qwen3"], tmp_path / "lora"
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
