@@ -61,13 +61,13 @@ def test_pieces_fill_the_gap_that_the_decode_step_leaves() -> None:
 
     assert pace.most_tokens() == LEAST_TOKENS  # what a token costs is not known yet
     run(prefill(LEAST_TOKENS))
-    run(Decode([], [], []))
+    run(Decode([], [], [], []))
     assert pace.most_tokens() == 192  # three times 64; 195 seconds are left
     run(prefill(60))
     assert pace.most_tokens() == 128
     run(prefill(80))
     assert pace.most_tokens() == 0
-    run(Decode([], [], []))
+    run(Decode([], [], [], []))
     assert pace.most_tokens() == 192
 
 
@@ -76,7 +76,7 @@ def test_prompts_get_on_where_decode_steps_alone_take_longer_than_the_gap() -> N
     pace = Pace(DECODE / 2, clock)
     pace.note(prefill(8), clock() - 8)
     assert pace.most_tokens() == 0
-    pace.note(Decode([], [], []), clock() - DECODE)
+    pace.note(Decode([], [], [], []), clock() - DECODE)
     assert pace.most_tokens() == LEAST_TOKENS
 
 

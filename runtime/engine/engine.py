@@ -357,9 +357,9 @@ class Engine:
             elif choice.token < 0:
                 self._updates.append(self._end(generation, "error", generation.why_no_token))
             else:
-                self.stats.new_tokens += 1
                 reason = generation.accept(choice, self.model)
                 new = self._end(generation, reason) if reason else generation.update()
+                self.stats.new_tokens += max(1, new.n_tokens)  # one that ends an answer counts
                 self._updates.append(new)
         self._slots.keep_prompts(step)
 

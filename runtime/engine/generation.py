@@ -98,6 +98,7 @@ class Update:
         index: the number that `Engine.add` gave the request.
         text: new text; what may become part of a stop string or of a character is held back
             until that is decided.
+        n_tokens: how many tokens are new: several where a grammar has forced some.
         scores: of the new tokens, if requested.
         completion: with the last update, the whole.
         tag: the request's.
@@ -105,6 +106,7 @@ class Update:
 
     index: int
     text: str = ""
+    n_tokens: int = 0
     scores: tuple[Choice, ...] = ()
     completion: Completion | None = None
     tag: Any = field(default=None, compare=False)
@@ -138,6 +140,8 @@ class Generation:
         began: when it first had one, by `time.perf_counter`.
         n_likeliest: how many of a row's likeliest tokens it draws from; None is all.
         tokens: generated so far.
+        n_forced: how many of them, beside the newest, the slot's cache does not have yet, because
+            a grammar has forced several at once.
     """
 
     index: int
@@ -151,6 +155,7 @@ class Generation:
     slot: int = -1
     began: float = 0.0
     tokens: list[int] = field(default_factory=list)
+    n_forced: int = 0
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
 
@@ -160,11 +165,15 @@ class Generation:
         whole = scored or grammar is not None
         self.n_likeliest = None if whole else n_likeliest(self.request.params)
         self._matcher = grammar.matcher() if grammar else None
+        # Scores need the logits of each token, and what the request says of tokens may forbid one.
+        params = self.request.params
+        self._may_force = params.logprobs is None and next(params.token_ids, None) is None
         self._random = np.random.default_rng(self.request.seed)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         self._n_shown = 0  # characters that updates have shown
         self._n_scores_shown = 0
+        self._n_tokens_shown = 0
 
     @property
     def n_prompt(self) -> int:
@@ -182,8 +191,20 @@ class Generation:
 
     @property
     def n_held(self) -> int:
-        """Tokens whose keys and values its slot holds: all but the newest."""
-        return self.n_cached + max(0, len(self.tokens) - 1)
+        """Tokens whose keys and values its slot holds: all but the newest, and `n_forced`."""
+        return self.n_cached + max(0, len(self.tokens) - 1 - self.n_forced)
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """Tokens to compute before the next one can be drawn."""
+        if self.n_to_prefill:
+            return self.request.prompt[self.n_cached :]
+        return self.tokens[-1 - self.n_forced :]
+
+    @property
+    def n_missing(self) -> int:
+        """How many those are."""
+        return self.n_to_prefill or 1 + self.n_forced
 
     @property
     def wants_tokens(self) -> bool:
@@ -215,12 +236,30 @@ class Generation:
         return f"{said}: {problem}" if problem else said
 
     def accept(self, choice: Choice, model: Model) -> FinishReason | None:
-        """Append a token; returns why the generation ends with it, or None if it goes on.
+        """Append a token, and those that the grammar forces after it.
+
+        Answers are the same as if each forced token had been drawn.
 
         Args:
             choice: the token, and its log-probability if that was asked for.
             model: knows what it stands for.
+
+        Returns:
+            why the generation ends with them, or None if it goes on.
         """
+        reason = self._append(choice, model)
+        if reason or self._matcher is None or not self._may_force:
+            return reason
+        n_before = len(self.tokens)
+        for token in self._matcher.forced():
+            self._random.random()
+            if reason := self._append(Choice(token), model):
+                break
+        self.n_forced = len(self.tokens) - n_before
+        return reason
+
+    def _append(self, choice: Choice, model: Model) -> FinishReason | None:
+        """Append a token; returns why the generation ends with it, or None if it goes on."""
         params = self.request.params
         piece = model.piece(choice.token, params.show_special)
         # A grammar that allows nothing but the end is not ignored.
@@ -254,9 +293,11 @@ class Generation:
         end = len(self._text) if completion else len(self._text) - self._n_held_back()
         text = self._text[self._n_shown : end]
         scores = tuple(self.scores[self._n_scores_shown :])
+        n_tokens = len(self.tokens) - self._n_tokens_shown
         self._n_shown += len(text)
         self._n_scores_shown = len(self.scores)
-        return Update(self.index, text, scores, completion, self.request.tag)
+        self._n_tokens_shown += n_tokens
+        return Update(self.index, text, n_tokens, scores, completion, self.request.tag)
 
     def _n_held_back(self) -> int:
         """Length of the text's end that may be the beginning of a stop string."""

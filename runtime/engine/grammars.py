@@ -92,6 +92,10 @@ class Matcher:
         """Go on with a token that was allowed."""
         self._matcher.consume_token(token)
 
+    def forced(self) -> list[int]:
+        """The tokens that must come next; `allowed` would name no other for each of them."""
+        return list(self._matcher.compute_ff_tokens())
+
 
 class Grammars:
     """Compiles constraints for one model, and keeps those used last. For any thread.

@@ -37,6 +37,8 @@ class Pace:
     def note(self, step: Step, started: float) -> None:
         """Note that a step has just been run, which started at that time of the clock."""
         ended = self.clock()
+        if isinstance(step, Decode) and step.length > 1:
+            return  # neither a token for each answer nor a piece of a prompt
         if isinstance(step, Decode):
             self._decoded_at, self._decode_seconds = ended, ended - started
             self._interrupted = False

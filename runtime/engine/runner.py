@@ -73,9 +73,16 @@ class Runner:
                 return None
             if isinstance(step, Prefill):
                 with self._stats.timed("prefill_seconds"):
-                    return self._prefill(step)
+                    result = self._in_pieces(step)
+                self._stats.prefill_calls += 1
+                self._stats.prefill_tokens += _n_tokens(step)
+                return result
             with self._stats.timed("decode_seconds"):
-                return Result(self._decode(step), ())
+                several = step.length > 1
+                result = self._in_pieces(step) if several else Result(self._decode(step), ())
+            self._stats.decode_calls += 1
+            self._stats.decode_tokens += _n_tokens(step)
+            return result
         except Stopped:
             if not (self._may_stop and self._asked_to_stop):
                 raise
@@ -143,7 +150,7 @@ class Runner:
         at_once = self._cache.layout.sequences if self._model.stack else 1
         return [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
-    def _prefill(self, step: Prefill) -> Result:
+    def _in_pieces(self, step: Step) -> Result:
         pieces = [self._piece(generation, step.length) for generation in step.generations]
         rows = self._call(pieces, step.length, step.n_likeliest)
         scores: list[list[Choice]] = []
@@ -162,15 +169,15 @@ class Runner:
         return Result(rows[last], scores)
 
     def _piece(self, generation: Generation, length: int) -> _Piece:
-        request, start = generation.request, generation.n_cached
-        tokens = request.prompt[start : start + length]
+        request, start = generation.request, generation.n_held
+        tokens = generation.missing[:length]
         end = start + len(tokens)
         wanted: list[int] = []
         if request.score_from is not None:
             # The logits at a place are the prediction of the token after it.
             first, last = max(start, request.score_from - 1), min(end, generation.n_prompt - 1)
             wanted = [place - start for place in range(first, last)]
-        if end == generation.n_prompt and generation.wants_tokens:
+        if len(tokens) == generation.n_missing and generation.wants_tokens:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, request.adapter, wanted)
 
@@ -181,7 +188,7 @@ class Runner:
             context.clear(source)
 
     def _decode(self, step: Decode) -> Rows:
-        """The newest token of each; a row of logits for each of step.generations."""
+        """The next token of each; a row of logits for each of step.sampled."""
         context = self._context
         # A row per slot, from slot 0 on; logits of idle slots are dropped.
         n_slots = len(step.generations) + len(step.idle_slots)
@@ -191,25 +198,23 @@ class Runner:
         adapters = [step.generations[0].request.adapter] * n_slots
         for generation in step.generations:
             slot = generation.slot
-            token[slot, 0] = generation.tokens[-1]
-            position[slot] += generation.n_prompt + len(generation.tokens) - 1
+            token[slot, 0] = generation.missing[0]
+            position[slot] += generation.n_held
             adapters[slot] = generation.request.adapter
         slots = np.repeat(np.arange(n_slots), length)
         self._batch.fill(token.ravel(), position.ravel(), slots, 1)
         rows = self._compute(adapters, length, step.n_likeliest)
-        if n_slots * length > len(step.generations):
-            rows = rows[[generation.slot * length for generation in step.generations]]
+        if n_slots * length > len(step.sampled):
+            rows = rows[[generation.slot * length for generation in step.sampled]]
         for generation in step.generations if length > 1 else ():
-            context.clear(generation.slot, generation.n_prompt + len(generation.tokens))
+            context.clear(generation.slot, generation.n_held + 1)
         for idle in step.idle_slots:
             context.clear(idle)
-        self._stats.decode_calls += 1
-        self._stats.decode_tokens += len(step.generations)
         self._stats.padding_tokens += n_slots * length - len(step.generations)
         return rows
 
     def _call(self, pieces: Sequence[_Piece], length: int, n_likeliest: int | None = None) -> Rows:
-        """Prefill pieces of at most `length` tokens in consecutive slots, shorter ones padded.
+        """Compute pieces of at most `length` tokens in consecutive slots, shorter ones padded.
 
         Returns the logits of the wanted places, in order of piece and place; valid until the
         next call.
@@ -232,10 +237,7 @@ class Runner:
         for piece in pieces:
             if len(piece.tokens) < length:  # padding must not be seen by what follows
                 self._context.clear(piece.slot, piece.start + len(piece.tokens))
-        n_real = sum(len(piece.tokens) for piece in pieces)
-        self._stats.prefill_calls += 1
-        self._stats.prefill_tokens += n_real
-        self._stats.padding_tokens += n * length - n_real
+        self._stats.padding_tokens += n * length - sum(len(piece.tokens) for piece in pieces)
         return rows
 
     def _more_outputs(self, flags: np.ndarray) -> np.ndarray | None:
@@ -265,3 +267,8 @@ class Runner:
         if len(set(adapters)) != 1:
             raise EngineError("different adapters in one call cannot be mixed")
         return self._context.run(self._batch, adapter=adapters[0], n_best=n_best)
+
+
+def _n_tokens(step: Step) -> int:
+    """Tokens that a step is to compute, without padding."""
+    return sum(min(step.length, generation.n_missing) for generation in step.generations)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from runtime.engine.generation import Generation, Status
+from runtime.engine.pace import LEAST_TOKENS
 from runtime.engine.profiles import CPU
 from runtime.engine.shape import ANY_SHAPE, Shape
 from runtime.engine.sizing import PADDING_CELLS, Layout
@@ -83,6 +84,7 @@ class Scheduler:
         self._prefilling: deque[Generation] = deque()
         self._staged: deque[Generation] = deque()
         self._running: dict[int, Generation] = {}  # slot -> generation
+        self._others_next = False  # the last step was `_forced`, and not for all
 
     @property
     def held(self) -> list[Generation]:
@@ -127,12 +129,14 @@ class Scheduler:
         if self._prefilling and (most_tokens != 0 or not self._can_decode):
             return self._prefill(most_tokens or self.call_tokens)
         if self._staged or self._running:
-            return self._decode()
+            return self._forced(most_tokens) or self._decode()
         return None
 
     def update(self, step: Step) -> None:
-        """Note that a step has been run: its prompts are cached as far as it went."""
+        """Note that a step has been run: its tokens are cached as far as it went."""
         if isinstance(step, Decode):
+            for generation in step.generations:
+                generation.n_forced = max(0, generation.n_forced - step.length)
             return
         for generation in step.generations:
             generation.n_cached += min(step.length, generation.n_to_prefill)
@@ -299,14 +303,29 @@ class Scheduler:
         rest = first.n_to_prefill - length
         if 0 < rest < self._tile <= length - (self._tile - rest):
             length -= self._tile - rest
+        together, length = self._together(prefilling, length, most_tokens)
+        sampled = [g for g in together if g.n_missing <= length and g.wants_tokens]
+        return Prefill(together, length, sampled, self._n_likeliest())
+
+    def _together(
+        self, candidates: Sequence[Generation], length: int, most_tokens: int
+    ) -> tuple[list[Generation], int]:
+        """The first of the candidates, and those after it that can be computed with it.
+
+        Args:
+            candidates: in the order in which they may join.
+            length: tokens of each in the call; returned raised where that costs nothing.
+            most_tokens: of all.
+        """
+        first = candidates[0]
         together = [first]
-        for generation in prefilling[1:]:
+        for generation in candidates[1:]:
             n = len(together)
             if (
                 generation.request.background != first.request.background
                 or generation.slot != first.slot + n
-                or generation.n_to_prefill > length
-                or length - generation.n_to_prefill > self.call_cost
+                or generation.n_missing > length
+                or length - generation.n_missing > self.call_cost
                 or (n + 1) * length > most_tokens
             ):
                 break
@@ -314,8 +333,41 @@ class Scheduler:
         n = len(together)
         while self.padded(n * length) != n * length and n * (length + 1) <= most_tokens:
             length += 1
-        sampled = [g for g in together if g.n_to_prefill <= length and g.wants_tokens]
-        return Prefill(together, length, sampled, self._n_likeliest())
+        return together, length
+
+    def _forced(self, most_tokens: int | None) -> Decode | None:
+        """A step for tokens that grammars have forced, if it is worth a call of its own.
+
+        It is where it computes more tokens than there are running answers: a call costs the same
+        whatever is in it, and a usual step computes one token of each. Otherwise they are decoded
+        one by one, beside those of the others. Between two such steps the others have one.
+        """
+        if self._others_next:
+            self._others_next = False
+            return None
+        # Padding after the last token must have room.
+        most_held = self.layout.cells - PADDING_CELLS
+        forced = [
+            generation
+            for _, generation in sorted(self._running.items())
+            if generation.n_forced and generation.n_held + generation.n_missing <= most_held
+        ]
+        wanted = self.call_tokens if most_tokens is None else max(most_tokens, LEAST_TOKENS)
+        most = min(wanted, self.call_tokens)
+        best: list[Generation] = []
+        best_length, most_computed = 0, len(self._running)
+        while forced:
+            length = self._shape.piece(forced[0].n_missing, most)
+            together, length = self._together(forced, length, most)
+            n_computed = sum(min(length, generation.n_missing) for generation in together)
+            if n_computed > most_computed:
+                best, best_length, most_computed = together, length, n_computed
+            forced = forced[len(together) :]
+        if not best:
+            return None
+        self._others_next = len(best) < len(self._running) or bool(self._staged)
+        sampled = [generation for generation in best if generation.n_missing <= best_length]
+        return Decode(best, (), (), sampled, self._n_likeliest(), best_length)
 
     def _decode(self) -> Decode:
         moves = []
@@ -337,7 +389,8 @@ class Scheduler:
         span = min(max(rows, slots[-1] + 1), self.layout.slots)
         idle = [slot for slot in range(span) if slot not in self._running]
         generations = [self._running[slot] for slot in slots]
-        return Decode(generations, idle, moves, self._n_likeliest())
+        sampled = [generation for generation in generations if not generation.n_forced]
+        return Decode(generations, idle, moves, sampled, self._n_likeliest())
 
 
 def _in_background(generation: Generation) -> bool:

@@ -126,7 +126,7 @@ class Sharing:
     def keep(self, generation: Generation, least: int = MIN_SHARED) -> None:
         """Keep what the slot of a generation holds, if its request wants that.
 
-        The slot is cut to the prompt and all generated tokens but the last, whose keys and
+        The slot is cut to the prompt and all generated tokens but the last ones, whose keys and
         values nothing has needed yet.
 
         Args:
@@ -136,7 +136,7 @@ class Sharing:
         request = generation.request
         if not request.keep or not self.saved.budget:
             return
-        tokens = (*request.prompt, *generation.tokens[:-1])
+        tokens = (*request.prompt, *generation.tokens)[: generation.n_held]
         n_saved, _ = self.saved.find(request.adapter, tokens, self._runner.cells)
         if len(tokens) - n_saved < least:
             return

@@ -31,25 +31,27 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode the last token of each generation.
+    """Decode `length` tokens of each generation: those of its answer that are not decoded yet.
+
+    More than one only where grammars have forced several; then slots are consecutive, and one with
+    fewer tokens is padded.
 
     Attributes:
         generations: in order of slot.
         idle_slots: they get a token whose result is dropped. With the running ones they fill
-            slots 0 to n without a gap.
+            slots 0 to n without a gap. None where `length` is more than 1.
         moves: (generation, from slot, to slot), to be done first.
+        sampled: those of the generations that get a new token from this step.
         n_likeliest: as in `Prefill`.
+        length: tokens of each.
     """
 
     generations: Sequence[Generation]
     idle_slots: Sequence[int]
     moves: Sequence[tuple[Generation, int, int]]
+    sampled: Sequence[Generation]
     n_likeliest: int | None = None
-
-    @property
-    def sampled(self) -> Sequence[Generation]:
-        """Those that get a token from this step: all of them."""
-        return self.generations
+    length: int = 1
 
 
 Step = Prefill | Decode

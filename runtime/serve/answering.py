@@ -262,7 +262,7 @@ async def chunks(
                     continue
                 index, ended = asked.index, None
                 text = cleaners[index].add(update.text)
-                n_of[index] += 1
+                n_of[index] += update.n_tokens
                 if completion := update.completion:
                     n_of[index] = len(completion.tokens)
                     completions[index] = completion

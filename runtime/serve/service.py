@@ -289,11 +289,10 @@ class Service:
             follower.announced = True
             follower.queue.put_nowait((follower.asked, update))
             completion = update.completion
-            if completion is None or len(completion.tokens) > follower.n_new:
-                follower.n_new += 1
+            if update.n_tokens:
+                follower.n_new += update.n_tokens
                 self.metrics.token(follower.times, at)
             if completion is not None:
-                follower.n_new = len(completion.tokens)
                 self._end(follower, completion.finish_reason, at, completion)
 
     def _end(
