@@ -98,8 +98,44 @@ def test_what_cannot_be_asked_names_the_field(
     for stream in (False, True):
         response = http.post("/v1/messages", json={**ASKED, "stream": stream, **fields})
         assert response.status_code == 400
-        assert response.json()["error"]["param"] == param
-    assert http.post("/v1/messages", json=ASKED, headers={"x-api-key": "no"}).status_code == 401
+        assert_error(response, "invalid_request_error", param)
+
+
+def assert_error(response: httpx.Response, kind: str, told: str) -> None:
+    """It is an error in Anthropic's form, whose message has these words."""
+    body = response.json()
+    assert sorted(body) == ["error", "type"]
+    assert sorted(body["error"]) == ["message", "type"]
+    assert (body["type"], body["error"]["type"]) == ("error", kind)
+    assert told in body["error"]["message"]
+
+
+def test_errors_are_in_the_form_of_their_api(http: httpx.Client) -> None:
+    denied = http.post("/v1/messages", json=ASKED, headers={"x-api-key": "no"})
+    assert denied.status_code == 401
+    assert_error(denied, "authentication_error", "API key")
+    missing = http.post("/v1/messages", json={**ASKED, "model": "no-such-model"})
+    assert missing.status_code == 404
+    assert_error(missing, "not_found_error", "no-such-model")
+    broken = http.post("/v1/messages/count_tokens", content=b"{")
+    assert_error(broken, "invalid_request_error", "JSON")
+    assert_error(http.get("/v1/messages"), "invalid_request_error", "Method Not Allowed")
+    assert http.get("/v1/nothing").json()["error"]["param"] is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_says_which_stop_sequence_ended_it(http: httpx.Client, stream: bool) -> None:
+    whole = http.post("/v1/messages", json=ASKED).json()["content"][0]["text"]
+    stop = whole.split()[1]
+    asked = {**ASKED, "stop_sequences": ["@@@", stop], "stream": stream}
+    response = http.post("/v1/messages", json=asked)
+    if stream:
+        ends = [line for line in response.text.splitlines() if '"message_delta"' in line]
+        said = json.loads(ends[0].removeprefix("data: "))["delta"]
+    else:
+        said = response.json()
+        assert said["content"][0]["text"] == whole[: whole.index(stop)]
+    assert (said["stop_reason"], said["stop_sequence"]) == ("stop_sequence", stop)
 
 
 def test_fields_that_would_change_an_answer_are_refused_by_their_names() -> None:

@@ -151,3 +151,38 @@ def test_numbers_in_answers_are_finite_json(http: Any) -> None:
 
     found = json.loads(text, parse_constant=refuse)["choices"][0]["logprobs"]["token_logprobs"]
     assert all(math.isfinite(value) for value in found)
+
+
+def test_tokens_of_a_prompt_are_scored_as_in_vllm(http: Any) -> None:
+    echoed = {"model": "demo", "prompt": "In 1945 the", "max_tokens": 1, "logprobs": 2}
+    answer = http.post("/v1/completions", json={**echoed, "echo": True}).json()
+    expected = answer["choices"][0]["logprobs"]
+    body = {"model": "demo", "prompt": "In 1945 the", "max_tokens": 1, "prompt_logprobs": 2}
+    (choice,) = http.post("/v1/completions", json=body).json()["choices"]
+    first, *scored = choice["prompt_logprobs"]
+    assert first is None
+    assert choice["logprobs"] is None
+    tokens = http.post("/tokenize", json={"prompt": "In 1945 the"}).json()["tokens"]
+    assert len(scored) == len(tokens) - 1
+    for number, (token, entries) in enumerate(zip(tokens[1:], scored, strict=True), 1):
+        mine = entries[str(token)]
+        assert mine["decoded_token"] == expected["tokens"][number]
+        assert math.isclose(mine["logprob"], expected["token_logprobs"][number], abs_tol=0.05)
+        ranks = sorted(entry["rank"] for entry in entries.values())
+        assert ranks == [1, 2] if mine["rank"] < 3 else [1, 2, mine["rank"]]
+        best = max(entries.values(), key=lambda entry: entry["logprob"])
+        assert best["rank"] == 1
+
+
+def test_the_prompt_of_a_chat_is_scored_beside_its_answer(http: Any) -> None:
+    """Also of a question that would be computed, and that a subject answers."""
+    body = {"model": "algebra", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+    plain = http.post("/v1/chat/completions", json=body).json()
+    assert plain["route"]["computed"]
+    scored = http.post("/v1/chat/completions", json={**body, "prompt_logprobs": 0}).json()
+    assert not scored["route"]["computed"]
+    assert len(scored["prompt_logprobs"]) == scored["usage"]["prompt_tokens"]
+    assert "prompt_logprobs" not in plain
+    refused = http.post("/v1/chat/completions", json={**body, "prompt_logprobs": 0, "stream": True})
+    assert refused.status_code == 400
+    assert "prompt_logprobs are not streamed" in refused.text

@@ -285,3 +285,55 @@ def test_a_response_calls_and_goes_on_with_the_result(client: Any) -> None:
     assert after.output_text == chat.choices[0].message.content
     with pytest.raises(openai.BadRequestError, match="has no result"):
         client.responses.create(model="geography", input="And?", previous_response_id=response.id)
+
+
+def test_functions_are_the_older_form_of_tools(client: Any, server: Server) -> None:
+    functions = [tool["function"] for tool in TOOLS]
+    asked: dict[str, Any] = {"model": "geography", "messages": [ROME]}
+    named = {"functions": functions, "function_call": {"name": "add"}}
+    (choice,) = client.chat.completions.create(**asked, **named).choices
+    (call,) = ask(client, tool_choice=NAMED).choices[0].message.tool_calls
+    said = choice.message
+    assert (choice.finish_reason, said.content, said.tool_calls) == ("function_call", None, None)
+    assert said.function_call.name == "add"
+    assert said.function_call.arguments == call.function.arguments
+    name = arguments = reason = ""
+    for chunk in client.chat.completions.create(**asked, **named, stream=True):
+        (part,) = chunk.choices
+        if made := part.delta.function_call:
+            name += made.name or ""
+            arguments += made.arguments or ""
+        reason = part.finish_reason or reason
+    assert (name, arguments, reason) == ("add", call.function.arguments, "function_call")
+    # The prompt of what follows is that of the newer form.
+    result = {"role": "function", "name": "add", "content": "3"}
+    older = [ROME, said.model_dump(exclude_none=True), result]
+    calls = [{"id": "1", "type": "function", "function": said.function_call.model_dump()}]
+    newer = [ROME, {"role": "assistant", "tool_calls": calls}]
+    newer.append({"role": "tool", "tool_call_id": "1", "content": "3"})
+    counts = [
+        httpx.post(f"{server.url}/tokenize", json={"model": "demo", "messages": each}).json()
+        for each in (older, newer)
+    ]
+    assert counts[0]["tokens"] == counts[1]["tokens"]
+    after = client.chat.completions.create(
+        model="geography", messages=older, functions=functions, max_tokens=8
+    )
+    assert after.choices[0].message.role == "assistant"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"functions": [ADD["function"]], "tools": TOOLS}, "not both"),
+        ({"function_call": {"name": "add"}}, "there are no functions"),
+        ({"functions": [ADD["function"]], "function_call": {"name": "no"}}, "'no'"),
+    ],
+)
+def test_functions_that_cannot_be_called_are_refused(
+    server: Server, fields: dict[str, Any], told: str
+) -> None:
+    body = {"model": "geography", "messages": [ROME], **fields}
+    response = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert told in response.json()["error"]["message"]

@@ -34,6 +34,8 @@ class Request:
             prefix of their prompts decoded once and shared.
         score_from: also report the log-probabilities of the prompt's own tokens from this
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
+        score_top: how many of the likeliest tokens to report in the place of each of those; None
+            is `params.logprobs`.
         grammar: what the answer must look like, compiled by the model's `grammars`; or None.
         keep: later requests may begin like this one and its answer, as the next turn of a
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
@@ -51,6 +53,7 @@ class Request:
     adapter: str | None = None
     group: str = ""
     score_from: int | None = None
+    score_top: int | None = None
     grammar: Grammar | None = None
     keep: bool = False
     streamed: bool = False
@@ -69,6 +72,7 @@ class Completion:
         text: their text, cut before the first stop string.
         finish_reason: "stop" (end-of-generation token or stop string), "length"
             (`max_new_tokens` reached or the slot full), "abort" or "error".
+        stopped_by: the stop string or stop token that ended it; None otherwise.
         error: what went wrong, for finish_reason "error".
         scores: for each of `tokens` its log-probability and its likeliest rivals, where
             `SamplingParams.logprobs` asked for them.
@@ -83,6 +87,7 @@ class Completion:
     text: str
     finish_reason: FinishReason
     error: str = ""
+    stopped_by: str | int | None = None
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
     n_restored: int = 0
@@ -171,6 +176,7 @@ class Generation:
         self._random = np.random.default_rng(self.request.seed)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
+        self._stopped_by: str | int | None = None
         self._n_shown = 0  # characters that updates have shown
         self._n_scores_shown = 0
         self._n_tokens_shown = 0
@@ -210,6 +216,12 @@ class Generation:
     def wants_tokens(self) -> bool:
         """False where only the prompt's scores are wanted."""
         return self.request.params.max_new_tokens > 0
+
+    @property
+    def n_rivals(self) -> int:
+        """How many of the likeliest tokens to report beside each scored token of the prompt."""
+        top = self.request.score_top
+        return (self.request.params.logprobs or 0) if top is None else top
 
     @property
     def n_shareable(self) -> int:
@@ -266,6 +278,8 @@ class Generation:
         goes_on = params.ignore_end and self._matcher is None
         if (model.is_end(choice.token) and not goes_on) or choice.token in params.stop_token_ids:
             self._text += self._decoder.decode(piece if params.include_stop else b"", final=True)
+            if choice.token in params.stop_token_ids:
+                self._stopped_by = choice.token
             return "stop"
         self.tokens.append(choice.token)
         if params.logprobs is not None:
@@ -273,12 +287,13 @@ class Generation:
         before = len(self._text)
         self._text += self._decoder.decode(piece)
         found = [
-            (at, at + len(stop) * params.include_stop)
+            (at, at + len(stop) * params.include_stop, stop)
             for stop in params.stop
             if (at := self._text.find(stop, max(0, before - len(stop)))) >= 0
         ]
         if found:
-            self._text = self._text[: min(found)[1]]
+            _, end, self._stopped_by = min(found)
+            self._text = self._text[:end]
             return "stop"
         if self._matcher is not None:
             self._matcher.accept(choice.token)
@@ -318,6 +333,7 @@ class Generation:
             self._text,
             reason,
             error,
+            self._stopped_by,
             self.scores,
             self.prompt_scores,
             self.n_restored,

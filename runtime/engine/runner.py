@@ -162,8 +162,8 @@ class Runner:
             if n_scored:
                 first = piece.start + piece.wanted[0] + 1
                 scored = generation.request.prompt[first : first + n_scored]
-                n_top = generation.request.params.logprobs or 0
-                scores[-1] = score(rows.logits[start : start + n_scored], scored, n_top)
+                logits = rows.logits[start : start + n_scored]
+                scores[-1] = score(logits, scored, generation.n_rivals)
             if generation in step.sampled:
                 last.append(end - 1)
         return Result(rows[last], scores)

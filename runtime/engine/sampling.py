@@ -8,7 +8,7 @@ row after another; the rows of a batch are better reduced together (see lab/NOTE
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,11 +103,15 @@ class Draw:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token; its log-probability in nats, and (token, log-probability) of the likeliest."""
+    """A token; its log-probability in nats, and (token, log-probability) of the likeliest.
+
+    `rank` is its place among all tokens, the likeliest first, from 1 on.
+    """
 
     token: int
     logprob: float = float("nan")
     top: tuple[tuple[int, float], ...] = ()
+    rank: int = 0
 
 
 # In the place of a token where none is allowed.
@@ -186,7 +190,7 @@ def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Ch
         most = max(draws[row].params.logprobs or 0 for row in reported)
         for row, scored in zip(reported, score(raw, tokens[reported], most), strict=True):
             n_top = draws[row].params.logprobs or 0
-            choices[row] = Choice(scored.token, scored.logprob, scored.top[:n_top])
+            choices[row] = replace(scored, top=scored.top[:n_top])
     for row in np.flatnonzero(np.isneginf(chosen)).tolist():
         choices[row] = NOTHING
     return [None if row in damaged else choice for row, choice in enumerate(choices)]
@@ -211,7 +215,8 @@ def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0
         tops = top_k_ids(raw, n_top) if n_top else np.empty((len(rows), 0), np.int64)
         for row, token, top in zip(rows, tokens[first:], tops, strict=False):
             likeliest = tuple((int(i), float(row[i])) for i in top)
-            found.append(Choice(int(token), float(row[token]), likeliest))
+            rank = 1 + int(np.count_nonzero(row > row[token]))
+            found.append(Choice(int(token), float(row[token]), likeliest, rank))
     return found
 
 

@@ -10,7 +10,7 @@ from runtime.engine import Choice, Completion
 from runtime.serve.asking import Task
 from runtime.serve.body.schema import StreamOptions
 from runtime.serve.service import Service
-from runtime.serve.tokens import Offsets, chat_logprobs, legacy_logprobs, text_of
+from runtime.serve.tokens import Offsets, chat_logprobs, legacy_logprobs, prompt_logprobs, text_of
 from runtime.serve.tools.reader import Piece, Reader
 from runtime.way import Answer, Asked
 
@@ -25,6 +25,9 @@ class Shape(Protocol):
 
     def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
         """The choice of a whole response."""
+
+    def beside(self, task: Task, ended: Ended) -> JsonDict:
+        """What a whole response has beside its choices, of which `ended` is one."""
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
         """The choice of a stream's first chunk, if there is one before any text."""
@@ -71,16 +74,20 @@ class ChatShape:
         if task.reader is not None:
             reader = task.reader()
             said = openai_form([*reader.add(ended.answer.answer), *reader.finish()])
-            reason = _reason(reader, reason)
-        choice = self._choice(index, reason)
+            reason = _reason(task, reader, reason)
+        choice = self._choice(index, reason, ended.completion.stopped_by)
         calls = said.get("tool_calls", ())
         content = None if calls else ""
-        choice["message"] = {"role": "assistant", "content": content, "refusal": None, **said}
         for call in calls:
             del call["index"]
+        said = {"role": "assistant", "content": content, "refusal": None, **said}
+        choice["message"] = _in_form(task, said)
         if task.logprobs:
             choice["logprobs"] = chat_logprobs(task.served.engine.model, ended.completion.scores)
         return {**choice, **ended.raw}
+
+    def beside(self, task: Task, ended: Ended) -> JsonDict:
+        return _prompt_logprobs(task, ended)
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
         return {**self._choice(index), "delta": {"role": "assistant", "content": ""}}
@@ -91,7 +98,7 @@ class ChatShape:
         delta: JsonDict = {"content": text}
         if task.reader is not None:
             reader = self._readers.setdefault(index, task.reader())
-            delta = openai_form(reader.add(text))
+            delta = _in_form(task, openai_form(reader.add(text)))
             if not delta and not scores:
                 return None
         choice = {**self._choice(index), "delta": delta}
@@ -103,12 +110,16 @@ class ChatShape:
         reason: str = ended.completion.finish_reason
         delta: JsonDict = {}
         if reader := self._readers.get(index):
-            delta = openai_form(reader.finish())
-            reason = _reason(reader, reason)
-        return {**self._choice(index, reason), "delta": delta, **ended.raw}
+            delta = _in_form(task, openai_form(reader.finish()))
+            reason = _reason(task, reader, reason)
+        choice = self._choice(index, reason, ended.completion.stopped_by)
+        return {**choice, "delta": delta, **ended.raw}
 
-    def _choice(self, index: int, reason: str | None = None) -> JsonDict:
-        return {"index": index, "finish_reason": reason, "logprobs": None}
+    def _choice(
+        self, index: int, reason: str | None = None, stop: str | int | None = None
+    ) -> JsonDict:
+        """What all choices have; `stop_reason` is vLLM's: the stop string or token that it met."""
+        return {"index": index, "finish_reason": reason, "stop_reason": stop, "logprobs": None}
 
 
 def openai_form(pieces: Sequence[Piece]) -> JsonDict:
@@ -127,9 +138,25 @@ def openai_form(pieces: Sequence[Piece]) -> JsonDict:
     return {**said, "tool_calls": list(calls.values())} if calls else said
 
 
-def _reason(reader: Reader, reason: str) -> str:
+def _in_form(task: Task, said: JsonDict) -> JsonDict:
+    """A delta or message with its call as `function_call`, where the body has that form."""
+    if not task.function_call or not (calls := said.pop("tool_calls", ())):
+        return said
+    return {**said, "function_call": calls[0]["function"]}
+
+
+def _reason(task: Task, reader: Reader, reason: str) -> str:
     """Why an answer ended, whose last call may be what it ended with."""
-    return "tool_calls" if reason == "stop" and reader.n_calls and reader.complete else reason
+    if reason == "stop" and reader.n_calls and reader.complete:
+        return "function_call" if task.function_call else "tool_calls"
+    return reason
+
+
+def _prompt_logprobs(task: Task, ended: Ended) -> JsonDict:
+    if not task.prompt_logprobs:
+        return {}
+    model = task.served.engine.model
+    return {"prompt_logprobs": prompt_logprobs(model, ended.completion.prompt_scores)}
 
 
 class CompletionShape:
@@ -140,13 +167,16 @@ class CompletionShape:
     def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
         model, completion, prompt = task.served.engine.model, ended.completion, task.prompt(index)
         echoed = text_of(model, prompt) if task.echo else ""
-        choice = self._choice(index, echoed + completion.text, completion.finish_reason)
+        choice = self._choice(index, echoed + completion.text, completion)
         if task.logprobs:
             scores: list[Choice | None] = [*completion.scores]
             if task.echo:
                 scores = [None, *completion.prompt_scores, *scores]
             choice["logprobs"] = legacy_logprobs(model, scores, prompt[0])
-        return choice
+        return {**choice, **_prompt_logprobs(task, ended)}
+
+    def beside(self, task: Task, ended: Ended) -> JsonDict:
+        return {}
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
         if not task.echo:
@@ -163,10 +193,13 @@ class CompletionShape:
         return choice
 
     def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
-        return self._choice(index, "", ended.completion.finish_reason)
+        return self._choice(index, "", ended.completion)
 
-    def _choice(self, index: int, text: str, reason: str | None = None) -> JsonDict:
-        return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
+    def _choice(self, index: int, text: str, completion: Completion | None = None) -> JsonDict:
+        reason = completion.finish_reason if completion else None
+        stop = completion.stopped_by if completion else None
+        ended = {"finish_reason": reason, "stop_reason": stop}
+        return {"index": index, "text": text, **ended, "logprobs": None}
 
 
 async def whole(service: Service, task: Task, shape: Shape, limited: bool = True) -> JsonDict:
@@ -189,7 +222,8 @@ async def whole(service: Service, task: Task, shape: Shape, limited: bool = True
     ]
     n_new = sum(len(each.completion.tokens) for each in ended.values())
     usage = _usage(task, n_new, {index: each.completion for index, each in ended.items()})
-    return {**_head(task, shape.whole_object), "choices": choices, "usage": usage}
+    beside = shape.beside(task, ended[0])
+    return {**_head(task, shape.whole_object), "choices": choices, "usage": usage, **beside}
 
 
 def _shown(task: Task, ended: Mapping[int, Ended]) -> list[int]:

@@ -42,6 +42,7 @@ class Task:
         n: choices of each prompt.
         shown: how many of them are returned, the likeliest.
         reader: makes what tells calls of tools from content, where an answer may have calls.
+        function_call: a call is shown in its older form.
     """
 
     id: str
@@ -52,7 +53,9 @@ class Task:
     shown: int = 1
     echo: bool = False
     logprobs: bool = False
+    prompt_logprobs: bool = False
     reader: Callable[[], Reader] | None = None
+    function_call: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -107,31 +110,38 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
     for draws in _draws(service, body, key, len(tokens) * n):
         prompt = Prompt(tokens[len(choices) // n])
         asked = _asked(service, served, Question(id_, draws=draws), prompt, overrides, len(choices))
-        if scored:
-            asked = replace(asked, request=replace(asked.request, score_from=1))
+        if scored or body.prompt_logprobs is not None:
+            asked = _scored(asked, body)
         choices.append(asked)
-    shown, echo, logprobs = body.n or 1, bool(body.echo), body.logprobs is not None
-    return Task(id_, body.model, served, choices, n, shown, echo, logprobs)
+    return Task(
+        *(id_, body.model, served, choices, n),
+        shown=body.n or 1,
+        echo=bool(body.echo),
+        logprobs=body.logprobs is not None,
+        prompt_logprobs=body.prompt_logprobs is not None,
+    )
 
 
 async def chat_task(service: Service, body: ChatBody, key: str | None = None) -> Task:
     """What a body of /v1/chat/completions asks for. Raises ApiError. `key` as above."""
     served = service.catalog.find(body.model, body.subject)
     offer = body.offer
-    if offer or any(message.tool_calls for message in body.messages):
+    if offer or any(message.calls for message in body.messages):
         turns, form = await asyncio.to_thread(_turns, served, body)
     else:
         turns, form = turns_of(body.messages, served), None
     max_new = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    scored = body.prompt_logprobs is not None
     overrides = replace(
         await overrides_of(body, served.engine.model, max_new, logprobs),
         # Cleaning does not know calls; a call may be short.
         clean=False if offer and body.clean is None else body.clean,
         declared=offer is None,
         min_new_tokens=0 if offer and body.min_tokens is None else body.min_tokens,
-        compute=logprobs is None,  # what is computed has no tokens
-        cache=_is_repeatable(service, body, key),
+        compute=logprobs is None and not scored,  # what is computed has no tokens
+        # What is kept of an answer does not say which stop string ended it.
+        cache=_is_repeatable(service, body, key) and not scored and not body.stops,
     )
     if offer and form:
         constraint = await constraint_for(offer, form, served.engine.model, overrides.constraint)
@@ -163,9 +173,16 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
             _asked(service, served, replace(question, draws=each), prompt, overrides, index)
             for index, each in enumerate(draws)
         ]
-    reader = partial(Reader, form, tuple(offer.schemas)) if offer and form else None
-    shown, wanted = body.n or 1, bool(body.logprobs)
-    return Task(id_, body.model, served, choices, n, shown, logprobs=wanted, reader=reader)
+    if scored:
+        choices = [_scored(each, body) if isinstance(each, Asked) else each for each in choices]
+    return Task(
+        *(id_, body.model, served, choices, n),
+        shown=body.n or 1,
+        logprobs=bool(body.logprobs),
+        prompt_logprobs=scored,
+        reader=partial(Reader, form, tuple(offer.schemas)) if offer and form else None,
+        function_call=bool(body.functions),
+    )
 
 
 def _turns(served: Served, body: ChatBody) -> tuple[list[Turn], Form | None]:
@@ -194,6 +211,12 @@ def _asked(
 ) -> Asked:
     path, adapter, subject = served.engine.model.path, served.adapter, served.subject
     return service.way.prepare_prompt(question, prompt, path, adapter, subject, overrides, index)
+
+
+def _scored(asked: Asked, body: Sampling) -> Asked:
+    """The same, and the scores of the prompt's tokens are wanted, too."""
+    scored = replace(asked.request, score_from=1, score_top=body.prompt_logprobs)
+    return replace(asked, request=scored)
 
 
 def with_bos(model: Model, tokens: list[int]) -> list[int]:

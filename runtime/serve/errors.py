@@ -1,4 +1,4 @@
-"""What goes wrong, in OpenAI's JSON form: {"error": {message, type, param, code}}."""
+"""What goes wrong, in the JSON of OpenAI's API, or of Anthropic's for its routes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ _TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
+# Of Anthropic's API: paths of its routes begin with this.
+MESSAGES = "/v1/messages"
+_ANTHROPICS_TYPES = {**_TYPES, 413: "request_too_large", 503: "overloaded_error"}
 
 # What pydantic says, and what it means of JSON.
 _WORDS = {
@@ -66,17 +69,18 @@ class ApiError(HTTPException):
         self.param = param
         self.code = code
 
-    def body(self) -> dict[str, Any]:
-        """The response's JSON."""
-        return error_body(self.status_code, str(self.detail), self.param, self.code)
-
-
-def error_body(
-    status: int, message: str, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    def body(self, path: str = "") -> dict[str, Any]:
+        """The response's JSON, in the form of the API that has a route with this path."""
+        status, message = self.status_code, str(self.detail)
+        wrong = "invalid_request_error"
+        if path.startswith(MESSAGES):
+            kind = _ANTHROPICS_TYPES.get(status, wrong if status < 500 else "api_error")
+            if self.param and self.param not in message:  # there is no other place for it
+                message = f"{self.param}: {message}"
+            return {"type": "error", "error": {"type": kind, "message": message}}
+        kind = _TYPES.get(status, wrong if status < 500 else "server_error")
+        about = {"param": self.param, "code": self.code}
+        return {"error": {"message": message, "type": kind, **about}}
 
 
 def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
@@ -146,30 +150,29 @@ def _words(problem: Any) -> str:
     return message
 
 
-def respond(error: ApiError) -> JSONResponse:
-    """The HTTP response of an error."""
-    return JSONResponse(error.body(), error.status_code, error.headers)
+def respond(error: ApiError, path: str) -> JSONResponse:
+    """The HTTP response of an error on the route of a path."""
+    return JSONResponse(error.body(path), error.status_code, error.headers)
 
 
 def install(app: FastAPI) -> None:
     """Have every error of an app answered in this form."""
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(explain_invalid(error.errors(), error.body))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(explain_invalid(error.errors(), error.body), request.url.path)
 
     @app.exception_handler(StarletteHTTPException)
-    async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
+    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
         if isinstance(error, ApiError):
-            return respond(error)
+            return respond(error, request.url.path)
         message = str(error.detail)
         if error.status_code == 400 and "parsing the body" in message:
             message = "the body cannot be read: it must be JSON in UTF-8, not nested too deeply"
         elif error.status_code == 404:
             message = "there is no such address; the API is under /v1"
-        return JSONResponse(
-            error_body(error.status_code, message), error.status_code, error.headers
-        )
+        known = ApiError(error.status_code, message, headers=error.headers)
+        return respond(known, request.url.path)
 
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: OSError) -> JSONResponse:
@@ -180,6 +183,6 @@ def install(app: FastAPI) -> None:
         return respond(ApiError(507, message, code="no_room"))
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
         message = f"{HTTPStatus(500).phrase} ({type(error).__name__}); the server's log has more"
-        return JSONResponse(error_body(500, message), 500)
+        return respond(ApiError(500, message), request.url.path)

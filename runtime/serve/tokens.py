@@ -113,6 +113,34 @@ def legacy_logprobs(
     }
 
 
+def prompt_logprobs(
+    model: Model, scores: Sequence[Choice]
+) -> list[dict[str, dict[str, Any]] | None]:
+    """vLLM's `prompt_logprobs`: for each token of a prompt, it and its rivals by token id.
+
+    Args:
+        scores: of all tokens but the first, which has no log-probability.
+    """
+
+    def entry(token: int, logprob: float, rank: int) -> dict[str, Any]:
+        text = token_text(model, token)
+        return {"logprob": _finite(logprob), "rank": rank, "decoded_token": text}
+
+    return [
+        None,
+        *(
+            {
+                str(choice.token): entry(choice.token, choice.logprob, choice.rank),
+                **{
+                    str(token): entry(token, logprob, rank)
+                    for rank, (token, logprob) in enumerate(choice.top, 1)
+                },
+            }
+            for choice in scores
+        ),
+    ]
+
+
 def tokenize(way: Way, served: Served, body: TokenizeBody) -> dict[str, Any]:
     """The response of /tokenize. Raises ApiError."""
     model = served.engine.model

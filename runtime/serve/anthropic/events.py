@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import MESSAGES, ApiError
 
 JsonDict = dict[str, Any]
 
@@ -69,6 +69,9 @@ class MessageEvents:
                 yield self._delta({"type": "input_json_delta", **part})
             if reason := choice["finish_reason"]:
                 self.answer["stop_reason"] = _REASONS[reason]
+                stop = choice.get("stop_reason")
+                if reason == "stop" and isinstance(stop, str):
+                    self.answer |= {"stop_reason": "stop_sequence", "stop_sequence": stop}
 
     def finish(self) -> Iterator[JsonDict]:
         """After the last chunk."""
@@ -81,7 +84,7 @@ class MessageEvents:
 
     def fail(self, error: ApiError) -> JsonDict:
         """When the chat has failed after its first chunk."""
-        return {"type": "error", "error": {"type": "api_error", "message": str(error.detail)}}
+        return error.body(MESSAGES)
 
     @property
     def _last(self) -> int:

@@ -8,7 +8,7 @@ from runtime.serve.anthropic.body import NAMES, CountBody, MessagesBody, chat_bo
 from runtime.serve.anthropic.events import MessageEvents
 from runtime.serve.asking import Task, chat_task
 from runtime.serve.converted import renamed, respond
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import MESSAGES, ApiError
 from runtime.serve.service import Service
 
 
@@ -21,12 +21,12 @@ def add(app: FastAPI, service: Service) -> None:
         except ApiError as error:
             raise renamed(error, NAMES) from None
 
-    @app.post("/v1/messages", response_model=None)
+    @app.post(MESSAGES, response_model=None)
     async def create(request: Request, body: MessagesBody) -> Response:
         task = await task_of(request, body)
         events = MessageEvents(body.model, task.n_prompt)
         return await respond(request, service, task, events, bool(body.stream))
 
-    @app.post("/v1/messages/count_tokens")
+    @app.post(f"{MESSAGES}/count_tokens")
     async def count(request: Request, body: CountBody) -> dict[str, int]:
         return {"input_tokens": (await task_of(request, body)).n_prompt}

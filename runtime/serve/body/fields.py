@@ -16,8 +16,6 @@ from pydantic_core import PydanticCustomError
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     # OpenAI
     "audio": (),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
@@ -35,7 +33,6 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "mm_processor_kwargs": ({},),
     "priority": (0,),
     "prompt_embeds": ([], ""),
-    "prompt_logprobs": (),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
     "structural_tag": ("",),
@@ -92,6 +89,8 @@ REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
 # Refused in /v1/completions alone: chats serve them.
 REFUSED_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
 }
@@ -106,11 +105,14 @@ REFUSED_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
     "prompt": (),
     "reasoning": ({}, {"effort": None}, {"effort": "none"}),
     "truncation": ("disabled",),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
     "logprobs": (False,),
     "max_completion_tokens": (),
     "max_tokens": (),
     "messages": (),
     "n": (1,),
+    "prompt_logprobs": (),
     "response_format": (),
 }
 # Refused in /v1/messages, beside REFUSED; the last lines are what chats alone have.
@@ -121,10 +123,13 @@ REFUSED_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
     "output_config": ({},),
     "output_format": (),
     "thinking": ({"type": "disabled"},),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
     "logprobs": (False,),
     "max_completion_tokens": (),
     "n": (1,),
     "parallel_tool_calls": (True,),
+    "prompt_logprobs": (),
     "response_format": (),
     "stop": ([],),
 }

@@ -16,14 +16,20 @@ from runtime.serve.body.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMP
 from runtime.serve.body.forms import Forms
 from runtime.serve.chat.usage import Usage
 from runtime.serve.tools.request import (
+    FUNCTION_CALL,
     MOST_CALLS,
     MOST_TOOLS,
+    Called,
     CallId,
+    Function,
+    FunctionChoice,
+    Named,
     Offer,
     Tool,
     ToolCall,
     ToolChoice,
     offer,
+    offer_of_functions,
 )
 
 MOST_NEW = 1_000_000
@@ -91,6 +97,9 @@ class Sampling(Forms):
         None, description="Write so many, and return the n likeliest by token."
     )
     ignore_eos: bool = False
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = Field(
+        None, description="Also say how likely each token of the prompt is, and its rivals."
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -113,6 +122,8 @@ class Sampling(Forms):
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is for stream: true only")
+        if self.prompt_logprobs is not None and self.stream:
+            raise ValueError("prompt_logprobs are not streamed")
         return self
 
     @model_validator(mode="after")
@@ -168,6 +179,8 @@ class CompletionBody(Sampling):
     def _served(self) -> Self:
         if self.max_tokens == 0 and not (self.echo and self.logprobs is not None):
             raise ValueError("max_tokens is 0: that needs echo and logprobs")
+        if self.prompt_logprobs is not None and self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs scores the prompt: leave prompt_logprobs out")
         return self
 
     @property
@@ -186,20 +199,35 @@ class Part(Body):
 
 
 class Message(Body):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[Part], Field(max_length=1000)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_CALLS)] | None = None
     tool_call_id: CallId | None = None
+    function_call: Called | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError("only the assistant makes tool_calls")
+        if self.calls and self.role != "assistant":
+            raise ValueError("only the assistant makes tool_calls or a function_call")
+        if self.tool_calls and self.function_call:
+            raise ValueError("give tool_calls or function_call, not both")
         if self.role == "tool" and self.tool_call_id is None:
             raise ValueError("a result of a tool needs its tool_call_id")
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.calls:
             raise ValueError("content is missing")
         return self
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The calls of tools in it, in either form."""
+        if self.function_call is not None:
+            return (ToolCall(id=FUNCTION_CALL, function=self.function_call),)
+        return tuple(self.tool_calls or ())
+
+    @property
+    def result_of(self) -> str | None:
+        """The id of the call whose result it is, if it is one."""
+        return FUNCTION_CALL if self.role == "function" else self.tool_call_id
 
     @property
     def text(self) -> str:
@@ -225,6 +253,12 @@ class ChatBody(Sampling):
         None, description="none, auto (the default), required, or one of the tools."
     )
     parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Field(max_length=MOST_TOOLS)] | None = Field(
+        None, description="The older form of tools."
+    )
+    function_call: FunctionChoice | None = Field(
+        None, description="none, auto (the default), or one of the functions."
+    )
     continue_final_message: bool | None = Field(
         None, description="Go on with the last message, the assistant's; true where it is one."
     )
@@ -271,6 +305,12 @@ class ChatBody(Sampling):
     @property
     def offer(self) -> Offer | None:
         """The tools that the answer may call, if any. Raises ValueError."""
+        if self.functions and self.tools:
+            raise ValueError("give tools or functions, not both")
+        if self.functions:
+            return offer_of_functions(self.functions, self.function_call)
+        if isinstance(self.function_call, Named):
+            raise ValueError("function_call names a function, but there are no functions")
         return offer(self.tools or (), self.tool_choice, self.parallel_tool_calls is not False)
 
 

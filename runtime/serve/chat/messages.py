@@ -23,14 +23,14 @@ def turns_of(messages: Sequence[Message], served: Served) -> list[Turn]:
     turns: list[Turn] = []
     results: dict[str, str | None] = {}  # of the last calls, by id
     for message in messages:
-        if message.role == "tool":
-            id_ = message.tool_call_id or ""
+        if message.role in ("tool", "function"):
+            id_ = message.result_of or ""
             if results.get(id_, "") is not None:
                 raise _error(f"the result for {id_!r} must follow a message that has this call")
             results[id_] = message.text
             continue
         turns += _in_order(results)
-        calls = message.tool_calls or ()
+        calls = message.calls
         results = dict.fromkeys(call.id for call in calls)
         if len(results) < len(calls):
             raise _error("two calls of a message have the same id")
@@ -65,7 +65,9 @@ def _in_order(results: Mapping[str, str | None]) -> list[Turn]:
     turns = []
     for id_, text in results.items():
         if text is None:
-            raise _error(f"the call {id_!r} has no result: send a message with role 'tool'")
+            raise _error(
+                f"the call {id_!r} has no result: send a message with role 'tool' or 'function'"
+            )
         turns.append(("tool", text))
     return turns
 

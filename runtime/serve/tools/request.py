@@ -1,4 +1,7 @@
-"""Tools in a request: what may be called, and the calls and results in its messages."""
+"""Tools in a request: what may be called, and the calls and results in its messages.
+
+`functions` and `function_call` are the older form of the same: one call at most, without an id.
+"""
 
 from __future__ import annotations
 
@@ -48,19 +51,20 @@ class Tool(Body):
         }
 
 
-class _Named(Body):
+class Named(Body):
     name: ToolName
 
 
 class NamedTool(Body):
     type: Literal["function"]
-    function: _Named
+    function: Named
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
+FunctionChoice = Literal["none", "auto"] | Named
 
 
-class _Called(Body):
+class Called(Body):
     name: ToolName
     arguments: str
 
@@ -70,7 +74,11 @@ class ToolCall(Body):
 
     id: CallId
     type: Literal["function"] = "function"
-    function: _Called
+    function: Called
+
+
+# The id of a call in the older form.
+FUNCTION_CALL = "function_call"
 
 
 @dataclass(frozen=True)
@@ -109,3 +117,13 @@ def offer(tools: Sequence[Tool], choice: ToolChoice | None, several: bool) -> Of
     required = choice == "required"
     strict = required or any(tool.function.strict for tool in tools)
     return Offer(tuple(tools), schemas, required, several, strict)
+
+
+def offer_of_functions(
+    functions: Sequence[Function], choice: FunctionChoice | None
+) -> Offer | None:
+    """The same for the older form. Raises ValueError."""
+    tools = [Tool(type="function", function=function) for function in functions]
+    if isinstance(choice, Named):
+        return offer(tools, NamedTool(type="function", function=choice), several=False)
+    return offer(tools, choice, several=False)

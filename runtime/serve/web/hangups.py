@@ -97,15 +97,15 @@ class EventStream(StreamingResponse):
             except ApiError as error:
                 if not body.begun:
                     await body.stay_silent()
-                    await respond(error)(scope, receive, send)
+                    await respond(error, scope["path"])(scope, receive, send)
                     return
-                await body.send(_event(error.body()))
+                await body.send(_event(error.body(scope["path"])))
             except Exception as error:
                 log.exception("a stream failed")
                 if not body.begun:
                     raise
                 failure = ApiError(500, f"{type(error).__name__} in the server")
-                await body.send(_event(failure.body()))
+                await body.send(_event(failure.body(scope["path"])))
             await body.send(self._end, more=False)
 
 

@@ -101,7 +101,7 @@ class Gate:
             else:
                 await send(message)
 
-        await respond(closing)(scope, body.receive, hold_end)
+        await respond(closing, scope["path"])(scope, body.receive, hold_end)
 
 
 class _Body:
