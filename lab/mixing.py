@@ -25,7 +25,7 @@ from runtime.common.command import parser_for
 from runtime.engine import Context, Model, ggml
 from runtime.engine.batch import Batch
 from runtime.engine.llama import physical_cores
-from runtime.engine.scheduler import padded
+from runtime.engine.profiles import padded
 
 QUESTIONS, PROMPT, NEW_TOKENS, PREFILL = 32, 32, 32, 8
 LINEAR = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")

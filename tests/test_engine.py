@@ -20,9 +20,9 @@ from runtime.engine import (
     SamplingParams,
 )
 from runtime.engine.batch import Batch
-from runtime.engine.generation import common_prefix
 from runtime.engine.model import split_text
 from runtime.engine.prefixes import PrefixCache
+from runtime.engine.sharing import common_prefix
 
 CHAT = (
     "<|im_start|>system\nAnswer the question in one short sentence.<|im_end|>\n"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.engine.generation import Generation, Request, Status
-from runtime.engine.scheduler import Scheduler, padded
+from runtime.engine.profiles import padded
+from runtime.engine.scheduler import Scheduler
 from runtime.engine.sizing import Layout
 from runtime.engine.step import Decode, Prefill
 from runtime.engine.waiting import WaitingRoom

@@ -36,6 +36,8 @@ class Request:
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
         score_top: how many of the likeliest tokens to report in the place of each of those; None
             is `params.logprobs`.
+        reserve: it may begin where there is room for so many new tokens. One that gets longer is
+            suspended until there is room for more. None: room for all of them.
         grammar: what the answer must look like, compiled by the model's `grammars`; or None.
         keep: later requests may begin like this one and its answer, as the next turn of a
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
@@ -54,6 +56,7 @@ class Request:
     group: str = ""
     score_from: int | None = None
     score_top: int | None = None
+    reserve: int | None = None
     grammar: Grammar | None = None
     keep: bool = False
     streamed: bool = False
@@ -175,6 +178,9 @@ class Generation:
         self._may_force = params.logprobs is None and next(params.token_ids, None) is None
         self._random = np.random.default_rng(self.request.seed)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reserved = params.max_new_tokens  # new tokens that its slot must have room for
+        if self.request.reserve is not None:
+            self._reserved = min(self._reserved, self.request.reserve)
         self._text = ""
         self._stopped_by: str | int | None = None
         self._n_shown = 0  # characters that updates have shown
@@ -191,8 +197,21 @@ class Generation:
 
     @property
     def cells(self) -> int:
-        """Cells of a slot's cache that it may come to need."""
-        needed = cells_needed(self.n_prompt, self.request.params.max_new_tokens)
+        """Cells of a slot's cache that are reserved for it."""
+        return self._cells_for(self._reserved)
+
+    def outgrows(self, cells: int) -> bool:
+        """Whether its next token needs more room than a slot of so many cells has."""
+        return self._cells_for(len(self.tokens)) > cells
+
+    def reserve_more(self) -> None:
+        """Have it wait for a longer slot than it had."""
+        step = self.request.reserve or 0
+        more = max(2 * self._reserved, len(self.tokens) + step)
+        self._reserved = min(more, self.request.params.max_new_tokens)
+
+    def _cells_for(self, n_new: int) -> int:
+        needed = cells_needed(self.n_prompt, n_new)
         return needed if self.most_cells is None else min(needed, self.most_cells)
 
     @property
@@ -372,16 +391,3 @@ def why_refused(request: Request, most_tokens: int, model: Model) -> str:
     if request.adapter is not None and request.adapter not in model.adapters:
         return f"no adapter named {request.adapter!r} is loaded"
     return ""
-
-
-def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The longest common prefix of the prompts, leaving each at least one token of its own."""
-    if not prompts:
-        return ()
-    # The smallest and the largest in lexicographic order differ first where any two do.
-    first, last = list(min(prompts, key=tuple)), list(max(prompts, key=tuple))
-    n = 0
-    limit = min(map(len, prompts)) - 1
-    while n < limit and first[n] == last[n]:
-        n += 1
-    return tuple(first[:n])

@@ -66,3 +66,8 @@ def profile_for(gpu_layers: int, n_layers: int, mapped: bool = False) -> DeviceP
     if gpu_layers == 0:
         return MAPPED_CPU if mapped else CPU
     return GPU if gpu_layers < 0 or gpu_layers >= n_layers else SPLIT
+
+
+def padded(n_rows: int, at_once: int = CPU.rows_at_once, least: int = 1) -> int:
+    """How many rows to compute for `n_rows`, at least `least`; one or two are cheaper alone."""
+    return max(least, n_rows if n_rows <= 2 else -(-n_rows // at_once) * at_once)

@@ -20,18 +20,13 @@ from collections.abc import Iterable, Sequence
 
 from runtime.engine.generation import Generation, Status
 from runtime.engine.pace import LEAST_TOKENS
-from runtime.engine.profiles import CPU
+from runtime.engine.profiles import CPU, padded
 from runtime.engine.shape import ANY_SHAPE, Shape
 from runtime.engine.sizing import PADDING_CELLS, Layout
 from runtime.engine.step import Decode, Prefill, Step
 from runtime.engine.waiting import WaitingRoom
 
 ROWS_AT_ONCE = CPU.rows_at_once
-
-
-def padded(n_rows: int, at_once: int = ROWS_AT_ONCE, least: int = 1) -> int:
-    """How many rows to compute for `n_rows`, at least `least`; one or two are cheaper alone."""
-    return max(least, n_rows if n_rows <= 2 else -(-n_rows // at_once) * at_once)
 
 
 class Scheduler:
@@ -184,8 +179,13 @@ class Scheduler:
         rest = [each for each in running if each not in chosen]
         return [*chosen, *rest[: max(0, n_running)]]
 
+    def outgrown(self) -> list[Generation]:
+        """Those whose answer has become too long for their slot."""
+        begun = (*self._running.values(), *self._staged)
+        return [generation for generation in begun if generation.outgrows(self.layout.cells)]
+
     def suspend(self, generation: Generation) -> None:
-        """Take the slot of a background generation, which goes on when it gets another."""
+        """Take the slot of a generation, which goes on when it gets another."""
         self.finish(generation)
         generation.status, generation.slot = Status.WAITING, -1
         self.waiting.put_back(generation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from runtime.engine.generation import Generation, common_prefix
+from runtime.engine.generation import Generation
 from runtime.engine.llama import EngineError
 from runtime.engine.prefixes import PrefixCache
 from runtime.engine.runner import Runner
@@ -147,3 +147,16 @@ class Sharing:
                 self.saved.put(request.adapter, tokens, state, kept=True)
         except (EngineError, MemoryError) as error:  # costs no answer
             log.warning("%d tokens are not kept: %s", len(tokens), error)
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The longest common prefix of the prompts, leaving each at least one token of its own."""
+    if not prompts:
+        return ()
+    # The smallest and the largest in lexicographic order differ first where any two do.
+    first, last = list(min(prompts, key=tuple)), list(max(prompts, key=tuple))
+    n = 0
+    limit = min(map(len, prompts)) - 1
+    while n < limit and first[n] == last[n]:
+        n += 1
+    return tuple(first[:n])

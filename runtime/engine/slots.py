@@ -157,21 +157,27 @@ class Slots:
             if self.arrivals.is_building(generation):
                 self.arrivals.stop()
                 continue
-            slot, n_held = generation.slot, generation.n_held
-            try:
-                if n_held:
-                    self.runner.cut(slot, n_held)
-                    generation.suspended = self.runner.save(slot)
-            except (EngineError, MemoryError) as error:
+            if error := self._suspend(generation):
                 log.warning("a background request keeps its slot: %s", error)
                 return
-            self.scheduler.suspend(generation)
-            self.context.clear(slot)
-            self._stats.suspensions += 1
+
+    def _suspend(self, generation: Generation) -> str:
+        """Take a generation's slot, and keep what it holds; why that cannot be done, or ""."""
+        slot, n_held = generation.slot, generation.n_held
+        try:
+            if n_held:
+                self.runner.cut(slot, n_held)
+                generation.suspended = self.runner.save(slot)
+        except (EngineError, MemoryError) as error:
+            return str(error) or type(error).__name__
+        self.scheduler.suspend(generation)
+        self.context.clear(slot)
+        self._stats.suspensions += 1
+        return ""
 
     def make_room(self) -> tuple[Generation, str] | None:
-        """Suspend what is in the way; divide the cache anew if what waits needs longer slots, or
-        could have more of them.
+        """Suspend what is in the way or has become too long for its slot; divide the cache anew if
+        what waits needs longer slots, or could have more of them.
 
         Returns:
             a generation for which there can be no room, and why; None if there is none.
@@ -180,6 +186,10 @@ class Slots:
             EngineError: what was in the cache is lost.
         """
         self.give_way()
+        for generation in self.scheduler.outgrown():
+            if error := self._suspend(generation):
+                return generation, f"there is no room for a longer answer: {error}"
+            generation.reserve_more()
         held = self.scheduler.held
         waiting = self.waiting.next(held)
         if waiting is None or self.scheduler.is_prefilling or not self.cache.can_resize:

@@ -33,7 +33,8 @@ class WaitingRoom:
         self.shared = shared
         self.n_streamed = 0
         self._first, self._background = _Queue(), _Queue()
-        self._suspended: deque[Generation] = deque()
+        self._suspended: deque[Generation] = deque()  # in the background
+        self._outgrown: deque[Generation] = deque()
 
     def __len__(self) -> int:
         return self.n_first + len(self._suspended) + len(self._background)
@@ -41,7 +42,7 @@ class WaitingRoom:
     @property
     def n_first(self) -> int:
         """How many wait that are not in the background."""
-        return len(self._first)
+        return len(self._first) + len(self._outgrown)
 
     def add(self, generation: Generation) -> None:
         """Add a request. Its `n_cached` must not change while it waits."""
@@ -50,16 +51,20 @@ class WaitingRoom:
         queue.add(generation, self._kind(generation))
 
     def put_back(self, generation: Generation) -> None:
-        """Add a background request that had a slot: it is the next of them."""
+        """Add a request that had a slot: it goes before those of its sort that had none."""
         self.n_streamed += generation.request.streamed
-        self._suspended.appendleft(generation)
+        if generation.request.background:
+            self._suspended.appendleft(generation)
+        else:
+            self._outgrown.append(generation)
 
     def remove(self, generation: Generation) -> None:
         """Take one out that waits."""
         self.n_streamed -= generation.request.streamed
-        if generation in self._suspended:
-            self._suspended.remove(generation)
-            return
+        for suspended in (self._suspended, self._outgrown):
+            if generation in suspended:
+                suspended.remove(generation)
+                return
         queue = self._background if generation.request.background else self._first
         queue.remove(generation, self._kind(generation))
 
@@ -78,8 +83,8 @@ class WaitingRoom:
 
     def next(self, running: list[Generation]) -> Generation | None:
         """What `take` would take."""
-        if not self._first and self._suspended:
-            queue, oldest = None, self._suspended[0]
+        if suspended := self._outgrown or (not self._first and self._suspended):
+            queue, oldest = None, suspended[0]
         elif queue := self._first or self._background:
             oldest = queue.oldest
         else:

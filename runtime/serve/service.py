@@ -24,6 +24,9 @@ from runtime.way import Answer, Asked
 
 log = logging.getLogger(__name__)
 
+# Most answers are shorter, whatever `max_tokens` says. So many tokens have room in the cache from
+# the beginning; longer answers may have to wait for more.
+_RESERVED = 512
 # They stand in a run's queue for its deadline, and for the end of the server.
 _LATE, _STOPPED = object(), object()
 
@@ -66,7 +69,10 @@ class _Follower(Run):
         # A conversation may go on; a batch is a list of questions that have nothing to do with
         # one another.
         keep = limited and asked.request.score_from is None
-        request = replace(asked.request, keep=keep, streamed=streamed, background=not limited)
+        background = not limited
+        request = replace(
+            asked.request, keep=keep, streamed=streamed, background=background, reserve=_RESERVED
+        )
         super().__init__(engine, request)
         self.asked = asked
         self.model = model
