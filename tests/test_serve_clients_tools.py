@@ -193,6 +193,10 @@ def test_anthropics_client(server: Server) -> None:
     (block,) = message.content
     with client.messages.stream(**asked) as stream:
         assert "".join(stream.text_stream) == block.text
+    word = block.text.split()[1]
+    with client.messages.stream(**asked, stop_sequences=[word]) as stream:
+        stopped = stream.get_final_message()
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word)
     assert client.messages.count_tokens(
         model="geography", messages=asked["messages"]
     ).input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
