@@ -17,16 +17,15 @@ from runtime.engine.step import Decode, Prefill, Step
 from runtime.engine.waiting import WaitingRoom
 
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-COLD = SamplingParams(max_new_tokens=90)
+COLD = SamplingParams(max_new_tokens=48)
 HOT = replace(COLD, temperature=1.2)
 
 
 def person(number: int) -> dict[str, Any]:
     """A schema with long keys that all must be there."""
     fields = {
-        f"full_name_of_person_number_{number}": {"type": "string", "maxLength": 12},
-        "year_in_which_this_person_was_born": {"type": "integer", "minimum": 1900, "maximum": 1999},
-        "lives_in_the_same_place_today": {"type": "boolean"},
+        f"full_name_of_person_number_{number}": {"type": "string", "maxLength": 8},
+        "lives_in_the_same_place_as_before": {"type": "boolean"},
     }
     names = list(fields)
     schema = {"type": "object", "properties": fields, "required": names}
@@ -50,8 +49,8 @@ def request(engine: Engine, number: int, params: SamplingParams, **more: Any) ->
 def kinds(engine: Engine) -> list[Request]:
     """Answers that end in every way, cold and hot, and some without a grammar."""
     cut = [replace(HOT, max_new_tokens=n) for n in (3, 5, 8, 13)]
-    stopped = [replace(COLD, stop=("of_person",)), replace(HOT, stop=("born", "number"))]
-    params = [COLD, HOT, *cut, *stopped, replace(COLD, min_new_tokens=60, ignore_end=True)]
+    stopped = [replace(COLD, stop=("of_person",)), replace(HOT, stop=("same", "number"))]
+    params = [COLD, HOT, *cut, *stopped, replace(COLD, min_new_tokens=40, ignore_end=True)]
     made = [request(engine, number, each) for number, each in enumerate(params)]
     free = [replace(each, grammar=None) for each in made[:2]]
     named = replace(HOT, bad_words=((3,),), stop_token_ids=(5,), logit_bias=((7, 1.0),))
@@ -74,12 +73,12 @@ def test_answers_are_those_of_steps_of_their_own(
     requests = kinds(exact)
     exact.stats.reset()
     at_once, calls = told(complete(exact, requests)), exact.stats.decode_calls
-    alone = [told(complete(exact, [each]))[0] for each in requests]
+    alone = [told(complete(exact, [each]))[0] for each in requests[:4]]
     monkeypatch.setattr("runtime.engine.grammars.Matcher.forced", lambda matcher: [])
     exact.stats.reset()
     one_by_one, more_calls = told(complete(exact, requests)), exact.stats.decode_calls
     assert at_once == one_by_one
-    assert alone == one_by_one
+    assert alone == one_by_one[:4]
     assert calls < more_calls
 
 
@@ -115,7 +114,7 @@ def test_updates_count_all_tokens(exact: Engine) -> None:
         assert max(update.n_tokens for update in mine) > 1
 
 
-@pytest.mark.parametrize("n_tokens", [4, 9, 90])
+@pytest.mark.parametrize("n_tokens", [4, 9, 48])
 def test_what_is_kept_of_an_answer_is_what_was_computed(exact: Engine, n_tokens: int) -> None:
     """Also where an answer ends within forced tokens, which nothing has computed."""
     first = request(exact, 3, replace(HOT, max_new_tokens=n_tokens), keep=True)

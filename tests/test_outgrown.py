@@ -11,7 +11,7 @@ import pytest
 from runtime.engine import Completion, Engine, EngineOptions, Request, SamplingParams
 from tests.test_open_engine import completions
 
-LONG = SamplingParams(max_new_tokens=300, min_new_tokens=300)
+LONG = SamplingParams(max_new_tokens=270, min_new_tokens=270)
 SHORT = SamplingParams(max_new_tokens=4)
 
 
@@ -57,7 +57,7 @@ def test_others_get_their_turn_beside_a_long_answer(engine: Engine) -> None:
     short = [engine.add(request(engine, "Hello", SHORT)) for _ in range(3)]
     ended = completions(engine)
     assert sorted(ended) == sorted([*long, *short])
-    assert all(len(ended[index].tokens) == 300 for index in long)
+    assert all(len(ended[index].tokens) == 270 for index in long)
 
 
 def test_an_answer_that_waits_for_room_can_be_aborted(engine: Engine) -> None:
