@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from runtime.engine import Completion, Engine, EngineOptions, Request, SamplingParams
+from runtime.engine.generation import Status
 from tests.test_open_engine import completions
 
-LONG = SamplingParams(max_new_tokens=270, min_new_tokens=270)
+LONG = SamplingParams(max_new_tokens=40, min_new_tokens=40)
 SHORT = SamplingParams(max_new_tokens=4)
 
 
@@ -28,7 +29,9 @@ def engine(demo_model: Path) -> Iterator[Engine]:
 
 
 def request(engine: Engine, text: str, params: SamplingParams = LONG, **more: Any) -> Request:
-    return Request(engine.model.tokenize(text), params, reserve=100, **more)
+    """One whose long answer does not fit into a slot of 256 cells, though its beginning does."""
+    prompt = (engine.model.tokenize(text) * 200)[:215]
+    return Request(prompt, params, reserve=10, **more)
 
 
 def told(found: list[Completion]) -> list[tuple[list[int], str]]:
@@ -40,9 +43,9 @@ def test_long_answers_begin_together_and_are_those_that_each_has_alone(engine: E
     alone = [told(list(engine.generate([each])))[0] for each in requests]
     engine.stats.reset()
     indices = [engine.add(each) for each in requests]
-    while not engine.stats.new_tokens > 100:
+    while engine.stats.new_tokens < 30:
         engine.step()
-        assert engine.n_running == 2
+    assert engine.n_running == 2
     ended = completions(engine)
     assert told([ended[index] for index in indices]) == alone
     assert engine.stats.suspensions
@@ -57,20 +60,20 @@ def test_others_get_their_turn_beside_a_long_answer(engine: Engine) -> None:
     short = [engine.add(request(engine, "Hello", SHORT)) for _ in range(3)]
     ended = completions(engine)
     assert sorted(ended) == sorted([*long, *short])
-    assert all(len(ended[index].tokens) == 270 for index in long)
+    assert all(len(ended[index].tokens) == 40 for index in long)
 
 
-def test_an_answer_that_waits_for_room_can_be_aborted(engine: Engine) -> None:
+def test_an_answer_that_waits_to_go_on_can_be_aborted(engine: Engine) -> None:
     engine.stats.reset()
     indices = [engine.add(request(engine, text)) for text in ("One, two,", "Red, green,")]
     while not engine.stats.suspensions:
         engine.step()
-    waiting = [g for g in engine._generations.values() if g.suspended is not None]
+    waiting = [g for g in engine._generations.values() if g.status is not Status.RUNNING]
     assert waiting
     for generation in waiting:
         aborted = engine.abort(generation.index)
         assert aborted is not None
-        assert len(aborted.tokens) > 100
+        assert len(aborted.tokens) > 20
     ended = completions(engine)
     assert len(ended) + len(waiting) == len(indices)
     assert not engine.has_work
