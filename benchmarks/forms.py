@@ -136,7 +136,7 @@ def _measure(options: argparse.Namespace) -> int:
         print(f"\na row's allowed tokens: {mean:.2f} ms, the slowest {longest:.1f} ms\n")
     with Engine.load(options.model, replace(runs, cells_per_slot=512)) as engine:
         rows = [
-            [n, name, *_whole(engine, long_keys(n), together)]
+            [str(n), name, *_whole(engine, long_keys(n), together)]
             for n in (1, options.slots)
             for name, together in (("together", True), ("one by one", False))
         ]

@@ -175,12 +175,12 @@ def install(app: FastAPI) -> None:
         return respond(known, request.url.path)
 
     @app.exception_handler(OSError)
-    async def no_room(_: Request, error: OSError) -> JSONResponse:
+    async def no_room(request: Request, error: OSError) -> JSONResponse:
         if error.errno not in NO_ROOM:
             raise error
         log.error("%s", explain(error))
         message = "there is no room on the server's disk: try again when there is"
-        return respond(ApiError(507, message, code="no_room"))
+        return respond(ApiError(507, message, code="no_room"), request.url.path)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
