@@ -24,6 +24,7 @@ from evaluation.judges import decision, judge
 from evaluation.questions import read
 from evaluation.records import Item
 from runtime.settings import PROJECT_DIR
+from tests import verdicts
 
 MODULES = ["rules", "text", "names", "mentions", "facts", "dates", "quantities", "yes_no", "choice"]
 MODULES += ["chinese", "intervals", "math_text", "math"]
@@ -50,8 +51,9 @@ def pairs() -> list[Pair]:
     items = {item.id: item for item in read(samples).items if item is not None}
     for row in map(json.loads, (TESTS / "read_by_hand.jsonl").read_text("utf-8").splitlines()):
         found.append((items[row["questionID"]], row["answer"]))
-    for name in ("test_judges", "test_judge_math", "test_judge_dates", "test_judge_hard_pairs"):
-        found += _judged_by_tests(importlib.import_module(f"tests.{name}"))
+    for name in ("judges", "judges_choices", "judges_facts", "judge_math", "judge_dates"):
+        found += _judged_by_tests(importlib.import_module(f"tests.test_{name}"))
+    found += _judged_by_tests(importlib.import_module("tests.test_judge_hard_pairs"))
     return list(dict.fromkeys(found))
 
 
@@ -63,7 +65,8 @@ def _judged_by_tests(module: ModuleType) -> Iterator[Pair]:
         asked.append((item, answer))
         return judge(item, answer)
 
-    module.judge = record  # type: ignore[attr-defined]
+    for asking in (module, verdicts):
+        asking.judge = record  # type: ignore[attr-defined]
     for test in vars(module).copy().values():
         marks = getattr(test, "pytestmark", [])
         if len(marks) != 1 or marks[0].name != "parametrize" or "evil" in test.__name__:
