@@ -9,11 +9,9 @@ from itertools import takewhile
 from evaluation.judges.text import ARTICLES, folded, is_number, places
 
 _NEGATIONS = (
-    *(("not",), ("isnt",), ("wasnt",), ("arent",), ("werent",), ("never",), ("unlike",)),
-    *(("rather", "than"), ("instead", "of"), ("anything", "but"), ("not", "in")),
-    *(("cannot", "be"), ("other", "than"), ("except",)),
-    *(("excluding",), ("neither",), ("nor",), ("no", "longer")),
-    *(("不",), ("不", "是"), ("不", "叫"), ("没", "有"), ("比",)),
+    *(("not",), ("isnt",), ("cannot", "be"), ("except",)),
+    *(("neither",), ("nor",), ("no", "longer"), ("不",), ("不", "是"), ("不", "叫")),
+    *(("没", "有"), ("比",)),
 )
 # What need not be said: an aside, and that a year is after Christ.
 _ASIDE = re.compile(r"[(（][^()（）]*[)）]|\b(?:AD|CE)(?!\w)")
@@ -30,8 +28,7 @@ _DENIAL = re.compile(
     r"|的 (?:朋 友|儿 子|女 儿|弟 弟|哥 哥|父 亲|母 亲|妻 子|学 生|老 师))\b(?! only)"
     r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
 )
-_LINKS = (["is"], ["are"], ["was"], ["were"], ["in"], ["by"])
-_SAID_TO_BE = (["是"], ["为"], ["叫"])
+_LINKS = (["are"], ["in"])
 # An item of a list has at most this many tokens, its "and" included, and no word of a clause.
 _SHORT = 4
 _CLAUSE_WORDS = "is are was were has it that which who where in on at by with from 在"
@@ -74,7 +71,6 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         reference: its tokens, as `folded` makes them.
         question: its text.
     """
-    asked = folded(question)
     pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
     owner = [index for index, piece in enumerate(pieces) for _ in piece]
@@ -82,9 +78,9 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         first, last = owner[at], owner[at + len(reference) - 1]
         end = at + len(reference)
         rest = [whole[n] for n in range(end, min(end + 3, len(whole))) if owner[n] == last]
-        denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] not in _SAID_TO_BE
+        denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] != ["是"]
         asking = rest[:1] == ["吗"]
-        if denied or asking or is_denied(whole, at) or _echoes(whole, at, reference, asked):
+        if denied or asking or is_denied(whole, at):
             continue
         number = all(map(is_number, reference))
         # "Germany invaded Poland, France and Norway" does not list Germany.
@@ -95,7 +91,7 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
         # "the Alps, the Pyrenees and the Andes are mountains": its last item has the clause.
         after += bool(before and ends and last + after + 1 in both)
         hedged = (before and first in either) or (after and last + 1 in either)
-        if number and begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
+        if begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
             previous, following = pieces[first - 1 : first] or [[]], pieces[last + 1 : last + 2]
             beside = [
                 *previous[0][-1:],
@@ -104,20 +100,14 @@ def states(answer: str, reference: list[str], question: str = "") -> bool:
             hedged = hedged or any(map(_alike(reference[0]), beside))
         # "Italy and Greece" is not Italy; commas alone may say where it lies: "Paris, France".
         run = range(first - before, last + after + 1)
-        if not number and begins and ends and before + after and not both.isdisjoint(run):
+        if not number and begins and before + after and not both.isdisjoint(run):
             continue
-        named = whole[at - 1 : at] in _LINKS and ends  # "They are Italy and Greece"
-        if not number and named and after and last + 1 in both:
+        named = whole[at - 1 : at] in _LINKS  # "They are Italy and Greece"
+        if named and after and last + 1 in both:
             continue
         if before + after < _MANY and not hedged:
             return True
     return False
-
-
-def _echoes(whole: list[str], at: int, reference: list[str], asked: list[str]) -> bool:
-    """Whether a mention comes after the same word as in a question, which offers no choice."""
-    before = [asked[place - 1] for place in places(reference, asked) if place]
-    return bool(at and "or" not in asked and whole[at - 1] in before)
 
 
 def _alike(number: str) -> Callable[[str], bool]:
