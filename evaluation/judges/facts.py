@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from evaluation.judges import dates, quantities, yes_no
+from evaluation.judges import dates, quantities
 from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import forms, states
 from evaluation.judges.names import core, joined, says_last_name, without_longer_names
@@ -31,19 +31,15 @@ from evaluation.records import Item, Verdict
 NAME = "facts"
 THRESHOLD = 0.6
 
-_NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+){1,2}")
-_LIST = re.compile(r"[^,]+(?:, [^,]+)*,? (?:and|&) [^,]+", re.IGNORECASE)
-_LIST_COMMA = re.compile(r",? (?:and|&) |, ", re.IGNORECASE)
+_LIST = re.compile(r"[^,]+(?:, [^,]+)*,? and [^,]+", re.IGNORECASE)
+_LIST_COMMA = re.compile(r",? and |, ", re.IGNORECASE)
 
 
 def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
     verdicts = []
     for reference in item.references:
-        wanted = yes_no.decides(reference)
-        if wanted is not None:
-            verdicts.append(yes_no.judge(item, answer, wanted))
-        elif settled := (_dated(reference, answer) or _measured(reference, answer)):
+        if settled := (_dated(reference, answer) or _measured(reference, answer)):
             verdicts.append(settled)
         else:
             said = deciding(item.question, answer, reference)
@@ -88,7 +84,7 @@ def _against(question: str, reference: str, answer: str) -> Verdict:
         return verdict(True, "equals the reference")
     if FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
-    if states(answer, wanted, joined(question, question)):
+    if states(answer, wanted):
         return verdict(True, f'contains "{reference}"')
     missing = [token for token in needed if is_number(token) and token not in given]
     if missing:
@@ -102,9 +98,9 @@ def _against(question: str, reference: str, answer: str) -> Verdict:
         return verdict(True, f"token F1 {score:.2f}")
     short = core(reference, question)
     for part in (says_last_name(short, answer, question), short if short != reference else ""):
-        if part and states(answer, folded(part), joined(question, question)):
+        if part and states(answer, folded(part)):
             return verdict(True, f'says "{part}" for "{reference}"')
-    if len(set(needed)) > 1 and set(needed) <= set(words) and not _is_name(reference):
+    if len(set(needed)) > 1 and set(needed) <= set(words):
         return verdict(True, f'has every word of "{reference}"')
     return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
 
@@ -115,8 +111,3 @@ def _listed(reference: str) -> list[list[str]]:
         return []
     parts = [without(FUNCTION_WORDS, folded(part)) for part in _LIST_COMMA.split(reference)]
     return [part for part in parts if part]
-
-
-def _is_name(reference: str) -> bool:
-    """Whether a text is two or three capitalized words: found apart they are not that name."""
-    return bool(_NAME.fullmatch(reference.strip(" .")))

@@ -59,17 +59,15 @@ def is_denied(whole: Sequence[str], at: int) -> bool:
     return any(tuple(whole[max(0, at - len(no)) : at]) == no for no in _NEGATIONS)
 
 
-def states(answer: str, reference: list[str], question: str = "") -> bool:
+def states(answer: str, reference: list[str]) -> bool:
     """Whether an answer contains a run of tokens and means it.
 
     It does not if every place is denied ("not Paris", "Paris is not"), in a list of `_MANY`
-    others or more ("Paris, London, Berlin, Rome"), one side of an "or" ("Paris or London") or a
-    repetition of the question.
+    others or more ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
 
     Args:
         answer: its text.
         reference: its tokens, as `folded` makes them.
-        question: its text.
     """
     pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
     whole = [token for piece in pieces for token in piece]
@@ -116,10 +114,7 @@ def _alike(number: str) -> Callable[[str], bool]:
 
 
 def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
-    """Tokens between separators; the indices of pieces that begin with "or", and with "and".
-
-    An empty piece ends a sentence, unless the sentence is a mere item ("Paris. London.").
-    """
+    """Tokens between separators; the indices of pieces that begin with "or", and with "and"."""
     pieces: list[list[str]] = []
     either: set[int] = set()
     both: set[int] = set()
@@ -133,8 +128,6 @@ def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
                 elif _BOTH.match(sentence, start):
                     both.add(len(pieces))
                 pieces.append(found)
-        if len(starts) > 1 or (pieces and not _is_bare(pieces[-1])):
-            pieces.append([])
     return pieces, either, both
 
 
