@@ -6,7 +6,7 @@
 #   scripts/gpu_check.sh install     on the machine, in this folder with build/gpu in it
 #   scripts/gpu_check.sh test        the tests marked gpu
 #   scripts/gpu_check.sh measure     beside llama-server and llama-batched-bench
-#   scripts/gpu_check.sh merged      one merged file for each subject, against adapters
+#   scripts/gpu_check.sh merged      without adapters, with one, with five, and five merged files
 #   scripts/gpu_check.sh train       what training takes; needs torch (and bitsandbytes) there
 #
 # Results go to $OUT (report/gpu). PYTHON_VERSION=3.12 names the machine's Python for `pack`;
@@ -91,6 +91,8 @@ case "${1:-}" in
     merged)
         # shellcheck disable=SC2086
         measured merged --slots ${SLOTS:-48} --what ours adapters merged
+        # shellcheck disable=SC2086
+        measured adapter --slots ${SLOTS:-48} --what ours adapters --adapters 1
         ;;
     train)
         if ! $PYTHON -c 'import torch, transformers, peft' 2>/dev/null; then
