@@ -46,6 +46,7 @@ _ROMAN_VALUES = {roman: str(n) for n, roman in enumerate(_ROMANS.split(), start=
 # Roman numerals come after a name: "Elizabeth I", "World War II", "Louis XIV".
 _ROMAN = re.compile(r"(?<=[a-z] )([IVX]+)\b(?!['’](?:m|d|ve|ll)\b)")
 _BEFORE_CHRIST = re.compile(r"\bbefore christ\b|\bb\.? ?c\.? ?e\b\.?|\bb\.? ?c\b\.?(?! ?e\b)")
+_ORDINAL_ENDING = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _VULGAR_FRACTIONS = re.compile("[¼-¾⅐-⅞]")
 
@@ -104,7 +105,8 @@ def normal(text: str) -> str:
     text = unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Mn"))
     text = without_separators(text)  # full-width digits are digits only now
     text = _BEFORE_CHRIST.sub("bc", with_english_digits(with_ordinals(text)))
-    return re.sub(r"'s\b|'", "", text)
+    text = re.sub(r"'s\b|'", "", text)
+    return _ORDINAL_ENDING.sub("", text)
 
 
 def tokens(text: str, symbols: bool = False) -> list[str]:
