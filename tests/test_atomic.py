@@ -137,3 +137,12 @@ def test_temporary_files_can_be_removed_from_another_thread(tmp_path: Path) -> N
         assert (tmp_path / "folder" / "text").read_text() == "old"
         file.touch()
         folder.mkdir(parents=True)
+
+
+def test_what_numpy_says_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device \(9 requested") as raised,
+        replacing(tmp_path / "a"),
+    ):
+        raise OSError("9 requested and 3 written")
+    assert raised.value.filename == str(tmp_path / "a")

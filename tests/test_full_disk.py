@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from runtime.settings import PROJECT_DIR, all_settings
+from tests.conftest import LORAS
 
 pytestmark = pytest.mark.slow
 NO_ROOM = "No space left on device"
@@ -134,3 +135,115 @@ def test_the_answer_cache_and_notes_on_the_machine(
         f"{n} + {n} = {2 * n}." for n in range(3)
     ]
     assert f"{disk.folder}" in done.stderr
+
+
+def export(folder: Path, out: Path) -> list[str | Path]:
+    from convert.sources import open_source
+    from convert.writing import write_model
+    from tests.checkpoints import save_checkpoint, tiny_tokenizer
+
+    source = open_source(save_checkpoint(folder / "tiny", "qwen3", tiny_tokenizer()))
+    write_model(source, folder / "tiny.gguf", "F16")
+    return ["convert.export_gguf", "--base", folder / "tiny.gguf", "--output", out]
+
+
+def knowledge(folder: Path, out: Path) -> list[str | Path]:
+    lines = (f"Town {n}\tIt has {n} bells and {n % 7} rivers.\n" for n in range(3000))
+    (folder / "raw.tsv").write_text("".join(lines))
+    return ["kb.preprocess", "--subject", "history", "--input", folder / "raw.tsv", "--out", out]
+
+
+def training(folder: Path, out: Path) -> list[str | Path]:
+    from tests.checkpoints import save_checkpoint, tiny_tokenizer
+    from tests.finetuning import FAST, RECORDS, write
+
+    corpus = write(folder / "corpus.jsonl", *RECORDS)
+    tiny = save_checkpoint(folder / "tiny-chat", "qwen3", tiny_tokenizer())
+    options = ["--data_geography", corpus, "--epochs", "2", *FAST, "--resume"]
+    return ["training.finetune", "--model", tiny, "--out", out, *options]
+
+
+def evaluation(folder: Path, out: Path) -> list[str | Path]:
+    from tests.evaluating import RIGHT, write_pipeline, write_questions
+
+    pipeline = write_pipeline(folder, RIGHT)
+    asked = write_questions(folder)
+    return [
+        "evaluation",
+        "--questions",
+        asked,
+        "--pipeline",
+        pipeline,
+        "--reports",
+        out,
+        "--resume",
+    ]
+
+
+# What makes a command, and the sizes of a disk in KiB on which it stops at different places.
+WRITERS: dict[str, tuple[Callable[[Path, Path], Sequence[str | Path]], list[int]]] = {
+    "export": (export, [16, 200]),
+    "knowledge": (knowledge, [16, 400]),
+    "training": (training, [16, 1000]),
+    "report": (evaluation, [16, 40]),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_command_says_which_file_has_no_room_and_goes_on_with_it(
+    tmp_path: Path, disk: Disk, kind: str
+) -> None:
+    make, sizes = WRITERS[kind]
+    out = disk.folder / "out"
+    command = make(tmp_path, out)
+    for kib in sizes:
+        disk.resize(kib)
+        told(python(*command), disk.folder)
+    disk.resize(500_000)
+    done = python(*command)
+    assert done.returncode == 0, done.stderr
+    left = [p for p in out.rglob("*") if "partial" in p.name or p.name.endswith(".training")]
+    assert left == []
+
+
+def test_a_batch_waits_for_room(demo_model: Path, tmp_path: Path, disk: Disk) -> None:
+    """The server says on /health that it waits, and no line is lost."""
+    import httpx
+
+    from tests.serving import serving
+
+    disk.resize(400)
+    options = ("--batch-dir", disk.folder / "kept")
+    with serving(tmp_path, *options, ADAPTERS_BASE_DIR=str(LORAS)) as server:
+        http = httpx.Client(base_url=server.url, timeout=120)
+        lines = [
+            {
+                "custom_id": f"id-{n}",
+                "method": "POST",
+                "url": "/v1/completions",
+                "body": {"model": "demo", "prompt": f"{n} and", "max_tokens": 2},
+            }
+            for n in range(300)
+        ]
+        text = "\n".join(map(json.dumps, lines)).encode()
+        sent = http.post("/v1/files", files={"file": ("b", text)}, data={"purpose": "batch"})
+        begin = {"input_file_id": sent.json()["id"], "endpoint": "/v1/completions"}
+        state = http.post("/v1/batches", json=begin).json()
+        disk.fill()
+        refused = http.post("/v1/files", files={"file": ("b", text)}, data={"purpose": "batch"})
+        assert refused.status_code == 507, refused.text
+        while NO_ROOM not in server.log.read_text("utf-8"):
+            assert server.process.poll() is None
+            state = http.get(f"/v1/batches/{state['id']}").json()
+            assert state["status"] != "completed"
+        disk.empty()
+        disk.resize(4000)
+        while state["status"] != "completed":
+            assert state["status"] in ("validating", "in_progress", "finalizing")
+            state = http.get(f"/v1/batches/{state['id']}").json()
+        assert state["request_counts"] == {"total": 300, "completed": 300, "failed": 0}
+        answers = http.get(f"/v1/files/{state['output_file_id']}/content").text.splitlines()
+        assert {json.loads(line)["custom_id"] for line in answers} == {
+            line["custom_id"] for line in lines
+        }
+        assert "Traceback" not in server.log.read_text("utf-8")

@@ -101,7 +101,7 @@ def test_a_long_batch_is_computed_in_parts_with_the_same_loss_and_gradients(
 
     monkeypatch.setattr(trainer, "compute_loss", noted)
     found = []
-    for most, expected in ((2048, [5]), (60, [2, 2, 1]), (10, [1] * 5)):
+    for most, expected in ((1024, [5]), (110, [3, 2]), (60, [2, 2, 1]), (10, [1] * 5)):
         monkeypatch.setattr("training.trainer.MOST_TOKENS", most)
         shapes.clear()
         trainer.model.zero_grad()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runtime import SetupError, loadPipeline, tune
 from runtime.files.manifest import ModelFiles
-from runtime.settings import Settings
+from runtime.settings import PROJECT_DIR, Settings
 from runtime.setup import trials, tuning
 from tests.conftest import small_settings
+from tests.stopping import interrupt
 
 FOUND = {"batch_size": 5, "num_threads": 1, "prefill_tokens": 64}
 
@@ -183,3 +188,26 @@ def test_the_demo_is_tuned_and_then_served_so(
         (engine,) = pipeline.engines.values()
         assert engine.options.slots == entry["settings"]["batch_size"]
         assert engine.options.call_tokens == entry["settings"]["prefill_tokens"]
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_it_and_nothing_is_noted(demo_model: Path, tmp_path: Path) -> None:
+    (tmp_path / demo_model.name).symlink_to(demo_model)
+    settings = {"MODEL_NAME": str(tmp_path / demo_model.name), "MODELS_DIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime.tune"],
+        cwd=PROJECT_DIR,
+        env={**os.environ, **settings, "NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while sum(psutil.Process(process.pid).cpu_times()[:2]) < 5:  # it is measuring by then
+        assert process.poll() is None
+        time.sleep(0.05)
+    said, seconds = interrupt(process)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1].startswith("stopped")
+    assert "Traceback" not in said
+    assert seconds < 2
+    assert not (tmp_path / tuning.FILE_NAME).exists()

@@ -35,10 +35,9 @@ from training.options import Options
 
 # Name of the file that marks a complete checkpoint.
 _WHOLE = "whole"
-# Most tokens that are computed together, with padding: a gigabyte or more of activations for each
-# 500 (docs/training.md). Questions with passages are long, and a batch of them took 9 GB on the
-# demo model.
-MOST_TOKENS = 2048
+# Most tokens that are computed together, with padding. Each takes 3 MB of activations on the demo
+# model, and questions with passages are long: a batch of 8 took 9 GB.
+MOST_TOKENS = 1024
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -98,6 +97,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"] != IGNORED).sum()
         rows = max(1, MOST_TOKENS // longest)
+        rows = -(-count // -(-count // rows))  # parts of like size
         losses = []
         for at in range(0, count, rows):
             part = {name: values[at : at + rows] for name, values in inputs.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -10,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+# What numpy says where a file takes no more, without the reason.
+_SHORT = re.compile(r"\d+ requested and \d+ written")
 # Temporary paths that exist now, and how each is removed.
 _unfinished: dict[Path, Callable[[Path], None]] = {}
 
@@ -123,6 +127,9 @@ def _beside(
         make(path)
         yield path
     except OSError as error:
+        if error.errno is None and _SHORT.search(str(error)):
+            said = f"{os.strerror(errno.ENOSPC)} ({error})"
+            raise OSError(errno.ENOSPC, said, str(target)) from None
         if error.filename is None and error.errno is not None:
             error.filename = str(target)
         raise
