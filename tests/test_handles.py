@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from runtime import loadPipeline
-from runtime.engine import Engine, EngineError, EngineOptions, Model, Request
+from runtime.engine import Engine, EngineError, EngineOptions, Model, Request, SamplingParams
 from tests.conftest import LORAS, small_settings
 from tests.ggufs import write_adapter
 
@@ -18,7 +18,9 @@ from tests.ggufs import write_adapter
 @pytest.mark.slow
 def test_loading_and_closing_again_and_again_leaves_memory_flat(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "a-lora-history.gguf")
-    settings = small_settings(peft_adapter_history=adapter, max_new_tokens=4, batch_size=2)
+    settings = small_settings(
+        peft_adapter_history=adapter, max_new_tokens=4, batch_size=2, algebra_tool="off"
+    )
     questions = [{"questionID": s, "subject": s, "question": "Why?"} for s in ("history", "x")]
     process = psutil.Process()
     resident = []
@@ -40,7 +42,8 @@ def test_what_is_dropped_without_closing_is_freed_at_once(demo_model: Path, tmp_
         options = EngineOptions(slots=2, cells_per_slot=256, shortlist=4)
         engine = Engine.load(demo_model, options, adapters)
         handles = [engine.model._handle._finalizer, engine.context._handle._finalizer]
-        list(engine.generate([Request([500] * 9, adapter=name) for name in ("a", "b", None)]))
+        few = SamplingParams(max_new_tokens=4)
+        list(engine.generate([Request([500] * 9, few, adapter=name) for name in ("a", "b", None)]))
         with pytest.raises(EngineError):
             engine.load_adapter("c", demo_model)
         handles.append(engine.context._handle._finalizer)
