@@ -1,9 +1,10 @@
-"""Flash attention by ggml, in a process of its own: `attentions.py OUT JOB`.
+"""Flash attention by ggml, in a process of its own: `attentions.py OUT JOBS`.
 
-A job is JSON: {"tokens", "heads", "kv_heads", "size", "keys", "streams", "threads", "dead"}. The
-last token of each stream sees all keys but the last `dead`, which hold NaN, and each token before
-it one key less. OUT gets a numpy archive with "found" [streams, tokens, heads, size] and "exact",
-the same in float64. Calls of fewer tokens or streams have the last tokens, the first streams.
+Jobs are a JSON list of objects with "tokens", "heads", "kv_heads", "size", "keys", "streams",
+"threads" and "dead". The last token of each stream sees all keys but the last `dead`, which hold
+NaN, and each token before it one key less. OUT gets a numpy archive with "found N" [streams,
+tokens, heads, size] of job N, and "exact N", the same in float64. Calls of fewer tokens or streams
+have the last tokens, the first streams.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def has_kernel() -> bool:
     return hasattr(library("ggml-cpu"), "ggml_attention_avx512")
 
 
-def main(out: str, job: dict[str, Any]) -> None:
+def attention(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """What ggml computes for a job, and what is right."""
     tokens, heads, kv_heads, size = (job[k] for k in ("tokens", "heads", "kv_heads", "size"))
     keys, streams, dead = (job[key] for key in ("keys", "streams", "dead"))
     random = np.random.default_rng(0)
@@ -64,8 +66,14 @@ def main(out: str, job: dict[str, Any]) -> None:
     scores = q @ wide[0].swapaxes(2, 3) * scale + mask[..., seen]
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     exact = weights / weights.sum(axis=-1, keepdims=True) @ wide[1]
-    found = found.reshape(streams, tokens, heads, size)
-    np.savez(out, found=found, exact=exact.swapaxes(1, 2))
+    return found.reshape(streams, tokens, heads, size), exact.swapaxes(1, 2)
+
+
+def main(out: str, jobs: list[dict[str, Any]]) -> None:
+    results: dict[str, Any] = {}
+    for number, job in enumerate(jobs):
+        results[f"found {number}"], results[f"exact {number}"] = attention(job)
+    np.savez(out, **results)
 
 
 if __name__ == "__main__":
