@@ -291,9 +291,11 @@ class Model:
         """What to say where the logits with an adapter, or without one, are not numbers."""
         path = self.path if adapter is None else self._adapter_paths[adapter]
         of = "the model" if adapter is None else f"adapter {adapter!r}"
+        # Products of quantized weights can hide what is not a number, and those of an adapter not.
+        other = "" if adapter is None else f", or the model, {self.path}"
         return (
             f"{path}: damaged: the logits of {of} are not numbers (NaN, or all alike); export or"
-            " copy the file again"
+            f" copy the file{other} again"
         )
 
     def adapter(self, name: str) -> Any:
