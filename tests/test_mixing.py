@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from runtime.engine import Context, EngineError, Model
+from runtime.engine import Context, EngineError, Model, lora_rows
 from runtime.engine.batch import Batch
 from runtime.engine.mixing import BARE, RANK_STEP, write_stack
 from runtime.settings import PROJECT_DIR
@@ -115,8 +115,15 @@ def context(model: Model, mix: bool) -> Context:
     )
 
 
-@pytest.fixture
-def mixed(model: Model) -> Iterator[Context]:
+@pytest.fixture(params=["inside llama.cpp", "by a callback"])
+def mixed(
+    model: Model, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Context]:
+    """A context that mixes by the patch's functions, or as on an unmodified llama.cpp."""
+    if request.param == "by a callback":
+        monkeypatch.setattr(lora_rows, "available", lambda: False)
+    elif not lora_rows.available():
+        pytest.skip("llama.cpp was built without the patch, or for another CPU")
     made = context(model, mix=True)
     yield made
     made.close()
@@ -233,6 +240,8 @@ def test_an_interrupt_inside_llama_reaches_the_caller(
         raise KeyboardInterrupt
 
     assert mixed._mixer is not None
+    if mixed._mixer.callback is None:
+        pytest.skip("no Python runs inside")
     monkeypatch.setattr(mixed._mixer._masks, "apply", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(mixed, [0, 1], tokens(2, 4), 0, np.ones((2, 4), int))
@@ -261,6 +270,7 @@ def test_what_a_stack_says_of_itself(paths: dict[str, Path], tmp_path: Path) -> 
     assert stack.rank % RANK_STEP == 0
     assert stack.rank >= 27
     assert stack.n_modules == LAYERS * len(LINEAR)
+    assert stack.nbytes == 4 * stack.n_parameters
     assert 0 < stack.nbytes < (tmp_path / "stack.gguf").stat().st_size
     assert stack.index(None) == BARE
     assert stack.index("part") == 2
@@ -282,6 +292,15 @@ def test_adapters_may_be_of_16_or_32_bits(
     }
     product = ours[name + "b"][:, 4:8] @ ours[name + "a"][4:8]
     np.testing.assert_allclose(product, 2 * theirs[name + "b"] @ theirs[name + "a"], rtol=1e-6)
+
+
+def test_a_stack_has_16_bits_where_no_value_changes(paths: dict[str, Path], tmp_path: Path) -> None:
+    half = write_adapter(tmp_path / "half.gguf", 4, ("attn_k",), 5, np.float16)
+    odd = write_adapter(tmp_path / "odd.gguf", 3, ("attn_k",), 6, np.float16)  # a scale of 8 / 3
+    for others, bytes_each in (([half], 2), ([half, odd], 4), ([half, paths["one"]], 4)):
+        files = {path.stem: path for path in others}
+        stack = write_stack(files, tmp_path / "stack.gguf", None)
+        assert stack.nbytes == bytes_each * stack.n_parameters
 
 
 def test_what_cannot_be_stacked_is_named(paths: dict[str, Path], tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ def set_adapters(model: Model, adapters: Mapping[str, Path], may_mix: bool) -> N
     except EngineError as error:
         log.info("adapters take turns: %s", error)
         return
-    parameters = stack.nbytes // 4  # float32
-    if not worth_mixing(len(adapters), parameters, model.n_parameters, gpu=False):
+    if not worth_mixing(len(adapters), stack.n_parameters, model.n_parameters, gpu=False):
         log.info("adapters take turns: together they are too large to be mixed")
         model.drop_stack()

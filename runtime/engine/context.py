@@ -84,7 +84,7 @@ class Context:
             raise EngineError(
                 "mix=True needs Model.load_stack() first, and cannot be used with an eval_callback"
             )
-        self._mixer = Mixer(model.stack) if mix and model.stack else None
+        self._mixer = Mixer(model.stack, model.adapter(STACK)) if mix and model.stack else None
         if self._mixer is not None:
             eval_callback = self._mixer.callback
         self.model = model

@@ -1,13 +1,14 @@
-"""Several LoRA adapters in one call, each token with its own, on an unmodified llama.cpp.
+"""Several LoRA adapters in one call, each token with its own.
 
 llama.cpp applies an adapter to every token of a call: a linear layer W becomes
 W x + scale * B (A x). So adapters are stacked into one, of the sum of their ranks: their A's are
-stacked vertically, their B's side by side, and A x holds the products of all of them. Before
-B is applied, an evaluation callback sets to zero, in the column of each token, the rows of the
-adapters that it does not use; what remains is exactly its own adapter's part.
+stacked vertically, their B's side by side, and A x holds the products of all of them. With the
+functions that scripts/patches adds (`lora_rows`) each token is multiplied with its own
+adapter's rows only. An unmodified llama.cpp multiplies it with all, and before B is applied, an
+evaluation callback sets the others' products to zero.
 
     stack = write_stack({"history": path, "algebra": other}, stacked_path)
-    mixer = Mixer(stack)               # one for each context; mixer.callback is its cb_eval
+    mixer = Mixer(stack, pointer)      # one for each context; mixer.callback is its cb_eval
     # adapter and output flag of each token; raises what went wrong inside
     mixer.run(lambda: llama_decode(...), [0, 0, -1, 1], [0, 1, 1, 1])
 
@@ -27,9 +28,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from runtime.engine import ggml
+from runtime.engine import ggml, lora_rows
 from runtime.engine.calls import Callbacks
 from runtime.engine.llama import EngineError, check_gguf
+from runtime.engine.lora_rows import LoraRows
 
 BARE = -1  # in `Mixer.run`: a token that uses no adapter
 # llama.cpp's fast kernels for F32 and F16 (llamafile's sgemm) take ranks in multiples of 16;
@@ -57,6 +59,7 @@ class Stack:
         rows: for each of them the rows of A x that are its own.
         rank: of the whole, rounded up to a multiple of `RANK_STEP`.
         n_modules: linear layers that at least one of them adapts.
+        n_parameters: of its matrices, padding included.
         nbytes: of its matrices, in the file and in memory.
     """
 
@@ -64,6 +67,7 @@ class Stack:
     rows: tuple[slice, ...]
     rank: int
     n_modules: int
+    n_parameters: int
     nbytes: int
 
     def index(self, name: str | None) -> int:
@@ -80,13 +84,18 @@ class Stack:
 
 
 def write_stack(
-    paths: Mapping[str, Path], out: Path, dtype: Literal["F32", "F16"] = "F32"
+    paths: Mapping[str, Path], out: Path, dtype: Literal["F32", "F16"] | None = "F32"
 ) -> Stack:
     """Write the GGUF adapters as one stacked adapter.
 
     Their scales (alpha / rank) go into B, so that the whole is applied with a scale of 1. A
     linear layer that an adapter lacks is zero in its rows. All matrices are held in memory
     meanwhile, once as they are and once stacked.
+
+    Args:
+        paths: the files, by the adapters' names.
+        out: the file to write.
+        dtype: of the matrices; None is F16 where that changes no value, else F32.
 
     Raises:
         EngineError: a file is not a LoRA adapter of matrices for linear layers, is damaged or
@@ -104,6 +113,8 @@ def write_stack(
     ends = np.cumsum([adapter.rank for adapter in adapters]).tolist()
     rows = tuple(slice(e - a.rank, e) for e, a in zip(ends, adapters, strict=True))
     rank = -(-ends[-1] // RANK_STEP) * RANK_STEP
+    if dtype is None:
+        dtype = "F16" if all(adapter.fits_f16() for adapter in adapters) else "F32"
     tensors: dict[str, np.ndarray] = {}
     for adapter, own in zip(adapters, rows, strict=True):
         for name, (a, b) in adapter.modules.items():
@@ -130,7 +141,8 @@ def write_stack(
     }
     ggml.write_gguf(out, metadata, tensors)
     nbytes = sum(matrix.nbytes for matrix in tensors.values())
-    return Stack(tuple(paths), rows, rank, len(tensors) // 2, nbytes)
+    size = sum(matrix.size for matrix in tensors.values())
+    return Stack(tuple(paths), rows, rank, len(tensors) // 2, size, nbytes)
 
 
 class _Adapter:
@@ -162,17 +174,33 @@ class _Adapter:
             raise EngineError(f"{path}: no LoRA matrices in it")
         self.rank = max(len(a) for a, _ in self.modules.values())
 
+    def fits_f16(self) -> bool:
+        """Whether F16 holds all values exactly."""
+        with np.errstate(over="ignore"):
+            return all(
+                np.array_equal(matrix, matrix.astype(np.float16))
+                for pair in self.modules.values()
+                for matrix in pair
+            )
+
 
 class Mixer:
-    """Masks the products of a stacked adapter in one context.
+    """Has the tokens of a call in one context use parts of a stacked adapter.
 
-    Give `callback` to the context as its cb_eval, apply the stacked adapter, and have each call
-    done by `run`. In other calls nothing is masked, so that another adapter can be applied to
-    the same context.
+    Give `callback` to the context as its cb_eval (None: nothing to give), apply the stacked
+    adapter, and have each call done by `run`. Other calls use all of whatever is applied.
+
+    Args:
+        stack: what the adapter holds.
+        adapter: its pointer.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, adapter: Any) -> None:
         self.stack = stack
+        self._rows = LoraRows.of(adapter)
+        # Of each adapter and, last, of none.
+        self._first = np.array([*(rows.start for rows in stack.rows), 0], np.int32)
+        self._count = np.array([*(r.stop - r.start for r in stack.rows), 0], np.int32)
         # One row of factors for each adapter and, last, for none.
         self._factors = np.zeros((len(stack.rows) + 1, stack.rank), np.float32)
         for index, rows in enumerate(stack.rows):
@@ -180,7 +208,10 @@ class Mixer:
         self._callbacks = Callbacks()
         # Apart from this object, which so can be freed while llama.cpp has the callback.
         self._masks = _Masks(stack.rank)
-        self.callback = self._callbacks.wrap(_EvalCallback, self._masks.callback(), failed=False)
+        self.callback: Any = None
+        if self._rows is None:
+            masking = self._masks.callback()
+            self.callback = self._callbacks.wrap(_EvalCallback, masking, failed=False)
 
     def run(self, call: Callable[[], int], adapters: ArrayLike, outputs: ArrayLike) -> int:
         """Do a llama.cpp call in which each token uses an adapter of its own.
@@ -204,9 +235,27 @@ class Mixer:
             raise ValueError("adapters and outputs must have one entry for each token")
         if index.min() < BARE or index.max() >= len(self.stack.rows):
             raise ValueError(f"adapters must be {BARE} to {len(self.stack.rows) - 1}")
-        mask = self._factors[index]
+        if self._rows is not None:
+            first, count = self._first[index], self._count[index]
+            code, computed = self._rows.run(call, first, count, wanted)
+            # Behind the last layer's attention there is nothing to compute without an output.
+            whole = computed == self.stack.n_modules or (computed > 0 and not wanted.any())
+        else:
+            code, computed = self._mask(call, self._factors[index], wanted)
+            whole = computed == self.stack.n_modules
+        if code == 0 and not whole:
+            raise EngineError(
+                f"adapters could not be mixed: llama.cpp computed {computed} products for"
+                f" {self.stack.n_modules} linear layers, so not in one pass"
+            )
+        return code
+
+    def _mask(
+        self, call: Callable[[], int], mask: np.ndarray, wanted: np.ndarray
+    ) -> tuple[int, int]:
+        """What `call` returns, and how many products were masked."""
         # Behind the last layer's attention only the tokens with an output go on.
-        self._masks.start({int(wanted.sum()): mask[wanted], index.size: mask})
+        self._masks.start({int(wanted.sum()): mask[wanted], len(mask): mask})
         try:
             code = call()
         finally:
@@ -217,12 +266,7 @@ class Mixer:
             raise
         except Exception as error:
             raise EngineError(f"adapters could not be mixed: {error}") from error
-        if code == 0 and n_masked != self.stack.n_modules:
-            raise EngineError(
-                f"adapters could not be mixed: llama.cpp computed {n_masked} products for"
-                f" {self.stack.n_modules} linear layers, so not in one pass"
-            )
-        return code
+        return code, n_masked
 
 
 class _Masks:
@@ -301,10 +345,11 @@ def _is_lora_a(address: int) -> bool:
 def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, gpu: bool) -> bool:
     """Whether adapters cost less in one batch than by turns.
 
-    What mixing costs is the stack's own multiplications, all of which are computed for every
-    token; what turns cost is a smaller batch for each adapter. Measured on two models with 4 to
-    16 adapters of rank 4 to 64 (lab/NOTES.md), the two are about equal where the stack
-    has 4 % of the model's parameters for each adapter in it.
+    Always where each token is multiplied with its own adapter only (`lora_rows`). Elsewhere
+    mixing costs the whole stack's multiplications for every token; what turns cost is a smaller
+    batch for each adapter. Measured on two models with 4 to 16 adapters of rank 4 to 64
+    (lab/NOTES.md), the two are about equal where the stack has 4 % of the model's parameters
+    for each adapter in it.
 
     Args:
         n_adapters: that have requests at the same time; the bare model counts as one.
@@ -314,4 +359,4 @@ def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, 
     """
     if gpu or n_adapters < 2:
         return False
-    return stack_parameters <= _MOST_SHARE * n_adapters * model_parameters
+    return lora_rows.available() or stack_parameters <= _MOST_SHARE * n_adapters * model_parameters

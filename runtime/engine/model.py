@@ -17,6 +17,7 @@ from typing import Any, Literal
 import llama_cpp as llama
 import numpy as np
 
+from runtime.engine import lora_rows
 from runtime.engine.calls import Callbacks, check_stop, undisturbed
 from runtime.engine.grammars import Grammars
 from runtime.engine.kernels import is_best_mapped
@@ -252,9 +253,11 @@ class Model:
 
     @undisturbed
     def load_stack(
-        self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] = "F32"
+        self, adapters: Mapping[str, str | Path], dtype: Literal["F32", "F16"] | None = None
     ) -> Stack:
         """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
+
+        Its type is F16 or F32, whichever is faster without changing a value, or `dtype`.
 
         It is written to a temporary file of `Stack.nbytes`, removed before this returns, and
         stays in memory as long as the model. Adapters that are loaded singly are neither
@@ -267,6 +270,8 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stack.gguf"
             files = {name: Path(file) for name, file in adapters.items()}
+            if dtype is None and not lora_rows.available():
+                dtype = "F32"  # which llama.cpp's own kernels multiply faster
             stack = write_stack(files, path, dtype)
             self.load_adapter(STACK, path)
         self.stack = stack
