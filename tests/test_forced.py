@@ -94,7 +94,6 @@ def test_scores_change_no_answer(exact: Engine) -> None:
 def test_an_answer_alone_takes_fewer_calls_than_it_has_tokens(exact: Engine) -> None:
     exact.stats.reset()
     (completion,) = complete(exact, [request(exact, 1, COLD)])
-    assert completion.finish_reason == "stop"
     assert exact.stats.decode_calls < 0.8 * len(completion.tokens)
     assert exact.stats.new_tokens == len(completion.tokens)
 

@@ -82,5 +82,5 @@ def _bad_words(words: Sequence[str], model: Model) -> Iterator[tuple[int, ...]]:
         first = tuple(model.tokenize(word.lstrip() or word, follows=True))
         spaced = tuple(model.tokenize(" " + word.lstrip(), follows=True))
         yield first
-        if spaced[:1] != first[:1] and len(spaced) == len(first):
+        if spaced != first:
             yield spaced
