@@ -68,6 +68,12 @@ def contenders(slots: int, adapters: Sequence[Path]) -> list[Contender]:
             "one_by_one",
             options={"flash_attention": False},
         ),
+        Contender(
+            "one-by-one-plain",
+            "the same with weights as in the file, not repacked",
+            "one_by_one",
+            options={"flash_attention": True, "repack": False},
+        ),
     ]
     for parallel in dict.fromkeys([1, 16, slots]):
         for unified in [False, True] if parallel > 1 else [False]:

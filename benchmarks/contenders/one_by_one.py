@@ -1,6 +1,7 @@
 """`Llama.create_chat_completion`, one question after another.
 
-Options: `flash_attention`, true or false (llama-cpp-python's default).
+Options: `flash_attention`, true or false (llama-cpp-python's default); `repack`, whether llama.cpp
+copies weights into its own order (its default), for which `Llama` has no argument.
 """
 
 from __future__ import annotations
@@ -15,6 +16,16 @@ def load(work: Work) -> tuple[Answer, dict[str, str]]:
     import llama_cpp
     from llama_cpp import llama_chat_format
 
+    if not work.options.get("repack", True):
+        library: Any = llama_cpp.llama_cpp
+        defaults = library.llama_model_default_params
+
+        def plain() -> Any:
+            params = defaults()
+            params.use_extra_bufts = False
+            return params
+
+        library.llama_model_default_params = plain
     llama = llama_cpp.Llama(
         work.model,
         n_ctx=work.cells,
