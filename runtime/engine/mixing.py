@@ -201,10 +201,6 @@ class Mixer:
         # Of each adapter and, last, of none.
         self._first = np.array([*(rows.start for rows in stack.rows), 0], np.int32)
         self._count = np.array([*(r.stop - r.start for r in stack.rows), 0], np.int32)
-        # One row of factors for each adapter and, last, for none.
-        self._factors = np.zeros((len(stack.rows) + 1, stack.rank), np.float32)
-        for index, rows in enumerate(stack.rows):
-            self._factors[index, rows] = 1
         self._callbacks = Callbacks()
         # Apart from this object, which so can be freed while llama.cpp has the callback.
         self._masks = _Masks(stack.rank)
@@ -235,14 +231,12 @@ class Mixer:
             raise ValueError("adapters and outputs must have one entry for each token")
         if index.min() < BARE or index.max() >= len(self.stack.rows):
             raise ValueError(f"adapters must be {BARE} to {len(self.stack.rows) - 1}")
-        if self._rows is not None:
-            first, count = self._first[index], self._count[index]
-            code, computed = self._rows.run(call, first, count, wanted)
-            # Behind the last layer's attention there is nothing to compute without an output.
-            whole = computed == self.stack.n_modules or (computed > 0 and not wanted.any())
-        else:
-            code, computed = self._mask(call, self._factors[index], wanted)
-            whole = computed == self.stack.n_modules
+        run = self._mask if self._rows is None else self._rows.run
+        code, computed = run(call, self._first[index], self._count[index], wanted)
+        whole = computed == self.stack.n_modules
+        if self._rows is not None and not wanted.any():
+            # Behind the last layer's attention there is nothing to compute.
+            whole = whole or computed > 0
         if code == 0 and not whole:
             raise EngineError(
                 f"adapters could not be mixed: llama.cpp computed {computed} products for"
@@ -251,9 +245,11 @@ class Mixer:
         return code
 
     def _mask(
-        self, call: Callable[[], int], mask: np.ndarray, wanted: np.ndarray
+        self, call: Callable[[], int], first: np.ndarray, count: np.ndarray, wanted: np.ndarray
     ) -> tuple[int, int]:
-        """What `call` returns, and how many products were masked."""
+        """What `LoraRows.run` does, on an unmodified llama.cpp."""
+        place = np.arange(self.stack.rank) - first[:, None]
+        mask = ((place >= 0) & (place < count[:, None])).astype(np.float32)
         # Behind the last layer's attention only the tokens with an output go on.
         self._masks.start({int(wanted.sum()): mask[wanted], len(mask): mask})
         try:
