@@ -34,8 +34,8 @@ class Request:
             prefix of their prompts decoded once and shared.
         score_from: also report the log-probabilities of the prompt's own tokens from this
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
-        score_top: how many of the likeliest tokens to report in the place of each of those; None
-            is `params.logprobs`.
+        score_top: how many of the likeliest tokens to report in the place of each of those, and
+            report their ranks; None is `params.logprobs`, without ranks.
         reserve: it may begin where there is room for so many new tokens. One that gets longer is
             suspended until there is room for more. None: room for all of them.
         grammar: what the answer must look like, compiled by the model's `grammars`; or None.

@@ -163,7 +163,8 @@ class Runner:
                 first = piece.start + piece.wanted[0] + 1
                 scored = generation.request.prompt[first : first + n_scored]
                 logits = rows.logits[start : start + n_scored]
-                scores[-1] = score(logits, scored, generation.n_rivals)
+                ranked = generation.request.score_top is not None
+                scores[-1] = score(logits, scored, generation.n_rivals, ranked)
             if generation in step.sampled:
                 last.append(end - 1)
         return Result(rows[last], scores)

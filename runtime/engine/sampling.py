@@ -105,7 +105,8 @@ class Draw:
 class Choice:
     """A token; its log-probability in nats, and (token, log-probability) of the likeliest.
 
-    `rank` is its place among all tokens, the likeliest first, from 1 on.
+    `rank` is its place among all tokens, the likeliest first, from 1 on; 0 where it was not
+    asked for.
     """
 
     token: int
@@ -206,8 +207,16 @@ def _sample_allowed(row: np.ndarray, draw: Draw, allowed: np.ndarray) -> int:
     return int(tokens[place])
 
 
-def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0) -> list[Choice]:
-    """Log-probabilities of given tokens, one for each row: logits [len(tokens), vocab]."""
+def score(
+    logits: np.ndarray,
+    tokens: Sequence[int] | np.ndarray,
+    n_top: int = 0,
+    ranked: bool = False,
+) -> list[Choice]:
+    """Log-probabilities of given tokens, one for each row: logits [len(tokens), vocab].
+
+    With `ranked` also their ranks, for which a row is read once more.
+    """
     found: list[Choice] = []
     for first in range(0, len(tokens), _ROWS_SCORED):
         raw = logits[first : first + _ROWS_SCORED]
@@ -215,7 +224,7 @@ def score(logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0
         tops = top_k_ids(raw, n_top) if n_top else np.empty((len(rows), 0), np.int64)
         for row, token, top in zip(rows, tokens[first:], tops, strict=False):
             likeliest = tuple((int(i), float(row[i])) for i in top)
-            rank = 1 + int(np.count_nonzero(row > row[token]))
+            rank = 1 + int(np.count_nonzero(row > row[token])) if ranked else 0
             found.append(Choice(int(token), float(row[token]), likeliest, rank))
     return found
 
