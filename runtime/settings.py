@@ -43,7 +43,7 @@ class _SubjectsFile(BaseModel):
     subjects_file: FilePath = _setting(
         DEFAULT_FILE,
         "a TOML file",
-        "The subjects: names, instructions, the settings of their adapters; see docs/subjects.md.",
+        "Declares the subjects: names, instructions, adapters ([subjects](subjects.md)).",
     )
 
 
@@ -92,7 +92,7 @@ class Settings(_SubjectsFile):
     num_threads: int = _setting(
         0, (0, 512), "CPU threads; 0 is one per core that this process may use."
     )
-    prefill_tokens: int = _setting(512, (16, 8192), "Most prompt tokens of a llama.cpp call.")
+    prefill_tokens: int = _setting(512, (16, 8192), "Most prompt tokens in one call of llama.cpp.")
     kv_cache_type: Literal["f16", "q8_0"] = _setting(
         "f16",
         "f16 or q8_0",
@@ -101,32 +101,32 @@ class Settings(_SubjectsFile):
     kv_cache_gb: float = _setting(
         0.0,
         (0, 1024),
-        "Most memory of a model's KV cache, in GiB; 0 is 1.2, or what `BATCH_SIZE` usual questions"
-        " or the longest ones need. Long questions run in few slots, short ones in many.",
+        "Most memory of a model's KV cache, in GiB; 0: room for `BATCH_SIZE` usual questions and"
+        " for the longest ones, at least 1.2. Long questions run in few slots, short ones in many.",
     )
     max_model_len: int = _setting(
         0,
         (-1, 10_000_000),
-        "Most tokens of a prompt and its answer together, on the server and for the bare base; 0 is"
-        " what the longest question needs, -1 what the model takes as far as KV_CACHE_GB goes.",
+        "Most tokens of a prompt and its answer together, on the server; 0: what the longest"
+        " question needs, -1: what the model was trained for, within `KV_CACHE_GB`.",
     )
     prefix_cache_mb: int = _setting(
         512,
         (0, 1_048_576),
-        "Most memory, in MiB for each model, of what is kept of the server's conversations so that"
-        " a next turn, or the same beginning, is not computed again; 0 keeps nothing.",
+        "Memory in MiB, for each model, in which the server keeps what it computed of prompts and"
+        " answers, for later turns of conversations; 0 keeps nothing.",
     )
     stream_gap_ms: int = _setting(
         500,
         (0, 600_000),
-        "Most milliseconds between two tokens of a streamed answer while others' prompts are"
-        " computed, which then go in pieces; 0 computes prompts as a whole.",
+        "Most milliseconds between two tokens of a streamed answer while other prompts are"
+        " computed, which are split for it; 0 does not split prompts.",
     )
     batch_invariant: bool = _setting(
         False,
         "0 or 1",
-        "1: an answer is the same to the bit whatever else is asked, in whatever order and with"
-        " whatever `BATCH_SIZE`. On a CPU only; slower ([serving](serving.md#the-same-answer)).",
+        "1: answers are the same to the bit whatever else is asked, in any order and with any"
+        " `BATCH_SIZE`. On a CPU only; slower ([serving](serving.md#the-same-answer)).",
     )
     batch_size: int = _contest(48, (1, 240), "Slots: most questions that are decoded at once.")
 
@@ -134,12 +134,12 @@ class Settings(_SubjectsFile):
     max_input_tokens: int = _contest(
         1024,
         (16, 131072),
-        "Longest prompt; a longer question loses its middle, and the log says so.",
+        "Longest prompt, in tokens; a longer question loses its middle, and the log says so.",
     )
     max_new_tokens: int = _contest(
         128,
         (1, 32768),
-        "Longest answer, before `MAX_TOKENS_MULTIPLIER` and the subject's `length`"
+        "Longest answer, in tokens, before `MAX_TOKENS_MULTIPLIER` and the subject's `length`"
         " ([subjects](subjects.md)).",
     )
     min_new_tokens: int = _contest(
@@ -154,7 +154,7 @@ class Settings(_SubjectsFile):
     stop: fields.Stop = _setting(
         (),
         'a JSON list of texts such as ["\\n\\n"], at most 100 of up to 1000 characters',
-        "Strings that end an answer and are cut from it.",
+        "Strings that end an answer and are not part of it.",
         max_length=100,
     )
 
@@ -169,7 +169,11 @@ class Settings(_SubjectsFile):
         allow_inf_nan=False,
     )
     top_p: float = _contest(
-        0.9, "0.000001 to 1", "Sample from the likeliest tokens up to this share.", ge=1e-6, le=1
+        0.9,
+        "0.000001 to 1",
+        "Sample from the likeliest tokens up to this total probability.",
+        ge=1e-6,
+        le=1,
     )
     top_p_cap: float = _contest(
         0.9, "0.000001 to 1", "`TOP_P` is never taken higher than this.", ge=1e-6, le=1
@@ -179,12 +183,12 @@ class Settings(_SubjectsFile):
         1.0, "0.01 to 10", "Over 1 makes repetition less likely; 1 is off.", ge=0.01, le=10
     )
     seed: int = _setting(
-        0, (0, 2**63 - 1), "With the questionID, the seed of a question's random draws."
+        0, (0, 2**63 - 1), "Seed of the random draws, together with each `questionID`."
     )
 
     # Retrieval
     rag_knowledge_base_dir: FilePath = _contest(
-        PROJECT_DIR / "kb", "a folder", "Where knowledge bases are (see knowledge.md)."
+        PROJECT_DIR / "kb", "a folder", "Where knowledge bases are ([knowledge](knowledge.md))."
     )
     rag_top_k: int = _contest(3, (1, 100), "Passages considered per question.")
     rag_enabled_subjects: fields.Uses = _contest(
@@ -199,14 +203,14 @@ class Settings(_SubjectsFile):
     algebra_tool: fields.AlgebraTool = _setting(
         "exact",
         "off or exact",
-        "`exact` computes the exercises in algebra that it is sure to understand (with sympy); the"
-        " model answers all others.",
+        "`exact` computes the exercises in algebra that it surely understands (with sympy); the"
+        " model answers the others.",
     )
     answer_cache: FilePath | None = _setting(
         None,
         "a folder",
-        "Keep completions in this folder, and use them when the same is asked of the same files"
-        " with the same settings.",
+        "Keep completions in this folder, and reuse them for the same question, files and"
+        " settings.",
     )
 
     # The rest

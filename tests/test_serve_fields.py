@@ -158,7 +158,7 @@ def test_what_is_harmless_is_accepted(body: type[Sampling]) -> None:
 
 
 def test_the_page_lists_all_fields() -> None:
-    page = (PROJECT_DIR / "docs" / "server.md").read_text("utf-8")
+    page = (PROJECT_DIR / "docs" / "api.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| (served|refused|harmless) \| (.+) \|$", page, re.MULTILINE))
     named = {row: set(re.findall(r"`(\w+)`", text)) for row, text in rows.items()}
     assert named == {

@@ -2,7 +2,7 @@
 
 A field that would change the answer is refused by its name, unless its value changes nothing.
 Fields that cannot change an answer are accepted and ignored. `schema` has those that are served;
-docs/server.md lists all three.
+docs/api.md lists all three.
 """
 
 from __future__ import annotations
