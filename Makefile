@@ -100,7 +100,7 @@ demo-adapters: $(VENV)/.ready-train
 		$(foreach subject,$(SUBJECTS),--data-$(subject) data/corpora/$(subject).jsonl)
 	$(BIN)/python -m convert.export_gguf --base demo --loras loras --output loras \
 		--mode adapter --no-base --adapter-type F16
-	$(BIN)/python -m benchmarks.adapters --questions data/sample_questions.jsonl
+	$(BIN)/python -m lab.adapters --questions data/sample_questions.jsonl
 
 knowledge: $(VENV)/.ready
 	for subject in geography history; do \

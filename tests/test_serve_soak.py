@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.attack import ask_beside, attacked
+from lab.attack import ask_beside, attacked
 from tests.conftest import LORAS
 from tests.serving import Server, serving
 

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.forms`: the cost of constrained answers.
+"""`python -m lab.forms`: the cost of constrained answers.
 
-    python -m benchmarks.forms --model models/qwen3-1.7b-shape-Q4_K_M.gguf
+    python -m lab.forms --model models/qwen3-1.7b-shape-Q4_K_M.gguf
 
 As many requests as slots run at once and write the same number of tokens: without a constraint,
 each with its own JSON schema, half of each, and with tools that the model may call. Rounds

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.attack --address 127.0.0.1:8000`: bad clients of a server beside good ones.
+"""`python -m lab.attack --address 127.0.0.1:8000`: bad clients of a server beside good ones.
 
 Connections that send nothing, requests of which half is sent, and clients that never read their
 streams stay open while other clients ask; at the end the command says how many of those got whole

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.adapters`: what adapters change, on questions they were not trained on.
+"""`python -m lab.adapters`: what adapters change, on questions they were not trained on.
 
 Answers the same questions without and with the adapters and reports for each subject: the shares
 of answers that are right for a judge of `evaluation` and to the letter, the share of questions with
