@@ -15,7 +15,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,9 @@ from runtime.common.command import parser_for, run
 if TYPE_CHECKING:
     from benchmarks.traffic import Body
 
-_PROJECT_DIR = Path(__file__).resolve().parents[1]
 _URL = "/v1/completions"
+_QUESTIONS = 160  # of the list
+_ASKS = 12  # single requests before the batch
 _PATIENCE = 600.0  # seconds without a word from the server
 
 
@@ -33,56 +33,24 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = parser_for(__doc__)
     add = parser.add_argument
-    add("--model", type=Path, help="a GGUF file (default: the demo)")
     add("--batch", type=int, default=5000, help="lines of the batch (default: 5000)")
-    add("--count", type=int, default=160, help="questions of the list (default: 160)")
     add("--seconds", type=float, default=30, help="of each of two measurements (default: 30)")
-    add("--asks", type=int, default=12, help="single requests before the batch (default: 12)")
-    add("--adapters", type=Path, default=_PROJECT_DIR / "loras", help="folder (default: loras)")
-    add("--questions", type=Path, nargs="+", help="files with questions, taken in turn")
-    add("--slots", type=int, default=16, help="questions decoded at once (default: 16)")
-    add("--new-tokens", type=int, default=32, help="of each answer (default: 32)")
-    add("--max-input-tokens", type=int, default=512, help="longest prompt (default: 512)")
-    add("--threads", type=int, help="(default: one per core)")
     return run(_measure, parser.parse_args(argv), "stopped")
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from benchmarks.clients import bodies
-    from benchmarks.common import read_questions, table
-    from benchmarks.contenders.work import Work
-    from benchmarks.race import Contender, compete, make_prompts
-    from benchmarks.servers import environment_for, find_adapters, started
-    from runtime.common.errors import SetupError
-    from runtime.engine.llama import physical_cores
-    from runtime.files import demo
-    from runtime.settings import Settings
+    from benchmarks.common import table
+    from benchmarks.servers import bodies, listed, ours, samples
 
-    model = options.model or demo.ensure(Settings.load().models_dir)
-    questions = [q for q in read_questions(options.questions or [], None) if q["subject"]]
-    prompts = make_prompts(model, questions[: options.count], options.max_input_tokens)
-    routes = find_adapters(options.adapters, questions) if options.model is None else {}
-    cells = max(len(prompt.tokens) for prompt in prompts) + options.new_tokens
-    threads = options.threads or physical_cores()
-    work = Work(str(model), prompts, options.new_tokens, options.slots, threads, cells)
-    work.options["adapters"] = [str(path) for path in routes.values()]
-    contender = Contender("list", "pipeline(list)", "ours", options=work.options)
-    listed = compete(contender, work, Path(sys.executable), 1800)
-    if isinstance(listed, str):
-        raise SetupError(f"pipeline(list) failed: {listed}")
-    speed = len(prompts) / listed.answer_seconds
-    print(f"pipeline(list): {speed:.2f} answers/s", file=sys.stderr)
-    body = bodies(prompts, options.new_tokens, None)
-    command = [sys.executable, "-m", "runtime.serve", "--port", "0", "--batch-dir"]
-    with (
-        TemporaryDirectory() as folder,
-        started([*command, folder], environment_for(work, routes)) as server,
-    ):
+    work, routes = samples(_QUESTIONS)
+    speed, _ = listed(work)
+    body = bodies(work.prompts, work.new_tokens, None)
+    with TemporaryDirectory() as folder, ours(work, routes, "--batch-dir", folder) as server:
         address = server.address
         _waits(address, body, lambda n: n < 2)  # once for nothing
-        alone = _waits(address, body, lambda n: n < options.asks)
+        alone = _waits(address, body, lambda n: n < _ASKS)
         batch = _start(address, [body(number) for number in range(options.batch)])
-        while _done(address, batch) < options.slots:
+        while _done(address, batch) < work.slots:
             time.sleep(0.2)
         quiet = _speed(address, batch, lambda: time.sleep(options.seconds))
         end = time.perf_counter() + options.seconds

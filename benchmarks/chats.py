@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -34,6 +32,10 @@ from runtime.common.command import parser_for, run
 
 _WORDS = ["river", "stone", "garden", "winter", "letter", "music", "island", "paper", "silver"]
 _WORDS += ["market", "window", "bridge", "summer", "forest", "kitchen", "mountain", "village"]
+_LONG = 1100  # words of a long prompt
+_OTHERS = 4  # long prompts that arrive
+_BEGINNING = 1500  # words that a conversation begins with
+_NEW_TOKENS = 32
 _LEAST = 8  # tokens; a server may find a few of any prompt
 
 
@@ -43,12 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--model", default="demo", help="MODEL_NAME (default: demo)")
     add("--rounds", type=int, default=3, help="of everything (default: 3)")
-    add("--prompt", type=int, default=1100, help="words of a long prompt (default: 1100)")
-    add("--others", type=int, default=4, help="long prompts that arrive (default: 4)")
-    add("--beginning", type=int, default=1500, help="words a conversation begins with (1500)")
     add("--turns", type=int, default=6, help="of a conversation (default: 6)")
     add("--crowd", type=int, default=10, help="clients with one system prompt (default: 10)")
-    add("--new-tokens", type=int, default=32, help="of an answer (default: 32)")
     add("--only", choices=["gaps", "turns", "crowd"])
     add("--peers-python", type=Path, help="Python with xllamacpp, for llama-server's engine")
     return run(_measure, parser.parse_args(argv), "stopped")
@@ -77,29 +75,23 @@ def _measure(options: argparse.Namespace) -> int:
 def _servers(options: argparse.Namespace, running: ExitStack) -> dict[str, str]:
     """Start the servers; returns their addresses by name. They stop with `running`."""
     from benchmarks.contenders.work import Work
-    from benchmarks.servers import environment_for, started
+    from benchmarks.servers import llama_server, ours
     from runtime.engine.llama import physical_cores
     from runtime.files.routes import plan_routes
-    from runtime.settings import PROJECT_DIR, Settings
+    from runtime.settings import Settings
 
     settings = Settings.load(model_name=options.model)
     model = next(iter(plan_routes(settings).values())).model
-    longest = 2 * max(options.prompt, options.beginning) + 100 * options.turns
-    cells = longest + options.new_tokens
-    work = Work(str(model), [], options.new_tokens, 8, physical_cores(), cells)
-    command = [sys.executable, "-m", "runtime.serve", "--port", "0"]
+    longest = 2 * max(_LONG, _BEGINNING) + 100 * options.turns
+    cells = longest + _NEW_TOKENS
+    work = Work(str(model), [], _NEW_TOKENS, 8, physical_cores(), cells)
     found = {}
     for name, gap in (("STREAM_GAP_MS=0", 0), ("this server", settings.stream_gap_ms)):
-        environment = {**environment_for(work, {}), "STREAM_GAP_MS": str(gap)}
-        found[name] = running.enter_context(started(command, environment)).address
+        server = running.enter_context(ours(work, {}, STREAM_GAP_MS=str(gap)))
+        found[name] = server.address
     if options.peers_python:
-        folder = running.enter_context(tempfile.TemporaryDirectory())
-        given = Path(folder, "work.json")
-        Work(**{**vars(work), "options": {"adapters": [], "parallel": 8}}).save(given)
-        page = [options.peers_python, "-m", "benchmarks.contenders.llama_server_http", given]
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
-        theirs = running.enter_context(started(page, environment))
-        found["llama-server's engine"] = theirs.address
+        peer = running.enter_context(llama_server(options.peers_python, work))
+        found["llama-server's engine"] = peer.address
     return found
 
 
@@ -151,11 +143,11 @@ def _n_computed(reply: Any) -> int:
 
 def _gaps(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list[float]]:
     """Read an answer while long prompts arrive."""
-    prompts = [chat.words(options.prompt) for _ in range(options.others)]
+    prompts = [chat.words(_LONG) for _ in range(_OTHERS)]
     waits: list[float] = []
 
     def other(prompt: str) -> None:
-        waits.append(chat.ask(prompt, options.new_tokens).wait)
+        waits.append(chat.ask(prompt, _NEW_TOKENS).wait)
 
     threads = [threading.Thread(target=other, args=[prompt]) for prompt in prompts]
 
@@ -165,7 +157,7 @@ def _gaps(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list[
 
     timer = threading.Timer(0.5, start)
     timer.start()
-    times = chat.ask(chat.words(20), 16 * options.new_tokens).times
+    times = chat.ask(chat.words(20), 16 * _NEW_TOKENS).times
     timer.join()
     for thread in threads:
         thread.join()
@@ -176,9 +168,9 @@ def _gaps(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list[
 
 def _turns(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list[float]]:
     """A conversation: seconds of its first turn, then each turn's ratio."""
-    text, values = chat.words(options.beginning), []
+    text, values = chat.words(_BEGINNING), []
     for turn in range(options.turns):
-        reply = chat.ask(text, options.new_tokens)
+        reply = chat.ask(text, _NEW_TOKENS)
         n_new = max(_LEAST, _n_computed(reply))
         values.append(reply.wait if turn == 0 else reply.wait / chat.alone(n_new))
         text += f"{reply.text}\n{chat.words(30)}\n"
@@ -188,9 +180,9 @@ def _turns(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list
 
 def _crowd(chat: Chat, options: argparse.Namespace) -> tuple[Sequence[str], list[float]]:
     """Clients with one system prompt: seconds of the first, then the worst ratio of the rest."""
-    system, values = chat.words(options.prompt), []
+    system, values = chat.words(_LONG), []
     for client in range(options.crowd):
-        reply = chat.ask(f"{system}\n{chat.words(30)}", options.new_tokens)
+        reply = chat.ask(f"{system}\n{chat.words(30)}", _NEW_TOKENS)
         n_new = max(_LEAST, _n_computed(reply))
         values.append(reply.wait if client == 0 else reply.wait / chat.alone(n_new))
     rest = values[1:]

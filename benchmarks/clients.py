@@ -5,27 +5,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.common import read_questions, table
+from benchmarks.common import table
 from benchmarks.contenders.work import Prompt, Work
-from benchmarks.race import Contender, compete, machine, make_prompts
-from benchmarks.servers import Server, environment_for, find_adapters, started
+from benchmarks.race import machine
+from benchmarks.servers import Server, bodies, listed, llama_server, ours, samples
 from benchmarks.standings import same
 from benchmarks.traffic import Body, Traffic, arriving, percentile, together
 from runtime.answers import clean
 from runtime.common import figures
-from runtime.common.errors import SetupError
-from runtime.engine.llama import physical_cores
-from runtime.files import demo
-from runtime.settings import PROJECT_DIR, Settings, declared_subjects
 
 OURS, THEIRS = "this server", "llama-server's engine"
 # Enough to measure the speed; only this server's memory is watched for longer.
@@ -33,6 +28,8 @@ THEIR_MINUTES = 3
 # Share of the time after which every buffer has been used, so that memory can be compared.
 _WARM = 0.1
 _TURN_SECONDS = 60
+# Of arrival, as shares of the list's speed.
+_RATES = (0.25, 0.5, 0.7, 0.85, 1.0)
 
 
 @dataclass(frozen=True)
@@ -79,31 +76,6 @@ class Result:
     arrivals: list[Arrival] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     turns: list[float] = field(default_factory=list)
-
-
-def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] | None) -> Body:
-    """Request bodies with the prompts in turn.
-
-    Args:
-        adapters: settings of subjects in the order of llama-server's adapters; None for this
-            server, where a subject is a model.
-    """
-    declared = declared_subjects()
-    made = []
-    for prompt in prompts:
-        subject = declared.of(prompt.question["subject"])
-        body = {
-            "prompt": prompt.tokens,
-            "max_tokens": new_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-        }
-        if adapters is None:
-            made.append({**body, "model": subject.name})
-        else:
-            chosen = {"id": adapters.index(subject.setting), "scale": 1.0}
-            made.append({**body, "lora": [chosen]})
-    return lambda number: made[number % len(made)]
 
 
 def judge(
@@ -224,57 +196,34 @@ def picture(results: Sequence[Result], path: Path) -> None:
 
 def measure(options: argparse.Namespace) -> None:
     """Measure the servers of a command line; writes files to --out and prints a table."""
-    model = demo.ensure(Settings.load().models_dir)
-    questions = [q for q in read_questions(options.questions or [], None) if q["subject"]]
-    questions = questions[: options.count]
-    prompts = make_prompts(model, questions, options.max_input_tokens)
-    routes = find_adapters(options.adapters, questions)
-    cells = max(len(prompt.tokens) for prompt in prompts) + options.new_tokens
-    threads = options.threads or physical_cores()
-    work = Work(str(model), prompts, options.new_tokens, options.slots, threads, cells)
-    work = replace(work, options={"adapters": [str(path) for path in routes.values()]})
+    work, routes = samples()
+    prompts = work.prompts
     options.out.mkdir(parents=True, exist_ok=True)
-    listed: list[float] = []
-    expected: list[str] = []
-
-    def list_again() -> None:
-        contender = Contender("list", "pipeline(list)", "ours", options=work.options)
-        outcome = compete(contender, work, Path(sys.executable), 1800)
-        if isinstance(outcome, str):
-            raise SetupError(f"pipeline(list) failed: {outcome}")
-        listed.append(len(prompts) / outcome.answer_seconds)
-        expected[:] = outcome.texts
-        print(f"pipeline(list): {listed[-1]:.2f} answers/s", file=sys.stderr)
-
-    list_again()
-    rates = [share * listed[0] for share in options.rates]
+    speed, expected = listed(work)
+    speeds = [speed]
+    rates = [share * speed for share in _RATES]
     results = []
-    command = [sys.executable, "-m", "runtime.serve", "--port", "0"]
     with ExitStack() as running:
-        ours = running.enter_context(started(command, environment_for(work, routes)))
+        server = running.enter_context(ours(work, routes))
         body = bodies(prompts, work.new_tokens, None)
-        results.append(under_load(OURS, ours, body, work, expected, rates, options))
-        list_again()
+        results.append(under_load(OURS, server, body, work, expected, rates, options))
+        speed, expected = listed(work)
+        speeds.append(speed)
         if options.peers_python:
-            given = options.out / "llama-server.json"
-            replace(work, options={**work.options, "parallel": work.slots}).save(given)
-            page = [options.peers_python, "-m", "benchmarks.contenders.llama_server_http", given]
-            environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
-            theirs = running.enter_context(started(page, environment))
+            peer = running.enter_context(llama_server(options.peers_python, work))
             their_body = bodies(prompts, work.new_tokens, list(routes))
-            results.append(under_load(THEIRS, theirs, their_body, work, expected, rates, options))
+            results.append(under_load(THEIRS, peer, their_body, work, expected, rates, options))
+            both = (results[0], server, body), (results[1], peer, their_body)
             for _ in range(options.turns):
-                for result, server, asks in zip(
-                    results, (ours, theirs), (body, their_body), strict=True
-                ):
-                    traffic = together(server.address, asks, options.clients, _TURN_SECONDS)
+                for result, asked, asks in both:
+                    traffic = together(asked.address, asks, options.clients, _TURN_SECONDS)
                     result.turns.append(traffic.rate)
                     print(f"{result.name}, in turn: {traffic.rate:.2f} answers/s", file=sys.stderr)
     kept = {
         "machine": machine(),
-        "listed": listed,
+        "listed": speeds,
         "slots": work.slots,
-        "threads": threads,
+        "threads": work.threads,
         "new_tokens": work.new_tokens,
         "questions": len(prompts),
         "clients": options.clients,
@@ -282,7 +231,7 @@ def measure(options: argparse.Namespace) -> None:
         "results": [asdict(result) for result in results],
     }
     (options.out / "results.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    text = report(results, listed, options)
+    text = report(results, speeds, options)
     (options.out / "table.md").write_text(text + "\n", encoding="utf-8")
     picture(results, options.out / "load.png")
     print(text)

@@ -1,14 +1,14 @@
-"""Shared by the benchmarks: questions, settings, the environment and tables."""
+"""Shared by the benchmarks: questions, settings, commands and tables."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from runtime.common.child import command_of
 from runtime.common.errors import SetupError
 from runtime.common.records import read_records
 from runtime.settings import PROJECT_DIR, Settings, all_settings, declared_subjects
@@ -45,10 +45,18 @@ def of_one_length(settings: Settings) -> Settings:
     return settings.model_copy(update={"subjects": replace(subjects, declared=declared)})
 
 
-def plain_environment() -> dict[str, str]:
-    """This process's environment without the project's settings."""
+def command(
+    module: str, *arguments: str | Path, python: Path | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """A command line that runs a module of this project, and an environment without its settings.
+
+    Args:
+        python: of another environment; by default this one.
+    """
+    line, environment = command_of(module, *map(str, arguments))
     ours = {setting.name for setting in all_settings(declared_subjects())}
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    plain = {name: value for name, value in environment.items() if name not in ours}
+    return [str(python), *line[1:]] if python else line, plain
 
 
 def table(head: str, rows: Iterable[Iterable[object]]) -> str:

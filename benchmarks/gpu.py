@@ -26,13 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, default=Path("report/gpu"), help="folder (default: report/gpu)")
     add("--slots", type=int, nargs="+", default=[1, 16, 48, 128])
     add("--count", type=int, default=500, help="prompts, at most twelve for each slot")
-    add("--prompt-tokens", type=int, default=60, help="of a prompt, about (default: 60)")
-    add("--new-tokens", type=int, default=128, help="of an answer (default: 128)")
     add("--adapters", type=int, default=5, help="or merged files (default: 5)")
     add("--batched-bench", type=Path, help="llama.cpp's program llama-batched-bench")
     add("--llama-server", type=Path, help="llama.cpp's program llama-server")
     add("--what", nargs="+", default=["bare", "bench", "ours", "adapters", "server"])
-    add("--options", default="{}", help="of the engine, as JSON, for comparisons")
     return run(_measure, parser.parse_args(argv), "stopped; finished measurements are kept")
 
 

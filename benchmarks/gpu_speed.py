@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,13 +24,14 @@ from runtime.engine.library import describe_build
 from runtime.engine.speeds import SingleCalls
 
 PORT = 18080
+PROMPT_TOKENS, NEW_TOKENS = 60, 128
 
 
-def make_prompts(count: int, length: int, vocab: int) -> list[list[int]]:
-    """Random prompts of about `length` tokens, a quarter more or less."""
+def make_prompts(count: int) -> list[list[int]]:
+    """Random prompts of about `PROMPT_TOKENS` tokens, a quarter more or less."""
     random = np.random.default_rng(0)
-    lengths = random.integers(3 * length // 4, 5 * length // 4 + 1, count)
-    return [random.integers(1000, vocab // 2, n).tolist() for n in lengths]
+    lengths = random.integers(3 * PROMPT_TOKENS // 4, 5 * PROMPT_TOKENS // 4 + 1, count)
+    return [random.integers(1000, 50_000, n).tolist() for n in lengths]
 
 
 def free_bytes() -> int:
@@ -39,7 +40,7 @@ def free_bytes() -> int:
 
 
 def requests_for(
-    prompts: Sequence[Sequence[int]], new_tokens: int, adapters: Sequence[str]
+    prompts: Sequence[Sequence[int]], adapters: Sequence[str], new_tokens: int = NEW_TOKENS
 ) -> list[Request]:
     """Greedy requests for exactly `new_tokens` tokens; the adapters take turns."""
     params = SamplingParams(max_new_tokens=new_tokens, ignore_end=True)
@@ -66,32 +67,36 @@ def generation_speed(engine: Engine, requests: Sequence[Request]) -> float:
     return speed
 
 
-def ours(
+def load_engine(
     model: Path,
     slots: int,
     prompts: Sequence[Sequence[int]],
-    new_tokens: int,
-    adapters: int,
-    **o: Any,
+    adapters: Mapping[str, Path] | None = None,
+) -> Engine:
+    """This engine, with all layers on the GPU if there is one."""
+    cells = max(map(len, prompts)) + NEW_TOKENS + 32
+    options = EngineOptions(slots, cells, threads=4, call_tokens=512)
+    layers, card = (-1, 0) if find_cards() else (0, None)
+    return Engine.load(model, options, adapters, gpu_layers=layers, main_gpu=card)
+
+
+def ours(
+    model: Path, slots: int, prompts: Sequence[Sequence[int]], adapters: int
 ) -> dict[str, float]:
-    """This engine with `slots` slots, with all layers on the GPU if there is one."""
+    """This engine with as many random adapters."""
     paths = {
         p.stem: p for p in make_adapters(model, model.parent, [f"r{n}" for n in range(adapters)])
     }
     before = free_bytes()
-    cells = max(map(len, prompts)) + new_tokens + 32
-    options = EngineOptions(slots, cells, threads=4, call_tokens=o.pop("call_tokens", 512), **o)
-    layers, card = (-1, 0) if find_cards() else (0, None)
     started = time.perf_counter()
-    with Engine.load(model, options, paths, gpu_layers=layers, main_gpu=card) as engine:
+    with load_engine(model, slots, prompts, paths) as engine:
         figures = {"load_seconds": time.perf_counter() - started}
-        warm = requests_for(prompts[:slots], 8, list(paths))
-        list(engine.generate(warm))
-        speed = generation_speed(engine, requests_for(prompts[:slots], new_tokens, list(paths)[:1]))
+        list(engine.generate(requests_for(prompts[:slots], list(paths), 8)))  # to warm up
+        speed = generation_speed(engine, requests_for(prompts[:slots], list(paths)[:1]))
         figures["generation_tokens_per_second"] = speed
-        engine.stats.__init__()  # type: ignore[misc]
+        engine.stats.reset()
         started = time.perf_counter()
-        done = list(engine.generate(requests_for(prompts, new_tokens, list(paths))))
+        done = list(engine.generate(requests_for(prompts, list(paths))))
         seconds = time.perf_counter() - started
         if any(completion.finish_reason == "error" for completion in done):
             raise RuntimeError(next(c.error for c in done if c.error))
@@ -103,34 +108,30 @@ def ours(
 
 
 def merged(
-    model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int, files: int
+    model: Path, slots: int, prompts: Sequence[Sequence[int]], files: int
 ) -> dict[str, float]:
     """Merged files as the pipeline serves them: one engine per file, one after another."""
     before = free_bytes()
-    cells = max(map(len, prompts)) + new_tokens + 32
-    options = EngineOptions(slots, cells, threads=4, call_tokens=512)
-    layers, card = (-1, 0) if find_cards() else (0, None)
     with ExitStack() as stack:
-        engines = [
-            stack.enter_context(Engine.load(model, options, gpu_layers=layers, main_gpu=card))
-            for _ in range(files)
-        ]
+        engines = [stack.enter_context(load_engine(model, slots, prompts)) for _ in range(files)]
         for engine in engines:
-            list(engine.generate(requests_for(prompts[:slots], 8, [])))
+            list(engine.generate(requests_for(prompts[:slots], [], 8)))
         started = time.perf_counter()
         tokens = sum(
             len(completion.tokens)
             for n, engine in enumerate(engines)
-            for completion in engine.generate(requests_for(prompts[n::files], new_tokens, []))
+            for completion in engine.generate(requests_for(prompts[n::files], []))
         )
         seconds = time.perf_counter() - started
         taken = before - free_bytes()
     return {"seconds": seconds, "tokens_per_second": tokens / seconds, "gpu_bytes": taken}
 
 
-def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
+def bare(model: Path, slots: int) -> dict[str, float]:
     """Bare calls of `llama_decode` with one token per slot, copying all logits."""
-    loaded = Model(model, -1 if find_cards() else 0, 0 if find_cards() else None)
+    depth = PROMPT_TOKENS + NEW_TOKENS // 2
+    on_card = bool(find_cards())
+    loaded = Model(model, -1 if on_card else 0, 0 if on_card else None)
     try:
         with SingleCalls(loaded, slots, depth + 64, threads=4) as calls:
             return {"generation_tokens_per_second": calls.decode(slots, depth, repeats=100)}
@@ -138,14 +139,13 @@ def bare(model: Path, slots: int, depth: int) -> dict[str, float]:
         loaded.close()
 
 
-def batched_bench(
-    program: Path, model: Path, slots: int, length: int, new_tokens: int, unified: bool
-) -> dict[str, float]:
+def batched_bench(program: Path, model: Path, slots: int, unified: bool) -> dict[str, float]:
     """The figures that `llama-batched-bench` prints."""
+    cells = -(-(PROMPT_TOKENS + NEW_TOKENS) // 256) * 256
     command = [
         *(str(program), "-m", str(model), "-ngl", "99", "-fa", "on", "--output-format", "jsonl"),
-        *("-npp", str(length), "-ntg", str(new_tokens), "-npl", str(slots)),
-        *("-c", str(slots * -(-(length + new_tokens) // 256) * 256), "-b", "2048", "-ub", "2048"),
+        *("-npp", str(PROMPT_TOKENS), "-ntg", str(NEW_TOKENS), "-npl", str(slots)),
+        *("-c", str(slots * cells), "-b", "2048", "-ub", "2048"),
         *(["-kvu"] if unified else []),
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -180,14 +180,14 @@ def server(program: Path, model: Path, slots: int, cells: int) -> Iterator[str]:
 
 
 def llama_server(
-    program: Path, model: Path, slots: int, prompts: Sequence[Sequence[int]], new_tokens: int
+    program: Path, model: Path, slots: int, prompts: Sequence[Sequence[int]]
 ) -> dict[str, float]:
     """Send all prompts at once to a `llama-server` with `slots` slots."""
-    cells = max(map(len, prompts)) + new_tokens + 16
+    cells = max(map(len, prompts)) + NEW_TOKENS + 16
     with server(program, model, slots, cells) as address:
 
         def ask(prompt: Sequence[int]) -> int:
-            body = {"prompt": list(prompt), "n_predict": new_tokens, "temperature": 0.0}
+            body = {"prompt": list(prompt), "n_predict": NEW_TOKENS, "temperature": 0.0}
             data = json.dumps({**body, "ignore_eos": True, "cache_prompt": False}).encode()
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(f"{address}/completion", data, headers)
@@ -233,30 +233,30 @@ def measure(arguments: argparse.Namespace) -> None:
         if "stats" in figures:
             print("   ", figures["stats"], flush=True)
 
-    length, new = arguments.prompt_tokens, arguments.new_tokens
+    model, files = arguments.model, arguments.adapters
     for slots in arguments.slots:
         count = min(arguments.count, 12 * slots)
-        prompts = make_prompts(max(count, slots), length, 100_000)
-        extra = json.loads(arguments.options)
+        prompts = make_prompts(max(count, slots))
         for label in arguments.what:
             if label == "bare":
-                note("llama_decode alone", slots, bare(arguments.model, slots, length + new // 2))
+                note("llama_decode alone", slots, bare(model, slots))
             elif label == "bench" and arguments.batched_bench:
                 for unified in (False, True):
-                    bench = batched_bench(
-                        arguments.batched_bench, arguments.model, slots, length, new, unified
-                    )
+                    bench = batched_bench(arguments.batched_bench, model, slots, unified)
                     note(f"llama-batched-bench{', unified' if unified else ''}", slots, bench)
             elif label == "server" and arguments.llama_server:
-                figures = llama_server(arguments.llama_server, arguments.model, slots, prompts, new)
+                figures = llama_server(arguments.llama_server, model, slots, prompts)
                 note("llama-server", slots, figures)
             elif label == "ours":
-                note("this engine", slots, ours(arguments.model, slots, prompts, new, 0, **extra))
+                note("this engine", slots, ours(model, slots, prompts, 0))
             elif label == "adapters":
-                figures = ours(arguments.model, slots, prompts, new, arguments.adapters, **extra)
-                note(f"this engine, {arguments.adapters} adapters", slots, figures)
+                figures = ours(model, slots, prompts, files)
+                note(f"this engine, {files} adapters", slots, figures)
             elif label == "merged":
-                figures = merged(arguments.model, slots, prompts, new, arguments.adapters)
-                note(f"this engine, {arguments.adapters} merged files", slots, figures)
+                note(
+                    f"this engine, {files} merged files",
+                    slots,
+                    merged(model, slots, prompts, files),
+                )
     print(report(results))
     (arguments.out / "gpu.md").write_text(report(results) + "\n")

@@ -20,36 +20,14 @@ from pathlib import Path
 
 from runtime.common.command import parser_for, run
 
-_PROJECT_DIR = Path(__file__).resolve().parents[1]
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = parser_for(__doc__)
     add = parser.add_argument
     add("--clients", type=int, default=64, help="at once (default: 64)")
-    add(
-        "--minutes",
-        type=float,
-        default=10,
-        help="that they ask, the peer for at most 3 (default: 10)",
-    )
-    add(
-        "--rates",
-        type=float,
-        nargs="*",
-        default=[0.25, 0.5, 0.7, 0.85, 1.0],
-        metavar="SHARE",
-        help="of arrival, as shares of the list's speed (default: 0.25 0.5 0.7 0.85 1)",
-    )
+    add("--minutes", type=float, default=10, help="that they ask, the peer 3 at most (default: 10)")
     add("--rate-seconds", type=float, default=60, help="for each rate (default: 60)")
-    add("--questions", type=Path, nargs="+", help="files with questions, taken in turn")
-    add("--count", type=int, help="of questions (default: all there are)")
-    add("--adapters", type=Path, default=_PROJECT_DIR / "loras", help="folder (default: loras)")
-    add("--slots", type=int, default=16, help="questions decoded at once (default: 16)")
-    add("--new-tokens", type=int, default=32, help="of each answer (default: 32)")
-    add("--max-input-tokens", type=int, default=512, help="longest prompt (default: 512)")
-    add("--threads", type=int, help="(default: one per core)")
     add("--turns", type=int, default=3, help="a minute for each server (default: 3)")
     add("--peers-python", type=Path, help="Python with xllamacpp, for llama-server's engine")
     add("--out", type=Path, required=True, help="folder for results.json, table.md, load.png")

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks import standings as results
-from benchmarks.common import plain_environment, read_questions
+from benchmarks.common import command, read_questions
 from benchmarks.contenders.work import Outcome, Prompt, Work
 from benchmarks.shapes import make_adapters
 from benchmarks.standings import BASELINE, OURS, Run, Standings
@@ -34,6 +34,8 @@ from runtime.questions import parse
 from runtime.settings import PROJECT_DIR, Settings, declared_subjects
 
 ADAPTERS = ("one", "two", "three", "four")
+_MAX_INPUT_TOKENS = 512
+_SECONDS = 900.0  # for one run
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,7 @@ def make_prompts(model: Path, questions: Sequence[dict[str, Any]], limit: int) -
             tokens, cut = prompt_tokens(loaded, ids, parsed.text, limit)
             if cut:
                 raise SetupError(
-                    f"question {question['questionID']} is longer than {limit} tokens:"
-                    " --max-input-tokens"
+                    f"question {question['questionID']} is longer than {limit} tokens: leave it out"
                 )
             prompts.append(Prompt(question, around.head + parsed.text + around.tail, tokens))
     finally:
@@ -137,17 +138,18 @@ def compete(contender: Contender, work: Work, python: Path, timeout: float) -> O
     """Run a contender; returns the outcome, or why there is none."""
     if not python.exists():
         return f"not installed ({python} does not exist): make bench-peers"
-    environment = plain_environment() | {"PYTHONPATH": str(PROJECT_DIR), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "work.json"), Path(folder, "outcome.json")
         replace(work, options=contender.options).save(given)
-        module = f"benchmarks.contenders.{contender.page}"
+        line, environment = command(
+            f"benchmarks.contenders.{contender.page}", given, made, python=python
+        )
         with Path(folder, "said").open("w+", encoding="utf-8", errors="replace") as said:
             try:
                 status = subprocess.run(
-                    [python, "-m", module, given, made],
+                    line,
                     cwd=PROJECT_DIR,
-                    env=environment,
+                    env=environment | {"HF_HUB_OFFLINE": "1"},
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
@@ -186,9 +188,9 @@ def machine() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    asked = ["git", "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
+        found = subprocess.run(asked, cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
@@ -201,16 +203,16 @@ def compare(arguments: argparse.Namespace) -> None:
     if not model.is_file():
         raise SetupError(f"{model}: no such file; python -m benchmarks.shapes makes one")
     slots = arguments.slots or (16 if small else 32)
-    new_tokens = arguments.new_tokens or (64 if small else 32)
+    new_tokens = 64 if small else 32
     questions = read_questions(arguments.questions or [], arguments.count, 128 if small else 32)
-    prompts = make_prompts(model, questions, arguments.max_input_tokens)
+    prompts = make_prompts(model, questions, _MAX_INPUT_TOKENS)
     work = Work(
         str(model),
         prompts,
         new_tokens,
         slots,
-        arguments.threads or cpus().cores,
-        arguments.max_input_tokens + new_tokens,
+        cpus().cores,
+        _MAX_INPUT_TOKENS + new_tokens,
     )
     setting = {
         "model": model.name,
@@ -280,7 +282,7 @@ def _run(
     python = arguments.peers_python if contender.peer else Path(sys.executable)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     busy = psutil.cpu_percent(interval=0.5) / 100
-    outcome = compete(contender, work, python, arguments.timeout)
+    outcome = compete(contender, work, python, _SECONDS)
     told = f"round {number}, {contender.name}: "
     run = Run(contender.name, contender.label, number, when, busy, note=note)
     texts: list[str] = []

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clients import Arrival, Result, bodies, judge, picture, report
+from benchmarks.clients import Arrival, Result, judge, picture, report
 from benchmarks.contenders.work import Prompt
-from benchmarks.servers import find_adapters
+from benchmarks.servers import bodies, find_adapters
 from benchmarks.traffic import Reply, Traffic, arriving, ask, percentile, together
 from runtime.common.errors import SetupError
 
