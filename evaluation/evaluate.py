@@ -14,7 +14,7 @@ from tqdm import tqdm
 from evaluation import guessing, machine, protocol, report, score
 from evaluation.agreement import agreement
 from evaluation.errors import EvaluationError
-from evaluation.journal import Call, RunJournal
+from evaluation.journal import Call, RunJournal, hashes
 from evaluation.judges import judge
 from evaluation.judges.model import NAME as MODEL
 from evaluation.judging import Judging, Pair
@@ -101,6 +101,7 @@ def _call(plan: Plan, tell: Callable[[str], None]) -> Call:
         machine=machine.describe(),
         created=created,
         run=run,
+        sources=hashes(run.sources),
     )
 
 

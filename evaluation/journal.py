@@ -7,8 +7,8 @@ as latency is that of a whole call.
 A verdict counts only with a seal made with a key that was drawn after the call, so that a pipeline
 or another evaluation cannot add verdicts.
 
-A pipeline is identified by its name only: after a change to its code or settings, delete `run.json`
-instead of resuming.
+A pipeline is identified by its name and its own source files. After a change to its settings,
+models or installed packages, delete `run.json` instead of resuming.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import hmac
 import json
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ from evaluation.questions import Questions
 from evaluation.records import Item, Run, Verdict
 from runtime.common.atomic import replacing
 from runtime.common.command import explain
+from runtime.common.hashing import sha256
 from runtime.common.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Call(BaseModel):
     """A finished call of a pipeline: questions, machine, time and results.
 
     Attributes:
+        sources: hashes of the pipeline's source files, see `hashes`.
         key: for the seals of the verdicts on its answers.
     """
 
@@ -49,7 +52,17 @@ class Call(BaseModel):
     machine: str
     created: str
     run: Run
+    sources: dict[str, str] = {}
     key: str = Field(default_factory=lambda: secrets.token_hex(16))
+
+
+def hashes(files: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each file, or "" if it cannot be read."""
+    found = dict.fromkeys(files, "")
+    for file in found:
+        with suppress(OSError, ValueError):  # a pipeline may name anything
+            found[file] = sha256(Path(file))
+    return found
 
 
 class RunJournal:
@@ -62,7 +75,7 @@ class RunJournal:
 
     Raises:
         EvaluationError: there is such a call and `resume` is False, or it belongs to another
-            pipeline or other questions.
+            pipeline, earlier sources of it, or other questions.
         OSError: a file cannot be read or created.
     """
 
@@ -147,6 +160,13 @@ class RunJournal:
             )
         if len(call.run.answers) != len(questions.records):
             raise EvaluationError(f"{self._call_path} is damaged: delete it")
+        now = hashes(call.sources)
+        if changed := [file for file, before in call.sources.items() if now[file] != before]:
+            more = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
+            raise EvaluationError(
+                f"{self._call_path} has answers from before {changed[0]}{more} changed:"
+                " delete it to evaluate the pipeline as it is now"
+            )
         return call
 
     def _read_verdicts(self, key: str) -> None:

@@ -69,6 +69,7 @@ class _OwnFigures(_Reply):
 
     stats: dict[str, FiniteFloat] = {}
     answer_seconds: list[NonNegativeFloat] | None = None
+    sources: list[str] = []
 
 
 class _FailedError(Exception):
@@ -218,7 +219,7 @@ class _Worker:
         seconds = told.answer_seconds
         if seconds is not None and len(seconds) != n_questions:
             seconds = None
-        return {"stats": told.stats, "answer_seconds": seconds}
+        return {"stats": told.stats, "answer_seconds": seconds, "sources": told.sources}
 
     def reply(self, kind: type[_T], stage: str, timeout: float) -> tuple[_T, float]:
         """The next message and its time. Raises _FailedError if it does not come."""

@@ -73,6 +73,7 @@ class Run(BaseModel):
             None if the pipeline does not report it.
         stats: counters that the pipeline reports (`prefill_seconds`, `decode_seconds`,
             `new_tokens`, ...); may be empty.
+        sources: its Python files outside installed packages, as it reports them.
         peak_memory: the largest number of bytes of its processes together.
         peak_gpu_memory: the same on the GPU, or None without one.
         other_cpu_seconds: CPU seconds that other programs used during the call, or None.
@@ -88,6 +89,7 @@ class Run(BaseModel):
     call_seconds: float | None = None
     answer_seconds: list[float] | None = None
     stats: dict[str, float] = {}
+    sources: list[str] = []
     peak_memory: int = 0
     peak_gpu_memory: int | None = None
     other_cpu_seconds: float | None = None

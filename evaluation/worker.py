@@ -7,7 +7,7 @@ FD is a socket to the evaluation. Both sides send JSON, one message a line:
                                            ←   {"loaded": true}, or what went wrong
     {"call": code, "questions": [...]}     →   calls the pipeline
                                            ←   {"call": code, "output": ...}, or what went wrong
-                                           ←   the pipeline's own figures
+                                           ←   the pipeline's own figures and source files
     {}                                     →   ends
 
 The evaluation measures the time, from before the questions are sent until the whole output has
@@ -26,6 +26,7 @@ import math
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +76,8 @@ def main() -> None:
         outcome["failure"] = str(failure)
     channel.tell(outcome)
     stats = {key: value - before.get(key, 0.0) for key, value in _stats(pipeline).items()}
-    channel.tell({"stats": stats, "answer_seconds": _answer_seconds(pipeline, number)})
+    seconds = _answer_seconds(pipeline, number)
+    channel.tell({"stats": stats, "answer_seconds": seconds, "sources": _sources()})
     channel.hear()
 
 
@@ -193,6 +195,23 @@ def _answer_seconds(pipeline: Any, n: int) -> list[float] | None:
     except Exception:
         traceback.print_exc()
         return None
+
+
+def _sources() -> list[str]:
+    """The .py files of imported modules, without Python's, installed packages' and this one."""
+    try:
+        files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        others = (sysconfig.get_path("stdlib") + os.sep, __file__)
+        return sorted(
+            file
+            for file in set(filter(None, files))
+            if file.endswith(".py")
+            and not file.startswith(others)
+            and not {"site-packages", "dist-packages"} & set(Path(file).parts)
+        )
+    except Exception:
+        traceback.print_exc()
+        return []
 
 
 def as_plain(output: Any) -> Any:

@@ -87,7 +87,8 @@ def test_killed_while_judging_it_resumes_without_another_call(tmp_path: Path) ->
         file.write('{"fingerprint": "cut sho')  # as a kill in the middle of a line leaves it
     kept = partial.read_text().count("{") - 1
 
-    stopped = plan(tmp_path, leave_a_line(tmp_path))
+    same = leave_a_line(tmp_path, "time.sleep(0)")
+    stopped = plan(tmp_path, same)
     with pytest.raises(EvaluationError, match="continue it with --resume, or delete"):
         evaluate.evaluate(stopped)
 
@@ -97,7 +98,7 @@ def test_killed_while_judging_it_resumes_without_another_call(tmp_path: Path) ->
         judged.extend(pairs)
         return contains(pairs)
 
-    resumed = plan(tmp_path, "", judging=judging_by(count), resume=True)
+    resumed = plan(tmp_path, same, judging=judging_by(count), resume=True)
     summary = evaluate.evaluate(resumed)
     assert len(judged) == 10 - kept
     assert summary.accuracy.mean == 1
@@ -146,6 +147,29 @@ def test_a_call_of_another_pipeline_is_not_continued(tmp_path: Path) -> None:
     other = write_pipeline(tmp_path, RIGHT, name="other.py")
     with pytest.raises(EvaluationError, match="has answers of another pipeline"):
         score_of(tmp_path, RIGHT, pipeline=other, resume=True)
+
+
+@pytest.mark.parametrize("changed", ["entry.py", "helper.py"])
+def test_a_call_from_before_the_sources_changed_is_not_continued(
+    tmp_path: Path, changed: str
+) -> None:
+    (tmp_path / "helper.py").write_text("ANSWER = 1\n")
+    with pytest.raises(KeyboardInterrupt):
+        score_of(tmp_path, RIGHT, load="import helper", judging=judging_by(stop))
+    path = tmp_path / "report/run/run.json"
+    sources = [str(tmp_path / "entry.py"), str(tmp_path / "helper.py")]
+    assert list(json.loads(path.read_text())["sources"]) == sources
+    call = right_after("'changed'") if changed == "entry.py" else RIGHT
+    (tmp_path / "helper.py").write_text(
+        "ANSWER = 2\n" if changed == "helper.py" else "ANSWER = 1\n"
+    )
+    with pytest.raises(
+        EvaluationError, match=rf"answers from before \S+{changed} changed: delete it"
+    ):
+        score_of(tmp_path, call, load="import helper", resume=True)
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({name: kept[name] for name in kept if name != "sources"}))
+    assert score_of(tmp_path, call, load="import helper", resume=True)  # of an earlier version
 
 
 def test_only_verdicts_of_this_evaluation_are_believed(tmp_path: Path) -> None:
@@ -199,9 +223,9 @@ def test_a_full_disk_while_reporting_keeps_the_answers(
     with monkeypatch.context() as patch:
         patch.setattr(report, "write", write)
         with pytest.raises(EvaluationError, match=r"results\.jsonl: No space left .*--resume"):
-            score_of(tmp_path, RIGHT)
-    wrong = "return [dict(questionID=q['questionID'], answer='') for q in questions]"
-    assert score_of(tmp_path, wrong, resume=True).accuracy.mean == 1
+            score_of(tmp_path, leave_a_line(tmp_path))
+    assert score_of(tmp_path, leave_a_line(tmp_path), resume=True).accuracy.mean == 1
+    assert (tmp_path / "calls").read_text() == "called "
 
 
 @pytest.mark.parametrize("where", ["loading", "the call"])
