@@ -22,15 +22,13 @@ from runtime.common.errors import UserError
 from runtime.common.hashing import fingerprint, sha256
 from runtime.files.adapters import in_folder
 from runtime.files.bases import find_base
-from runtime.files.manifest import Entry, Manifest, ModelFiles, Role, problem_with
+from runtime.files.manifest import CONVERSION, Entry, Manifest, ModelFiles, Role, problem_with
 from runtime.files.quantize import TYPES, quantize
 from runtime.settings import Settings
 from runtime.subjects import Subjects
 
 log = logging.getLogger(__name__)
 
-# Increased when the conversion changes, so that old files are exported again.
-_FORMAT = 4
 # A merged file that keeps a smaller share of its adapter's changes answers like the bare base.
 _LEAST_KEPT = 0.5
 
@@ -191,18 +189,19 @@ class Exporter:
         return sha256(_importance_path(target)) if self.options.calibration else None
 
     def _fingerprint(self, role: Role, subject: str | None, adapter: Adapter | None) -> str:
-        options = self.options
+        options, source = self.options, self.source
         parts: dict[str, object] = {
-            "format": _FORMAT,
+            "format": CONVERSION,
             "role": role,
-            "base": [self._hash(path) for path in self.source.files()],
             "adapter": [self._hash(path) for path in adapter.files()] if adapter else None,
         }
-        # LoRA matrices depend only on the shapes of the base.
         if role == "adapter" and not (adapter and adapter.replaced):
-            shapes = {name: t.shape for name, t in self.source.tensors.items()}
-            heads = [self.source.n_head, self.source.n_head_kv]
-            parts["base"] = [self.source.architecture.gguf.name, heads, shapes]
+            # LoRA matrices depend only on the shapes of the base.
+            shapes = {name: t.shape for name, t in source.tensors.items()}
+            heads = [source.n_head, source.n_head_kv]
+            parts["base"] = [source.architecture.gguf.name, heads, shapes]
+        else:
+            parts["base"] = [self._hash(path) for path in source.files()]
         if role == "adapter":
             parts["type"] = options.adapter_type
         else:

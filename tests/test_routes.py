@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime import SetupError, loadPipeline
+from runtime.common.hashing import sha256
 from runtime.files.routes import plan_routes
 from tests.exporting import export, routes, settings
 
@@ -93,6 +94,41 @@ def test_a_peft_folder_is_converted_once_and_kept(work: Path) -> None:
     with loadPipeline(by_setting) as pipeline:
         (answer,) = pipeline([{"questionID": 1, "subject": "history", "question": "Why?"}])
     assert answer["answer"]
+
+
+def test_a_kept_conversion_needs_no_converter_until_something_changes(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(work)
+    lora = work / "loras" / "tiny-chat-lora-history"
+    by_setting = settings(work, peft_adapter_history=lora)
+    first = plan_routes(by_setting)["history"].adapter
+    assert first is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", shutil.which("false"))
+        assert plan_routes(by_setting)["history"].adapter == first
+        config = (lora / "adapter_config.json").read_bytes()
+        (lora / "adapter_config.json").write_bytes(config + b"\n")
+        with pytest.raises(SetupError, match="could not be converted"):
+            plan_routes(by_setting)
+        (lora / "adapter_config.json").write_bytes(config)
+        kept = first.read_bytes()
+        first.write_bytes(kept[:-1] + b"?")
+        with pytest.raises(SetupError, match="could not be converted"):
+            plan_routes(by_setting)
+    assert plan_routes(by_setting)["history"].adapter == first
+    assert first.read_bytes() == kept
+
+
+def test_an_adapter_is_exported_without_reading_the_weights_of_its_base(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr("convert.exporter.sha256", lambda path: hashed.append(path) or sha256(path))
+    history = ("--lora", work / "loras" / "tiny-chat-lora-history", "--subject", "history")
+    export(work, *history, "--mode", "adapter", "--no-base")
+    assert hashed
+    assert not [path for path in hashed if path.name == "model.safetensors"]
 
 
 def test_a_peft_folder_that_cannot_be_converted_names_the_command(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import subprocess
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
 
+from runtime.common.atomic import replacing
 from runtime.common.child import command_of
 from runtime.common.errors import SetupError
 from runtime.common.files import read_json
+from runtime.common.hashing import fingerprint, sha256
 from runtime.files.bases import base_name
-from runtime.files.manifest import ModelFiles
+from runtime.files.manifest import CONVERSION, Manifest, ModelFiles, problem_with
 from runtime.settings import Settings
 from runtime.subjects import Subjects
 
@@ -130,20 +133,31 @@ def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | Non
     in a process of its own, since a damaged folder or a lack of memory must not end the server,
     and since this package imports nothing of `convert`.
 
+    Kept is what was converted from the same files, so that a start needs neither the extra nor
+    the time.
+
     Raises:
-        SetupError: it could not be converted.
+        SetupError: it cannot be read or converted.
     """
     if adapter is None or adapter.is_file():
         return adapter
     folder = settings.models_dir / _CONVERTED
     key = f"{adapter.resolve()}\n{model.resolve()}"
-    name = f"{adapter.name}-{sha256(key.encode()).hexdigest()[:8]}.gguf"
+    name = f"{adapter.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.gguf"
+    made_of = _made_of(adapter, model)
+    record = folder / f"{name}.made-of"
+    if record.is_file() and record.read_text("utf-8") == made_of:
+        entry = Manifest.load(folder).find(name)
+        if entry is not None and not problem_with(folder, entry):
+            return folder / name
     options = ["--base", str(model), "--lora", str(adapter)]
     options += ["--output", str(folder), "--adapter-file", name]
     command, environment = command_of("convert.export_gguf", *options)
     log.info("converting %s", adapter)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode == 0:
+        with suppress(OSError), replacing(record) as partial:  # it would be converted again
+            partial.write_text(made_of, "utf-8")
         return folder / name
     said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
     raise SetupError(
@@ -153,3 +167,12 @@ def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | Non
         f"  python -m convert.export_gguf --base BASE --lora {adapter} --subject SUBJECT"
         " --mode adapter"
     )
+
+
+def _made_of(adapter: Path, model: Path) -> str:
+    """A fingerprint of a PEFT folder and of the shapes of its base, which change the base's size."""
+    try:
+        files = [sha256(path) for path in sorted(adapter.glob("adapter_*")) if path.is_file()]
+        return fingerprint([CONVERSION, model.stat().st_size, files])
+    except OSError as error:
+        raise SetupError(f"{error.filename}: cannot be read ({error.strerror})") from None

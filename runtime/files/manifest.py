@@ -16,6 +16,8 @@ from runtime.common.files import read_bytes
 from runtime.common.hashing import sha256
 
 FILE_NAME = "manifest.json"
+# Increased when `convert` makes other files of the same inputs, so that they are exported again.
+CONVERSION = 4
 
 Role = Literal["base", "merged", "adapter"]
 
