@@ -17,7 +17,7 @@ from convert.errors import ConvertError
 from convert.rope import add_rope, rope_factors, rope_of
 from convert.safetensors import Type
 from convert.stored import read_tensors
-from convert.tokenizer import add_tokenizer, added_tokens, chat_template
+from convert.tokenizer import add_tokenizer, added_tokens, chat_template, tokenizer_config
 from runtime.common.files import read_json
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,12 @@ class CheckpointSource(Source):
         return [*self._parts, *(p for n in small if (p := self.path / n).is_file())]
 
     @cached_property
+    def _tokenizer_config(self) -> dict[str, Any]:
+        return tokenizer_config(self.path)
+
+    @cached_property
     def chat_template(self) -> Any:
-        return chat_template(self.path)
+        return chat_template(self.path, self._tokenizer_config)
 
     @cached_property
     def added_tokens(self) -> Collection[str]:
@@ -178,8 +182,8 @@ class CheckpointSource(Source):
         self._add_parameters(writer)
         writer.add_file_type(file_type)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        details = self.architecture.vocabulary_details
-        add_tokenizer(writer, self.path, self.config["vocab_size"], details)
+        config = self._tokenizer_config if self.architecture.vocabulary_details else None
+        add_tokenizer(writer, self.path, self.config["vocab_size"], self.chat_template, config)
 
     def _add_parameters(self, writer: gguf.GGUFWriter) -> None:
         config = self.config

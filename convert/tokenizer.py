@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,22 @@ _CONTROL_TEXTS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 _NO_BOS_VOCAB_SIZE = 49152
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, details: bool) -> None:
+def add_tokenizer(
+    writer: gguf.GGUFWriter,
+    folder: Path,
+    vocab_size: int,
+    template: Any,
+    config: Mapping[str, Any] | None,
+) -> None:
     """Write tokens, their types, merges, special tokens and chat template.
 
     Args:
         writer: the GGUF file.
         folder: a checkpoint's folder with tokenizer.json.
         vocab_size: rows of the embedding; the vocabulary is padded to this size.
-        details: whether to write the space before a text, as llama.cpp's converter does for some
-            architectures.
+        template: see `chat_template`.
+        config: tokenizer_config.json, to write whether it adds a space before a text, as
+            llama.cpp's converter does for some architectures; None for the others.
 
     Raises:
         ConvertError: no tokenizer, or one that llama.cpp does not support.
@@ -69,30 +76,26 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int, detail
         raise ConvertError(f"{path}: not a tokenizer ({error})") from None
     add = _add_sentencepiece if byte_fallback else _add_byte_level
     try:
-        add(writer, folder, vocab_size, description)
+        special = add(writer, folder, vocab_size, description)
+        special.chat_template = template
+        special.add_to_gguf(writer, quiet=True)
     except ConvertError:
         raise
     except Exception as error:  # transformers and gguf raise many kinds of errors
         problem = f"{type(error).__name__}: {error}"
         raise ConvertError(f"{folder}: the tokenizer cannot be read ({problem})") from None
-    prefix = None
-    if details:
-        config = folder / "tokenizer_config.json"
-        try:
-            prefix = read_json(config).get("add_prefix_space") if config.is_file() else None
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConvertError(f"{config}: cannot be read ({error})") from None
+    prefix = config.get("add_prefix_space") if config is not None else None
     if prefix is None and byte_fallback and not _prepends_space(description):
         prefix = False  # llama.cpp's default is True
     if prefix is not None:
         writer.add_add_space_prefix(bool(prefix))
-    if details and vocab_size == _NO_BOS_VOCAB_SIZE:
+    if config is not None and vocab_size == _NO_BOS_VOCAB_SIZE:
         writer.add_add_bos_token(False)
 
 
 def _add_byte_level(
     writer: gguf.GGUFWriter, folder: Path, vocab_size: int, description: dict[str, Any]
-) -> None:
+) -> gguf.SpecialVocab:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -129,8 +132,7 @@ def _add_byte_level(
     if "eos" not in special.special_token_ids:
         special.special_token_ids["eos"] = _end_token(folder, tokenizer)
     _add_ends(special, folder, texts, types)
-    special.chat_template = chat_template(folder)
-    special.add_to_gguf(writer, quiet=True)
+    return special
 
 
 def _end_token(folder: Path, tokenizer: Any) -> int:
@@ -269,7 +271,7 @@ def pre_tokenizer_name(folder: Path, description: dict[str, Any]) -> str:
 
 def _add_sentencepiece(
     writer: gguf.GGUFWriter, folder: Path, vocab_size: int, description: dict[str, Any]
-) -> None:
+) -> gguf.SpecialVocab:
     """Write a vocabulary of Llama 2's kind, with byte fallback.
 
     llama.cpp merges the pair whose token has the highest score: the negative rank of the merge.
@@ -299,15 +301,29 @@ def _add_sentencepiece(
     special = gguf.SpecialVocab(folder, n_vocab=len(texts))
     decoded = [text.decode("utf-8", "replace") for text in texts]
     _add_ends(special, folder, decoded, types)
-    special.chat_template = chat_template(folder)
-    special.add_to_gguf(writer, quiet=True)
+    return special
 
 
-def chat_template(folder: Path) -> Any:
+def tokenizer_config(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json of a folder, empty without that file. Raises ConvertError."""
+    path = folder / "tokenizer_config.json"
+    try:
+        config = read_json(path) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise ConvertError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise ConvertError(f"{path}: not a JSON object")
+    return config
+
+
+def chat_template(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
     """The chat template of a checkpoint or an adapter.
 
     transformers saves chat_template.jinja (and further ones in additional_chat_templates) and
     reads it before tokenizer_config.json, the older place. Processors use chat_template.json.
+
+    Args:
+        config: its tokenizer_config.json, if that was read before.
 
     Returns:
         The template; a list of {"name", "template"} if there are several; None without one.
@@ -315,22 +331,19 @@ def chat_template(folder: Path) -> Any:
     Raises:
         ConvertError: a file cannot be read.
     """
-    default = folder / "chat_template.jinja"
+    default, older = folder / "chat_template.jinja", folder / "chat_template.json"
     try:
         if default.is_file():
             others = sorted((folder / "additional_chat_templates").glob("*.jinja"))
             named = {"default": default} | {path.stem: path for path in others}
             found = [{"name": n, "template": read_text(p)} for n, p in named.items()]
             return found if others else found[0]["template"]
-        for name in ("tokenizer_config.json", "chat_template.json"):
-            path = folder / name
-            if path.is_file() and (found := read_json(path)):
-                template = found.get("chat_template")
-                if template:
-                    return template
+        config = tokenizer_config(folder) if config is None else config
+        if template := config.get("chat_template"):
+            return template
+        return (read_json(older).get("chat_template") or None) if older.is_file() else None
     except (OSError, ValueError, AttributeError) as error:
         raise ConvertError(f"{folder}: its chat template cannot be read ({error})") from None
-    return None
 
 
 def added_tokens(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from convert.errors import ConvertError
 from convert.sources import open_source
 from convert.writing import write_model
+from runtime.common.files import read_json
 from runtime.engine.model import Model
 from tests.checkpoints import (
     CHAT_TEMPLATE,
@@ -85,6 +86,19 @@ def test_a_chat_template_in_the_processors_place_is_found(
     place_template(folder, {})
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": OTHER}))
     assert template_of(folder) == OTHER
+
+
+def test_the_configuration_of_a_tokenizer_is_read_once(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(checkpoints["llama"], tmp_path / "c")
+    place_template(folder, {"tokenizer_config.json": OTHER})
+    read: list[str] = []
+    monkeypatch.setattr(
+        "convert.tokenizer.read_json", lambda path: read.append(path.name) or read_json(path)
+    )
+    assert template_of(folder) == OTHER
+    assert read.count("tokenizer_config.json") == 1
 
 
 def place_template(folder: Path, files: dict[str, Any]) -> Path:

@@ -170,7 +170,7 @@ def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | Non
 
 
 def _made_of(adapter: Path, model: Path) -> str:
-    """A fingerprint of a PEFT folder and of the shapes of its base, which change the base's size."""
+    """A fingerprint of a PEFT folder and of its base's size, which its shapes change."""
     try:
         files = [sha256(path) for path in sorted(adapter.glob("adapter_*")) if path.is_file()]
         return fingerprint([CONVERSION, model.stat().st_size, files])
