@@ -10,9 +10,7 @@ from typing import Any, Self
 
 from evaluation.judges import judge
 from evaluation.records import Item
-from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
 from runtime import Pipeline
-from runtime.common.intervals import sign_test
 from runtime.retrieval import Gate, Index, Retrieval
 
 
@@ -137,29 +135,3 @@ def ways(
         "gated": search + on_open + off_shut,
     }
     return found, len(through)
-
-
-HEAD = (
-    "| subject | passages | shown with | right | 95 % interval | against off | p | seconds"
-    " | score |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-)
-
-
-def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
-    """A row below `HEAD` for each way; the contest's score counts "off" as the best run."""
-    off = found["off"]
-    lines = []
-    for way, part in found.items():
-        right = list(part.right.values())
-        share = interval(right)
-        gained, lost = map(len, part.against(off))
-        before = sum(off.right.values())
-        score = LATENCY_WEIGHT * off.processor / max(1e-9, part.processor)
-        score += ACCURACY_WEIGHT * (sum(right) / before if before else 1.0)
-        shown = {"off": 0, "always": len(right), "gated": let_through}[way]
-        lines.append(
-            f"| {subject} | {way} | {shown} of {len(right)} | {sum(right)} ({share.mean:.1%}) |"
-            f" {share.low:.0%} to {share.high:.0%} | +{gained} −{lost} |"
-            f" {sign_test(gained, lost):.3f} | {part.processor:.1f} | {score:.2f} |"
-        )
-    return lines

@@ -15,6 +15,7 @@ from kb import comparing
 from kb.calibration import calibrate, describe
 from kb.choosing import Trial, best_gates, try_gate
 from kb.making import make
+from lab.knowledge import rows
 from runtime import Settings
 from runtime.common.errors import UserError
 from runtime.common.intervals import sign_test
@@ -165,7 +166,7 @@ def test_the_benchmark_puts_off_always_and_gated_side_by_side(
         "gated": [*range(40), *range(40, 80, 5)],
     }
     assert (through, pipeline.asked) == (40, 160)
-    off, each, gate = comparing.rows("geography", found, through)
+    off, each, gate = rows("geography", found, through)
     assert "| 0 of 80 | 16 (20.0%) |" in off
     assert off.endswith("| 1.00 |")
     assert "| 80 of 80 | 40 (50.0%) |" in each

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.beside`: requests of people beside a long batch of one server.
+"""`python -m lab.beside`: requests of people beside a long batch of one server.
 
 One `pipeline(list)` answers some questions, for its speed. Then `runtime.serve` gets the same
 questions, repeated, as a batch of OpenAI's: measured are the time to the first token of single

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.chats`: waiting times of people who chat with a server.
+"""`python -m lab.chats`: waiting times of people who chat with a server.
 
-    python -m benchmarks.chats --model demo
-    python -m benchmarks.chats --only turns --peers-python .venv-peers/bin/python
+    python -m lab.chats --model demo
+    python -m lab.chats --only turns --peers-python .venv-peers/bin/python
 
 - *gaps*: an answer is streamed while four prompts of 1,100 tokens arrive: the longest and the
   median time between two pieces of its text, without a limit (STREAM_GAP_MS=0) and with the

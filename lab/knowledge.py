@@ -1,4 +1,4 @@
-"""`python -m benchmarks.knowledge`: answers without passages, with passages always, and gated.
+"""`python -m lab.knowledge`: answers without passages, with passages always, and gated.
 
 For each subject with a knowledge base, judged by the judges of `evaluation`. Without a gate file,
 or with a gate that is "off", gated means without passages.
@@ -10,7 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from evaluation.questions import read
+from evaluation.score import ACCURACY_WEIGHT, LATENCY_WEIGHT, interval
+from kb.comparing import Part, retrievals, ways
+from runtime import Settings, loadPipeline
 from runtime.common.command import parser_for, run
+from runtime.common.intervals import sign_test
+
+HEAD = (
+    "| subject | passages | shown with | right | 95 % interval | against off | p | seconds"
+    " | score |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,10 +40,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from evaluation.questions import read
-    from kb.comparing import HEAD, retrievals, rows, ways
-    from runtime import Settings, loadPipeline
-
     settings = Settings.load(
         model_name=arguments.model,
         adapters_base_dir=arguments.adapters,
@@ -51,6 +57,26 @@ def _compare(arguments: argparse.Namespace) -> int:
             print("\n".join(rows(subject, *ways(pipeline, subject, asked, always, gated))))
             sys.stdout.flush()
     return 0
+
+
+def rows(subject: str, found: dict[str, Part], let_through: int) -> list[str]:
+    """A row below `HEAD` for each way; the contest's score counts "off" as the best run."""
+    off = found["off"]
+    lines = []
+    for way, part in found.items():
+        right = list(part.right.values())
+        share = interval(right)
+        gained, lost = map(len, part.against(off))
+        before = sum(off.right.values())
+        score = LATENCY_WEIGHT * off.processor / max(1e-9, part.processor)
+        score += ACCURACY_WEIGHT * (sum(right) / before if before else 1.0)
+        shown = {"off": 0, "always": len(right), "gated": let_through}[way]
+        lines.append(
+            f"| {subject} | {way} | {shown} of {len(right)} | {sum(right)} ({share.mean:.1%}) |"
+            f" {share.low:.0%} to {share.high:.0%} | +{gained} −{lost} |"
+            f" {sign_test(gained, lost):.3f} | {part.processor:.1f} | {score:.2f} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":
