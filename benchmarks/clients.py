@@ -197,7 +197,6 @@ def picture(results: Sequence[Result], path: Path) -> None:
 def measure(options: argparse.Namespace) -> None:
     """Measure the servers of a command line; writes files to --out and prints a table."""
     work, routes = samples()
-    prompts = work.prompts
     options.out.mkdir(parents=True, exist_ok=True)
     speed, expected = listed(work)
     speeds = [speed]
@@ -205,13 +204,13 @@ def measure(options: argparse.Namespace) -> None:
     results = []
     with ExitStack() as running:
         server = running.enter_context(ours(work, routes))
-        body = bodies(prompts, work.new_tokens, None)
+        body = bodies(work)
         results.append(under_load(OURS, server, body, work, expected, rates, options))
         speed, expected = listed(work)
         speeds.append(speed)
         if options.peers_python:
             peer = running.enter_context(llama_server(options.peers_python, work))
-            their_body = bodies(prompts, work.new_tokens, list(routes))
+            their_body = bodies(work, list(routes))
             results.append(under_load(THEIRS, peer, their_body, work, expected, rates, options))
             both = (results[0], server, body), (results[1], peer, their_body)
             for _ in range(options.turns):
@@ -225,7 +224,7 @@ def measure(options: argparse.Namespace) -> None:
         "slots": work.slots,
         "threads": work.threads,
         "new_tokens": work.new_tokens,
-        "questions": len(prompts),
+        "questions": len(work.prompts),
         "clients": options.clients,
         "minutes": options.minutes,
         "results": [asdict(result) for result in results],

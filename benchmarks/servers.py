@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import command, read_questions
-from benchmarks.contenders.work import Prompt, Work
+from benchmarks.contenders.work import Work
 from benchmarks.race import Contender, compete, make_prompts
 from benchmarks.traffic import Body
 from runtime.common.errors import SetupError
@@ -142,8 +142,8 @@ def listed(work: Work) -> tuple[float, list[str]]:
     return speed, outcome.texts
 
 
-def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] | None) -> Body:
-    """Request bodies with the prompts in turn.
+def bodies(work: Work, adapters: Sequence[str] | None = None) -> Body:
+    """Request bodies with the prompts of a work in turn.
 
     Args:
         adapters: settings of subjects in the order of llama-server's adapters; None for this
@@ -151,13 +151,13 @@ def bodies(prompts: Sequence[Prompt], new_tokens: int, adapters: Sequence[str] |
     """
     declared = declared_subjects()
     made = []
-    for prompt in prompts:
+    for prompt in work.prompts:
         subject = declared.of(prompt.question["subject"])
         if adapters is None:
             chosen: dict[str, Any] = {"model": subject.name}
         else:
             chosen = {"lora": [{"id": adapters.index(subject.setting), "scale": 1.0}]}
-        limits = {"max_tokens": new_tokens, "temperature": 0, "ignore_eos": True}
+        limits = {"max_tokens": work.new_tokens, "temperature": 0, "ignore_eos": True}
         made.append({"prompt": prompt.tokens, **limits, **chosen})
     return lambda number: made[number % len(made)]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+_PATIENCE = 120.0  # seconds without data from the server until an answer counts as lost
 # Maps the number of a request to its body.
 Body = Callable[[int], dict[str, Any]]
 
@@ -137,15 +138,8 @@ def ask(address: str, body: dict[str, Any], reply: Reply, timeout: float) -> Rep
     return reply
 
 
-def together(
-    address: str, body: Body, clients: int, seconds: float, timeout: float = 120
-) -> Traffic:
-    """Run clients that send the next request as soon as they have their answer.
-
-    Args:
-        address, timeout: see `ask`.
-        seconds: how long new requests are sent.
-    """
+def together(address: str, body: Body, clients: int, seconds: float) -> Traffic:
+    """For some seconds, run clients that ask again as soon as they have their answer."""
     traffic, numbers, lock = Traffic(), itertools.count(), threading.Lock()
     start = time.perf_counter()
 
@@ -154,7 +148,7 @@ def together(
             with lock:
                 number = next(numbers)
                 traffic.sent += 1
-            reply = ask(address, body(number), Reply(number, time.perf_counter()), timeout)
+            reply = ask(address, body(number), Reply(number, time.perf_counter()), _PATIENCE)
             with lock:
                 traffic.replies.append(reply)
             if reply.problem:
@@ -169,15 +163,13 @@ def together(
     return traffic
 
 
-def arriving(
-    address: str, body: Body, rate: float, seconds: float, seed: int = 0, timeout: float = 120
-) -> Traffic:
+def arriving(address: str, body: Body, rate: float, seconds: float, seed: int) -> Traffic:
     """Send requests at random times that do not depend on earlier answers (a Poisson process).
 
     Waits count from the time a request was due, so that a slow client hides nothing.
 
     Args:
-        address, timeout: see `ask`.
+        address: host and port.
         rate: requests per second.
         seconds: how long requests are sent.
         seed: for the times.
@@ -187,7 +179,7 @@ def arriving(
     start = due = time.perf_counter()
 
     def client(reply: Reply) -> None:
-        ask(address, body(reply.number), reply, timeout)
+        ask(address, body(reply.number), reply, _PATIENCE)
         with lock:
             traffic.replies.append(reply)
 

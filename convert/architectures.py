@@ -187,11 +187,6 @@ class Architecture:
         return next((why for check in self.checks if (why := check(config)) is not None), None)
 
 
-def _has_no_bias(name: str) -> dict[str, str]:
-    why = f"llama.cpp's {name} has no such biases"
-    return {"attention_bias": why, "mlp_bias": why}
-
-
 _LLAMA = Architecture(
     "LlamaForCausalLM",
     gguf.MODEL_ARCH.LLAMA,
@@ -227,7 +222,9 @@ ARCHITECTURES = {
             gguf.MODEL_ARCH.SMOLLM3,
             interleaved_heads=True,
             vocabulary_details=True,
-            refused=_has_no_bias("smollm3"),
+            refused=dict.fromkeys(
+                ("attention_bias", "mlp_bias"), "llama.cpp's smollm3 has no such biases"
+            ),
             checks=[check_smollm3],
         ),
         replace(

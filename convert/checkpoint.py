@@ -36,7 +36,7 @@ class CheckpointSource(Source):
             differently by llama.cpp.
     """
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
+    def __init__(self, folder: Path, name: str | None) -> None:
         self.path = folder
         self.name = name or folder.resolve().name
         self.config = _load_config(folder)

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from convert.errors import ConvertError
 from convert.gguf_file import GgufFile
 from convert.torch_model import load_torch_model
-from runtime.common import figures
 from runtime.engine.batch import Batch
 from runtime.engine.context import CacheType, Context, FlashAttention
 from runtime.engine.llama import physical_cores
@@ -91,14 +90,11 @@ def compare(
 class GgufModel:
     """A GGUF file, with a GGUF adapter or without, as a function from ids to logits.
 
-    Args:
-        cache_type: of the KV cache. f32 compares the file alone; other types also have the
-            errors of serving, with flash attention.
+    With the KV cache in f32 the file alone is compared; other types also have the errors of
+    serving, with flash attention.
     """
 
-    def __init__(
-        self, path: Path, adapter: Path | None = None, cache_type: CacheType = "f32"
-    ) -> None:
+    def __init__(self, path: Path, adapter: Path | None, cache_type: CacheType) -> None:
         self.model = Model(path)
         flash: FlashAttention = "off" if cache_type == "f32" else "on"
         self._adapter = None if adapter is None else "adapter"
@@ -165,19 +161,6 @@ def prompts_for(model: Model, questions: Path, most: int, subjects: Subjects) ->
     return prompts
 
 
-def plot(comparison: Comparison, path: Path) -> None:
-    """Plot the distribution of the KL divergence over tokens."""
-    values = np.maximum(comparison.divergence, 1e-12)
-    bins = np.geomspace(values.min() / 2, values.max() * 2, 40).tolist()
-    with figures.axes(path, height=3) as axes:
-        axes.hist(values, bins=bins, color=figures.MAIN)
-        axes.set_xscale("log")
-        axes.axvline(comparison.divergence.mean(), color=figures.CONTRAST, label="mean")
-        axes.set_xlabel("KL divergence of a prediction, nats")
-        axes.set_ylabel("tokens")
-        axes.legend(frameon=False)
-
-
 def verify(
     base: Path,
     lora: Path | None,
@@ -203,14 +186,13 @@ def verify(
     Raises:
         ConvertError: a file cannot be read, or `model` is missing.
     """
-    is_adapter = GgufFile(file).kind == "adapter"
-    if is_adapter and model is None:
-        raise ConvertError(f"{file} is an adapter: pass its GGUF base with --model")
+    adapter = None
+    if GgufFile(file).kind == "adapter":
+        if model is None:
+            raise ConvertError(f"{file} is an adapter: pass its GGUF base with --model")
+        file, adapter = model, file
     reference = transformers_model(base, lora)
-    if is_adapter and model is not None:
-        candidate = GgufModel(model, file, cache_type)
-    else:
-        candidate = GgufModel(file, cache_type=cache_type)
+    candidate = GgufModel(file, adapter, cache_type)
     try:
         return compare(
             reference, candidate, prompts_for(candidate.model, questions, prompts, subjects)

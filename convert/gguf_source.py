@@ -31,7 +31,7 @@ class GgufSource(Source):
             architecture is not supported.
     """
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path, name: str | None) -> None:
         self._parts = _parts(path)
         self._file = self._parts[0]
         self.path = self._file.path

@@ -36,12 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         default="f32",
         help="type of the KV cache; f32 (default) compares the file alone",
     )
-    parser.add_argument("--plot", type=Path, help="write a plot to this PNG file")
     return run(_verify, parser.parse_args(argv), "stopped; nothing was written")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from convert.comparison import plot, verify
+    from convert.comparison import verify
     from runtime.files.bases import find_base
     from runtime.settings import Settings
 
@@ -58,8 +57,6 @@ def _verify(arguments: argparse.Namespace) -> int:
         arguments.cache_type,
     )
     print(comparison.report())
-    if arguments.plot:
-        plot(comparison, arguments.plot)
     return 0
 
 

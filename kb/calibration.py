@@ -133,13 +133,12 @@ def _prove(
     """What a gate does on questions that it was not chosen on; only those it lets through
     need to be answered."""
     found = [find(index, item.question, top_k, gate.most_words) for item in items]
-    every = gate.feature == "always"
     through = [
-        n for n, each in enumerate(found) if every or each.features[gate.feature] >= gate.at_least
+        n
+        for n, each in enumerate(found)
+        if gate.feature == "always" or each.features[gate.feature] >= gate.at_least
     ]
     trials = _trials(asker, [items[n] for n in through], [found[n] for n in through])
-    if every:
-        trials = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
     tried = try_gate(gate.feature, gate.at_least, gate.most_words, trials)
     return replace(tried, questions=len(items))
 

@@ -71,8 +71,9 @@ class Candidate:
 
 
 def try_gate(feature: str, at_least: float, most_words: int, trials: Sequence[Trial]) -> Candidate:
-    """What a gate does on questions."""
-    through = [trial for trial in trials if trial.features[feature] >= at_least]
+    """What a gate does on questions; the feature "always" lets all of them through."""
+    every = feature == "always"
+    through = [trial for trial in trials if every or trial.features[feature] >= at_least]
     gained = sum(trial.shown and not trial.without for trial in through)
     lost = sum(trial.without and not trial.shown for trial in through)
     return Candidate(feature, at_least, most_words, len(trials), len(through), gained, lost)
@@ -93,5 +94,4 @@ def best_gates(
         allowed = [each for each in tried if each.shown >= fewest] or tried[-1:]
         if allowed:
             found.append(max(allowed, key=lambda each: each.merit))
-    always = [Trial({"always": 0.0}, trial.without, trial.shown) for trial in trials]
-    return [*found, try_gate("always", -inf, most_words, always)]
+    return [*found, try_gate("always", -inf, most_words, trials)]

@@ -11,7 +11,6 @@ import hashlib
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable
 
 # Numbers with their sign and point, words, and symbols that change what is said, such as "%".
 _WORDS = re.compile(
@@ -64,8 +63,4 @@ def _slot(slots: array[int], number: int) -> int:
 
 def _plain(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold().encode("utf-8", "replace").decode()
-    return " ".join(_meant(_WORDS.findall(folded)))
-
-
-def _meant(words: Iterable[str]) -> Iterable[str]:
-    return (word for word in words if word not in _ARTICLES)
+    return " ".join(word for word in _WORDS.findall(folded) if word not in _ARTICLES)

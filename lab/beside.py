@@ -44,7 +44,7 @@ def _measure(options: argparse.Namespace) -> int:
 
     work, routes = samples(_QUESTIONS)
     speed, _ = listed(work)
-    body = bodies(work.prompts, work.new_tokens, None)
+    body = bodies(work)
     with TemporaryDirectory() as folder, ours(work, routes, "--batch-dir", folder) as server:
         address = server.address
         _waits(address, body, lambda n: n < 2)  # once for nothing

@@ -18,9 +18,9 @@ class PatchError(Exception):
     """The source cannot be downloaded, or a patch does not apply; the message says why."""
 
 
-def patches_for(version: str, folder: Path = PATCHES) -> list[Path]:
+def patches_for(version: str) -> list[Path]:
     """The patches for a version, in the order in which they are applied."""
-    return sorted(folder.glob(f"{PACKAGE}-{version}-*.patch"))
+    return sorted(PATCHES.glob(f"{PACKAGE}-{version}-*.patch"))
 
 
 def fingerprint(patches: Sequence[Path]) -> str:

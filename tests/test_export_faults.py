@@ -78,7 +78,7 @@ def test_a_broken_checkpoint_is_named(
     work: Path, capsys: pytest.CaptureFixture[str], file: str, content: str, message: str
 ) -> None:
     path = work / "tiny-chat" / file
-    if content.startswith("{\""):
+    if content.startswith('{"'):
         changed = json.loads(path.read_text()) | json.loads(content)
         changed.pop("layer_types", None)
         content = json.dumps(changed)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.clients import Arrival, Result, judge, picture, report
-from benchmarks.contenders.work import Prompt
+from benchmarks.contenders.work import Prompt, Work
 from benchmarks.servers import bodies, find_adapters
 from benchmarks.traffic import Reply, Traffic, arriving, ask, percentile, together
 from runtime.common.errors import SetupError
@@ -121,10 +121,11 @@ def test_an_answer_to_another_question_is_found_out() -> None:
 
 
 def test_each_question_goes_to_its_subject_with_its_adapter() -> None:
-    ours = bodies(PROMPTS, 8, None)
+    work = Work("m.gguf", PROMPTS, 8, 4, 1, 64)
+    ours = bodies(work)
     assert [ours(n)["model"] for n in range(3)] == ["geography", "history", "geography"]
     order = ["PEFT_ADAPTER_GEOGRAPHY", "PEFT_ADAPTER_HISTORY"]
-    theirs = bodies(PROMPTS, 8, order)
+    theirs = bodies(work, order)
     assert theirs(1)["lora"] == [{"id": 1, "scale": 1.0}]
     assert theirs(1)["prompt"] == ours(1)["prompt"] == [3]
 

@@ -53,7 +53,7 @@ def make_examples(
     return examples
 
 
-def collate(examples: Sequence[Example], pad: int = 0) -> dict[str, torch.Tensor]:
+def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     """Make a batch, padded on the left, so that all answers end at the right edge.
 
     Returns:
@@ -61,9 +61,8 @@ def collate(examples: Sequence[Example], pad: int = 0) -> dict[str, torch.Tensor
         except in the answers.
     """
     longest = max(map(len, examples))
-    ids = torch.full((len(examples), longest), pad)
-    labels = torch.full_like(ids, IGNORED)
-    mask = torch.zeros_like(ids)
+    ids = torch.zeros(len(examples), longest, dtype=torch.int64)
+    labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
     for row, example in enumerate(examples):
         ids[row, longest - len(example) :] = torch.tensor(example.prompt + example.answer)
         labels[row, longest - len(example.answer) :] = torch.tensor(example.answer)

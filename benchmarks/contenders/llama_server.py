@@ -1,6 +1,6 @@
 """llama-server's engine, through the package `xllamacpp`.
 
-Options: `parallel`, its slots; `unified`, one KV cache for all slots.
+Options: `parallel`, its slots; `unified`, one KV cache for all slots (default: no).
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ from typing import Any
 from benchmarks.contenders.work import Answer, Prompt, Work, serve
 
 
-def load(work: Work) -> tuple[Answer, dict[str, str]]:
+def parameters(work: Work) -> Any:
+    """The parameters of a server; see the module for options of the work."""
     import xllamacpp
 
-    parallel = work.options["parallel"]
     params = xllamacpp.CommonParams()
     params.model.path = work.model
-    params.n_parallel = parallel
-    params.n_ctx = parallel * work.cells
-    params.kv_unified = work.options["unified"]
+    params.n_parallel = work.options["parallel"]
+    params.n_ctx = params.n_parallel * work.cells
+    params.kv_unified = work.options.get("unified", False)
     params.cpuparams.n_threads = work.threads
     params.cpuparams_batch.n_threads = work.threads
     params.verbosity = 0
-    server = xllamacpp.Server(params)
+    return params
+
+
+def load(work: Work) -> tuple[Answer, dict[str, str]]:
+    import xllamacpp
+
+    server = xllamacpp.Server(parameters(work))
 
     def one(prompt: Prompt) -> Any:
         return server.handle_completions(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks.contenders.llama_server import parameters
 from benchmarks.contenders.work import Work
 
 
@@ -18,20 +19,13 @@ def main() -> None:
     import xllamacpp
 
     work = Work.read(Path(sys.argv[1]))
-    parallel = work.options["parallel"]
-    params = xllamacpp.CommonParams()
-    params.model.path = work.model
-    params.n_parallel = parallel
-    params.n_ctx = parallel * work.cells
-    params.cpuparams.n_threads = work.threads
-    params.cpuparams_batch.n_threads = work.threads
+    params = parameters(work)
     params.lora_adapters = [
         xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in work.options["adapters"]
     ]
     params.lora_init_without_apply = True
     params.n_threads_http = 256  # with its few threads other clients would not be accepted
     params.port = 0
-    params.verbosity = 0
     server = xllamacpp.Server(params)
     print(f"serving on {server.listening_address}", file=sys.stderr, flush=True)
     sys.stdin.read()
