@@ -77,7 +77,7 @@ def _whole(arguments: argparse.Namespace) -> int:
         require("training", "train", "torch", "transformers", "peft", "accelerate", "gguf")
     from kb.whole import Whole
 
-    print(Whole.of(arguments).go())
+    print(Whole(arguments).go())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Asks a pipeline questions with given passages, and remembers the answers."""
+"""Asks a pipeline questions with given passages, and keeps the answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime import Pipeline
 from runtime.common.errors import UserError
 from runtime.common.journal import Journal
 
-# The first tokens of an answer tell how sure the model is.
+# The first tokens of an answer show how sure the model is.
 _FIRST = 4
 
 
@@ -28,7 +28,7 @@ class Said:
 
     @property
     def doubt(self) -> float:
-        """How unlikely the model found its own first tokens: minus their mean, in nats."""
+        """Minus the mean log-probability of the first tokens, in nats."""
         first = self.logprobs[:_FIRST]
         return -sum(first) / len(first) if first else 0.0
 
@@ -39,19 +39,18 @@ class Said:
 
 
 class Asker:
-    """Asks a pipeline; what was asked before is answered from a file.
+    """Asks a pipeline; earlier answers come from a file.
 
     Args:
         pipeline: its own knowledge is not used.
-        journal: JSON Lines, one line for each answer; made if it does not exist. Without it
-            nothing is remembered.
+        journal: JSON Lines, one line for each answer, created if missing; None keeps nothing.
 
     Raises:
         UserError: the journal is another kind of file.
-        OSError: it cannot be read or made.
+        OSError: it cannot be read or created.
     """
 
-    def __init__(self, pipeline: Pipeline, journal: Path | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, journal: Path | None) -> None:
         self._pipeline = pipeline
         self._known: dict[str, Said] = {}
         self._journal = Journal(journal) if journal is not None else None
@@ -65,7 +64,7 @@ class Asker:
                 ) from None
 
     def ask(self, items: Sequence[Item], passages: Sequence[Sequence[str]]) -> list[Said]:
-        """Answers to questions with passages shown, in their order.
+        """Answers to questions, each with its passages, in order.
 
         Raises:
             UserError: a question that cannot be answered.

@@ -1,8 +1,8 @@
-"""Finds out when a subject's knowledge helps, and what the gate should be.
+"""Finds out when a subject's knowledge helps, and chooses its gate.
 
 Some of the questions are answered with and without passages, and the gate that gains the most
-answers is chosen. The others test it: unless it gains answers there too, and more than chance
-would, the gate is written as "off".
+answers is chosen. It is tested on the others: unless it gains more answers there than chance would
+explain, the gate is "off".
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from runtime.retrieval.search import FEATURES, LONG, SHORT, Found, find
 
 log = logging.getLogger(__name__)
 
-# What needs the model's own answers, and so a second pass: measured for the evidence.
+# Features that need the model's own answers, so a second pass: measured for the evidence only.
 SECOND_PASS = ("doubt", "likelihood")
-# Fewer questions than this prove nothing.
+# Fewer questions prove nothing.
 FEWEST = 20
 
 
@@ -66,7 +66,7 @@ def calibrate(
     n = max(1, round(share * len(ordered)))
     choosing, proving = ordered[:n], ordered[n:]
     candidates, right_always = [], {}
-    for words in (SHORT, LONG):  # the first of those of one merit is taken: it costs less
+    for words in (SHORT, LONG):  # of equal merit the first is taken: it costs less
         found = [find(index, item.question, top_k, words) for item in choosing]
         trials = _trials(asker, choosing, found)
         candidates += best_gates([*FEATURES, *SECOND_PASS], words, trials)
@@ -109,7 +109,7 @@ def calibrate(
 
 
 def _trials(asker: Asker, items: Sequence[Item], found: Sequence[Found]) -> list[Trial]:
-    """Questions answered without passages and with what was found for them."""
+    """Answer questions without passages, and with those found for them."""
     without = asker.ask(items, [()] * len(items))
     shown = asker.ask(items, [each.passages for each in found])
     return [
@@ -123,15 +123,14 @@ def _trials(asker: Asker, items: Sequence[Item], found: Sequence[Found]) -> list
 
 
 def _second_pass(bare: Said, informed: Said) -> dict[str, float]:
-    """doubt: how unsure the model is without passages; likelihood: how much surer with them."""
+    """How unsure the model is without passages (doubt), and how much surer with them."""
     return {"doubt": bare.doubt, "likelihood": informed.sureness - bare.sureness}
 
 
 def _prove(
     asker: Asker, index: Index, top_k: int, gate: Candidate, items: Sequence[Item]
 ) -> Candidate:
-    """What a gate does on questions that it was not chosen on; only those it lets through
-    need to be answered."""
+    """Try a gate on other questions; only those that it lets through are answered."""
     found = [find(index, item.question, top_k, gate.most_words) for item in items]
     through = [
         n
@@ -144,7 +143,7 @@ def _prove(
 
 
 def describe(gate: Gate) -> str:
-    """What was found, as a table and a sentence."""
+    """The evidence of a gate, as a table and a sentence."""
     evidence = gate.evidence
     chosen, proof = evidence["chosen_on"], evidence["proved_on"]
     always = " or ".join(f"{n} with {words} words" for words, n in chosen["right_always"].items())

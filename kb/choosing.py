@@ -18,7 +18,7 @@ class Trial:
     """A question that was answered both ways.
 
     Attributes:
-        features: what a gate may decide by.
+        features: the values that a gate may decide by.
         without, shown: whether the answer is right without passages, and with them.
     """
 
@@ -29,12 +29,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A gate, and what it did on some questions.
+    """A gate, and its result on some questions.
 
     Attributes:
-        feature, at_least: passages are shown where the feature is at least that.
-        most_words: of them.
-        questions: how many there were, and `shown` how many of them it let through.
+        feature, at_least: passages are shown where the feature has at least this value.
+        most_words: words of passages that are shown, at most.
+        questions, shown: how many questions there were, and how many it let through.
         gained: answers that were wrong without passages and right with them; `lost` the reverse.
     """
 
@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def merit(self) -> float:
-        """Answers gained net of those lost, less one standard error of that difference."""
+        """Answers gained minus those lost, minus one standard error of the difference."""
         return self.gained - self.lost - sqrt(self.gained + self.lost)
 
     @property
@@ -57,7 +57,7 @@ class Candidate:
         return sign_test(self.gained, self.lost)
 
     def record(self) -> dict[str, Any]:
-        """For people to read."""
+        """As a JSON object, rounded."""
         return {
             "feature": self.feature,
             "at_least": None if self.at_least == -inf else round(self.at_least, 4),
@@ -82,9 +82,9 @@ def try_gate(feature: str, at_least: float, most_words: int, trials: Sequence[Tr
 def best_gates(
     features: Sequence[str], most_words: int, trials: Sequence[Trial]
 ) -> list[Candidate]:
-    """For each feature the threshold of most merit, and at last passages for every question.
+    """The best threshold of each feature, by merit, and last, passages for every question.
 
-    Among thresholds of one merit it is the one that lets through fewest, for passages cost time.
+    Of equal merit the threshold that lets fewest through is taken, because passages cost time.
     """
     found = []
     fewest = max(1, round(_FEWEST_SHOWN * len(trials)))

@@ -1,4 +1,4 @@
-"""Parquet files as entries, a row each."""
+"""Reads Parquet files as entries, one for each row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parquet_entries(file: BinaryIO, progress: Callable[[int], object]) -> Iterat
 
     Args:
         file: a regular file, opened for reading bytes.
-        progress: told how many bytes have been read since it was last told.
+        progress: called with the number of bytes read since the last call.
 
     Raises:
         UserError: it is damaged or has no texts; names the file and the row.

@@ -1,4 +1,4 @@
-"""Answers to questions without passages, with passages always, and where the gate lets through."""
+"""Answers questions without passages, with passages always, and with passages behind the gate."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Part:
     """Some questions answered in one way.
 
     Attributes:
-        right: whether the answer is right, by the number of the question.
-        answers: the answer, likewise.
-        wall, processor: seconds passed, and seconds that this process had a core.
+        right: whether the answer is right, by number of the question.
+        answers: the answers, by number of the question.
+        wall, processor: elapsed seconds, and CPU seconds of this process.
     """
 
     right: dict[int, bool]
@@ -38,26 +38,26 @@ class Part:
         )
 
     def record(self) -> dict[str, Any]:
-        """For JSON, whose keys are texts."""
+        """As a JSON object."""
         return asdict(self)
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Self:
-        """What `record` was made of."""
+        """The part of a `record`, whose keys JSON made texts."""
         right, answers = (
             {int(n): value for n, value in record[name].items()} for name in ("right", "answers")
         )
         return cls(right, answers, record["wall"], record["processor"])
 
     def against(self, before: Part) -> tuple[list[int], list[int]]:
-        """The questions that are right here and not there, and the reverse."""
+        """The questions that are right only here, and those right only before."""
         gained = [n for n in sorted(self.right) if self.right[n] and not before.right[n]]
         lost = [n for n in sorted(self.right) if before.right[n] and not self.right[n]]
         return gained, lost
 
 
 Keep = Callable[[str, Callable[[], Part]], Part]
-"""Answers a part, given its name and what answers it; or returns what it was before."""
+"""Returns a part, given its name and a function that answers it; may reuse an earlier result."""
 
 
 def answered(
@@ -66,7 +66,7 @@ def answered(
     numbers: Sequence[int],
     knowledge: Retrieval | None = None,
 ) -> Part:
-    """Some of the items answered, with passages if there is knowledge; searching is timed too."""
+    """Answer some of the items, with passages if there is knowledge; includes the search time."""
     records = [
         {"questionID": n, "subject": items[n].subject, "question": items[n].question}
         for n in numbers
@@ -83,9 +83,9 @@ def answered(
 
 
 def retrievals(folder: Path, subject: str, top_k: int) -> tuple[Retrieval, Retrieval]:
-    """What shows passages for every question of a subject, and what does as its gate says.
+    """A retrieval that shows passages for every question of a subject, and one behind its gate.
 
-    Both show as much as the gate was calibrated for. Without a gate the second shows nothing.
+    Both show as many words as the gate was calibrated for. Without a gate the second shows none.
 
     Raises:
         KnowledgeError: the base or the gate cannot be used.
@@ -106,14 +106,15 @@ def ways(
     gated: Retrieval,
     keep: Keep = lambda name, work: work(),
 ) -> tuple[dict[str, Part], int]:
-    """The three ways for a subject's questions, and how many of them the gate lets through.
+    """A subject's questions answered in three ways, and how many the gate lets through.
 
-    Answers are greedy, so one does not depend on which others are asked. Four parts, those that
-    the gate lets through and the others, without passages and with them, give the three ways.
+    Answers are greedy, so they do not depend on which other questions are asked. Four parts give
+    the three ways: the questions that the gate lets through and the others, each without and with
+    passages.
 
     Args:
-        always, gated: shows passages for every question, and as the gate says.
-        keep: answers each part; may keep it for a run that goes on.
+        always, gated: see `retrievals`.
+        keep: answers each part, or returns it from an earlier run.
     """
     wall, processor = time.perf_counter(), time.process_time()
     through = [n for n, item in enumerate(items) if gated.passages(subject, item.question)]

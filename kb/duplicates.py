@@ -1,8 +1,7 @@
-"""Which entries and passages say the same as an earlier one, word for word.
+"""Finds entries and passages that repeat an earlier one, word for word.
 
-Case, punctuation and articles do not count. Every other word does, and so does the order: a name,
-a number or a "not" that only one of two has makes them two, and knowledge is never lost for being
-told twice.
+Case, punctuation and articles do not count, but every other word and the order of words do: texts
+that differ in a name, a number or a "not" are both kept.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 import unicodedata
 from array import array
 
-# Numbers with their sign and point, words, and symbols that change what is said, such as "%".
+# Numbers with sign and decimal point, words, and symbols that change the meaning, such as "%".
 _WORDS = re.compile(
     r"(?<!\w)[-+\u2212]?\d+(?:[.,]\d+)*|\w+|[^\w\s.,;:!?'\"()\[\]\u2010-\u201f\u2026\u3000-\u303f-]"
 )
@@ -21,10 +20,9 @@ _FIRST_SIZE = 1 << 12
 
 
 class Seen:
-    """What has been said: a hash table of 64-bit digests, 12 to 24 bytes for each different text.
+    """The texts so far: a hash table of 64-bit digests, 12 to 24 bytes for each (a set takes 80).
 
-    (A set of Python's takes 80.) Among ten million texts two have the same digest with a
-    probability of 3 in a million.
+    The probability that two of ten million texts have the same digest is 3 in a million.
     """
 
     def __init__(self) -> None:
@@ -32,7 +30,7 @@ class Seen:
         self._slots = array("Q", bytes(8 * _FIRST_SIZE))  # 0: empty
 
     def again(self, *texts: str) -> bool:
-        """Whether title, section and text have been said; they count as said from now on."""
+        """Whether title, section and text were seen before; adds them."""
         digest = hashlib.blake2b("\n".join(map(_plain, texts)).encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "little") or 1
         slot = _slot(self._slots, number)
@@ -53,7 +51,7 @@ class Seen:
 
 
 def _slot(slots: array[int], number: int) -> int:
-    """Where a number is, or belongs, among slots; there are a power of two, not all taken."""
+    """The slot of a number, or the free one for it. There are a power of two, not all taken."""
     mask = len(slots) - 1
     slot = number & mask
     while slots[slot] and slots[slot] != number:

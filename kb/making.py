@@ -32,21 +32,20 @@ from runtime.retrieval.tokens import has_han, tokens
 
 log = logging.getLogger(__name__)
 
-# Bad entries that are named one by one; of the others only how many there are.
+# Bad entries that are listed one by one; the others are counted.
 _NAMED = 20
-# A passage of fewer tokens than this says nothing.
+# Passages of fewer tokens are left out.
 _FEWEST_TOKENS = 2
 
 
 @dataclass
 class Summary:
-    """What became of the raw entries.
+    """Counts of raw entries and passages.
 
     Attributes:
-        entries: how many were read.
-        passages: how many the base has.
-        chinese: whether one of them has Chinese text.
-        dropped: reasons and how many entries or passages each has cost.
+        entries, passages: how many were read, and how many passages the base has.
+        chinese: whether a passage has Chinese text.
+        dropped: number of entries and passages left out, by reason.
     """
 
     entries: int = 0
@@ -96,7 +95,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
 
 
 def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> None:
-    """Write passages that say something new to a file, a line each, and count them."""
+    """Write new passages to a file, one a line, and count them."""
     passages = Seen()
     size = sum(path.stat().st_size for path in raw)
     bar = tqdm(total=size, unit="B", unit_scale=True, desc="reading", disable=None)
@@ -125,9 +124,9 @@ def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> N
 def _good(
     path: Path, found: Iterable[Entry | Bad], summary: Summary, said: Seen
 ) -> Iterator[Entry]:
-    """The good entries of a file that say something new; the others are counted, bad ones named.
+    """The new entries of a file; others are counted, and bad ones logged.
 
-    Repeats go before short entries are merged: else one sentence would fill a passage.
+    Repeats are dropped before short entries are merged, or one sentence could fill a passage.
     """
     for entry in found:
         summary.entries += 1
@@ -144,7 +143,7 @@ def _good(
 def _write_base(
     base: Path, writer: IndexWriter, subject: str, spool: Path, count: int
 ) -> np.ndarray:
-    """Write the base, and hand on the tokens of its passages. Returns offsets, int64 [n + 1]."""
+    """Write the base, and pass tokens to the index. Returns offsets, int64 [n + 1]."""
     offsets = array("q")
     head = f'{{"format": {FORMAT}, "subject": {json.dumps(subject)}, "passages": [\n'.encode()
     with (

@@ -1,4 +1,4 @@
-"""Pages of HTML as entries: paragraphs and rows of tables, without what surrounds them."""
+"""Reads HTML pages as entries: paragraphs and table rows, without navigation and the like."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from runtime.common.extras import require
 from runtime.common.files import open_regular
 
 KINDS = (".html", ".htm", ".xhtml")
-# What a browser does not show, what is no text, and marks inside of it.
+# Not shown by a browser, not text, or marks within the text.
 _HIDDEN = (
     "script, style, noscript, template, svg, canvas, iframe, object, audio, video, dialog, button,"
     " select, textarea, [hidden], [aria-hidden=true], sup.reference, .mw-editsection"
 )
-# What leads around a site.
+# Navigation of a site.
 _AROUND = (
     "nav, footer, body > header, [role=navigation], [role=banner], [role=contentinfo],"
     " [role=search]"
@@ -32,12 +32,12 @@ _OTHER_BLOCKS = (
     " thead tr ul"
 )
 _BLOCKS = frozenset(_OTHER_BLOCKS.split()) | frozenset(_HEADINGS)
-# A table with one of these in it arranges the page, and is no table of facts.
+# A table that contains one of these is for layout, not for data.
 _LAYOUT = ", ".join(["table", *_HEADINGS])
 _MARKUP = re.compile(r"</(?:html|body|article|div|p|table|[uo]l|h[1-6]|script)\s*>", re.IGNORECASE)
-# Between what a page's title says of it and of its site.
+# Between the parts of a title, one of which may name the site.
 _SEPARATOR = re.compile(r" [-–—|·•»:]+ ")
-# A heading's link to itself.
+# Characters of a heading's link to itself.
 _ANCHOR = " §¶#"
 _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _MARKS = {
@@ -45,11 +45,11 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# How Python calls the encodings of texts; it has others, such as hex and punycode.
+# Prefixes of Python's names of text encodings; it has other codecs, such as hex and punycode.
 _ENCODINGS = ("ascii", "big5", "cp", "euc", "gb", "hz", "iso", "koi8", "mac", "shift", "tis", "utf")
 # Encodings that browsers read as a larger one.
 _LARGER = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
-# What is repeated on all but a few pages of a site is no knowledge. So many pages are looked at.
+# Blocks on nearly all pages of a site are left out. This many pages are looked at, at most.
 _SAMPLE, _FEWEST_PAGES, _SHARE = 200, 3, 0.8
 
 Block = tuple[str, str]
@@ -115,10 +115,9 @@ def _entries(name: str, blocks: Iterable[Block], where: str) -> Iterator[Entry]:
 
 
 def repeated_blocks(paths: Sequence[Path]) -> frozenset[Block]:
-    """What stands on nearly every one of some pages, such as the name of their site, and what
-    their titles share.
+    """Blocks on nearly all of some pages, such as the name of the site, and shared parts of titles.
 
-    Rows of tables are never taken for that, nor anything on fewer than three pages.
+    Table rows never count as repeated, nor does anything on fewer than three pages.
     """
     step = max(1, len(paths) // _SAMPLE)
     seen: Counter[Block] = Counter()
@@ -158,7 +157,7 @@ def _parsed(text: str) -> tuple[str, list[Block]]:
     tree = LexborHTMLParser(text)
     named = tree.css_first("title")
     name = " ".join(named.text().split()) if named is not None else ""
-    # Not decomposed: that frees what is inside of a node too, which may be another of them.
+    # Not decomposed: that also frees the nodes inside, which may be among them.
     unread = {node.mem_id for node in tree.css(f"{_HIDDEN}, {_AROUND}")}
     root = tree.css_first("main, [role=main]") or tree.body
     return name, list(_blocks(root, unread)) if root is not None else []
@@ -183,7 +182,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
-    """The headings, rows and paragraphs below a node, in their order, but for unread nodes."""
+    """The headings, rows and paragraphs below a node, in order, without unread nodes."""
     texts: list[str] = []
     heading = ""
     row: _Row | None = None
@@ -215,21 +214,21 @@ def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
             elif tag in ("td", "th") and row is not None:
                 row.open(tag)
             elif tag == "/tr" and row is not None:
-                told, row = table.told(row), None
-                if told:
-                    yield "row", told
+                line, row = table.text(row), None
+                if line:
+                    yield "row", line
             if tag.removeprefix("/") in _HEADINGS:
                 heading = "" if tag.startswith("/") else tag
     yield from flushed()
 
 
 def _arranges(row: Any) -> bool:
-    """Whether a row is of a table that arranges the page."""
+    """Whether a row belongs to a table that is for layout."""
     return row.css_first(_LAYOUT) is not None
 
 
 class _Row:
-    """A row of a table as it is read: its cells, and which of them are headings."""
+    """A table row while it is read: its cells, and which of them are headings."""
 
     def __init__(self) -> None:
         self.cells: list[str] = []
@@ -246,20 +245,19 @@ class _Row:
 
 
 class _Table:
-    """A table as it is read; its first row of headings names the cells below."""
+    """A table while it is read; a row of headings names the cells below it."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
 
-    def told(self, row: _Row) -> str:
-        """What a row says: cells behind their names, or "" for a row of names."""
+    def text(self, row: _Row) -> str:
+        """A row as text: each cell after its name; "" for a row of headings."""
         if len(row.cells) > 1 and all(row.heads):
             self._names = row.cells
             return ""
         if len(row.cells) == len(self._names):
             pairs = zip(self._names, row.cells, strict=True)
-            said = [f"{name}: {cell}" if name else cell for name, cell in pairs if cell]
-            return "; ".join(said)
+            return "; ".join(f"{name}: {cell}" if name else cell for name, cell in pairs if cell)
         filled = [(cell, head) for cell, head in zip(row.cells, row.heads, strict=True) if cell]
         if len(filled) > 1 and filled[0][1]:
             return f"{filled[0][0]}: {'; '.join(cell for cell, _ in filled[1:])}"

@@ -1,7 +1,7 @@
-"""PDF files as entries, a page each.
+"""Reads PDF files as entries, one for each page.
 
-They are read in a process of its own, since a damaged one can keep pypdf busy for ever, take all
-memory or fail in any way.
+They are read in a process of their own: a damaged file can make pypdf loop, take all memory or
+fail in any way.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from runtime.common.child import Child, ChildEndedError, ChildError, Limits
 from runtime.common.extras import require
 
 _READER = "kb.pdf:read"
-_RESTARTS = 5  # after so many pages that end the process, the others are not tried
+_RESTARTS = 5  # after this many pages that end the process, the others are not tried
 _SECONDS = 60.0  # for a page
 _MEMORY = 1 << 30
-# A heading of all pages is among so many lines at their beginnings and ends.
+# Running headings are among this many lines at the beginning and end of a page.
 _EDGE = 2
 _FEWEST_PAGES = 3
 _DOTS = re.compile(r"(?: ?\.){4,} ?")
@@ -33,7 +33,7 @@ def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry
 
     Args:
         path: a regular file.
-        progress: told how many bytes have been read since it was last told.
+        progress: called with the number of bytes read since the last call.
 
     Raises:
         MissingLibraryError: pypdf is not installed.
@@ -86,13 +86,12 @@ def _edges(lines: list[str]) -> list[str]:
 
 
 def _keys(line: str, page: int) -> set[str]:
-    """What a line shares with those of other pages: itself, and itself but for a page number."""
+    """The line itself, and the line with its page number replaced: equal on other pages."""
     return {line, _NUMBER.sub(lambda number: f"page{int(number[0]) - page}", line)}
 
 
 def _joined(lines: Iterator[str]) -> str:
-    """Lines as one text: a word that was parted at the end of a line is put together, and the
-    dots of a table of contents go."""
+    """Lines as one text, without hyphenation and the dots of a table of contents."""
     text = ""
     for line in lines:
         if text.endswith("-") and text[-2:-1].isalpha() and line[0].islower():
@@ -104,7 +103,7 @@ def _joined(lines: Iterator[str]) -> str:
     return _DOTS.sub(" ", text)
 
 
-# What follows runs in the process that reads.
+# The rest runs in the process that reads.
 
 _open: dict[str, Any] = {}
 

@@ -1,6 +1,6 @@
-"""Raw files as entries, one at a time, by the ending of their names.
+"""Reads raw files as entries, one at a time; the ending of the name gives the kind of file.
 
-Files are read in pieces, so memory depends on their longest entry and not on their size; of
+Files are read in pieces, so memory depends on the longest entry, not on the size of a file; for
 pages and PDF files on the longest file.
 """
 
@@ -58,11 +58,11 @@ def entries(
 
     Args:
         path: its ending is one of `KINDS`.
-        progress: told how many bytes have been read since it was last told.
+        progress: called with the number of bytes read since the last call.
         repeated: what to leave out of pages of HTML; see `kb.pages.repeated_blocks`.
 
     Raises:
-        UserError: another ending, or a file that cannot be read on; names the file and the place.
+        UserError: another ending, or a file that cannot be read to its end; names the place.
         MissingLibraryError: what reads this kind of file is not installed.
         OSError: the file cannot be read, or is a pipe or device.
     """

@@ -1,4 +1,4 @@
-"""Work in steps, in a folder that remembers what is done: a killed run goes on where it was."""
+"""Runs work in steps and records finished ones in a folder: a killed run continues from there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ except ImportError:  # Windows: two runs in one folder are not noticed
     fcntl = None  # type: ignore[assignment]
 
 _FILE = "steps.jsonl"
-_TICK = 10.0  # seconds of work that a kill may take out of the account
-_PATIENCE = 30.0  # seconds for what a killed run has started to end
+_TICK = 10.0  # seconds of work that a kill may leave unrecorded
+_PATIENCE = 30.0  # seconds for processes of a killed run to end
 _PR_SET_PDEATHSIG = 1
 
 
@@ -33,10 +33,10 @@ class Steps:
 
     Args:
         folder: made if it is not there.
-        given: what the results depend on, by name. A run goes on only with the same.
+        given: what the results depend on, by name. A run continues only with the same values.
 
     Raises:
-        UserError: the folder is in use, or its run was begun with other things.
+        UserError: the folder is in use, or its run was started with other values.
         OSError: the folder cannot be written.
     """
 
@@ -58,8 +58,8 @@ class Steps:
         elif other := [name for name in given if given[name] != before.get(name)]:
             self.close()
             raise UserError(
-                f"{folder}: was begun with another {', '.join(other)}; give another --out, or"
-                " delete it"
+                f"{folder}: was started with another {', '.join(other)}; choose another --out, or"
+                " delete the folder"
             )
 
     def run(
@@ -69,7 +69,7 @@ class Steps:
         *arguments: Sequence[str | Path],
         settings: Mapping[str, str] = {},
     ) -> None:
-        """Run a command of this project, unless it has been run to its end.
+        """Run a command of this project, unless it has finished before.
 
         Args:
             step: its name among the steps.
@@ -77,7 +77,7 @@ class Steps:
             settings: environment variables beside those of this process.
 
         Raises:
-            UserError: it failed; it has said why.
+            UserError: it failed and printed why.
             KeyboardInterrupt: it was stopped.
         """
         if step in self._results:
@@ -88,7 +88,7 @@ class Steps:
         process = subprocess.Popen(
             command,
             env={**environment, **settings},
-            # Whatever this process comes to, no other run begins while its child is at work.
+            # If this process is killed, no other run starts while its child still works.
             pass_fds=[self._lock.fileno()],
             preexec_fn=partial(_end_with, os.getpid()),
         )
@@ -105,7 +105,7 @@ class Steps:
         self._finish(step, command)
 
     def _watched(self, step: str, process: subprocess.Popen[bytes]) -> int:
-        """The exit status of a process; the time that it takes is noted on the way."""
+        """The exit status of a process; its time is recorded as it runs."""
         while True:
             started = time.monotonic()
             try:
@@ -116,7 +116,7 @@ class Steps:
                 self._account(step, time.monotonic() - started)
 
     def do(self, step: str, work: Callable[[], Any]) -> Any:
-        """The result of some work, a JSON value: that of an earlier run, if there is one."""
+        """The result of some work, a JSON value; or that of an earlier run."""
         if step not in self._results:
             started = time.monotonic()
             result = work()
@@ -137,7 +137,7 @@ class Steps:
         self._results[step] = result
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder for other processes."""
         self._journal.close()
         self._lock.close()
 
@@ -149,7 +149,7 @@ class Steps:
 
 
 def _locked(folder: Path) -> IO[str]:
-    """A file that is locked while a run, or what it has started, is at work in a folder."""
+    """A file that is locked while a run, or a process it started, works in a folder."""
     lock = (folder / ".lock").open("w")
     deadline = time.monotonic() + _PATIENCE
     while fcntl is not None:
@@ -159,7 +159,7 @@ def _locked(folder: Path) -> IO[str]:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 lock.close()
-                raise UserError(f"{folder}: another run is at work there") from None
+                raise UserError(f"{folder}: another run is using it") from None
             time.sleep(0.1)
         except OSError:  # some network file systems have no locks
             break
@@ -167,8 +167,8 @@ def _locked(folder: Path) -> IO[str]:
 
 
 def _end_with(parent: int) -> None:
-    """In a started process: have Linux end it when its parent is killed."""
+    """In a started process: make Linux end it when its parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # killed before this was said
+        if os.getppid() != parent:  # killed before the call
             os._exit(1)

@@ -1,4 +1,4 @@
-"""The whole way of a subject: base, adapter, gate, and the answers that show what they bring."""
+"""Makes everything for a subject: base, adapter, gate, and a report of what they gain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,44 +31,32 @@ from runtime.retrieval.tokens import fold
 _SETTINGS = ("max_new_tokens", "min_new_tokens", "max_input_tokens", "rag_top_k")
 
 
-@dataclass(frozen=True)
 class Whole:
-    """What the command line of `python -m kb` asks for; its help says what each is."""
+    """The run of a command line of `python -m kb`, whose help describes the options.
 
-    subject: str
-    raw: Sequence[Path]
-    train: Sequence[Path]
-    dev: Sequence[Path]
-    base: str
-    out: Path
-    gate_share: float
-    type_name: str
-    adapter: bool
-    options: Sequence[str]
+    Raises:
+        UserError: an option is wrong.
+    """
 
-    @classmethod
-    def of(cls, given: argparse.Namespace) -> Whole:
-        """What a parsed command line asks for. Raises UserError."""
+    def __init__(self, given: argparse.Namespace) -> None:
         if not 0 < given.gate_share < 1:
             raise UserError(f"--gate-share {given.gate_share}: must be between 0 and 1")
-        return cls(
-            subject=given.subject,
-            raw=files_of(given.raw),
-            train=given.train,
-            dev=given.dev,
-            base=given.base,
-            out=given.out,
-            gate_share=given.gate_share,
-            type_name=given.type,
-            adapter=not given.no_adapter,
-            options=given.options,
-        )
+        self.subject: str = given.subject
+        self.raw: Sequence[Path] = files_of(given.raw)
+        self.train: Sequence[Path] = given.train
+        self.dev: Sequence[Path] = given.dev
+        self.base: str = given.base
+        self.out: Path = given.out
+        self.gate_share: float = given.gate_share
+        self.type_name: str = given.type
+        self.adapter: bool = not given.no_adapter
+        self.options: Sequence[str] = given.options
 
     def go(self) -> Path:
-        """Do what is not yet done. Returns the path of the report.
+        """Do the steps that are not yet done; returns the path of the report.
 
         Raises:
-            UserError: a step failed, or the folder was begun with other files or options.
+            UserError: a step failed, or the folder was started with other files or options.
             OSError: a file cannot be read or written.
         """
         settings = self._settings()
@@ -117,9 +104,7 @@ class Whole:
             )
 
     def _settings(self, **overrides: Any) -> Settings:
-        """Those of the environment, greedy, without adapters and knowledge."""
-        if not os.environ.get("MIN_NEW_TOKENS"):
-            overrides["min_new_tokens"] = 1  # adapters learn answers that are shorter than 20
+        """The environment's settings, greedy, without adapters and knowledge."""
         settings = Settings.load(temperature=0.0, rag_enabled_subjects={}, **overrides)
         kept = {"adapters_base_dir": overrides.get("adapters_base_dir")}
         return settings.model_copy(update={"peft_adapter_path": None, "peft_adapters": {}, **kept})
@@ -143,10 +128,9 @@ class Whole:
         }
 
     def _questions(self) -> tuple[list[Item], list[Item], list[Item]]:
-        """Development questions, those to train on, and those for the gate.
+        """The questions for development, for training, and for the gate.
 
-        No question is among two of them, however it is written: which it is for depends on its
-        text.
+        They do not overlap, whatever the spelling: a question's text decides where it belongs.
         """
 
         def of(files: Sequence[Path]) -> list[Item]:
@@ -173,7 +157,7 @@ class Whole:
         return self.out / f"{part}.jsonl"
 
     def _export_base(self, steps: Steps, base: Path, name: str) -> str:
-        """MODEL_NAME of what is served: a GGUF file as it is, a checkpoint exported."""
+        """MODEL_NAME for serving: a GGUF file unchanged, a checkpoint exported."""
         if self.base == DEMO:
             return DEMO
         if base.is_file():
@@ -203,7 +187,7 @@ class Whole:
     def _answers(
         self, steps: Steps, dev: Sequence[Item], model: str
     ) -> tuple[dict[str, Part], dict[str, int]]:
-        """The ways to answer the development questions, and with how many passages are shown."""
+        """The development questions answered in each way, and how many were shown passages."""
 
         def keep(name: str, work: Any) -> Part:
             return Part.of(steps.do(f"answers: {name}", lambda: work().record()))
@@ -252,7 +236,7 @@ def _place(item: Item) -> float:
 
 
 def _write_questions(path: Path, items: Sequence[Item], for_judging: bool) -> None:
-    """Write a file of questions, with all right answers for judges, or one to learn."""
+    """Write a file of questions, with all right answers for judging, or one for training."""
     lines = []
     for item in items:
         record: dict[str, Any] = {"questionID": item.id, "subject": item.subject}

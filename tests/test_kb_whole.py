@@ -40,7 +40,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert sum(line.get("step") == "help" and "result" in line for line in lines) == 1
     with Steps(tmp_path, {"--raw": "x"}) as run:
         assert run.seconds["help"] > 0
-    with pytest.raises(UserError, match="was begun with another --raw; give another --out"):
+    with pytest.raises(UserError, match="was started with another --raw; choose another --out"):
         Steps(tmp_path, {"--raw": "y"})
 
 
@@ -55,7 +55,7 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(steps, "_PATIENCE", 0.2)
     with (
         Steps(tmp_path, {}),
-        pytest.raises(UserError, match="another run is at work there"),
+        pytest.raises(UserError, match="another run is using it"),
     ):
         Steps(tmp_path, {})
     Steps(tmp_path, {}).close()
@@ -247,7 +247,7 @@ def test_the_whole_way_is_gone_once_and_reported(
     assert (out / "report.md").read_text() == text
     assert main([*given, str(out), "--no-adapter"]) == 1
     said = capfd.readouterr().err
-    assert "was begun with another --no-adapter, options of training.finetune; give" in said
+    assert "was started with another --no-adapter, options of training.finetune; choose" in said
 
 
 @pytest.mark.slow
