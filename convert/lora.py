@@ -171,7 +171,7 @@ class Adapter:
                     " with the adapter's tokenizer, and export that base"
                 )
             raise fault(stored, f"its shape {stored.shape} is not {like.shape}{hint}")
-        self._check_finite(stored)
+        _finite(stored)
         self.replaced[target] = self.base.as_gguf(target, stored)
 
     def _delta(self, module: str, found: dict[str, StoredTensor]) -> Delta:
@@ -199,9 +199,7 @@ class Adapter:
                 f"it adds to a weight of shape {(shape_b[0], shape_a[1])}, but {target} of"
                 f" {self.base.path} is {shape}: was the adapter trained on another base?",
             )
-        for stored in found.values():
-            self._check_finite(stored)
-        a, b = found["A"].read_f32(), found["B"].read_f32()
+        a, b = _finite(found["A"]), _finite(found["B"])
         if module == _EMBEDDING_MODULE:
             a, b = b.T, a.T
         magnitude = None
@@ -211,7 +209,7 @@ class Adapter:
             stored = found["magnitude_vector"]
             if stored.shape != shape[:1]:
                 raise fault(stored, f"its shape {stored.shape} is not {shape[:1]}")
-            magnitude = self.base.reorder_rows(target, stored.read_f32())
+            magnitude = self.base.reorder_rows(target, _finite(stored))
         elif self.config.values.get("use_dora"):
             raise fault(some, "use_dora is set, but its magnitude vector is missing")
         scale = self.config.scale_of(module)
@@ -277,9 +275,13 @@ class Adapter:
             raise fault(stored, f"{self.base.path} has no module {module}")
         return f"{name}.weight"
 
-    def _check_finite(self, stored: StoredTensor) -> None:
-        if not np.isfinite(stored.read_f32()).all():
-            raise fault(stored, "it has NaN or infinite values")
+
+def _finite(stored: StoredTensor) -> np.ndarray:
+    """A tensor as float32. Raises ConvertError for NaN and infinite values."""
+    data = stored.read_f32()
+    if not np.isfinite(data).all():
+        raise fault(stored, "it has NaN or infinite values")
+    return data
 
 
 def _same(ours: SourceTensor, theirs: SourceTensor) -> bool:

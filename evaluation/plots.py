@@ -57,29 +57,25 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
         ranked: all runs, best first.
         this: the one to highlight, or None.
     """
-    timed = [(rank, s) for rank, s in enumerate(ranked, start=1) if s.latency is not None]
+    timed = [(rank, s, s.latency.total) for rank, s in enumerate(ranked, start=1) if s.latency]
     if not timed:
         return None
     figure, axes = _figure(2.7)
-    longest = max(s.latency.total for _, s in timed if s.latency)
+    longest = max(seconds for _, _, seconds in timed)
     taken: list[tuple[float, float]] = []
     # The highlighted run is drawn last.
-    for _, summary in sorted(timed, key=lambda each: each[1] is this):
-        assert summary.latency is not None
-        x, accuracy = summary.latency.total, summary.accuracy
+    for _, summary, seconds in sorted(timed, key=lambda each: each[1] is this):
         axes.errorbar(
-            x,
-            100 * accuracy.mean,
-            yerr=_errors([accuracy]),
+            seconds,
+            100 * summary.accuracy.mean,
+            yerr=_errors([summary.accuracy]),
             fmt="o",
             color=MAIN if summary is this else OTHER,
             capsize=3,
             linewidth=1,
         )
-    for rank, summary in timed:
-        assert summary.latency is not None
-        x, accuracy = summary.latency.total, summary.accuracy
-        place = _free((x / longest, accuracy.mean), taken)
+    for rank, summary, seconds in timed:
+        place = _free((seconds / longest, summary.accuracy.mean), taken)
         taken.append(place)
         axes.annotate(
             str(rank),
@@ -94,9 +90,7 @@ def runs(ranked: Sequence[Summary], this: Summary | None = None) -> Plot | None:
     axes.set_xlabel("seconds for all questions (less is better)")
     axes.set_ylabel("accuracy, %")
     told = [
-        f"{rank} {s.name} {s.accuracy.mean:.0%} in {s.latency.total:.3g} s"
-        for rank, s in timed
-        if s.latency
+        f"{rank} {s.name} {s.accuracy.mean:.0%} in {seconds:.3g} s" for rank, s, seconds in timed
     ]
     plot = _plot(figure, "Accuracy against latency", "; ".join(told))
     return replace(plot, note="numbers are rows of the table") if len(ranked) > 1 else plot
