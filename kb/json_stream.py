@@ -1,10 +1,12 @@
-"""The records of a JSON file of any size, one at a time."""
+"""Reads JSON files of any size as entries, one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from kb.entries import LONGEST_ENTRY, Bad, Entry, from_record
+from runtime.common.errors import UserError
 from runtime.common.extras import require
 
 _PIECE = 1 << 16
@@ -12,68 +14,62 @@ _PIECE = 1 << 16
 _DEEPEST = 200
 
 
-class JsonError(ValueError):
-    """Not JSON, or neither a list nor an object, from a record on that the message names."""
-
-
 class _WrongError(ValueError):
-    pass
+    """The file cannot be read further; the message says why."""
 
 
 class _Source:
-    """A file whose reading is reported and bounded, without the mark that some editors put first.
+    """A file that counts and limits what is read of it, without its byte order mark.
 
     Attributes:
-        begun: how many bytes had been read when the present record began.
+        begun: how many bytes had been read when the current record began.
     """
 
-    def __init__(self, file: BinaryIO, progress: Callable[[int], object], longest: int) -> None:
-        self._file, self._progress, self._longest = file, progress, longest
+    def __init__(self, file: BinaryIO, progress: Callable[[int], object]) -> None:
+        self._file, self._progress = file, progress
         self.count = self.begun = 0
 
     def read(self, size: int) -> bytes:
-        # Here, since the parser holds a whole text before it says anything of it.
-        if self.count - self.begun > self._longest + _PIECE:
-            raise _WrongError(f"a value is longer than {self._longest >> 20} MiB")
+        # Checked here, since the parser holds a whole text before it returns any of it.
+        if self.count - self.begun > LONGEST_ENTRY + _PIECE:
+            raise _WrongError(f"a value is longer than {LONGEST_ENTRY >> 20} MiB")
         piece = self._file.read(size)
         self._progress(len(piece))
         first, self.count = self.count == 0, self.count + len(piece)
         return piece.removeprefix(b"\xef\xbb\xbf") if first else piece
 
 
-def records(
-    file: BinaryIO, progress: Callable[[int], object], longest: int
-) -> Iterator[tuple[int, Any]]:
-    """The records of a JSON list, or of the lists in a JSON object, with their numbers from 1 on.
+def json_entries(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[Entry | Bad]:
+    """The entries of a JSON list, or of the lists in a JSON object.
 
-    Another object or text in the object is a record with its key as its title.
+    Another object or text in the object is an entry with its key as its title.
 
     Args:
         file: opened for reading bytes; it is read in pieces.
-        progress: gets the number of bytes that were read since the last call.
-        longest: most bytes of a record.
+        progress: called with the number of bytes read since the last call.
 
     Raises:
-        JsonError: names the record after which the file is not JSON.
-        ModuleNotFoundError: ijson is not installed.
+        UserError: names the file, and the record after which it is not JSON.
+        MissingLibraryError: ijson is not installed.
     """
     require("reading a JSON file", "knowledge", "ijson")
     import ijson
 
-    source = _Source(file, progress, longest)
     number = 0
     try:
-        for number, record in enumerate(_records(ijson, source), start=1):
-            yield number, record
+        for number, record in enumerate(_records(ijson, _Source(file, progress)), start=1):
+            yield from_record(record, f"record {number}")
     except (ijson.JSONError, UnicodeDecodeError, _WrongError) as error:
         said = " ".join(str(error).split())[:200]
         where = f"after record {number}" if number else "at its beginning"
-        raise JsonError(f"{where}: not JSON with entries ({said}); the rest was not read") from None
+        raise UserError(
+            f"{file.name}, {where}: not JSON with entries ({said}); the rest was not read"
+        ) from None
 
 
 def _records(ijson: Any, source: _Source) -> Iterator[Any]:
     is_object = False
-    depth = around = 0  # containers that are open, and those of them that are no part of a record
+    depth = around = 0  # open containers, and those of them outside of a record
     key = ""
     builder: Any = None
     for event, value in ijson.basic_parse(source, use_float=True, buf_size=_PIECE):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from kb import pages
 from kb.columns import parquet_entries
 from kb.entries import LONGEST_ENTRY, Bad, Entry, from_record
-from kb.json_stream import JsonError, records
+from kb.json_stream import json_entries
 from kb.pdf import pdf_entries
 from runtime.common.errors import UserError
 from runtime.common.files import not_text, open_regular
@@ -75,19 +76,21 @@ def entries(
             progress(path.stat().st_size)
         elif kind == ".pdf":
             yield from pdf_entries(path, progress)
-        elif kind == ".parquet":
-            for entry in parquet_entries(file, progress):
-                yield from _told(entry)
+        elif kind in _RECORDS:
+            if kind != ".parquet":
+                _check_encoding(path, file)
+            for entry in _RECORDS[kind](file, progress):
+                if isinstance(entry, Entry) and pages.is_markup(entry.text):
+                    yield from pages.markup_entries(entry)
+                else:
+                    yield entry
         else:
             _check_encoding(path, file)
-            try:
-                yield from _READERS[kind](file, progress)
-            except JsonError as error:
-                raise UserError(f"{path}, {error}") from None
+            yield from _TEXTS[kind](file, progress)
 
 
 def _check_encoding(path: Path, file: BinaryIO) -> None:
-    """Raise UserError for text in another encoding than UTF-8, where its beginning tells."""
+    """Raise UserError if the beginning shows another encoding than UTF-8."""
     hint = not_text(file.read(256))
     file.seek(0)
     if hint:
@@ -95,7 +98,7 @@ def _check_encoding(path: Path, file: BinaryIO) -> None:
 
 
 def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]]:
-    """Line numbers and lines without their end, which may be that of any system."""
+    """Line numbers and lines without their ends, which may be those of any system."""
     number = 0
     while raw := file.readline(LONGEST_ENTRY + 1):
         progress(len(raw))
@@ -116,11 +119,6 @@ def _lines(file: BinaryIO, progress: Progress) -> Iterator[tuple[int, str | Bad]
             yield number, text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _json(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
-    for number, value in records(file, progress, LONGEST_ENTRY):
-        yield from _told(from_record(value, f"record {number}"))
-
-
 def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
     for number, line in _lines(file, progress):
         if isinstance(line, Bad):
@@ -131,14 +129,7 @@ def _json_lines(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
             except (ValueError, RecursionError) as error:
                 yield Bad(f"line {number}", f"is not JSON ({error})")
             else:
-                yield from _told(from_record(value, f"line {number}"))
-
-
-def _told(entry: Entry | Bad) -> Iterator[Entry | Bad]:
-    """An entry, or those of the HTML that its text is."""
-    if isinstance(entry, Entry) and pages.is_markup(entry.text):
-        return pages.markup_entries(entry)
-    return iter([entry])
+                yield from_record(value, f"line {number}")
 
 
 def _tsv(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
@@ -157,20 +148,12 @@ def _tsv(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
         yield Entry(title, section, text, where) if text.strip() else Bad(where, "has no text")
 
 
-def _text(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
-    return _paragraphs(file, progress, headings=False)
-
-
-def _markdown(file: BinaryIO, progress: Progress) -> Iterator[Entry | Bad]:
-    return _paragraphs(file, progress, headings=True)
-
-
 def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[Entry | Bad]:
     """Paragraphs between blank lines; Markdown comments do not count."""
     title = section = ""
     held: list[str] = []
     start = size = 0
-    spoiled = False  # without one of its lines a paragraph may say something else
+    spoiled = False  # without one of its lines a paragraph may have another meaning
 
     def paragraph() -> Iterator[Entry]:
         text = "\n".join(held)
@@ -198,14 +181,20 @@ def _paragraphs(file: BinaryIO, progress: Progress, headings: bool) -> Iterator[
         yield from paragraph()
 
 
-_READERS: dict[str, Callable[[BinaryIO, Progress], Iterator[Entry | Bad]]] = {
-    ".json": _json,
+_Reader = Callable[[BinaryIO, Progress], Iterator[Entry | Bad]]
+_MARKDOWN, _PLAIN = (partial(_paragraphs, headings=headings) for headings in (True, False))
+# Texts of records may be HTML.
+_RECORDS: dict[str, _Reader] = {
+    ".json": json_entries,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".md": _markdown,
-    ".markdown": _markdown,
-    ".txt": _text,
+    ".parquet": parquet_entries,
+}
+_TEXTS: dict[str, _Reader] = {
+    ".md": _MARKDOWN,
+    ".markdown": _MARKDOWN,
+    ".txt": _PLAIN,
     ".tsv": _tsv,
 }
-KINDS = (*_READERS, *pages.KINDS, ".pdf", ".parquet")
+KINDS = (*_RECORDS, *_TEXTS, *pages.KINDS, ".pdf")
 _KNOWN = ", ".join(KINDS)
