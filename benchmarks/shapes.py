@@ -188,7 +188,7 @@ def _make(arguments: argparse.Namespace) -> int:
     model = make_model(arguments.out / NAME, arguments.tokenizer)
     print(model)
     names = [f"random{n}" for n in range(1, arguments.adapters + 1)]
-    for adapter in make_adapters(model, arguments.out, names, arguments.rank):
+    for adapter in make_adapters(model, arguments.out, names):
         print(adapter)
     return 0
 
@@ -204,7 +204,6 @@ def main(argv: list[str] | None = None) -> int:
         help="folder of Qwen3's tokenizer (default: models/qwen3-tokenizer)",
     )
     parser.add_argument("--adapters", type=int, default=4, help="how many (default: 4)")
-    parser.add_argument("--rank", type=int, default=RANK, help=f"of each (default: {RANK})")
     parser.add_argument(
         "--checkpoint", type=Path, help="only write the Hugging Face checkpoint here (3.4 GB)"
     )

@@ -20,7 +20,7 @@ from kb import pages
 from kb.duplicates import Seen
 from kb.entries import Bad, Entry
 from kb.indexing import IndexWriter
-from kb.passages import LENGTH, Draft, drafts
+from kb.passages import Draft, drafts
 from kb.reading import entries, files_of
 from runtime.common.atomic import replacing, scratch_folder
 from runtime.common.errors import UserError
@@ -59,7 +59,7 @@ class Summary:
         return "\n".join(lines)
 
 
-def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) -> Summary:
+def make(subject: str, raw: Sequence[Path], folder: Path) -> Summary:
     """Write a subject's base and index, whole or not at all.
 
     Held in memory: 12 to 24 bytes for each entry and each passage to find repeats by, 30 for each
@@ -69,7 +69,6 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
         subject: the subject of the base.
         raw: the files, see `kb.reading`; their order is that of the base.
         folder: where both files go.
-        length: longest passage, in words.
 
     Raises:
         UserError: a file that cannot be understood, or no passage at all.
@@ -80,7 +79,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(folder / f"{subject}_knowledge") as scratch:
         spool = scratch / "passages"
-        _spool(raw, spool, length, summary)
+        _spool(raw, spool, summary)
         if not summary.passages:
             raise UserError(f"{', '.join(map(str, raw))}: no passage is left\n{summary}")
         with (
@@ -94,7 +93,7 @@ def make(subject: str, raw: Sequence[Path], folder: Path, length: int = LENGTH) 
     return summary
 
 
-def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> None:
+def _spool(raw: Sequence[Path], spool: Path, summary: Summary) -> None:
     """Write new passages to a file, one a line, and count them."""
     passages = Seen()
     size = sum(path.stat().st_size for path in raw)
@@ -104,7 +103,7 @@ def _spool(raw: Sequence[Path], spool: Path, length: int, summary: Summary) -> N
         repeated = pages.repeated_blocks([p for p in raw if p.suffix.lower() in pages.KINDS])
         for path in raw:
             good = _good(path, entries(path, bar.update, repeated), summary, said)
-            for draft in drafts(good, length):
+            for draft in drafts(good):
                 found = tokens(f"{draft.title} {draft.section} {draft.text}")
                 words = " ".join(found)
                 if not summary.chinese and has_han(words):

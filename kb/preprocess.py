@@ -25,25 +25,17 @@ def main(argv: list[str] | None = None) -> int:
         help="files or folders of raw knowledge",
     )
     parser.add_argument("--out", type=Path, default=Path("kb"), help="folder (default: kb)")
-    parser.add_argument(
-        "--length", type=int, help="longest passage in words (default: that of docs/knowledge.md)"
-    )
     stopped = "stopped; nothing was written, and a base that was there is as it was"
     return run(_make, parser.parse_args(argv), stopped)
 
 
 def _make(arguments: argparse.Namespace) -> int:
     from kb.making import make
-    from kb.passages import LENGTH
-    from runtime.common.errors import UserError
     from runtime.retrieval.files import base_path, index_path
     from runtime.settings import declared_subjects
 
     declared_subjects().check(arguments.subject, "--subject")
-    length = LENGTH if arguments.length is None else arguments.length
-    if length < 1:
-        raise UserError(f"--length {length}: must be at least 1")
-    print(make(arguments.subject, arguments.input, arguments.out, length))
+    print(make(arguments.subject, arguments.input, arguments.out))
     for path in (base_path, index_path):
         print(path(arguments.out, arguments.subject))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,10 @@ def _texts(folder: Path, subject: str = "geography") -> list[str]:
 LONG = "The river rises in the snow of the high mountains and runs through {} wide green valleys"
 
 
-def test_what_is_said_again_goes_but_not_what_differs_by_a_word(tmp_path: Path) -> None:
+def test_what_is_said_again_goes_but_not_what_differs_by_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kb.making.drafts", partial(drafts, length=30))
     same = (LONG + " before it reaches the town where the old stone bridge stands.").format("many")
     raw = [
         {"title": "A", "text": same},
@@ -208,7 +212,7 @@ def test_what_is_said_again_goes_but_not_what_differs_by_a_word(tmp_path: Path) 
     # A text of its own between, so that they are not merged into one passage.
     lines = [json.dumps(entry) for entry in raw]
     path = raw_file(tmp_path, "a.jsonl", "\n".join(lines))
-    summary = make("geography", [path], tmp_path, length=30)
+    summary = make("geography", [path], tmp_path)
     assert _texts(tmp_path) == [raw[n]["text"] for n in (0, 3, 4, 5, 7)]
     assert (summary.entries, summary.passages) == (8, 5)
     assert dict(summary.dropped) == {
