@@ -24,13 +24,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cuda_toolchain import find_cuda
-from patching import PatchError, fingerprint, patched_source, patches_for
+from patching import PACKAGE, PIP, PatchError, fingerprint, patched_source, patches_for
 from toolchains import Machine, Toolchain, UnavailableError, candidates, find, look
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "build" / "llama"
-PACKAGE = "llama-cpp-python"
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 class BuildError(Exception):
@@ -203,7 +201,7 @@ def source_of(version: str) -> str:
     patches = patches_for(version)
     if patches:
         try:
-            source = patched_source(version, patches, FOLDER / "source", PIP)
+            source = patched_source(version, patches, FOLDER / "source")
         except PatchError as error:
             say(f"without this project's patches, so slower: {error}")
         else:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patching import PIP
 from toolchains import LEAN, Machine, Toolchain, UnavailableError
 
 NO_NVCC = (
@@ -161,8 +162,8 @@ def install_cublas(version: tuple[int, int]) -> None:
     name = "nvidia-cublas" if major > 12 else f"nvidia-cublas-cu{major}"
     wheel = f"{name}=={major}.{minor}.*"
     print(f"downloading {wheel} (about 400 MB)", flush=True)
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    result = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
+    command = [*PIP, "install", "--quiet", wheel]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise UnavailableError(f"{wheel} could not be installed: {last}")

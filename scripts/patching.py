@@ -6,12 +6,14 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 PATCHES = Path(__file__).resolve().parent / "patches"
 PACKAGE = "llama-cpp-python"
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 class PatchError(Exception):
@@ -29,14 +31,13 @@ def fingerprint(patches: Sequence[Path]) -> str:
     return digest.hexdigest() if patches else ""
 
 
-def patched_source(version: str, patches: Sequence[Path], folder: Path, pip: list[str]) -> Path:
+def patched_source(version: str, patches: Sequence[Path], folder: Path) -> Path:
     """Download the source distribution into `folder`, unpack it there and apply the patches.
 
     Args:
         version: of llama-cpp-python.
         patches: applied with git or patch, whichever is installed.
         folder: its contents are replaced.
-        pip: the command line that runs pip.
 
     Returns:
         the folder of the source.
@@ -47,7 +48,7 @@ def patched_source(version: str, patches: Sequence[Path], folder: Path, pip: lis
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
-    _run([*pip, "download", *options, f"{PACKAGE}=={version}"], folder, "its source distribution")
+    _run([*PIP, "download", *options, f"{PACKAGE}=={version}"], folder, "its source distribution")
     archives = list(folder.glob("*.tar.gz"))
     if len(archives) != 1:
         raise PatchError(f"expected one archive of {PACKAGE} {version}, got {len(archives)}")

@@ -12,11 +12,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from patching import PIP
 
 # Kinds of toolchains, see `find`.
 YOURS = "your own"  # CMAKE_ARGS, CC or CXX are set
@@ -227,8 +228,8 @@ def download(target: Path, requirements: list[str]) -> None:
     print(f"downloading {' and '.join(requirements)} (about 150 MB)", flush=True)
     files = target / "files"
     shutil.rmtree(target, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
-    command += ["--only-binary", ":all:", "--quiet", "--dest", str(files), *requirements]
+    command = [*PIP, "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--dest", str(files), *requirements]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise UnavailableError(
