@@ -155,10 +155,7 @@ class Ceiling:
     """llama.cpp's own speed, in tokens per second; prefill in calls of the best shape.
 
     Args:
-        model: the caller closes it.
-        slots: sequences of a decode step.
-        prefix: tokens in the cache before a prefill call.
-        depth: tokens in the cache at a decode step.
+        prefix, depth: tokens in the cache before a prefill call, and at a decode step.
     """
 
     def __init__(self, model: Model, slots: int, prefix: int, depth: int) -> None:

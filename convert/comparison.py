@@ -1,9 +1,4 @@
-"""Compares a GGUF file with the PEFT model that it was made from.
-
-Runs the same prompts through the base with its adapter in transformers (float32, on the CPU)
-and through the GGUF file in llama.cpp, and compares the predictions at every token:
-Kullback-Leibler divergence, agreement on the likeliest token, and the perplexity of both.
-"""
+"""Compares a GGUF file with the PEFT model that it was made from; see `convert.verify`."""
 
 from __future__ import annotations
 
@@ -174,13 +169,10 @@ def verify(
     """Compare a GGUF file with the PEFT model that it was made from.
 
     Args:
-        base: the checkpoint.
-        lora: the PEFT folder; None for the bare base.
-        file: the GGUF file: merged, base or adapter.
-        questions: JSON Lines; the runtime's prompts for them are compared.
-        subjects: the declared subjects.
+        base, lora: the checkpoint and the PEFT folder; None for the bare base.
+        file: a merged model, a base or an adapter.
+        questions, prompts: a file; the runtime's prompts for its first questions are compared.
         model: the GGUF base, if `file` is an adapter.
-        prompts: how many prompts at most.
         cache_type: see `GgufModel`.
 
     Raises:

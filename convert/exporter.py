@@ -237,8 +237,6 @@ def export(
 
     Args:
         base: a folder, a hub id on disk, a GGUF file or `demo`.
-        settings: of the runtime; for folders and subjects.
-        options: how to export.
         loras: subject → PEFT folder, or a folder of PEFT folders `*-lora-<subject>`.
         merge: make a whole model for each subject, not a small adapter.
         with_base: with adapters, export the base too.

@@ -11,11 +11,7 @@ from convert.gguf_source import GgufSource
 
 
 def open_source(path: Path, name: str | None = None) -> Source:
-    """Open a checkpoint's folder or a GGUF file.
-
-    Args:
-        path: a folder with config.json and weights, or a .gguf file.
-        name: the name of the base; by default that of the folder or file.
+    """Open a checkpoint's folder or a GGUF file; by default its name is that of the base.
 
     Raises:
         ConvertError: it cannot be read, or its architecture is not supported.

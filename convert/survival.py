@@ -24,15 +24,11 @@ _TENSORS, _ROWS = 16, 256
 
 
 def share_kept(adapter: Adapter, quantized: Path) -> float:
-    """The share of an adapter's changes that is left in a quantized file.
+    """The share of an adapter's changes that is left in a quantized, merged file.
 
     With the base's weights W, the adapter's changes D and the quantized weights Q:
     <Q - W, D> / <D, D>, about 1 if the changes survive and 0 if they are lost. 1.0 for an adapter
     without LoRA matrices on tensors of the base.
-
-    Args:
-        adapter: with its base.
-        quantized: a GGUF file of the base with the adapter merged into it.
     """
     base, made = adapter.base.tensors, open_source(quantized).tensors
     names = [name for name in adapter.deltas if name in base and name not in adapter.replaced]

@@ -55,7 +55,7 @@ def add_tokenizer(
 
     Args:
         writer: the GGUF file.
-        folder: a checkpoint's folder with tokenizer.json.
+        folder: of the checkpoint.
         vocab_size: rows of the embedding; the vocabulary is padded to this size.
         template: see `chat_template`.
         config: tokenizer_config.json, to write whether it adds a space before a text, as
@@ -180,11 +180,6 @@ def _add_ends(
 
     Some trainers change the end of a turn there only; without it no answer would end. A GGUF file
     can have two such tokens beside the end of the text.
-
-    Args:
-        special: special tokens of the tokenizer.
-        folder: of the checkpoint.
-        texts, types: of all tokens.
     """
     path = folder / "generation_config.json"
     extra: list[int] = []

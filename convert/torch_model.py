@@ -12,11 +12,9 @@ from convert.errors import ConvertError
 
 
 def load_torch_model(path: Path, **keywords: Any) -> Any:
-    """A causal language model in transformers; weights of a GGUF file are dequantized.
+    """Load a checkpoint's folder, or a GGUF file with dequantized weights, with transformers.
 
-    Args:
-        path: a checkpoint's folder or a GGUF file.
-        keywords: for `from_pretrained`, such as `dtype`.
+    Keywords are those of `from_pretrained`, such as `dtype`.
 
     Raises:
         ConvertError: torch or transformers is missing, or the model cannot be loaded.

@@ -44,16 +44,10 @@ def write_model(
     adapter: Adapter | None = None,
     finetune: str | None = None,
 ) -> None:
-    """Write the base, with an adapter merged into it, as a float GGUF file, atomically.
+    """Write the base, with an adapter merged into it in float32, as a GGUF file, atomically.
 
-    Norms and other vectors are always F32, as llama.cpp expects.
-
-    Args:
-        source: the base.
-        target: replaced if it exists.
-        type_name: F32, F16 or BF16.
-        adapter: merged in float32.
-        finetune: the name of the merged model.
+    The type is F32, F16 or BF16; norms and other vectors are always F32, as llama.cpp expects.
+    `finetune` is the name of the merged model.
 
     Raises:
         ConvertError: a tensor cannot be read, or has NaN or infinite values.

@@ -16,12 +16,8 @@ _SEED = 0
 def agreement(verdicts: Sequence[tuple[bool, bool]]) -> Agreement | None:
     """Cohen's kappa of two judges with its 95 % percentile bootstrap interval.
 
-    Args:
-        verdicts: on each answer, whether the model and whether the rules call it right.
-
-    Returns:
-        None without verdicts. The kappa is None where it is undefined: both judges call all answers
-        right, or all of them wrong.
+    Verdicts are whether the model and whether the rules call an answer right. Without any the
+    result is None; the kappa is None where it is undefined (see `Agreement`).
     """
     n = len(verdicts)
     if not n:

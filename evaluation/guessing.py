@@ -50,11 +50,7 @@ class Guessing:
 
 
 def measure(pairs: Sequence[Pair]) -> dict[str, Guessing]:
-    """By subject, how much is guessed. Subjects without questions to compare are left out.
-
-    Args:
-        pairs: questions with the answers to them.
-    """
+    """By subject, how much is guessed. Subjects without questions to compare are left out."""
     subjects: dict[str, list[tuple[Pair, Pair]]] = {}
     for group in _groups(pairs):
         subjects.setdefault(group[0][0].subject, []).extend(_couples(group))

@@ -32,7 +32,6 @@ def find_cuda(machine: Machine, folder: Path, architectures: str = "") -> Toolch
     """nvcc with a compatible gcc.
 
     Args:
-        machine: this machine.
         folder: for the trial compilation.
         architectures: of the GPUs, such as "90" or "86;89"; those of this machine if empty.
 

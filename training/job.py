@@ -216,11 +216,6 @@ class Job:
 def train(job: Job, use_cpu: bool, resume: bool) -> None:
     """Train an adapter unless it is up to date, and print the result.
 
-    Args:
-        job: the adapter.
-        use_cpu: train on the CPU even if there is a GPU.
-        resume: continue a stopped run.
-
     Raises:
         TrainingError: see `Job`.
     """

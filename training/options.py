@@ -12,13 +12,7 @@ from training.errors import TrainingError
 
 
 def _option(default: Any, meaning: str, **bounds: Any) -> Any:
-    """A field of `Options`.
-
-    Args:
-        default: has the type of the option.
-        meaning: the help text.
-        bounds: of a number: `least`, `above`, `most`, `below`.
-    """
+    """A field of `Options`; numbers may have the bounds `least`, `above`, `most` and `below`."""
     return field(default=default, metadata={"meaning": meaning, **bounds})
 
 

@@ -87,9 +87,7 @@ Answer = Callable[[], tuple[list[str], int]]
 def serve(load: Callable[[Work], tuple[Answer, dict[str, str]]]) -> None:
     """Read the work from `sys.argv[1]`, do it, and write the outcome to `sys.argv[2]`.
 
-    Args:
-        load: prepares everything; returns the function that answers, and versions. There is no
-            question to warm up.
+    `load` prepares everything and returns the function that answers, and versions.
     """
     work, target = Work.read(Path(sys.argv[1])), Path(sys.argv[2])
     started = time.perf_counter()
