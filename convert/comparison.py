@@ -89,7 +89,9 @@ class GgufModel:
     serving, with flash attention.
     """
 
-    def __init__(self, path: Path, adapter: Path | None, cache_type: CacheType) -> None:
+    def __init__(
+        self, path: Path, adapter: Path | None = None, cache_type: CacheType = "f32"
+    ) -> None:
         self.model = Model(path)
         flash: FlashAttention = "off" if cache_type == "f32" else "on"
         self._adapter = None if adapter is None else "adapter"
