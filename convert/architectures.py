@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -83,7 +83,7 @@ class Architecture:
         numbers: keys of config.json with numbers above 0 that are written to the GGUF file, and
             the method of gguf.GGUFWriter for each.
         refused: keys of config.json that llama.cpp does not support if they are set, and why.
-        checks: functions that return a problem with other values of config.json, or None.
+        check: returns a problem with other values of config.json, or None.
         metadata: writes further values of config.json to the GGUF file.
     """
 
@@ -102,7 +102,7 @@ class Architecture:
     biases: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
     numbers: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    checks: Sequence[Callable[[Config], str | None]] = ()
+    check: Callable[[Config], str | None] | None = None
     metadata: AddMetadata | None = None
 
     @property
@@ -184,7 +184,7 @@ class Architecture:
                 f"sliding_window={window}: llama.cpp's {self.gguf_name} has no sliding window;"
                 " only a checkpoint with use_sliding_window=false can be exported"
             )
-        return next((why for check in self.checks if (why := check(config)) is not None), None)
+        return self.check(config) if self.check is not None else None
 
 
 _LLAMA = Architecture(
@@ -225,7 +225,7 @@ ARCHITECTURES = {
             refused=dict.fromkeys(
                 ("attention_bias", "mlp_bias"), "llama.cpp's smollm3 has no such biases"
             ),
-            checks=[check_smollm3],
+            check=check_smollm3,
         ),
         replace(
             _LLAMA,
@@ -251,7 +251,7 @@ ARCHITECTURES = {
             rope_types=("default", "longrope"),
             partial_rotation=True,
             windows="limit context",
-            checks=[check_phi3],
+            check=check_phi3,
             metadata=add_phi3,
         ),
         Architecture(
@@ -284,7 +284,7 @@ ARCHITECTURES = {
                 "attn_logit_softcapping": "llama.cpp's gemma3 has no such cap",
                 "use_bidirectional_attention": "only causal attention is supported",
             },
-            checks=[check_gemma3],
+            check=check_gemma3,
             metadata=add_gemma3,
         ),
         Architecture(
@@ -294,7 +294,7 @@ ARCHITECTURES = {
             rope_types=("yarn",),
             windows="limit context",
             vocabulary_details=True,
-            checks=[check_ministral3],
+            check=check_ministral3,
             metadata=add_ministral3,
         ),
     )
