@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,11 +17,6 @@ from typing import IO, Any, Self
 from runtime.common.child import command_of
 from runtime.common.errors import UserError
 from runtime.common.journal import Journal
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one folder are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 _FILE = "steps.jsonl"
 _TICK = 10.0  # seconds of work that a kill may leave unrecorded
@@ -152,18 +148,17 @@ def _locked(folder: Path) -> IO[str]:
     """A file that is locked while a run, or a process it started, works in a folder."""
     lock = (folder / ".lock").open("w")
     deadline = time.monotonic() + _PATIENCE
-    while fcntl is not None:
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return lock
         except BlockingIOError:
             if time.monotonic() > deadline:
                 lock.close()
                 raise UserError(f"{folder}: another run is using it") from None
             time.sleep(0.1)
         except OSError:  # some network file systems have no locks
-            break
-    return lock
+            return lock
 
 
 def _end_with(parent: int) -> None:
