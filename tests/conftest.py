@@ -62,17 +62,31 @@ def _plain_environment() -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)  # after `-m` has had its say
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` where llama.cpp finds no GPU; modules with slow tests come first.
 
-    Then no worker has a slow module left when the others are done.
+    Then no worker has a slow module left when the others are done. A test marked `quick` is left
+    out where its slow form, which does the same and more, is run.
     """
+    whole = {_function(item) for item in items if item.get_closest_marker("slow")}
+    needless = [
+        item for item in items if item.get_closest_marker("quick") and _function(item) in whole
+    ]
+    if needless:
+        config.hook.pytest_deselected(items=needless)
+        items[:] = [item for item in items if item not in needless]
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not find_cards():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="llama.cpp finds no GPU here"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _function(item: pytest.Item) -> str:
+    """A test without its parameters."""
+    return item.nodeid.partition("[")[0]
 
 
 @pytest.fixture(scope="session")
@@ -82,14 +96,46 @@ def demo_model() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shallow_model(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with a few of its layers: quicker, and what it says has no sense.
+
+    It has the demo's name, so that it is the demo where its folder is `MODELS_DIR`.
+    """
+    from tests.shallow import shallow
+
+    return shallow(demo_model, tmp_path_factory.mktemp("shallow") / demo_model.name)
+
+
+@pytest.fixture(scope="session")
+def shallow_loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same layers of the demo's adapters."""
+    from tests.shallow import shallow
+
+    folder = tmp_path_factory.mktemp("shallow-loras")
+    for path in LORAS.glob("*.gguf"):
+        shallow(path, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def engine(demo_model: Path) -> Iterator[Engine]:
     """An engine with 4 slots of 512 tokens."""
     with Engine.load(demo_model, EngineOptions(slots=4, cells_per_slot=512)) as engine:
         yield engine
 
 
+@pytest.fixture(scope="session")
+def shallow_engine(shallow_model: Path) -> Iterator[Engine]:
+    """The same, on the shallow model."""
+    with Engine.load(shallow_model, EngineOptions(slots=4, cells_per_slot=512)) as engine:
+        yield engine
+
+
 def small_settings(**overrides: object) -> Settings:
-    """The demo model, greedy, with short answers and few slots."""
+    """The demo model, greedy, with short answers and few slots; it answers exercises itself.
+
+    The tool that computes them would take a process and a second of CPU for each pipeline.
+    """
     values: dict[str, object] = {
         "model_name": "demo",
         "batch_size": 8,
@@ -97,6 +143,7 @@ def small_settings(**overrides: object) -> Settings:
         "min_new_tokens": 0,
         "max_input_tokens": 256,
         "temperature": 0.0,
+        "algebra_tool": "off",
         "offline_guard": "off",  # tests of the guard hold their own
     }
     return Settings.load(**(values | overrides))
@@ -104,8 +151,8 @@ def small_settings(**overrides: object) -> Settings:
 
 @pytest.fixture(scope="session")
 def pipeline(demo_model: Path) -> Iterator[Pipeline]:
-    """A pipeline with `small_settings`."""
-    with loadPipeline(small_settings()) as pipeline:
+    """A pipeline with `small_settings`, and exercises computed."""
+    with loadPipeline(small_settings(algebra_tool="exact")) as pipeline:
         yield pipeline
 
 

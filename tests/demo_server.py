@@ -19,7 +19,8 @@ FRANCE = "What is the capital of France?"
 
 @pytest.fixture(scope="session")
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server"), "--runtime-adapters") as server:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, "--runtime-adapters", ALGEBRA_TOOL="exact") as server:
         yield server
 
 
@@ -37,7 +38,8 @@ def http(server: Server) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def in_process(demo_model: Path) -> Iterator[Pipeline]:
     """The same pipeline without a server."""
-    with loadPipeline(small_settings(adapters_base_dir=LORAS, num_threads=1)) as pipeline:
+    settings = small_settings(adapters_base_dir=LORAS, num_threads=1, algebra_tool="exact")
+    with loadPipeline(settings) as pipeline:
         yield pipeline
 
 

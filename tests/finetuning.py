@@ -51,5 +51,5 @@ def names(folder: Path) -> set[str]:
 def command(tiny: Path, out: Path, corpus: Path, *more: str) -> list[str]:
     """What follows `python`."""
     arguments = ["-m", "training.finetune", "--model", tiny, "--out", out, *FAST, *more]
-    arguments += ["--data_geography", corpus, "--epochs", "6", "--check_every", "3"]
+    arguments += ["--data_geography", corpus, "--epochs", "4", "--check_every", "3"]
     return [*map(str, arguments)]

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -59,6 +59,11 @@ class Forked:
         return self.process.exitcode, self._said.result()
 
 
+def set_environment(values: Mapping[str, str]) -> None:
+    """For `prepare`: the processes have the environment of the first moment."""
+    os.environ.update(values)
+
+
 @functools.cache
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
@@ -82,8 +87,8 @@ def _run(
     for number in (1, 2):
         os.dup2(said.fileno(), number)
     said.close()
-    # Those that were inherited know whether they could seek.
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    # Those that were inherited know whether they could seek. What is printed stays in order.
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
     os.chdir(folder)
     if prepare is not None:

@@ -22,7 +22,7 @@ CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_t
 def limited(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     arguments = ("--queue", "6", "--body-mb", "1")
-    settings = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off", "MAX_INPUT_TOKENS": "2048"}
+    settings = {"ADAPTERS_BASE_DIR": "", "MAX_INPUT_TOKENS": "2048"}
     with serving(folder, *arguments, SERVE_API_KEY=KEY, BATCH_SIZE="4", **settings) as server:
         yield server
 

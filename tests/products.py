@@ -1,9 +1,9 @@
-"""Products of quantized matrices by ggml, in a process of its own: `products.py OUT JOB`.
+"""Products of quantized matrices by ggml, in a process of its own: `products.py OUT JOBS`.
 
-A job is JSON: {"type", "repacked", "k", "rows", "threads", "columns": [n, ...]}. OUT gets a numpy
-archive with the product [n, rows] for each number of columns, and "exact", the product of the
-dequantized matrix in float64 for the largest. The activations of fewer columns are the first of
-the largest.
+Jobs are a JSON list of {"type", "repacked", "k", "rows", "threads", "columns": [n, ...]}. OUT gets
+a numpy archive with the product [n, rows] for each number of columns as "JOB n", and "JOB exact",
+the product of the dequantized matrix in float64 for the largest; JOB is the place in the list. The
+activations of fewer columns are the first of the largest.
 """
 
 from __future__ import annotations
@@ -79,7 +79,17 @@ def computed(backend: int, context: int, tensor: int, inputs: dict[int, np.ndarr
     return result
 
 
-def main(out: str, job: dict[str, Any]) -> None:
+def main(out: str, jobs: list[dict[str, Any]]) -> None:
+    found = {
+        f"{place} {name}": values
+        for place, job in enumerate(jobs)
+        for name, values in products(job).items()
+    }
+    np.savez(out, **found)
+
+
+def products(job: dict[str, Any]) -> dict[str, Any]:
+    """The products of a job, by the number of columns; and "exact"."""
     base, cpu = library("ggml-base"), library("ggml-cpu")
     k, rows, most = job["k"], job["rows"], max(job["columns"])
     kind = llama_cpp.__dict__[f"GGML_TYPE_{job['type']}"]
@@ -136,7 +146,7 @@ def main(out: str, job: dict[str, Any]) -> None:
             call(base, allocate, Pointer, (Pointer, context), (Pointer, where))
         inputs = {a: packed, b: np.ascontiguousarray(columns[:n])}
         found[str(n)] = computed(backend, contexts[1], c, inputs).reshape(n, rows)
-    np.savez(out, **found)
+    return found
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, *arguments: str | Path, **environment: str) -> Iterator[Server]:
-    """A server on any free port, with few short slots, greedy; killed at the end.
+    """A server on any free port, as `small_settings`; killed at the end.
 
     Args:
         folder: where its log goes.
@@ -76,6 +76,7 @@ def serving(folder: Path, *arguments: str | Path, **environment: str) -> Iterato
         "MIN_NEW_TOKENS": "0",
         "MAX_INPUT_TOKENS": "256",
         "TEMPERATURE": "0",
+        "ALGEBRA_TOOL": "off",
         "NUM_THREADS": "1",
     }
     log = folder / f"server-{time.monotonic_ns()}.log"

@@ -25,6 +25,12 @@ TRACED = SamplingParams(min_new_tokens=16, max_new_tokens=16, logprobs=2)
 WORDS = ["red", "green", "blue", "white", "black", "grey", "brown", "pink"]
 
 
+@pytest.fixture(scope="module")
+def engine(shallow_engine: Engine) -> Engine:
+    """What is answered does not matter here."""
+    return shallow_engine
+
+
 def prompts(engine: Engine, count: int) -> list[list[int]]:
     return [
         engine.model.tokenize(f"My favourite colour is {WORDS[n % 8]}, " * 3)[n:]

@@ -30,10 +30,8 @@ BOUNDS: dict[str, tuple[Any, ...]] = {
     "kv_cache_type": ("f16", "q8_0"),
     "kv_cache_gb": (0.0, 0.001, 1.0),
     "batch_invariant": (False, True),
-    "adapters_base_dir": (None, str(PROJECT_DIR / "loras")),
+    "adapters_base_dir": (None, "ADAPTERS"),
 }
-# Each load would start a child process for exercises, a third of the time.
-PLAIN: Values = {"max_new_tokens": 4, "algebra_tool": "off"}
 # What issue reports and tuning notes had: PREFILL_TOKENS below the slots with the staging ones.
 KNOWN: list[Values] = [
     {"prefill_tokens": 16},
@@ -71,14 +69,17 @@ def all_pairs() -> list[Values]:
 
 def _child() -> None:
     """Load and answer with each combination on stdin; a line before and after each."""
+    models, adapters = map(Path, sys.argv[1:])
     for line in sys.stdin:
         values = json.loads(line)
-        if (folder := values.pop("adapters_base_dir", None)) is not None:
-            values["adapters_base_dir"] = Path(folder)
+        if values.pop("adapters_base_dir", None) is not None:
+            values["adapters_base_dir"] = adapters
         print(line.strip(), flush=True)
         questions = [{"questionID": s, "subject": s, "question": "Why?"} for s in ("history", "x")]
         try:
-            with loadPipeline(small_settings(**PLAIN | values)) as pipeline:
+            with loadPipeline(
+                small_settings(models_dir=models, **{"max_new_tokens": 4} | values)
+            ) as pipeline:
                 answers = pipeline(questions)
             assert [answer["questionID"] for answer in answers] == ["history", "x"]
             print("ok", flush=True)
@@ -87,11 +88,14 @@ def _child() -> None:
 
 
 @pytest.mark.slow
-def test_no_combination_of_settings_aborts(demo_model: Path) -> None:
+def test_no_combination_of_settings_aborts(shallow_model: Path, shallow_loras: Path) -> None:
     """An abort would kill pytest too, so the combinations are tried in another process."""
     tried = [*KNOWN, *all_pairs()]
     child = subprocess.run(
-        [sys.executable, "-c", "from tests.test_capacity import _child; _child()"],
+        [
+            *(sys.executable, "-c", "from tests.test_capacity import _child; _child()"),
+            *(shallow_model.parent, shallow_loras),
+        ],
         cwd=PROJECT_DIR,
         input="\n".join(map(json.dumps, tried)),
         capture_output=True,

@@ -63,7 +63,10 @@ def complete(engine: Engine, requests: list[Request]) -> list[Completion]:
     return sorted(engine.generate(requests), key=lambda completion: completion.index)
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(24, marks=pytest.mark.quick), pytest.param(100, marks=pytest.mark.slow)],
+)
 def test_random_schemas_are_kept_to_at_high_temperature(wide: Engine, count: int) -> None:
     schemas = [random_schema(seed) for seed in range(count)]
     requests = [

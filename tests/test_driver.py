@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from runtime import Answer
+from runtime.__main__ import main
 from runtime.answer_file import Answers
 from runtime.questions import parse, read_file
 from runtime.settings import PROJECT_DIR, all_settings
@@ -23,12 +25,7 @@ from tests.conftest import LORAS, SAMPLES, small_settings
 from tests.stopping import interrupt
 
 pytestmark = pytest.mark.usefixtures("demo_model")
-ENVIRONMENT = {
-    **{
-        name: value
-        for name, value in os.environ.items()
-        if name not in {k.name for k in all_settings()}
-    },
+SETTINGS = {
     "MODEL_NAME": "demo",
     "BATCH_SIZE": "4",
     "MIN_NEW_TOKENS": "0",
@@ -36,11 +33,19 @@ ENVIRONMENT = {
     "MAX_INPUT_TOKENS": "256",
     "ALGEBRA_TOOL": "off",
 }
+ENVIRONMENT = {
+    **{
+        name: value
+        for name, value in os.environ.items()
+        if name not in {k.name for k in all_settings()}
+    },
+    **SETTINGS,
+}
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def run(
-    *arguments: str | Path, status: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_process(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as one runs it."""
     result = subprocess.run(
         [sys.executable, "-m", "runtime", *map(str, arguments)],
         cwd=PROJECT_DIR,
@@ -48,8 +53,28 @@ def run(
         capture_output=True,
         text=True,
     )
-    assert result.returncode == status, result.stderr
+    assert result.returncode == 0, result.stderr
     return result
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process, which need not import anything."""
+
+    def run(
+        *arguments: str | Path, status: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        command = [*map(str, arguments)]
+        with pytest.MonkeyPatch.context() as changed:
+            for name, value in {**SETTINGS, "OFFLINE_GUARD": "off", **environment}.items():
+                changed.setenv(name, value)
+            found = main(command)
+        said = capsys.readouterr()
+        assert found == status, said.err
+        return subprocess.CompletedProcess(command, found, said.out, said.err)
+
+    return run
 
 
 def write_questions(path: Path, n: int) -> Path:
@@ -63,12 +88,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_without_a_file_it_answers_a_small_batch_of_its_own() -> None:
-    result = run()
+    result = run_process()
     assert "[built-in-2] geography: The capital of France is Paris" in result.stdout
     assert "5 questions in" in result.stderr
+    assert "%|" not in result.stderr  # no progress bar in a pipe
 
 
-def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path) -> None:
+def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path, run: Run) -> None:
     result = run("--input", write_questions(tmp_path / "q.jsonl", 9), "--output", tmp_path / "a")
     answers = read(tmp_path / "a")
     assert [a["questionID"] for a in answers] == list(range(9))
@@ -76,20 +102,21 @@ def test_the_file_of_answers_is_in_the_order_of_the_questions(tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "q.jsonl"]
 
 
-@pytest.mark.slow
-def test_it_says_how_many_answers_were_cut_off() -> None:
-    assert "cut off" not in run(MAX_NEW_TOKENS="128", ALGEBRA_TOOL="exact").stderr
+def test_it_says_how_many_answers_were_cut_off(tmp_path: Path, run: Run) -> None:
+    question = {
+        "questionID": 1,
+        "subject": "geography",
+        "question": "What is the capital of France?",
+    }
+    (tmp_path / "q.jsonl").write_text(json.dumps(question))
+    assert "cut off" not in run("--input", tmp_path / "q.jsonl", MAX_NEW_TOKENS="128").stderr
     result = run(MAX_NEW_TOKENS="2")
     assert "5 were cut off and may lack their result (" in result.stderr
     assert "geography 1" in result.stderr
     assert "the limit is MAX_NEW_TOKENS=2 times the subject's length" in result.stderr
 
 
-def test_it_draws_no_progress_bar_in_a_pipe() -> None:
-    assert "%|" not in run().stderr
-
-
-def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path, run: Run) -> None:
     questions = write_questions(tmp_path / "q.jsonl", 3)
     lines = questions.read_bytes().split(b"\n")
     lines[1:1] = [
@@ -108,8 +135,8 @@ def test_a_broken_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> None:
-    questions = write_questions(tmp_path / "q.jsonl", 40)
+def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path, run: Run) -> None:
+    questions = write_questions(tmp_path / "q.jsonl", 24)
     target, partial = tmp_path / "a", tmp_path / "a.partial"
     command = [sys.executable, "-m", "runtime", "--input", questions, "--output", target]
     process = subprocess.Popen(
@@ -126,18 +153,18 @@ def test_a_killed_run_keeps_its_answers_and_resume_goes_on(tmp_path: Path) -> No
     process.wait()
     assert not target.exists()
     kept = {entry["index"]: entry["answer"] for entry in read(partial)}
-    assert 0 < len(kept) < 40
+    assert 0 < len(kept) < 24
     with partial.open("a", encoding="utf-8") as file:
-        file.write('{"index": 39, "cut sho')  # as a kill in the middle of a line leaves it
+        file.write('{"index": 23, "cut sho')  # as a kill in the middle of a line leaves it
 
     error = run("--input", questions, "--output", target, status=1).stderr
     assert "go on from there with --resume, or delete it" in error
 
     result = run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="32")
     assert "answers kept from" in result.stderr
-    assert f"{40 - len(kept)} questions in" in result.stderr
+    assert f"{24 - len(kept)} questions in" in result.stderr
     answers = read(target)
-    assert [a["questionID"] for a in answers] == list(range(40))
+    assert [a["questionID"] for a in answers] == list(range(24))
     assert {index: answers[index]["answer"] for index in kept} == kept
     assert not partial.exists()
 
@@ -195,8 +222,8 @@ def catches(process: subprocess.Popen[str], number: int) -> bool:
         *(pytest.param(m, marks=pytest.mark.slow) for m in ("answering", "mixing")),
     ],
 )
-def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) -> None:
-    questions, target = write_questions(tmp_path / "q.jsonl", 60), tmp_path / "a"
+def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, run: Run, moment: str) -> None:
+    questions, target = write_questions(tmp_path / "q.jsonl", 30), tmp_path / "a"
     partial = tmp_path / "a.partial"
     mixed = {"ADAPTERS_BASE_DIR": str(LORAS)} if moment == "mixing" else {}
     process = start("--input", questions, "--output", target, MAX_NEW_TOKENS="32", **mixed)
@@ -219,13 +246,15 @@ def test_an_interrupt_stops_it_and_costs_no_answer(tmp_path: Path, moment: str) 
     assert not any(entry["answer"].startswith("ERROR") for entry in kept)
     run("--input", questions, "--output", target, "--resume", MAX_NEW_TOKENS="32", **mixed)
     answers = [answer["answer"] for answer in read(target)]
-    assert len(answers) == 60
+    assert len(answers) == 30
     assert not any(answer.startswith("ERROR") for answer in answers)
     assert all(answers[entry["index"]] == entry["answer"] for entry in kept)
 
 
 @pytest.mark.slow
-def test_a_device_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+def test_a_device_a_pipe_and_a_link_are_written_to_and_not_replaced(
+    tmp_path: Path, run: Run
+) -> None:
     questions = write_questions(tmp_path / "q.jsonl", 3)
     pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
     os.mkfifo(pipe)
@@ -266,19 +295,19 @@ def test_it_answers_without_a_standard_error(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(
-    arguments: list[str], environment: dict[str, str], message: str
+    run: Run, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
     result = run(*arguments, status=1, **environment)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_an_empty_file_of_questions_is_refused(tmp_path: Path) -> None:
+def test_an_empty_file_of_questions_is_refused(tmp_path: Path, run: Run) -> None:
     (tmp_path / "q.jsonl").write_text("\n \n")
     assert "no questions in it" in run("--input", tmp_path / "q.jsonl", status=1).stderr
 
 
-def test_show_settings_prints_every_setting_with_its_value() -> None:
+def test_show_settings_prints_every_setting_with_its_value(run: Run) -> None:
     result = run("--show-settings", TOP_K="7")
     lines = result.stdout.splitlines()
     assert "* TOP_K=7" in lines
@@ -288,7 +317,7 @@ def test_show_settings_prints_every_setting_with_its_value() -> None:
 
 def test_a_screen_that_lacks_characters_is_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"questionID": "\\ud800北", "question": "Say hello."}')
-    result = run(
+    result = run_process(
         "--input", tmp_path / "q.jsonl", "--output", tmp_path / "a", PYTHONIOENCODING="ascii"
     )
     assert r"[\ud800\u5317] general: " in result.stdout

@@ -27,7 +27,7 @@ from tests.conftest import SAMPLES
 NOISE = 0.1
 MOST_TIES = 2
 NEW_TOKENS = 24
-PROMPTS = 24
+PROMPTS = 16
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.evaluating import (
 @pytest.mark.slow
 def test_the_command_evaluates_judges_and_gates(tmp_path: Path) -> None:
     path, reports = write_questions(tmp_path), tmp_path / "report"
-    right = write_pipeline(tmp_path, right_after("time.sleep(0.2)")).removesuffix(":loadPipeline")
+    right = write_pipeline(tmp_path, right_after("time.sleep(0.05)")).removesuffix(":loadPipeline")
     wrong = write_pipeline(tmp_path, f"time.sleep(1)\nreturn {GOOD[::-1]!r}", name="wrong.py")
     common: list[str | Path] = ["--questions", path, "--reports", reports]
     result = command_line(*common, "--pipeline", right, "--name", "main", "--min-accuracy", "0.9")

@@ -33,10 +33,10 @@ def person(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def exact(demo_model: Path) -> Iterator[Engine]:
+def exact(shallow_model: Path) -> Iterator[Engine]:
     """An engine whose arithmetic does not depend on what is computed together."""
     options = EngineOptions(slots=4, cells_per_slot=400, batch_invariant=True)
-    with Engine.load(demo_model, options) as engine:
+    with Engine.load(shallow_model, options) as engine:
         yield engine
 
 

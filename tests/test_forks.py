@@ -116,7 +116,7 @@ from runtime import SetupError, loadPipeline
 from tests.conftest import small_settings
 ASK = [{"questionID": "1", "subject": "algebra", "question": "What is 1016 + 1?"}]
 def load():
-    return loadPipeline(small_settings(num_threads=1))
+    return loadPipeline(small_settings(num_threads=1, algebra_tool="exact"))
 """
 
 

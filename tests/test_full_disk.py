@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from runtime.settings import PROJECT_DIR, all_settings
-from tests.conftest import LORAS
+from tests.forking import Forked
 
 pytestmark = pytest.mark.slow
 NO_ROOM = "No space left on device"
@@ -74,20 +74,20 @@ def python(*command: str | Path, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=PROJECT_DIR,
-        env={**plain, **settings, **environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**plain, **settings, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def told(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+def told(status: int, said: str, folder: Path) -> None:
     """It ended with one clear error that names a file on the disk."""
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert NO_ROOM in last or "are free" in last, done.stderr
-    assert str(folder) in last, done.stderr
+    assert status == 1, said
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert NO_ROOM in last or "are free" in last, said
+    assert str(folder) in last, said
 
 
 def lines_of(path: Path) -> list[Any]:
@@ -108,7 +108,8 @@ def test_answers(demo_model: Path, tmp_path: Path, disk: Disk) -> None:
     asked = questions(tmp_path, 400)
     target = disk.folder / "answers.jsonl"
     command = ["runtime", "--input", asked, "--output", target]
-    told(python(*command), disk.folder)
+    done = python(*command)
+    told(done.returncode, done.stderr, disk.folder)
     assert not target.exists()
     kept = len((disk.folder / "answers.jsonl.partial").read_bytes().splitlines())
     assert 20 < kept < 400
@@ -195,18 +196,18 @@ def test_a_command_says_which_file_has_no_room_and_goes_on_with_it(
 ) -> None:
     make, sizes = WRITERS[kind]
     out = disk.folder / "out"
-    command = make(tmp_path, out)
+    command = ["-m", *make(tmp_path, out)]
     for kib in sizes:
         disk.resize(kib)
-        told(python(*command), disk.folder)
+        told(*Forked(command, PROJECT_DIR).end(), disk.folder)
     disk.resize(500_000)
-    done = python(*command)
-    assert done.returncode == 0, done.stderr
+    status, said = Forked(command, PROJECT_DIR).end()
+    assert status == 0, said
     left = [p for p in out.rglob("*") if "partial" in p.name or p.name.endswith(".training")]
     assert left == []
 
 
-def test_a_batch_waits_for_room(demo_model: Path, tmp_path: Path, disk: Disk) -> None:
+def test_a_batch_waits_for_room(shallow_model: Path, tmp_path: Path, disk: Disk) -> None:
     """The server says on /health that it waits, and no line is lost."""
     import httpx
 
@@ -214,7 +215,8 @@ def test_a_batch_waits_for_room(demo_model: Path, tmp_path: Path, disk: Disk) ->
 
     disk.resize(400)
     options = ("--batch-dir", disk.folder / "kept")
-    with serving(tmp_path, *options, ADAPTERS_BASE_DIR=str(LORAS)) as server:
+    settings = {"ADAPTERS_BASE_DIR": "", "MODELS_DIR": str(shallow_model.parent)}
+    with serving(tmp_path, *options, **settings) as server:
         http = httpx.Client(base_url=server.url, timeout=120)
         lines = [
             {

@@ -18,9 +18,7 @@ from tests.ggufs import write_adapter
 @pytest.mark.slow
 def test_loading_and_closing_again_and_again_leaves_memory_flat(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "a-lora-history.gguf")
-    settings = small_settings(
-        peft_adapter_history=adapter, max_new_tokens=4, batch_size=2, algebra_tool="off"
-    )
+    settings = small_settings(peft_adapter_history=adapter, max_new_tokens=4, batch_size=2)
     questions = [{"questionID": s, "subject": s, "question": "Why?"} for s in ("history", "x")]
     process = psutil.Process()
     resident = []
@@ -90,9 +88,9 @@ def test_a_dropped_pipeline_frees_its_models_at_once(
 ) -> None:
     """Without a collection, as above; `del` is enough to have the memory back."""
     options: dict[str, Any] = {
-        "bare": {"algebra_tool": "off"},
+        "bare": {},
         "adapters": {"adapters_base_dir": LORAS},
-        "tool and cache": {"answer_cache": tmp_path / "cache"},
+        "tool and cache": {"algebra_tool": "exact", "answer_cache": tmp_path / "cache"},
     }[kind]
     subjects = ("history", "geography", "algebra")
     asked = [{"questionID": s, "subject": s, "question": "Why is 2 + 2 = 4?"} for s in subjects]

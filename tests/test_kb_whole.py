@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +26,7 @@ from kb.steps import Steps
 from runtime.common.errors import UserError
 from runtime.retrieval import Gate
 from runtime.settings import PROJECT_DIR
+from tests.forking import Forked, set_environment
 
 # Steps
 
@@ -188,10 +195,40 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True, scope="module")
+def _settings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in SETTINGS.items():
+            changed.setenv(name, value)
+        yield
+
+
+class Command:
+    """A step's process as `kb.steps` starts it, but forked from one that has loaded torch."""
+
+    def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+        module = command[command.index("-m") :]
+        self._forked = Forked(module, PROJECT_DIR, partial(set_environment, env))
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._forked.process.join(timeout)
+        if self._forked.process.exitcode is None:
+            raise subprocess.TimeoutExpired("step", timeout or 0)
+        status, said = self._forked.end()
+        assert status == 0, said
+        return status
+
+    def poll(self) -> int | None:
+        return self._forked.process.exitcode
+
+
+def go(command: list[str]) -> str:
+    """Run it in this process; what it prints."""
+    processes = SimpleNamespace(Popen=Command, TimeoutExpired=subprocess.TimeoutExpired)
+    with pytest.MonkeyPatch.context() as changed, redirect_stdout(io.StringIO()) as said:
+        changed.setattr(steps, "subprocess", processes)
+        assert main(command) == 0
+    return said.getvalue()
 
 
 def _begin(command: list[str]) -> subprocess.Popen[str]:
@@ -208,9 +245,7 @@ def _begin(command: list[str]) -> subprocess.Popen[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory, given: list[str]) -> Path:
     """The folder of a run that nothing has stopped."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    process = _begin([*given, str(out), *TRAINING])
-    said, _ = process.communicate()
-    assert process.returncode == 0
+    said = go([*given, str(out), *TRAINING])
     assert said.count("$ ") == 5
     assert said.endswith(f"{out / 'report.md'}\n")
     return out
@@ -295,7 +330,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
 @pytest.mark.slow
 def test_a_gate_for_the_model_as_it_is_needs_no_training(tmp_path: Path, given: list[str]) -> None:
     out = tmp_path / "out"
-    assert main([*given, str(out), "--no-adapter"]) == 0
+    go([*given, str(out), "--no-adapter"])
     text = (out / "report.md").read_text()
     assert "| the model as it is | 0 of 10 | " in text
     assert "| passages always | 10 of 10 | " in text

@@ -23,54 +23,72 @@ pytestmark = pytest.mark.skipif(
 
 LAYOUTS = [("Q4_K", True), ("Q4_K", False), ("Q5_K", False), ("Q6_K", False)]
 INSTRUCTIONS = ["VNNI", "AMX"] if "AMX_INT8" in cpu_features() else ["VNNI"]
+Job = dict[str, Any]
 
 
-def multiply(out: Path, least: int, amx: bool = True, **job: Any) -> dict[str, np.ndarray]:
-    """The products of a job, with the kernel for `least` columns and more; 0 is without it."""
+def jobs(columns: list[int], *shapes: tuple[int, int, int]) -> list[Job]:
+    """A job for each layout and shape, which is (k, rows, threads)."""
+    return [
+        {"type": kind, "repacked": repacked, "columns": columns}
+        | {"k": k, "rows": rows, "threads": threads}
+        for kind, repacked in LAYOUTS
+        for k, rows, threads in shapes
+    ]
+
+
+JOBS = jobs([*range(1, 14), 24, 25, 61, 130], (256, 16, 1), (1024, 208, 2), (2048, 64, 3))
+
+
+def multiply(
+    out: Path, jobs: list[Job], least: int, amx: bool = True
+) -> list[dict[str, np.ndarray]]:
+    """The products of each job, with the kernel for `least` columns and more; 0 is without it."""
     script = products.__file__ or ""
     subprocess.run(
-        [sys.executable, script, str(out), json.dumps(job)],
+        [sys.executable, script, str(out), json.dumps(jobs)],
         env=os.environ | {"GGML_KQUANT_VNNI": str(least), "GGML_KQUANT_AMX": str(int(amx))},
         check=True,
         capture_output=True,
     )
-    with np.load(out) as found:
-        return dict(found)
+    found: list[dict[str, np.ndarray]] = [{} for _ in jobs]
+    with np.load(out) as archive:
+        for key, values in archive.items():
+            place, _, name = key.partition(" ")
+            found[int(place)][name] = values
+    return found
 
 
-@pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    """The products of llama.cpp's own kernels."""
+    return multiply(tmp_path_factory.mktemp("theirs") / "theirs.npz", JOBS, 0)
+
+
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
-@pytest.mark.parametrize(("k", "rows", "threads"), [(256, 16, 1), (1024, 208, 2), (2048, 64, 3)])
 def test_products_are_llama_cpps_but_for_rounding(
-    tmp_path: Path, kind: str, repacked: bool, instructions: str, k: int, rows: int, threads: int
+    tmp_path: Path, theirs: list[dict[str, np.ndarray]], instructions: str
 ) -> None:
-    amx = instructions == "AMX"
-    job = {"type": kind, "repacked": repacked, "k": k, "rows": rows, "threads": threads}
-    columns = [*range(1, 14), 24, 25, 61, 130]
-    ours = multiply(tmp_path / "ours.npz", 1, amx, columns=columns, **job)
-    theirs = multiply(tmp_path / "theirs.npz", 0, columns=columns, **job)
-    for n in map(str, columns):
-        size = theirs[n].std(axis=1, keepdims=True)
-        assert np.abs(ours[n] - theirs[n]).max() <= 1e-4 * size.max()
-        assert (np.abs(ours[n] - theirs[n]) <= 1e-4 * size).all()
-    # And both are the product, as far as activations of 8 bits allow.
-    exact = theirs["exact"]
-    assert (np.abs(ours["130"] - exact) <= 0.06 * exact.std(axis=1, keepdims=True)).all()
+    found = multiply(tmp_path / "ours.npz", JOBS, 1, instructions == "AMX")
+    for job, a, b in zip(JOBS, found, theirs, strict=True):
+        for n in map(str, job["columns"]):
+            size = b[n].std(axis=1, keepdims=True)
+            assert np.abs(a[n] - b[n]).max() <= 1e-4 * size.max(), (job, n)
+            assert (np.abs(a[n] - b[n]) <= 1e-4 * size).all(), (job, n)
+        # And both are the product, as far as activations of 8 bits allow.
+        exact = b["exact"]
+        assert (np.abs(a["130"] - exact) <= 0.06 * exact.std(axis=1, keepdims=True)).all(), job
 
 
-@pytest.mark.parametrize(("kind", "repacked"), LAYOUTS)
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 def test_a_column_does_not_depend_on_the_others_nor_on_threads(
-    tmp_path: Path, kind: str, repacked: bool, instructions: str
+    tmp_path: Path, instructions: str
 ) -> None:
-    amx = instructions == "AMX"
-    job = {"type": kind, "repacked": repacked, "k": 1024, "rows": 96}
-    columns = [2, 3, 7, 12, 13, 17, 40, 100]
-    found = multiply(tmp_path / "one.npz", 2, amx, columns=columns, threads=1, **job)
-    more = multiply(tmp_path / "more.npz", 2, amx, columns=columns, threads=3, **job)
-    for n in columns:
-        assert (found[str(n)] == found["100"][:n]).all()
-        assert (found[str(n)] == more[str(n)]).all()
+    asked = jobs([2, 3, 7, 12, 13, 17, 40, 100], (1024, 96, 1), (1024, 96, 3))
+    found = multiply(tmp_path / "found.npz", asked, 2, instructions == "AMX")
+    for job, one, more in zip(asked[::2], found[::2], found[1::2], strict=True):
+        for n in job["columns"]:
+            assert (one[str(n)] == one["100"][:n]).all(), (job, n)
+            assert (one[str(n)] == more[str(n)]).all(), (job, n)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from runtime.engine import Choice, Engine, EngineOptions, Request, SamplingParams
-from runtime.settings import PROJECT_DIR
 
-FILES = {path.stem: path for path in sorted((PROJECT_DIR / "loras").glob("*.gguf"))}
 QUESTIONS = (
     "What is the capital of Australia?",
     "Who painted the Mona Lisa?",
@@ -21,18 +19,22 @@ QUESTIONS = (
 )
 
 
-def load(demo_model: Path, slots: int) -> Engine:
-    return Engine.load(demo_model, EngineOptions(slots=slots, cells_per_slot=256), FILES)
+@pytest.fixture(scope="module")
+def files(shallow_loras: Path) -> dict[str, Path]:
+    """The demo's adapters by name."""
+    found = {path.stem: path for path in sorted(shallow_loras.iterdir())}
+    assert len(found) == 5
+    return found
 
 
-def requests(engine: Engine) -> list[Request]:
+def requests(engine: Engine, adapters: Sequence[str | None]) -> list[Request]:
     """Each question with each adapter and with none."""
     chat = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-    params = SamplingParams(max_new_tokens=16)
+    params = SamplingParams(max_new_tokens=8)
     return [
         Request(engine.model.tokenize(chat.format(question), special=True), params, 0, adapter)
         for question in QUESTIONS
-        for adapter in (*FILES, None)
+        for adapter in adapters
     ]
 
 
@@ -42,15 +44,21 @@ def answers(engine: Engine, asked: Sequence[Request]) -> list[list[int]]:
 
 
 @pytest.mark.slow
-def test_answers_are_the_same_alone_and_in_any_company(demo_model: Path) -> None:
+def test_answers_are_the_same_alone_and_in_any_company(
+    shallow_model: Path, files: dict[str, Path]
+) -> None:
     """Token by token, where adapters are mixed and at least two rows fit a call."""
-    assert len(FILES) == 5
-    with load(demo_model, 8) as engine:
+    adapters = (*files, None)
+
+    def load(slots: int) -> Engine:
+        return Engine.load(shallow_model, EngineOptions(slots, cells_per_slot=256), files)
+
+    with load(8) as engine:
         assert engine.model.stack is not None
-        asked = requests(engine)
+        asked = requests(engine, adapters)
         alone = [answers(engine, [request])[0] for request in asked]
         assert answers(engine, asked) == alone
-        for adapter in (*FILES, None):
+        for adapter in adapters:
             places = [n for n, request in enumerate(asked) if request.adapter == adapter]
             found = answers(engine, [asked[n] for n in places])
             assert found == [alone[n] for n in places]
@@ -58,7 +66,7 @@ def test_answers_are_the_same_alone_and_in_any_company(demo_model: Path) -> None
         random.Random(1).shuffle(order)
         assert answers(engine, [asked[n] for n in order]) == [alone[n] for n in order]
     for slots in (2, 16):
-        with load(demo_model, slots) as engine:
+        with load(slots) as engine:
             assert answers(engine, asked) == alone
 
 
@@ -82,7 +90,7 @@ def all_kinds(engine: Engine, adapters: Sequence[str | None], keep: bool = False
     return [
         Request(
             engine.model.tokenize(text),
-            SamplingParams(temperature=0.7 * (n % 2), top_k=20, max_new_tokens=8, logprobs=2),
+            SamplingParams(temperature=0.7 * (n % 2), top_k=20, max_new_tokens=5, logprobs=2),
             seed=n,
             adapter=adapter,
             keep=keep,
@@ -125,6 +133,8 @@ def assert_invariant(path: Path, files: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_batch_invariant_answers_are_equal_to_the_bit(demo_model: Path) -> None:
+def test_batch_invariant_answers_are_equal_to_the_bit(
+    shallow_model: Path, files: dict[str, Path]
+) -> None:
     """Alone and in any company, order and batch size, computed anew or restored."""
-    assert_invariant(demo_model, dict(list(FILES.items())[:2]))
+    assert_invariant(shallow_model, dict(list(files.items())[:2]))

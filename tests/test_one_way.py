@@ -19,7 +19,7 @@ from runtime import Pipeline, loadPipeline
 from runtime.overrides import Overrides
 from runtime.questions import parse
 from runtime.way import Answer, Asked
-from tests.conftest import LORAS, SAMPLES, small_settings
+from tests.conftest import SAMPLES, small_settings
 from tests.serving import Server, serving
 
 COUNT = 200
@@ -69,11 +69,13 @@ def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def in_process(demo_model: Path, knowledge: Path) -> Iterator[Pipeline]:
+def in_process(shallow_model: Path, shallow_loras: Path, knowledge: Path) -> Iterator[Pipeline]:
     settings = small_settings(
-        adapters_base_dir=LORAS,
+        models_dir=shallow_model.parent,
+        adapters_base_dir=shallow_loras,
         num_threads=1,
         max_new_tokens=8,
+        algebra_tool="exact",
         rag_knowledge_base_dir=knowledge,
         rag_enabled_subjects=USE,
     )
@@ -83,11 +85,17 @@ def in_process(demo_model: Path, knowledge: Path) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="module")
 def server(
-    demo_model: Path, knowledge: Path, tmp_path_factory: pytest.TempPathFactory
+    shallow_model: Path,
+    shallow_loras: Path,
+    knowledge: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = {
+        "MODELS_DIR": str(shallow_model.parent),
+        "ADAPTERS_BASE_DIR": str(shallow_loras),
         "MAX_NEW_TOKENS": "8",
+        "ALGEBRA_TOOL": "exact",
         "RAG_KNOWLEDGE_BASE_DIR": str(knowledge),
         "RAG_ENABLED_SUBJECTS": json.dumps(USE),
     }
@@ -167,7 +175,9 @@ def preference(pipeline: Pipeline, question: dict[str, Any], *texts: str) -> flo
     return abs(float(likely[0][-1] - likely[1][-1]))
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "every", [pytest.param(7, marks=pytest.mark.quick), pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_a_list_the_server_a_stream_and_a_batch_file_give_the_same_answers(
     in_process: Pipeline, server: Server, every: int
 ) -> None:
@@ -241,18 +251,26 @@ def test_a_line_of_a_batch_is_the_very_request_of_a_question_in_a_list(
 
 
 def test_an_answer_in_the_cache_is_found_by_lists_and_server_alike(
-    demo_model: Path, tmp_path: Path
+    shallow_model: Path, shallow_loras: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "answers.db"
+    settings = small_settings(
+        models_dir=shallow_model.parent, adapters_base_dir=shallow_loras, answer_cache=cache
+    )
+    environment = {
+        "MODELS_DIR": str(shallow_model.parent),
+        "ADAPTERS_BASE_DIR": str(shallow_loras),
+        "ANSWER_CACHE": str(cache),
+    }
     asked = [
         {"questionID": "1", "subject": "history", "question": "Who was Caesar?"},
         {"questionID": "2", "subject": "history", "question": "Who was Nero?"},
     ]
-    with loadPipeline(small_settings(adapters_base_dir=LORAS, answer_cache=cache)) as pipeline:
+    with loadPipeline(settings) as pipeline:
         expected = [each["answer"] for each in pipeline(asked[:1])]
 
     with (
-        serving(tmp_path, ANSWER_CACHE=str(cache)) as server,
+        serving(tmp_path, **environment) as server,
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):
         found = http.post("/v1/chat/completions", json=body(asked[0])).json()
@@ -266,7 +284,7 @@ def test_an_answer_in_the_cache_is_found_by_lists_and_server_alike(
         warm = [http.post("/v1/chat/completions", json=body(asked[0], temperature=1.0)).json()] * 2
         assert not any(each["route"]["cached"] for each in warm)
 
-    with loadPipeline(small_settings(adapters_base_dir=LORAS, answer_cache=cache)) as pipeline:
+    with loadPipeline(settings) as pipeline:
         (again,) = pipeline(asked[1:])
         assert again["answer"] == answer(200, other)
         assert pipeline.stats.new_tokens == 0

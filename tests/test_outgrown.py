@@ -17,13 +17,13 @@ SHORT = SamplingParams(max_new_tokens=4)
 
 
 @pytest.fixture(scope="module")
-def engine(demo_model: Path) -> Iterator[Engine]:
+def engine(shallow_model: Path) -> Iterator[Engine]:
     """Room for two usual answers, or for a long one; arithmetic does not depend on which."""
     options: dict[str, Any] = {"slots": 2, "cells_per_slot": 512, "batch_invariant": True}
-    with Engine.load(demo_model, EngineOptions(**options)) as engine:
+    with Engine.load(shallow_model, EngineOptions(**options)) as engine:
         cell = engine.model.cell_values * 2
     options |= {"cache_bytes": 3 * 256 * cell, "usual_cells": 256}
-    with Engine.load(demo_model, EngineOptions(**options)) as engine:
+    with Engine.load(shallow_model, EngineOptions(**options)) as engine:
         assert (engine.layout.slots, engine.layout.cells) == (2, 256)
         yield engine
 

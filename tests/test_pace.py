@@ -137,12 +137,12 @@ SHORT = SamplingParams(min_new_tokens=4, max_new_tokens=4, logprobs=2)
 
 
 @pytest.fixture(scope="module")
-def engine(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(shallow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     adapter = write_adapter(tmp_path_factory.mktemp("adapter") / "strong.gguf", scale=4.0)
     options = EngineOptions(
         slots=6, cells_per_slot=768, cache_bytes=2**30, stream_gap=GAP, prefix_bytes=2**26
     )
-    with Engine.load(demo_model, options, {"strong": adapter}) as loaded:
+    with Engine.load(shallow_model, options, {"strong": adapter}) as loaded:
         yield loaded
 
 

@@ -104,23 +104,6 @@ def assert_same_file(ours: Path, theirs: Path) -> None:
     ],
 )
 def test_checkpoints(tmp_path: Path, tokenizer: Any, kind: str, tied: bool, name: str) -> None:
-    check_checkpoint(tmp_path, tokenizer, know_tiny_tokenizer, kind, tied, name)
-
-
-@needs_source
-@needs_tokenizer
-def test_a_checkpoint_with_a_real_vocabulary(tmp_path: Path, qwen3: Any) -> None:
-    check_checkpoint(tmp_path, qwen3, None, "qwen3", True, "BF16")
-
-
-def check_checkpoint(
-    tmp_path: Path,
-    tokenizer: Any,
-    prepare: Callable[[], None] | None,
-    kind: str,
-    tied: bool,
-    name: str,
-) -> None:
     options: dict[str, Any] = {"llama": {"rope_parameters": dict(LLAMA3)}}.get(kind, {})
     if kind == "gemma3":  # of which llama.cpp's converter leaves rows without a token out
         options = {"vocab_size": len(tokenizer)}
@@ -129,10 +112,18 @@ def check_checkpoint(
     )
     if kind == "phi":  # for which llama.cpp's converter knows a byte-level tokenizer by this
         rewrite_json(folder / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
-    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
+    ours = tmp_path / "ours.gguf"
     write_model(open_source(folder), ours, name)
+    assert_theirs_is(ours, folder, name, tmp_path, know_tiny_tokenizer)
+
+
+def assert_theirs_is(
+    ours: Path, folder: Path, name: str, work: Path, prepare: Callable[[], None] | None = None
+) -> None:
+    """llama.cpp's converter makes the same file of a checkpoint's folder."""
+    theirs = work / "theirs.gguf"
     arguments = [folder, "--outfile", theirs, "--outtype", name.lower()]
-    run_script("convert_hf_to_gguf.py", tmp_path, *arguments, prepare=prepare)
+    run_script("convert_hf_to_gguf.py", work, *arguments, prepare=prepare)
     assert_same_file(ours, theirs)
 
 
@@ -150,11 +141,25 @@ def test_adapters(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     assert_same_file(tmp_path / "ours.gguf", theirs)
 
 
+@pytest.fixture(scope="module")
+def real(qwen3: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint with Qwen3's own tokenizer, and our file of it."""
+    work = tmp_path_factory.mktemp("real")
+    folder = save_checkpoint(work / "Tiny-qwen3-1B-chat", "qwen3", qwen3, dtype=torch.bfloat16)
+    write_model(open_source(folder), work / "ours.gguf", "BF16")
+    return folder, work / "ours.gguf"
+
+
+@needs_source
 @needs_tokenizer
-def test_qwen3s_own_tokenizer_through_the_gguf(tmp_path: Path, qwen3: Any) -> None:
-    folder = save_checkpoint(tmp_path / "c", "qwen3", qwen3, dtype=torch.bfloat16)
-    write_model(open_source(folder), tmp_path / "out.gguf", "BF16")
-    model = Model(tmp_path / "out.gguf")
+def test_a_checkpoint_with_a_real_vocabulary(tmp_path: Path, real: tuple[Path, Path]) -> None:
+    folder, ours = real
+    assert_theirs_is(ours, folder, "BF16", tmp_path)
+
+
+@needs_tokenizer
+def test_qwen3s_own_tokenizer_through_the_gguf(qwen3: Any, real: tuple[Path, Path]) -> None:
+    model = Model(real[1])
     for text in TEXTS:
         assert model.tokenize(text, special=True) == qwen3.encode(text), text
     model.close()

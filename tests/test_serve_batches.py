@@ -17,7 +17,11 @@ import pytest
 from runtime import Pipeline
 from tests.serving import Server, serve_here, serving
 
-SETTINGS = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off"}
+
+@pytest.fixture
+def small(shallow_model: Path) -> dict[str, str]:
+    """Settings of a server."""
+    return {"ADAPTERS_BASE_DIR": "", "MODELS_DIR": str(shallow_model.parent)}
 
 
 def connect(server: Server) -> Any:
@@ -59,12 +63,14 @@ def results(client: Any, file_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
 
 
-def test_a_batch_goes_on_after_a_kill_and_loses_nothing(demo_model: Path, tmp_path: Path) -> None:
+def test_a_batch_goes_on_after_a_kill_and_loses_nothing(
+    small: dict[str, str], tmp_path: Path
+) -> None:
     lines = [request(number) for number in range(120)]
     lines[7]["body"]["max_tokens"] = "many"
     lines[9]["body"]["model"] = "gpt-4"
     kept = tmp_path / "kept"
-    with serving(tmp_path, "--batch-dir", kept, **SETTINGS) as server:
+    with serving(tmp_path, "--batch-dir", kept, **small) as server:
         client = connect(server)
         batch = start(client, lines)
         while client.batches.retrieve(batch.id).request_counts.completed < 20:
@@ -75,7 +81,7 @@ def test_a_batch_goes_on_after_a_kill_and_loses_nothing(demo_model: Path, tmp_pa
         file.write(b'{"number": 1')  # what a kill in the middle of a line leaves
     before = len(journal.read_bytes().splitlines()) - 1
     assert 20 <= before < 120
-    with serving(tmp_path, "--batch-dir", kept, **SETTINGS) as server:
+    with serving(tmp_path, "--batch-dir", kept, **small) as server:
         client = connect(server)
         batch = until(client, batch, "completed")
         counts = batch.request_counts
@@ -101,10 +107,10 @@ def test_a_batch_goes_on_after_a_kill_and_loses_nothing(demo_model: Path, tmp_pa
 
 
 def test_a_batchs_lines_and_scored_prompts_are_not_kept_for_requests_to_come(
-    demo_model: Path, tmp_path: Path
+    small: dict[str, str], tmp_path: Path
 ) -> None:
     prompt = "Once upon a time there was a king who had three daughters and no sons."
-    with serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS) as server:
+    with serving(tmp_path, "--batch-dir", tmp_path / "kept", **small) as server:
         client = connect(server)
 
         def cached(**more: Any) -> int:
@@ -117,8 +123,10 @@ def test_a_batchs_lines_and_scored_prompts_are_not_kept_for_requests_to_come(
         assert cached() > 8
 
 
-def test_files_and_batches_as_the_client_manages_them(demo_model: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS) as server:
+def test_files_and_batches_as_the_client_manages_them(
+    small: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(tmp_path, "--batch-dir", tmp_path / "kept", **small) as server:
         client = connect(server)
 
         # A file of which something is wrong fails as a whole, and says what and where.
@@ -178,7 +186,7 @@ def test_files_and_batches_as_the_client_manages_them(demo_model: Path, tmp_path
         # The folder is one server's.
         with (
             pytest.raises(AssertionError, match="another server has it"),
-            serving(tmp_path, "--batch-dir", tmp_path / "kept", **SETTINGS),
+            serving(tmp_path, "--batch-dir", tmp_path / "kept", **small),
         ):
             pass
 

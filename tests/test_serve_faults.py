@@ -104,7 +104,7 @@ def test_of_many_at_once_each_gets_its_own_answer(keyed: Any) -> None:
 
 def test_idle_connections_keep_nobody_out(demo_model: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
-    with serving(tmp_path, ADAPTERS_BASE_DIR="", ALGEBRA_TOOL="off") as server:
+    with serving(tmp_path, ADAPTERS_BASE_DIR="") as server:
         process = psutil.Process(server.process.pid)
         limit = process.num_fds() + 60
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
@@ -197,7 +197,7 @@ def test_the_offline_guard_is_in_force_while_it_serves(pipeline: Pipeline) -> No
 def test_under_the_strictest_guard_it_serves_and_finishes_what_runs_when_asked_to_stop(
     demo_model: Path, tmp_path: Path
 ) -> None:
-    settings = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off", "OFFLINE_GUARD": "process"}
+    settings = {"ADAPTERS_BASE_DIR": "", "OFFLINE_GUARD": "process"}
     body = {**TINY, "prompt": "Once upon", "max_tokens": 30, "ignore_eos": True}
     with (
         serving(tmp_path, **settings) as server,

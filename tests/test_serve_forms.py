@@ -71,6 +71,7 @@ def server(
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = {"SUBJECTS_FILE": str(subjects), "MAX_NEW_TOKENS": "64", "MIN_NEW_TOKENS": "20"}
+    settings["ALGEBRA_TOOL"] = "exact"
     with serving(folder, "--batch-dir", folder / "batches", **settings) as server:
         yield server
         assert "Traceback" not in server.log.read_text("utf-8", "replace")
@@ -248,6 +249,7 @@ def test_a_subjects_form_holds_in_lists_and_in_the_server(
         max_new_tokens=64,
         min_new_tokens=20,
         num_threads=1,
+        algebra_tool="exact",
     )
     with loadPipeline(settings) as pipeline:
         listed = [answer["answer"] for answer in pipeline(questions)]

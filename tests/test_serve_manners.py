@@ -32,7 +32,7 @@ from tests.serving import patient_server, serve_here, serving
 ORIGIN = "https://page.example"
 TINY = {"model": "demo", "prompt": "A", "max_tokens": 2, "ignore_eos": True}
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
-PLAIN = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off"}
+PLAIN = {"ADAPTERS_BASE_DIR": ""}
 
 
 def test_pages_of_allowed_origins_may_ask(pipeline: Pipeline) -> None:
@@ -138,9 +138,7 @@ def test_the_context_is_as_long_as_is_asked(
     from runtime import loadPipeline
     from runtime.serve.catalog import Catalog
 
-    with loadPipeline(
-        small_settings(algebra_tool="off", adapters_base_dir="", **changed)
-    ) as loaded:
+    with loadPipeline(small_settings(adapters_base_dir="", **changed)) as loaded:
         catalog = Catalog(loaded.settings, loaded.routes, loaded.engines)
         assert catalog.base is not None
         assert catalog.base.context == pytest.approx(expected, abs=40)

@@ -33,7 +33,7 @@ ANSWER = "document.querySelector('#conversation .assistant:last-child').textCont
 
 @pytest.fixture(scope="module")
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"ALGEBRA_TOOL": "off", "SERVE_API_KEY": KEY, "MAX_NEW_TOKENS": "200"}
+    settings = {"SERVE_API_KEY": KEY, "MAX_NEW_TOKENS": "200"}
     with serving(tmp_path_factory.mktemp("server"), **settings) as server:
         yield server
 

@@ -1,7 +1,7 @@
 """Requests made of the server's own schema: whatever comes, no failure of ours, errors in form.
 
 `SCHEMA_EXAMPLES=1000 python -m pytest tests/test_serve_schema.py` tries more of each address;
-`-m "not slow"` leaves out the 10,000 requests.
+`-m "not slow"` sends 300 of the 2,000 requests of the last test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,10 +40,13 @@ WRONG = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    shallow_model: Path, shallow_loras: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     arguments = ("--batch-dir", folder / "batches", "--runtime-adapters")
-    with serving(folder, *arguments, MAX_NEW_TOKENS="2") as server:
+    settings = {"MODELS_DIR": str(shallow_model.parent), "ADAPTERS_BASE_DIR": str(shallow_loras)}
+    with serving(folder, *arguments, MAX_NEW_TOKENS="2", **settings) as server:
         yield server
         # Nothing that was sent has hurt it.
         assert httpx.get(f"{server.url}/health", timeout=60).json()["status"] == "ok"
@@ -210,16 +212,24 @@ def finished(response: Any) -> list[tuple[str, int]]:
     return [(p["id"], c["index"]) for p in parts for c in p["choices"] if c["finish_reason"]]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(4_000, marks=pytest.mark.slow)])
-def test_of_thousands_of_requests_none_is_lost_among_wrong_ones(http: Any, count: int) -> None:
-    """Every second is right, asks in words of its own, and gets its own answer, once."""
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(300, marks=pytest.mark.quick), pytest.param(None, marks=pytest.mark.slow)],
+)
+def test_of_thousands_of_requests_none_is_lost_among_wrong_ones(
+    http: Any, count: int | None
+) -> None:
+    """Every second is right, asks in words of its own, and gets its own answer, once.
+
+    The others are all wrong bodies, or the first of them.
+    """
 
     def right_body(number: int) -> Json:
         text = f"Number {number}:"
         subject = ("demo", "history", "geography")[number % 3]
         return {"model": subject, "prompt": text, "echo": True, "max_tokens": 1}
 
-    wrong = islice(cycle(wrong_bodies()), count // 2)
+    wrong = list(wrong_bodies())[: count and count // 2]
     asked = [
         one
         for number, bad in enumerate(wrong)
@@ -250,7 +260,7 @@ def test_of_thousands_of_requests_none_is_lost_among_wrong_ones(http: Any, count
     before = counted()
     with ThreadPoolExecutor(16) as pool:
         answers = [answer for found in pool.map(send, asked) for answer in found]
-    assert len(answers) >= count // 2
+    assert len(answers) >= len(wrong)
     assert len(set(answers)) == len(answers)
     assert counted() - before == len(answers)
     health = http.get("/health").json()

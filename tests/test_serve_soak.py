@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from lab.attack import ask_beside, attacked
-from tests.conftest import LORAS
 from tests.serving import Server, serving
 
 pytestmark = pytest.mark.slow
@@ -22,9 +21,12 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    shallow_model: Path, shallow_loras: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    settings = {"ALGEBRA_TOOL": "off", "PREFIX_CACHE_MB": "16", "MAX_INPUT_TOKENS": "1024"}
+    settings = {"PREFIX_CACHE_MB": "16", "MAX_INPUT_TOKENS": "1024"}
+    settings |= {"MODELS_DIR": str(shallow_model.parent), "ADAPTERS_BASE_DIR": str(shallow_loras)}
     # glibc gives each thread a heap of its own, so memory would depend on which thread did what.
     settings["MALLOC_ARENA_MAX"] = "1"
     options = ("--runtime-adapters", "--batch-dir", folder / "kept")
@@ -63,7 +65,7 @@ def hang_up(server: Server, stream: bool) -> None:
             connection.recv(200)
 
 
-def a_round(server: Server, http: Any, number: int) -> None:
+def a_round(server: Server, http: Any, adapter: Path, number: int) -> None:
     """Each kind of request once, several at a time."""
 
     def post(path: str, **body: Any) -> Any:
@@ -98,8 +100,7 @@ def a_round(server: Server, http: Any, number: int) -> None:
         for name in ("input_file_id", "output_file_id"):
             http.delete(f"/v1/files/{state[name]}")
 
-    path = str(LORAS / "SmolLM2-135M-Instruct-lora-geography.gguf")
-    post("/v1/load_lora_adapter", lora_name="mine", lora_path=path)
+    post("/v1/load_lora_adapter", lora_name="mine", lora_path=str(adapter))
     with ThreadPoolExecutor(9) as pool:
         jobs = [
             pool.submit(complete, n=3, temperature=1.0),
@@ -117,12 +118,13 @@ def a_round(server: Server, http: Any, number: int) -> None:
     post("/v1/unload_lora_adapter", lora_name="mine")
 
 
-def test_memory_is_flat_whatever_is_asked(server: Server) -> None:
+def test_memory_is_flat_whatever_is_asked(server: Server, shallow_loras: Path) -> None:
     """What a round leaves behind is left by all rounds; what the allocator keeps, only by some."""
+    adapter = next(shallow_loras.iterdir())
     resident: list[float] = []
     with httpx.Client(base_url=server.url, timeout=120) as http:
         for number in range(45):
-            a_round(server, http, number)
+            a_round(server, http, adapter, number)
             resident.append(memory(http))
             # Each round's prompts and answers alone would be some MiB, were they kept; the cache
             # itself grows by some MiB when more requests than before happen to meet.

@@ -109,7 +109,7 @@ def test_an_error_keeps_its_status_until_the_request_is_accepted(
 @pytest.fixture(scope="module")
 def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    settings = {"ADAPTERS_BASE_DIR": "", "ALGEBRA_TOOL": "off", "MAX_INPUT_TOKENS": "2048"}
+    settings = {"ADAPTERS_BASE_DIR": "", "MAX_INPUT_TOKENS": "2048"}
     with serving(folder, "--deadline", "5", "--access-log", BATCH_SIZE="1", **settings) as server:
         yield server
 

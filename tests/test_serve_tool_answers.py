@@ -42,10 +42,13 @@ NAMED = {"type": "function", "function": {"name": "add"}}
 
 
 @pytest.fixture(scope="module")
-def server(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    shallow_model: Path, shallow_loras: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    model = with_template(demo_model, folder, QWEN)
+    model = with_template(shallow_model, folder, QWEN)
     settings = {"MODEL_NAME": str(model), "MAX_INPUT_TOKENS": "600", "MAX_NEW_TOKENS": "96"}
+    settings["ADAPTERS_BASE_DIR"] = str(shallow_loras)
     with serving(folder, **settings) as server:
         yield server
 

@@ -310,8 +310,8 @@ def test_text_before_calls_and_several_of_them_as_qwens_template_has_them() -> N
 
 
 @pytest.fixture(scope="module")
-def tools_engine(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    model = with_template(demo_model, tmp_path_factory.mktemp("model"), QWEN)
+def tools_engine(shallow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    model = with_template(shallow_model, tmp_path_factory.mktemp("model"), QWEN)
     with Engine.load(model, EngineOptions(slots=1, cells_per_slot=64)) as engine:
         yield engine
 
@@ -336,9 +336,9 @@ def test_what_tools_say_cannot_act_as_special_tokens(tools_engine: Engine) -> No
 
 
 def test_results_that_a_template_writes_as_json_are_escaped(
-    demo_model: Path, tmp_path: Path
+    shallow_model: Path, tmp_path: Path
 ) -> None:
-    model = with_template(demo_model, tmp_path, LLAMA)
+    model = with_template(shallow_model, tmp_path, LLAMA)
     with Engine.load(model, EngineOptions(slots=1, cells_per_slot=64)) as engine:
         assert Conversations(engine.model, Subjects.load()).form is LLAMA_FORM
         turns = [("user", "Weather?"), ("assistant", "{}"), ("tool", 'sunny, "hot"')]

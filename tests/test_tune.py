@@ -163,13 +163,13 @@ def test_a_value_is_not_slow_because_the_machine_was_once() -> None:
 
 @pytest.mark.slow
 def test_the_demo_is_tuned_and_then_served_so(
-    demo_model: Path,
+    shallow_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / demo_model.name).symlink_to(demo_model)
-    monkeypatch.setenv("MODEL_NAME", str(tmp_path / demo_model.name))
+    (tmp_path / shallow_model.name).symlink_to(shallow_model)
+    monkeypatch.setenv("MODEL_NAME", str(tmp_path / shallow_model.name))
     monkeypatch.setenv("MODELS_DIR", str(tmp_path))
     monkeypatch.setattr(tune, "SLOTS", (2, 4))
     monkeypatch.setattr(tune, "CALL_TOKENS", (16, 32))
@@ -182,7 +182,7 @@ def test_the_demo_is_tuned_and_then_served_so(
     assert set(entry["settings"]) == set(tuning.TUNED)
     assert entry["settings"]["batch_size"] in (2, 4)
 
-    settings = small_settings(models_dir=tmp_path, model_name=str(tmp_path / demo_model.name))
+    settings = small_settings(models_dir=tmp_path, model_name=str(tmp_path / shallow_model.name))
     free = Settings.load(**settings.model_dump(exclude=set(tuning.TUNED)))
     with loadPipeline(free) as pipeline:
         (engine,) = pipeline.engines.values()
@@ -191,9 +191,9 @@ def test_the_demo_is_tuned_and_then_served_so(
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_it_and_nothing_is_noted(demo_model: Path, tmp_path: Path) -> None:
-    (tmp_path / demo_model.name).symlink_to(demo_model)
-    settings = {"MODEL_NAME": str(tmp_path / demo_model.name), "MODELS_DIR": str(tmp_path)}
+def test_an_interrupt_stops_it_and_nothing_is_noted(shallow_model: Path, tmp_path: Path) -> None:
+    (tmp_path / shallow_model.name).symlink_to(shallow_model)
+    settings = {"MODEL_NAME": str(tmp_path / shallow_model.name), "MODELS_DIR": str(tmp_path)}
     process = subprocess.Popen(
         [sys.executable, "-m", "runtime.tune"],
         cwd=PROJECT_DIR,
@@ -202,7 +202,7 @@ def test_an_interrupt_stops_it_and_nothing_is_noted(demo_model: Path, tmp_path: 
         stderr=subprocess.PIPE,
         text=True,
     )
-    while sum(psutil.Process(process.pid).cpu_times()[:2]) < 5:  # it is measuring by then
+    while sum(psutil.Process(process.pid).cpu_times()[:2]) < 3:  # it is measuring by then
         assert process.poll() is None
         time.sleep(0.05)
     said, seconds = interrupt(process)
