@@ -19,6 +19,19 @@ from algebra.words import without_separators
 Built = tuple[Any, ...]
 Builder = Callable[..., Built]
 
+# Kinds by the words that ask for them.
+_ASKED = {
+    **{"gradient": "slope", "axis of symmetry": "axis", "quotient and": "both"},
+    **dict.fromkeys(("difference", "等差", "公差"), "arithmetic"),
+    **dict.fromkeys(("ratio", "等比", "公比"), "geometric"),
+    **{"行列式": "determinant", "逆矩阵": "inverse", "秩": "rank", "特征值": "eigenvalues"},
+}
+
+
+def _asked(words: str) -> str:
+    words = words.lower().removesuffix(" remainder").removesuffix(" the")
+    return _ASKED.get(words, words)
+
 
 def _expression(text: str) -> Node:
     return parse(without_separators(spoken(text)))
@@ -31,31 +44,51 @@ def _with_variable(text: str) -> Node:
     return node
 
 
+def _echo(text: str) -> str:
+    """An expression as the answer repeats it."""
+    text = text.replace("sqrt", "√").replace("cbrt", "∛").replace("pi", "π")
+    text = re.sub(r"(?<=[√∛]) |(?<=[a-z]) (?=π)|(?<=π) (?=[a-z])", "", text)
+    return " ".join(re.sub(r"\^\((\d|[a-z])\)(?![\w(])", r"^\1", text).split())
+
+
+# --- equations --------------------------------------------------------------------------
+
+
 def solve(eqs: str, v: str = "", v2: str = "") -> Built:
     found = relations(eqs)
     asked = tuple(re.findall(r"[A-Za-z]", re.sub(r"\band\b", ",", v or v2)))
-    variables = set().union(*(names(side) for rel in found for side in rel.sides))
+    variables = _variables(found)
     asked = tuple(a if a in variables else a.swapcase() for a in asked)  # "Solve for X: 2x = 4"
     if not variables or not variables.issuperset(asked) or "e" in asked:
         raise UnclearError("nothing to solve for")
-    if len(found) > 1 and not asked:
-        asked = tuple(sorted(variables))
-    if not asked:
-        if len(variables) > 1:
-            raise UnclearError("which variable is asked for?")
-        asked = tuple(variables)
-    return "solve", found, asked
+    if len({name.lower() for name in variables}) < len(variables):
+        raise UnclearError("variables that may be mistaken")
+    if len(found) == 1 and len(variables) > 1 and not asked:
+        raise UnclearError("which variable is asked for?")
+    return "solve", found, asked or tuple(sorted(variables))
 
 
-def roots(e: str, v: str = "") -> Built:
-    e = body(e)
+def _variables(found: tuple[Relation, ...]) -> set[str]:
+    return set().union(*(names(side) for relation in found for side in relation.sides))
+
+
+def value_in(eqs: str, v: str) -> Built:
+    """What is x in 2x = 6? But of "what is m in y = mx + b?" the answer may be the slope."""
+    kind, found, asked = solve(eqs, v)
+    if len(_variables(found)) > len(found):
+        raise UnclearError("the solution, or what a letter of a formula stands for")
+    return kind, found, asked
+
+
+def roots(e: str) -> Built:
+    e = _body(e)
     if any(sign in e for sign in "<>="):
-        return solve(e, v)
+        return solve(e)
     node = _with_variable(e)
     return "solve", (Relation((node, parse("0")), ("=",), f"{e.strip()} = 0"),), tuple(names(node))
 
 
-def body(text: str) -> str:
+def _body(text: str) -> str:
     """The right side of a function or curve: "x^2 - 4" of "f(x) = x^2 - 4" or "y = x^2 - 4"."""
     return re.sub(r"^(?:[A-Za-z] ?\([a-z]\)|y) ?= ?", "", text.strip())
 
@@ -66,10 +99,9 @@ def wanted(eqs: str, e: str) -> Built:
     if not all(relation.is_equation for relation in found):
         raise UnclearError("a value under an inequality")
     target = _with_variable(e)
-    variables = set().union(*(names(side) for rel in found for side in rel.sides))
-    if not names(target) <= variables:
+    if not names(target) <= _variables(found):
         raise UnclearError("a variable that nothing is said about")
-    return "wanted", found, target, spoken(e).strip()
+    return "wanted", found, target, _echo(spoken(e))
 
 
 def substitute(e: str, eqs: str) -> Built:
@@ -84,7 +116,10 @@ def substitute(e: str, eqs: str) -> Built:
         pairs.append((left.name, right))
     if {name for name, _ in pairs} != names(node) or len(pairs) != len(names(node)):
         raise UnclearError("values of other variables")
-    return "substitute", node, tuple(pairs), spoken(e).strip()
+    return "substitute", node, tuple(pairs), _echo(spoken(e))
+
+
+# --- functions and curves ---------------------------------------------------------------
 
 
 def function(f: str, x: str, body: str, at: str, f2: str) -> Built:
@@ -94,151 +129,6 @@ def function(f: str, x: str, body: str, at: str, f2: str) -> Built:
     if f != f2 or names(node) - {x} or names(value):
         raise UnclearError("another function")
     return "function", f, x, node, value, at.strip()
-
-
-def evaluate(e: str) -> Built:
-    text = without_separators(spoken(e))
-    if text.endswith("!") and not re.fullmatch(r"\d+!", text):
-        raise UnclearError("a factorial, or the end of the sentence")
-    node = parse(text)
-    if names(node):
-        raise UnclearError("a variable")
-    if re.fullmatch(r"[\d.]+|\d+(?:-\d+)+", text.strip()):
-        raise UnclearError("a number alone, a date, a phone number")
-    return "evaluate", node, " ".join(text.split())
-
-
-def rewrite(kind: str) -> Callable[..., Built]:
-    def build(e: str) -> Built:
-        text = without_separators(spoken(e))
-        node = parse(text)
-        if not names(node):
-            if kind == "simplify":
-                return evaluate(e)
-            raise UnclearError("a number")
-        return kind, node, " ".join(text.split())
-
-    return build
-
-
-def numbers(kind: str, *fixed: Any) -> Callable[..., Built]:
-    """For a form whose parts are numbers; they are passed on sorted by name."""
-
-    def build(**parts: str) -> Built:
-        unit = parts.pop("u", "").strip()
-        values = tuple(number(parts[name]) for name in sorted(parts))
-        return (kind, *fixed, *values, unit)
-
-    return build
-
-
-def change(w: str, a: str, b: str, u: str = "") -> Built:
-    """What is the percent decrease from 80 to 60?"""
-    return "change", number(a), number(b), w.lower()
-
-
-def listed(kind: str) -> Callable[[str], Built]:
-    return lambda ns: (kind, listed_numbers(ns))
-
-
-def whole_list(kind: str) -> Callable[[str], Built]:
-    return lambda ns: (kind, integers(ns))
-
-
-def term(ns: str, n: str = "", family: str = "") -> Built:
-    if n and not 0 < int(n) <= 10**6:
-        raise UnclearError("no such term")
-    return "term", listed_numbers(ns), int(n) if n else None, _family(family)
-
-
-def general_term(ns: str, family: str = "") -> Built:
-    return "general_term", listed_numbers(ns), _family(family)
-
-
-def step(ns: str, what: str) -> Built:
-    return "step", listed_numbers(ns), _family(what)
-
-
-def described(family: str, a: str, d: str, n: str) -> Built:
-    if not 0 < int(n) <= 10**6:
-        raise UnclearError("no such term")
-    return "described_term", _family(family), number(a), number(d), int(n)
-
-
-def _family(text: str) -> str:
-    text = text.lower()
-    if text in ("difference", "等差", "公差"):
-        return "arithmetic"
-    return "geometric" if text in ("ratio", "等比", "公比") else text
-
-
-def convert(a: str, f: str, t: str) -> Built:
-    return "convert", number(a), units.find(f), units.find(t)
-
-
-def points(kind: str) -> Callable[..., Built]:
-    def build(p: str, q: str) -> Built:
-        found = _point(p), _point(q)
-        if any(names(part) for point in found for part in point):
-            raise UnclearError("points with variables")
-        return kind, *found
-
-    return build
-
-
-def _point(text: str) -> tuple[Node, Node]:
-    x, y = text.strip("() ").split(",")
-    return parse(x), parse(y)
-
-
-def line(kind: str) -> Callable[..., Built]:
-    def build(eq: str) -> Built:
-        relation = parse_relation(eq)
-        if not relation.is_equation or set().union(*map(names, relation.sides)) != {"x", "y"}:
-            raise UnclearError("not a line")
-        return kind, relation
-
-    return build
-
-
-def ratio(a: str, b: str) -> Built:
-    return "ratio", *integers(f"{a}, {b}")
-
-
-def form_of_number(kind: str) -> Callable[..., Built]:
-    def build(e: str) -> Built:
-        text = without_separators(spoken(e)).strip()
-        percent = text.endswith("%")
-        node = parse(text.rstrip("% "))
-        if names(node):
-            raise UnclearError("a variable")
-        return kind, node, percent, text
-
-    return build
-
-
-def of_function(kind: str, *fixed: Any) -> Callable[..., Built]:
-    """For an exercise on an expression in one variable, which may be written as a function."""
-
-    def build(e: str) -> Built:
-        text = re.sub(r" ?= ?0$", "", body(e))
-        node = _with_variable(text)
-        if kind == "square":
-            return kind, node, " ".join(text.split())
-        if kind == "domain":
-            if len(names(node)) != 1:
-                raise UnclearError("a function of several variables")
-            return kind, *names(node), node
-        return kind, *fixed, node
-
-    return build
-
-
-def inverse_function(e: str) -> Built:
-    match = re.match(r"([A-Za-z]) ?\(([a-z])\) ?= ?", e)
-    if match is None:
-        raise UnclearError("no function")
-    return "inverse_function", match[1], match[2], _with_variable(e[match.end() :])
 
 
 def compose(f: str, x: str, fb: str, g: str, gb: str, o: str, i: str, at: str) -> Built:
@@ -252,52 +142,207 @@ def compose(f: str, x: str, fb: str, g: str, gb: str, o: str, i: str, at: str) -
     return "compose", f"{o}({i}({at.strip()}))", x, bodies[o], bodies[i], value
 
 
-def divide(asked: str) -> Callable[..., Built]:
-    def build(a: str, b: str) -> Built:
-        over, under = _expression(a), _expression(b)
-        if names(over) | names(under):
-            return "divide", asked, over, under
-        if not (a.strip().isdigit() and b.strip().isdigit()) or not int(b):
-            raise UnclearError("a remainder of numbers that are not whole")
-        if asked == "both" and int(a) % int(b) == 0:
-            return evaluate(f"{a} ÷ {b}")
-        if asked == "both" or max(len(a), len(b)) > 20:
-            raise UnclearError("a quotient, or a remainder")
-        return "integer_remainder", asked, int(a), int(b)
+def inverse_function(f: str, x: str, body: str) -> Built:
+    return "inverse_function", f, x, _with_variable(body)
 
-    return build
+
+def of_function(e: str, kind: str, asked: str = "") -> Built:
+    """For an exercise on an expression in one variable, which may be written as a function."""
+    text = re.sub(r" ?= ?0$", "", _body(e))
+    node = _with_variable(text)
+    if len(names(node)) != 1:
+        raise UnclearError("a function of several variables")
+    if kind == "square":
+        return kind, node, _echo(text)
+    return (kind, _asked(asked), node) if asked else (kind, node)
+
+
+def divide(asked: str, a: str, b: str) -> Built:
+    over, under = _expression(a), _expression(b)
+    asked = _asked(asked)
+    if names(over) | names(under):
+        return "divide", asked, over, under
+    if not (a.strip().isdigit() and b.strip().isdigit()) or not int(b):
+        raise UnclearError("a remainder of numbers that are not whole")
+    if asked == "both" and int(a) % int(b) == 0:
+        return evaluate(f"{a} ÷ {b}")
+    if asked == "both" or max(len(a), len(b)) > 20:
+        raise UnclearError("a quotient, or a remainder")
+    return "integer_remainder", asked, int(a), int(b)
+
+
+def points(kind: str, p: str, q: str) -> Built:
+    return _asked(kind), _point(p), _point(q)
 
 
 def slope_line(m: str, p: str) -> Built:
     return "slope_line", parse(m), _point(p)
 
 
-def matrix(kind: str) -> Callable[..., Built]:
-    def build(m: str) -> Built:
-        rows = [row.split(",") for row in re.findall(r"\[([^\[\]]+)\]", m[1:-1])]
-        if len({len(row) for row in rows}) != 1 or not 2 <= len(rows) <= 4 or len(rows[0]) > 5:
-            raise UnclearError("not a small matrix")
-        entries = tuple(tuple(parse(entry) for entry in row) for row in rows)
-        if any(names(entry) for row in entries for entry in row):
-            raise UnclearError("a matrix with variables")
-        return kind, entries
+def _point(text: str) -> tuple[Node, Node]:
+    x, y = (parse(part) for part in text.strip("() ").split(","))
+    if names(x) | names(y):
+        raise UnclearError("points with variables")
+    return x, y
 
-    return build
+
+def line(asked: str, eq: str) -> Built:
+    relation = parse_relation(eq)
+    if not relation.is_equation or _variables((relation,)) != {"x", "y"}:
+        raise UnclearError("not a line")
+    return "line_value", _asked(asked), relation
+
+
+def matrix(kind: str, m: str) -> Built:
+    rows = [row.split(",") for row in re.findall(r"\[([^\[\]]+)\]", m[1:-1])]
+    if len({len(row) for row in rows}) != 1 or not 2 <= len(rows) <= 4 or len(rows[0]) > 5:
+        raise UnclearError("not a small matrix")
+    return _asked(kind), tuple(tuple(parse(entry) for entry in row) for row in rows)
+
+
+# --- expressions ------------------------------------------------------------------------
+
+
+def evaluate(e: str) -> Built:
+    text = without_separators(spoken(e))
+    if text.endswith("!") and text.count("!") == 1 and not text[:-1].isdigit():
+        raise UnclearError("a factorial, or the end of the sentence")
+    node = parse(text)
+    if names(node):
+        raise UnclearError("a variable")
+    if re.fullmatch(r"[\d.]+|\d+(?:-\d+)+", text.strip()):
+        raise UnclearError("a number alone, a date, a phone number")
+    return "evaluate", node, _echo(text)
+
+
+def rewrite(kind: str, e: str) -> Built:
+    text = without_separators(spoken(e))
+    node = parse(text)
+    if not names(node):
+        if kind == "simplify":
+            return evaluate(e)
+        raise UnclearError("a number")
+    return kind, node, _echo(text)
+
+
+def combine(sign: str, b: str, a: str = "", c: str = "") -> Built:
+    """Subtract 2x + 3 from 5x - 1; but not: multiply 3 by 4 + 2."""
+    parts = [a or c, b]
+    nodes = [parse(without_separators(part)) for part in parts]
+    text = f" {sign} ".join(
+        part if part.isdigit() or _is_bracketed(part) else f"({part})" for part in parts
+    )
+    if not any(map(names, nodes)):
+        for part in parts:
+            number(part)  # and no sum or product
+        return evaluate(text)
+    if not any(isinstance(node, Operation) for node in nodes):
+        raise UnclearError("nothing to compute")
+    return rewrite("expand", text)
+
+
+def _is_bracketed(text: str) -> bool:
+    return text[0] == "(" and text[-1] == ")" and text.count("(") == 1
+
+
+def difference(a: str, b: str) -> Built:
+    if number(a).value < number(b).value:
+        raise UnclearError("a difference that may be negative")
+    return evaluate(f"{a} - {b}")
+
+
+def form_of_number(kind: str, e: str) -> Built:
+    text = without_separators(spoken(e)).strip()
+    node = parse(text.rstrip("% "))
+    if names(node):
+        raise UnclearError("a variable")
+    if text.isdigit() and kind != "as_percent":
+        raise UnclearError("nothing to convert, or a number to another base")  # 1010 to decimal
+    return kind, node, text.endswith("%"), text
+
+
+# --- numbers ----------------------------------------------------------------------------
+
+
+def numbers(kind: str, **parts: str) -> Built:
+    """For a form whose parts are numbers; they are passed on sorted by name."""
+    return kind, *(number(parts[name]) for name in sorted(parts))
+
+
+def percent_of(a: str, b: str, u: str = "") -> Built:
+    return "percent_of", number(a), number(b), u
+
+
+def percent_change(way: str, a: str, b: str, u: str = "") -> Built:
+    sign = 1 if way.lower().startswith(("inc", "增")) else -1
+    return "percent_change", sign, number(a), number(b), u
+
+
+def change(asked: str, a: str, b: str, u: str = "") -> Built:
+    """What is the percent decrease from 80 to 60?"""
+    return "change", number(a), number(b), asked.lower()
+
+
+def as_mixed(e: str) -> Built:
+    return "as_mixed", number(e), e.strip()
+
+
+def square_roots(e: str) -> Built:
+    return "square_roots", parse(without_separators(e))
+
+
+def ratio(a: str, b: str) -> Built:
+    return "ratio", *integers(f"{a}, {b}")
+
+
+def listed(kind: str, ns: str) -> Built:
+    return kind, listed_numbers(ns.replace("+", ","))
+
+
+def whole_list(kind: str, ns: str) -> Built:
+    return kind, integers(ns)
+
+
+def convert(a: str, f: str, t: str) -> Built:
+    return "convert", number(a), units.find(f), units.find(t)
+
+
+# --- sequences --------------------------------------------------------------------------
+
+
+def term(ns: str, n: str = "", family: str = "") -> Built:
+    return "term", listed_numbers(ns), _index(n) if n else None, _asked(family)
+
+
+def general_term(ns: str, family: str = "") -> Built:
+    return "general_term", listed_numbers(ns), _asked(family)
+
+
+def step(ns: str, what: str) -> Built:
+    return "step", listed_numbers(ns), _asked(what)
+
+
+def described(family: str, a: str, d: str, n: str) -> Built:
+    return "described_term", _asked(family), number(a), number(d), _index(n)
+
+
+def _index(text: str) -> int:
+    if not 0 < int(text) <= 10**6:
+        raise UnclearError("no such term")
+    return int(text)
 
 
 def sum_of_terms(family: str, a: str, d: str, n: str) -> Built:
-    return "sum_of_terms", _family(family), number(a), number(d), int(n)
+    return "sum_of_terms", _asked(family), number(a), number(d), int(n)
 
 
 def sum_of_sequence(ns: str, n: str, family: str = "") -> Built:
-    return "sum_of_sequence", listed_numbers(ns), _family(family), int(n)
+    return "sum_of_sequence", listed_numbers(ns), _asked(family), int(n)
 
 
 def sigma(k: str, lo: str, hi: str, e: str) -> Built:
     node = _expression(e)
-    inside = e.strip()
-    bracketed = inside[0] == "(" and inside[-1] == ")" and inside.count("(") == 1
-    if isinstance(node, Operation) and node.sign in "+-" and not bracketed:
+    if isinstance(node, Operation) and node.sign in "+-" and not _is_bracketed(e.strip()):
         raise UnclearError("a sum whose end is not clear")
     return "sigma", k, int(lo), int(hi), node
 
@@ -309,12 +354,4 @@ def recurrence(s: str, at: str, first: str, later: str, body: str, w: str) -> Bu
     text, count = re.subn(before, "P", body)
     if not count or "_" in text or "P" in body:
         raise UnclearError("a recurrence of another kind")
-    return "recurrence", number(first), int(at), "n", _expression(text), shift, int(w)
-
-
-def as_mixed(e: str) -> Built:
-    return "as_mixed", number(e), e.strip()
-
-
-def square_roots(e: str) -> Built:
-    return "square_roots", parse(without_separators(e)), e
+    return "recurrence", number(first), int(at), _expression(text), shift, int(w)

@@ -15,7 +15,6 @@ from typing import Any
 from algebra.forms import ENGLISH
 from algebra.forms_chinese import CHINESE
 from algebra.notation import plain
-from algebra.patterns import regex
 from algebra.phrases import COURTESIES, COURTESIES_ZH, HAN, SPOKEN, without_courtesies
 from algebra.readings import UnclearError
 from algebra.syntax import FUNCTIONS
@@ -78,7 +77,7 @@ def _is_letter(character: str) -> bool:
     return character.isascii() and character.isalpha()
 
 
-FORMS = [(re.compile(regex(form), re.IGNORECASE), build) for form, build in [*ENGLISH, *CHINESE]]
+FORMS = [*ENGLISH, *CHINESE]
 
 
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:

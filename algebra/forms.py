@@ -1,371 +1,194 @@
 """The forms of exercises in English: patterns of whole questions, in plain notation.
 
 The first form that matches, and whose builder accepts its parts, is used. Of two words that begin
-alike the longer one comes first. `patterns.regex` explains the notation.
+alike the longer one comes first. `patterns.table` explains the notation.
 """
 
 from __future__ import annotations
 
-from algebra import builders as build
 from algebra import units
-from algebra.builders import Builder
-from algebra.patterns import (
-    EQUATIONS,
-    FAMILY,
-    IF,
-    LIST,
-    MATRIX,
-    MONEY,
-    NTH,
-    PERCENT,
-    POINTS,
-    SERIES,
-    TERMS,
-    V2,
-    WHAT,
-    A,
-    B,
-    D,
-    V,
-    named,
-)
+from algebra.patterns import MATRIX, TERMS, A, B, D, named, table
 from algebra.phrases import NUMBER, POINT
 
-_OF = " of <the ><function |curve |graph of |parabola |quadratic |quadratic function >"
-_SQUARE = "<the ><expression |equation |quadratic >"
+V = r"(?P<v>[A-Za-z]((, ?<and >| and )[A-Za-z])*)"
+V2 = V.replace("?P<v>", "?P<v2>")
+E = "(?P<e>.+?)"
+VALUE = "(?P<e>[^=]+)"
+EQS = "(?P<eqs>.+?)"
+GIVEN = "(?P<eqs>[^=]*=.+?)"
+WHAT = (
+    "(what is|what's|whats|what are|find|calculate|compute|work out|determine|evaluate|how much is"
+    "|give|state)< the value of>"
+)
+SAY = f"({WHAT}|write)"
+IF = "(if|given that|given|suppose|suppose that|when|let)"
+EQUATIONS = (
+    "<the ><following ><simultaneous |linear |quadratic |cubic |rational |radical |exponential "
+    "|logarithmic |absolute value |polynomial >(system of linear equations|system of equations"
+    r"|systems of equations|pair of equations|equations|equation|inequalities|inequality"
+    r"|linear system|system)\b"
+)
+OF = " of <the ><function |curve |graph of |parabola |quadratic |quadratic function >"
+LINE = "<the |a ><straight >line"
+SLOPE = "(slope|gradient)"
+THROUGH = "(through|passing through|that passes through|which passes through|that goes through)"
+JOINING = f"({THROUGH[1:-1]}|joining|connecting|that joins|containing|between)"
+POINTS = rf"<the ><points? >(?P<p>{POINT}) (and|to) <the point >(?P<q>{POINT})"
+F = r"(?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?"
+F2 = r"(?P<f2>[fgh]) ?\((?P<at>[^()]+)\)"
+TWO = rf"{IF} {F}(?P<fb>.+?)(,? and|[,;]) (?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >"
+FAMILY = "<(?P<family>arithmetic|geometric) >"
+SERIES = "(sequence|progression|series|pattern|number sequence|list)"
+IN_SERIES = f"( in| of)< the| this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}"
+FIRST = rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of"
+TERM = r"<the >(?P<n>\d{1,6})(st|nd|rd|th) term"
+WITH = rf"(with|whose) <a >first term< is> {A} and <a >common (difference|ratio)< is| of> {D}"
+LIST = rf"(?P<ns>{NUMBER}( ?,? <and >|, ?){NUMBER}((, ?<and >| and ){NUMBER})*)"
+MONEY = "<(?P<u>[$€£¥])>"
+RATE = "(percent|percentage|per cent)"
+PERCENT = f" ?(%|{RATE})"
+UNIT = f"(?P<f>{units.PATTERN})"
+OTHER = f"(?P<t>{units.PATTERN})"
+WRITE = "(write|convert|express|change|rewrite)"
+AS = "(as|to|into) <a |an >"
 
-ENGLISH: list[tuple[str, Builder]] = [
-    # functions
-    (
-        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) "
-        rf"(?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} "
-        rf"(?P<o>[fgh]) ?\( ?(?P<i>[fgh]) ?\((?P<at>[^()]+)\) ?\)",
-        build.compose,
-    ),
-    (
-        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<fb>.+?)(,? and|[,;]) "
-        rf"(?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >{WHAT} "
-        rf"\( ?(?P<o>[fgh]) ?∘ ?(?P<i>[fgh]) ?\) ?\((?P<at>[^()]+)\)",
-        build.compose,
-    ),
-    (
-        rf"{WHAT} <the >inverse< function> of <the ><function >(?P<e>[fgh] ?\([a-z]\) ?= ?.+)",
-        build.inverse_function,
-    ),
-    (rf"{WHAT} <the >domain{_OF}(?P<e>.+)", build.of_function("domain")),
-    # parabolas
-    (rf"{WHAT} <the >vertex{_OF}(?P<e>.+)", build.of_function("vertex", "vertex")),
-    (rf"{WHAT} <the >axis of symmetry{_OF}(?P<e>.+)", build.of_function("vertex", "axis")),
-    (rf"{WHAT} <the >minimum< value>{_OF}(?P<e>.+)", build.of_function("vertex", "minimum")),
-    (rf"{WHAT} <the >maximum< value>{_OF}(?P<e>.+)", build.of_function("vertex", "maximum")),
-    (rf"{WHAT} <the >discriminant of {_SQUARE}(?P<e>.+)", build.of_function("discriminant")),
-    (rf"complete the square< for| in| on| of>:? {_SQUARE}(?P<e>.+)", build.of_function("square")),
-    (
-        r"(write|express|rewrite) (?P<e>.+?) in (vertex form|completed square form|the form "
-        r"a\(x ?- ?h\)\^2 ?\+ ?k)",
-        build.of_function("square"),
-    ),
-    (
-        rf"{WHAT} <the >equation of <the |a ><straight >line with <a >(slope|gradient)< of> "
-        rf"(?P<m>{NUMBER}) (through|passing through|that passes through|and passing through|that "
-        rf"goes through) <the ><point >(?P<p>{POINT})",
-        build.slope_line,
-    ),
-    (
-        rf"{WHAT} <the >equation of <the |a ><straight >line (through|passing through|that passes "
-        rf"through) <the ><point >(?P<p>{POINT}) with <a >(slope|gradient)< of> (?P<m>{NUMBER})",
-        build.slope_line,
-    ),
-    # division
-    (
-        rf"{WHAT} <the >quotient and <the >remainder (when|if) (?P<a>.+?) is divided by (?P<b>.+)",
-        build.divide("both"),
-    ),
-    (
-        rf"{WHAT} <the >remainder (when|if) (?P<a>.+?) is divided by (?P<b>.+)",
-        build.divide("remainder"),
-    ),
-    (
-        rf"{WHAT} <the >quotient (when|if) (?P<a>.+?) is divided by (?P<b>.+)",
-        build.divide("quotient"),
-    ),
-    (r"divide (?P<a>.+?) by (?P<b>.+)", build.divide("both")),
-    # matrices
-    *[
-        (rf"{WHAT} <the >{kind} of <the ><matrix >{MATRIX}", build.matrix(kind))
-        for kind in ("determinant", "inverse", "rank", "trace", "transpose", "eigenvalues")
-    ],
-    (rf"<{WHAT} >det ?\(? ?{MATRIX} ?\)?", build.matrix("determinant")),
-    # sums and recurrences
-    (
-        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of <an |a |"
-        rf"the >(?P<family>arithmetic|geometric) {SERIES} (with|whose) <a >first term< is> {A} "
-        rf"and <a >common (difference|ratio)< is| of> {D}",
-        build.sum_of_terms,
-    ),
-    (
-        rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of "
-        rf"<the >{FAMILY}{SERIES}:? ?{TERMS}",
-        build.sum_of_sequence,
-    ),
-    (
-        rf"{WHAT} <the >sum of <the |an >infinite geometric (series|sequence) (with|whose) "
-        rf"<a >first term< is> {A} and <a >common ratio< is| of> {D}",
-        lambda **parts: build.numbers("infinite_sum")(**parts)[:-1],
-    ),
-    (
-        rf"{WHAT} <the >sum of <the >infinite geometric (series|sequence):? "
-        rf"(?P<ns>{NUMBER}( ?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.",
-        lambda ns: build.listed("infinite_series")(ns.replace("+", ",")),
-    ),
-    (
-        rf"<{WHAT} ><the sum >\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) "
-        rf"?\}}?\^\(?(?P<hi>\d{{1,4}})\)? ?(?P<e>.+?)< ?= ?\??>",
-        build.sigma,
-    ),
-    (
-        rf"{IF} (?P<s>[a-z])_(?P<at>\d) ?= ?{named('first')},? <and >(?P=s)_(?P<later>n|"
-        rf"[({{]n ?\+ ?1[)}}]) ?= ?(?P<body>.+?)( for <all >n ?(\>=|\>) ?\d)?[,;.]? <then >{WHAT} "
-        rf"(?P=s)_(?P<w>\d{{1,3}})",
-        build.recurrence,
-    ),
-    # numbers
-    (
-        rf"(write|convert|express|change) {named('e')} (as|to|into) <a >mixed (number|fraction)",
-        build.as_mixed,
-    ),
-    (
-        rf"(write|convert|express|change) {named('e')} (as|to|into) <an >improper fraction",
-        build.form_of_number("as_fraction"),
-    ),
-    (rf"{WHAT} <the >square roots of {named('e')}", build.square_roots),
-    (r"multiply (?P<e>\(.+\) ?\(.+\))", build.rewrite("expand")),
-    # points and lines
-    (
-        rf"{WHAT} <the >(slope|gradient) of <the |a ><straight >line (through|passing through|"
-        rf"that passes through|which passes through|joining|connecting|that joins|that goes "
-        rf"through|containing|between) {POINTS}",
-        build.points("slope"),
-    ),
-    (rf"{WHAT} <the >(slope|gradient) (between|from) {POINTS}", build.points("slope")),
-    (
-        rf"{WHAT} <the >equation of <the |a ><straight >line (through|passing through|that passes "
-        rf"through|joining|connecting|that joins) {POINTS}",
-        build.points("line"),
-    ),
-    (rf"{WHAT} <the >distance (between|from) {POINTS}", build.points("distance")),
-    (
-        rf"{WHAT} <the >midpoint (of|between)( the <line >segment)?< joining| between| connecting|"
-        rf" with endpoints> ?{POINTS}",
-        build.points("midpoint"),
-    ),
-    (
-        rf"{WHAT} <the >(slope|gradient) of <the ><line >(?P<eq>[^,?]+=[^,?]+)",
-        build.line("slope_of"),
-    ),
-    (
-        rf"{WHAT} <the >y-intercept of <the ><line |graph of >(?P<eq>[^,?]+=[^,?]+)",
-        build.line("intercept_of"),
-    ),
-    # functions and values
-    (
-        rf"{IF} (?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<body>.+?)[,;.]? <then >{WHAT} "
-        rf"(?P<f2>[fgh]) ?\((?P<at>[^()]+)\)",
-        build.function,
-    ),
-    (
-        rf"{WHAT} (?P<f2>[fgh]) ?\((?P<at>[^()]+)\),? (if|when|given|given that|for|where) "
-        rf"(?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?(?P<body>.+)",
-        build.function,
-    ),
-    (
-        rf"({WHAT}|simplify and evaluate) <the ><expression >(?P<e>[^=]+?),? (for|when|if|at|"
-        rf"where|given|given that|with) (?P<eqs>[^=]*=.+)",
-        build.substitute,
-    ),
-    (rf"{IF} (?P<eqs>[^=]*=.+?)[,;]? <then >{WHAT} (?P<e>[^=]+)", build.substitute),
-    (rf"(?P<eqs>[^=]*=.+?)\. {WHAT} (?P<e>[^=]+)", build.substitute),
-    # percentages
-    (rf"<{WHAT} >{A}{PERCENT} of {MONEY}{B}", build.numbers("percent_of")),
-    (
-        rf"<{WHAT} >{MONEY}{A} (increased by|plus an increase of) {B}{PERCENT}",
-        build.numbers("percent_change", 1),
-    ),
-    (rf"increase {MONEY}{A} by {B}{PERCENT}", build.numbers("percent_change", 1)),
-    (
-        rf"<{WHAT} >{MONEY}{A} (decreased|reduced) by {B}{PERCENT}",
-        build.numbers("percent_change", -1),
-    ),
-    (rf"(decrease|reduce) {MONEY}{A} by {B}{PERCENT}", build.numbers("percent_change", -1)),
-    (rf"what (percent|percentage|per cent) is {A} of {B}", build.numbers("share")),
-    (rf"what (percent|percentage|per cent) of {B} is {A}", build.numbers("share")),
-    (rf"{A} is what (percent|percentage|per cent) of {B}", build.numbers("share")),
-    (rf"(express|write) {A} as a (percent|percentage) of {B}", build.numbers("share")),
-    (rf"{A} is {B}{PERCENT} of (what|what number|which number)", build.numbers("base")),
-    (
-        rf"{WHAT} <the >(percent|percentage) (?P<w>change|increase|decrease) from {MONEY}{A} to "
-        rf"[$€£¥]?{B}",
-        build.change,
-    ),
-    # whole numbers and lists
-    (
-        rf"<{WHAT} ><the >(gcd|gcf|hcf|greatest common divisor|greatest common factor|highest "
-        rf"common factor|largest common divisor)( \((gcd|gcf|hcf)\))? ?<of|"
-        rf"between>< the numbers> ?\(?{LIST}\)?",
-        build.whole_list("gcd"),
-    ),
-    (
-        rf"<{WHAT} ><the >(lcm|least common multiple|lowest common multiple|smallest common "
-        rf"multiple)( \(lcm\))? ?<of|between>< the numbers> ?\(?{LIST}\)?",
-        build.whole_list("lcm"),
-    ),
-    (
-        rf"{WHAT} <the >(average|mean|arithmetic mean) of< the numbers|:>:? ?{LIST}",
-        build.listed("mean"),
-    ),
-    (rf"{WHAT} <the >median of< the numbers|:>:? ?{LIST}", build.listed("median")),
-    (
-        r"(what is|find|give|write|determine) <the >prime (factorization|factorisation) of "
-        r"(?P<ns>\d{1,9})",
-        build.whole_list("primes"),
-    ),
-    (r"simplify <the >ratio:? (?P<a>\d{1,9}) ?: ?(?P<b>\d{1,9})", build.ratio),
-    # sequences
-    (
-        rf"(what is|what's|find|determine|write|give) <the >next (term|number)( in| of)< the| "
-        rf"this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}",
-        build.term,
-    ),
-    (rf"(what|which number) comes next( in (the|this) {SERIES})?:? ?{TERMS}", build.term),
-    (
-        rf"(what is|find|determine|calculate) <the >{NTH} term( in| of)< the| "
-        rf"this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}",
-        build.term,
-    ),
-    (
-        rf"a sequence goes on by equal steps:? {TERMS}\.? what is its term number (?P<n>\d+)",
-        lambda **parts: build.term(**parts, family="arithmetic"),
-    ),
-    (
-        rf"(what is|find|determine|write) <the |a formula for the >(nth|n-th|general) term( in| "
-        rf"of)< the| this> ?{FAMILY}{SERIES}:? ?{TERMS}",
-        build.general_term,
-    ),
-    (
-        rf"(what is|find|determine) <the >common (?P<what>difference|ratio)( in| of)< the| "
-        rf"this> ?<arithmetic |geometric >{SERIES}:? ?{TERMS}",
-        build.step,
-    ),
-    (
-        rf"(find|what is|determine|calculate) <the >{NTH} term of an? (?P<family>arithmetic|"
-        rf"geometric) (sequence|progression) (with|whose) <a >first term< is> {A} and <a >common "
-        rf"(difference|ratio)< is| of> {D}",
-        build.described,
-    ),
-    (
-        r"(what is|find|calculate) <the >sum of <the >first (?P<n>\d{1,7}) (positive integers|"
-        r"natural numbers|positive whole numbers|counting numbers)",
-        build.numbers("sum_to"),
-    ),
-    # units
-    (
-        rf"(convert|change|express) {A} ?(?P<f>{units.PATTERN}) (to|into|in) "
-        rf"<a >(?P<t>{units.PATTERN})",
-        build.convert,
-    ),
-    (
-        rf"how many (?P<t>{units.PATTERN}) (are|are there|is) (in|equal to) "
-        rf"{A} ?(?P<f>{units.PATTERN})",
-        build.convert,
-    ),
-    (rf"<what is >{A} ?(?P<f>{units.PATTERN}) in (?P<t>{units.PATTERN})", build.convert),
-    (rf"{A} ?(?P<f>{units.PATTERN}) ?= ?<\?|_+> ?(?P<t>{units.PATTERN})", build.convert),
-    # forms of numbers
-    (
-        r"(write|convert|express|change) (?P<e>.+?) (as|to|into) <a |an >(fraction|simplified "
-        r"fraction|fraction in lowest terms|fraction in simplest form)",
-        build.form_of_number("as_fraction"),
-    ),
-    (
-        r"(write|convert|express|change) (?P<e>.+?) (as|to|into) <a >decimal",
-        build.form_of_number("as_decimal"),
-    ),
-    (
-        r"(write|convert|express|change) (?P<e>.+?) (as|to|into) <a >(percent|percentage)",
-        build.form_of_number("as_percent"),
-    ),
-    (
-        r"(simplify|reduce)< the fraction> (?P<e>\d{1,9} ?/ ?\d{1,9})( to <its >(lowest terms|"
-        r"simplest form))?",
-        build.form_of_number("as_fraction"),
-    ),
-    # equations
-    (
-        rf"(solve|find|determine|what are|what is) <all ><the ><real >(solution|solutions|root|"
-        rf"roots|solution set)( of| to) <{EQUATIONS}:? >(?P<eqs>.+)",
-        build.solve,
-    ),
-    (
-        r"(find|determine|what are) <all ><the ><real >(roots|zeros|zeroes)( of) "
-        r"<the ><polynomial |quadratic |function |equation |quadratic equation |quadratic "
-        r"function >(?P<e>.+)",
-        build.roots,
-    ),
-    (
-        rf"(solve for {V}< in| from| if| when| given that>[:,]? |find {V2}([:,]|,? (if|when|given "
-        rf"that|given|such that|for which|where|from)) )<{EQUATIONS}:? ?>(?P<eqs>.+)",
-        build.solve,
-    ),
-    (rf"solve <{EQUATIONS}:? ?>(?P<eqs>.+?),? for {V}", build.solve),
-    (rf"solve:? ?<{EQUATIONS}:? ?>(?P<eqs>.+)", build.solve),
-    (
-        rf"(what is|what's|find|determine|calculate) <the >(value|values) of {V}( in the equation|"
-        rf" in the following equation| if| when| given that| given| in| for which| such that| "
-        rf"that satisfies| that satisfy)[:,]? (?P<eqs>.+)",
-        build.solve,
-    ),
-    (rf"what is {V} (if|when|given that|given|in) (?P<eqs>.+)", build.solve),
-    (
-        rf"(what|which|for what|for which) (value|values) of {V} (satisfies|satisfy|makes?|is|are|"
-        rf"solves)( <the >equation)? (?P<eqs>.+?)< true>",
-        build.solve,
-    ),
-    (
-        rf"{IF} (?P<eqs>.+?)[,;.]? <then >(what is|what's|what are|find|solve for|determine|"
-        rf"calculate|what must) <the ><value of |values of >{V}< equal to| equal| be>",
-        build.solve,
-    ),
-    (rf"{IF} (?P<eqs>.+?)[,;.]? <then >{V} ?= ?\??", build.solve),
-    (rf"<{EQUATIONS}:? >(?P<eqs>[^?]+?)[,;.]? (solve for|find|what is) {V}", build.solve),
-    (rf"(?P<eqs>[^?]+?)[,;.] ?{V} ?= ?\?", build.solve),
-    (
-        rf"{IF} (?P<eqs>.+?)[,;.]? <then >{WHAT}< the value of>< the expression> (?P<e>[^=]+)",
-        build.wanted,
-    ),
-    (rf"{WHAT} (?P<e>[^=]+?),? (if|given that|given|when) (?P<eqs>[^=]*=.+)", build.wanted),
-    # rewriting
-    (
-        r"(expand and simplify|expand the brackets|expand|multiply out)\b< the>< expression| "
-        r"product| following>:? ?(?P<e>.+)",
-        build.rewrite("expand"),
-    ),
-    (
-        r"(factor|factorise|factorize)\b< completely| "
-        r"fully>< the>< following>< quadratic expression| quadratic polynomial| expression| "
-        r"polynomial| quadratic| trinomial>:? ?(?P<e>.+?)< completely| fully>",
-        build.rewrite("factor"),
-    ),
-    (
-        r"(simplify|combine like terms in|combine like terms)\b< the>< following>< expression| "
-        r"fraction>:? ?(?P<e>.+?)",
-        build.rewrite("simplify"),
-    ),
-    # arithmetic
-    (
-        rf"({WHAT}|solve|simplify)< the>< following>< result of| "
-        rf"expression>:? ?(?P<e>[^=]+?)< ?= ?\??>",
-        build.evaluate,
-    ),
-    (r"(?P<e>[^=]+?) ?= ?<\?|_+>", build.evaluate),
-    (r"(?P<eqs>[^?]*[=<>][^?]*)", build.solve),
-]
+ENGLISH = table(rf"""
+compose: {TWO}{WHAT} (?P<o>[fgh]) ?\( ?(?P<i>[fgh]) ?\((?P<at>[^()]+)\) ?\)
+compose: {TWO}{WHAT} \( ?(?P<o>[fgh]) ?∘ ?(?P<i>[fgh]) ?\) ?\((?P<at>[^()]+)\)
+inverse_function: {WHAT} <the >inverse< function> of <the ><function >{F}(?P<body>.+)
+of_function: {WHAT} <the >(?P<kind>domain){OF}{E}
+of_function kind=vertex:
+    {WHAT} <the >(?P<asked>vertex|axis of symmetry|minimum|maximum)< value>{OF}{E}
+of_function: {WHAT} <the >(?P<kind>discriminant) of <the ><expression |equation |quadratic >{E}
+of_function kind=square:
+    complete the square< for| in| on| of>:? <the ><expression |equation |quadratic >{E}
+of_function kind=square: {WRITE} {E}
+    in (vertex form|completed square form|the form a\(x ?- ?h\)\^2 ?\+ ?k)
+slope_line: {SAY} <the >equation of {LINE} with <a >{SLOPE}< of> {named("m")} <and >{THROUGH}
+    <the ><point >(?P<p>{POINT})
+slope_line: {SAY} <the >equation of {LINE} {THROUGH} <the ><point >(?P<p>{POINT})
+    with <a >{SLOPE}< of> {named("m")}
+
+divide: {WHAT} <the >(?P<asked>quotient and <the >remainder|remainder|quotient)
+    (when|if) (?P<a>.+?) is divided by (?P<b>.+)
+divide asked=remainder: {WHAT} (?P<a>\d+) mod (?P<b>\d+)
+divide asked=both: divide (?P<a>.+?) by (?P<b>.+)
+matrix: {WHAT} <the >(?P<kind>determinant|inverse|rank|trace|transpose|eigenvalues)
+    of <the ><matrix >{MATRIX}
+matrix kind=determinant: <{WHAT} >det ?\(? ?{MATRIX} ?\)?
+
+sum_of_terms: {FIRST} <an |a |the >(?P<family>arithmetic|geometric) {SERIES} {WITH}
+sum_of_sequence: {FIRST} <the >{FAMILY}{SERIES}:? ?{TERMS}
+numbers kind=infinite_sum: {WHAT} <the >sum of <the |an >infinite geometric {SERIES} {WITH}
+listed kind=infinite_series: {WHAT} <the >sum of <the >infinite geometric {SERIES}:?
+    (?P<ns>{NUMBER}( ?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.
+sigma: <{WHAT} ><the sum >\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) ?\}}?\
+    \^\(?(?P<hi>\d{{1,4}})\)? ?{E}< ?= ?\??>
+recurrence: {IF} (?P<s>[a-z])_(?P<at>\d) ?= ?{named("first")},? <and >(?P=s)_\
+    (?P<later>n|[({{]n ?\+ ?1[)}}]) ?= ?(?P<body>.+?)\
+    ( for <all >n ?(\>=|\>) ?\d)?[,;.]? <then >{WHAT}
+    (?P=s)_(?P<w>\d{{1,3}})
+
+as_mixed: {WRITE} {named("e")} {AS}mixed (number|fraction)
+form_of_number kind=as_fraction: {WRITE} {named("e")} {AS}improper fraction
+square_roots: {WHAT} <the >square roots of {named("e")}
+rewrite kind=expand: multiply:? (?P<e>\(.+\) ?\(.+\))
+combine sign=+: (add|{WHAT} <the >sum of) (?P<a>.+?) (and|to) (?P<b>.+)
+combine sign=*: ({WHAT} <the >product of (?P<a>.+?) and|multiply (?P<c>.+?) by) (?P<b>.+)
+combine sign=-: subtract (?P<b>.+?) from (?P<a>.+)
+combine sign=÷: {WHAT} <the >quotient of (?P<a>.+?) and (?P<b>.+)
+difference: {WHAT} <the >difference (between|of) {A} and {B}
+
+points: {WHAT} <the >(?P<kind>slope|gradient) of {LINE} {JOINING} {POINTS}
+points: {WHAT} <the >(?P<kind>slope|gradient|distance) (between|from) {POINTS}
+points kind=line: {SAY} <the >equation of {LINE} {JOINING} {POINTS}
+points: {WHAT} <the >(?P<kind>midpoint) (of|between)( the <line >segment)?\
+    < joining| between| connecting| with endpoints> ?{POINTS}
+line: {WHAT} <the >(?P<asked>slope|gradient) of <the ><line >(?P<eq>[^,?]+=[^,?]+)
+line: {WHAT} <the >(?P<asked>y-intercept) of <the ><line |graph of >(?P<eq>[^,?]+=[^,?]+)
+
+function: {IF} {F}(?P<body>.+?)[,;.]? <then >{WHAT} {F2}
+function: {WHAT} {F2},? (if|when|given|given that|for|where) {F}(?P<body>.+)
+substitute: ({WHAT}|simplify and evaluate) <the ><expression >(?P<e>[^=]+?),?
+    (for|when|if|at|where|given|given that|with) {GIVEN}
+substitute: {IF} {GIVEN}[,;]? <then >{WHAT} {VALUE}
+substitute: {GIVEN}\. {WHAT} {VALUE}
+
+percent_of: <{WHAT} >{A}{PERCENT} of {MONEY}{B}
+percent_change: <{WHAT} >{MONEY}{A} (?P<way>increased|decreased|reduced) by {B}{PERCENT}
+percent_change: (?P<way>increase|decrease|reduce) {MONEY}{A} by {B}{PERCENT}
+numbers kind=share: what {RATE} is {A} of {B}
+numbers kind=share: what {RATE} of {B} is {A}
+numbers kind=share: {A} is what {RATE} of {B}
+numbers kind=share: (express|write) {A} as a {RATE} of {B}
+numbers kind=base: {A} is {B}{PERCENT} of (what|what number|which number)
+change: {WHAT} <the >{RATE} (?P<asked>change|increase|decrease) from {MONEY}{A} to [$€£¥]?{B}
+
+whole_list kind=gcd: <{WHAT} ><the >(gcd|gcf|hcf|greatest common divisor|greatest common factor|
+    highest common factor|largest common divisor)( \((gcd|gcf|hcf)\))?\
+     ?<of|between>< the numbers> ?\(?{LIST}\)?< ?= ?\??>
+whole_list kind=lcm: <{WHAT} ><the >(lcm|least common multiple|lowest common multiple|
+    smallest common multiple)( \(lcm\))? ?<of|between>< the numbers> ?\(?{LIST}\)?< ?= ?\??>
+listed kind=mean: {WHAT} <the >(average|mean|arithmetic mean) of< the numbers|:>:? ?{LIST}
+listed kind=median: {WHAT} <the >median of< the numbers|:>:? ?{LIST}
+whole_list kind=primes: {SAY} <the >prime (factorization|factorisation) of (?P<ns>\d{{1,9}})
+whole_list kind=primes: (factor|factorise|factorize) (?P<ns>\d{{1,9}})< completely>
+ratio: simplify <the >ratio:? (?P<a>\d{{1,9}}) ?: ?(?P<b>\d{{1,9}})
+
+term: {SAY} <the >next (term|number){IN_SERIES}
+term: (what|which number) comes next( in (the|this) {SERIES})?:? ?{TERMS}
+term: {WHAT} {TERM}{IN_SERIES}
+general_term: {SAY} <the |a formula for the >(nth|n-th|general) term{IN_SERIES}
+step: {WHAT} <the >common (?P<what>difference|ratio)( in| of)< the| this> ?\
+    <arithmetic |geometric >{SERIES}:? ?{TERMS}
+described: {WHAT} {TERM} of an? (?P<family>arithmetic|geometric) {SERIES} {WITH}
+numbers kind=sum_to: {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
+    (positive integers|natural numbers|positive whole numbers|counting numbers)
+
+convert: {WRITE} {A} ?{UNIT} (to|into|in) <a >{OTHER}
+convert: how many {OTHER} (are|are there|is) (in|equal to) {A} ?{UNIT}
+convert: <what is >{A} ?{UNIT} in {OTHER}
+convert: {A} ?{UNIT} ?= ?<\?|_+> ?{OTHER}
+form_of_number kind=as_fraction: {WRITE} {E} {AS}\
+    (fraction|simplified fraction|fraction in lowest terms|fraction in simplest form)
+form_of_number kind=as_decimal: {WRITE} {E} {AS}decimal
+form_of_number kind=as_percent: {WRITE} {E} {AS}{RATE}
+form_of_number kind=as_fraction: (simplify|reduce)< the fraction> (?P<e>\d{{1,9}} ?/ ?\d{{1,9}})\
+    ( to <its >(lowest terms|simplest form))?
+
+solve: (solve|find|determine|what are|what is) <all ><the ><real >\
+    (solution|solutions|root|roots|solution set)( of| to) <{EQUATIONS}:? >{EQS}
+roots: (find|determine|what are) <all ><the ><real >(roots|zeros|zeroes|x-intercepts) of\
+     <the ><polynomial |quadratic |function |equation |quadratic equation |quadratic function >{E}
+solve: (solve for {V}< in| from| if| when| given that>[:,]? |
+    find {V2}([:,]|,? (if|when|given that|given|such that|for which|where|from)) )\
+    <{EQUATIONS}:? ?>{EQS}
+solve: solve <{EQUATIONS}:? ?>{EQS},? for {V}
+solve: solve:? ?<{EQUATIONS}:? ?>{EQS}
+solve: {WHAT} <the >(value|values) of {V}
+    (if|when|given that|given|for which|such that|that satisfies|that satisfy)[:,]? {EQS}
+solve: what is {V} (if|when|given that|given) {EQS}
+value_in: {WHAT} <the value of |the values of >{V} in< the< following> equation>[:,]? {EQS}
+solve: (what|which|for what|for which) (value|values) of {V}
+    (satisfies|satisfy|makes?|is|are|solves)( <the >equation)? {EQS}< true>
+solve: {IF} {EQS}[,;.]? <then >({WHAT}|solve for|what must) <the ><value of |values of >{V}\
+    < equal to| equal| be>
+solve: {IF} {EQS}[,;.]? <then >{V} ?= ?\??
+solve: <{EQUATIONS}:? >(?P<eqs>[^?]+?)[,;.]? (solve for|find|what is) {V}
+solve: (?P<eqs>[^?]+?)[,;.] ?{V} ?= ?\?
+wanted: {IF} {EQS}[,;.]? <then >{WHAT}< the value of>< the expression> {VALUE}
+wanted: {WHAT} (?P<e>[^=]+?),? (if|given that|given|when) {GIVEN}
+
+rewrite kind=expand: (expand and simplify|expand the brackets|expand|multiply out)\b< the>\
+    < expression| product| following>:? ?{E}
+rewrite kind=factor: (factor|factorise|factorize)\b< completely| fully>< the>< following>\
+    < quadratic expression| quadratic polynomial| expression| polynomial| quadratic| trinomial>\
+    :? ?{E}< completely| fully>
+rewrite kind=simplify: (simplify|combine like terms in|combine like terms)\b< the>< following>\
+    < expression| fraction>:? ?{E}
+evaluate: ({WHAT}|solve|simplify)< the>< following>< result of| expression>:? ?\
+    (?P<e>[^=]+?)< ?= ?\??>
+evaluate: (?P<e>[^=]+?) ?= ?<\?|_+>
+evaluate: (?P<e>[^=?]*[\w)!] ?[+*÷^][^=?]*)\??
+solve: (?P<eqs>[^?]*[=<>][^?]*)
+""")

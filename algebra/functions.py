@@ -30,7 +30,7 @@ def _compose(words: Words, call: str, x: str, outer: Node, inner: Node, at: Node
     return words.sentence(f"{call} = {show(expanded(value))}")
 
 
-def _inverse(words: Words, f: str, x: str, node: Node) -> str:
+def _inverse_function(words: Words, f: str, x: str, node: Node) -> str:
     """The inverse of (ax + b)/(cx + d)."""
     if has_decimals(node) or names(node) != {x}:
         raise UnclearError("decimals, or parameters")
@@ -46,7 +46,8 @@ def _inverse(words: Words, f: str, x: str, node: Node) -> str:
     return words.sentence(f"{f}^(-1)({x}) = {show(found)}")
 
 
-def _domain(words: Words, x: str, node: Node) -> str:
+def _domain(words: Words, node: Node) -> str:
+    (x,) = names(node)
     parts: list[tuple[Expression, str]] = []
     holes: list[Expression] = []
     for part in walk(node):
@@ -68,8 +69,6 @@ def _domain(words: Words, x: str, node: Node) -> str:
                     holes.append(meaning(under))
             elif part.sign == "^" and names(part) and not _is_plain_power(part):
                 raise UnclearError("a power whose domain is not known")
-    if names(node) != {x}:
-        raise UnclearError("a function of several variables")
     if not parts and not holes:
         return words.sentence(words.phrase("all reals"))
     found = equations.solve_inequalities(parts, holes, symbol(x))
@@ -119,8 +118,6 @@ def _added(term: str) -> str:
 
 def _parabola(node: Node) -> tuple[Expression, Expression, Expression, Expression]:
     """The letter and the coefficients of ax^2 + bx + c."""
-    if len(names(node)) != 1:
-        raise UnclearError("not a quadratic in one variable")
     x = symbol(*names(node))
     value = meaning(node)
     if not value.is_polynomial(x):
@@ -178,7 +175,7 @@ def _slope_line(words: Words, slope: Node, point: tuple[Node, Node]) -> str:
     return words.sentence(f"y = {right}")
 
 
-def _square_roots(words: Words, node: Node, text: str) -> str:
+def _square_roots(words: Words, node: Node) -> str:
     value = meaning(node)
     if not value.is_Rational or value < 0:
         raise UnclearError("no real roots")
@@ -188,14 +185,7 @@ def _square_roots(words: Words, node: Node, text: str) -> str:
     return words.sentence(words.both([show(root), show(-root)]))
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "compose": _compose,
-    "inverse_function": _inverse,
-    "domain": _domain,
-    "divide": _divide,
-    "vertex": _vertex,
-    "discriminant": _discriminant,
-    "square": _square,
-    "slope_line": _slope_line,
-    "square_roots": _square_roots,
-}
+KINDS: list[Callable[..., str]] = [
+    *(_compose, _inverse_function, _domain, _divide, _vertex, _discriminant, _square),
+    *(_slope_line, _square_roots),
+]

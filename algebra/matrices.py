@@ -78,11 +78,4 @@ def _eigenvalues(words: Words, rows: Rows) -> str:
     return words.so(step, words.both([f"λ = {show(root)}" for root in roots]))
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "determinant": _determinant,
-    "inverse": _inverse,
-    "rank": _rank,
-    "trace": _trace,
-    "transpose": _transpose,
-    "eigenvalues": _eigenvalues,
-}
+KINDS: list[Callable[..., str]] = [_determinant, _inverse, _rank, _trace, _transpose, _eigenvalues]

@@ -277,6 +277,7 @@ def _product(value: Expression, decimal: bool) -> str:
         plain = (
             under.is_Symbol
             or under.is_Integer
+            or under == sp.pi
             or bottom[:3] == "ln("
             or (under.is_Pow and bottom[0] != "√")
         )

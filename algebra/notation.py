@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx", strict=True))
-_SUPERSCRIPT = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
+_SUPERSCRIPT = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+(?!√)")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 _SIGNS: dict[str, str] = {
@@ -28,7 +28,7 @@ _SIGNS: dict[str, str] = {
     **{chr(0xFF41 + n): chr(0x61 + n) for n in range(26)},
     **dict(zip("＝＋＜＞＾％｜＄！？’．", "=+<>^%|$!?'.", strict=True)),
     **dict(zip("，、。：；", (", ", ", ", ". ", ": ", "; "), strict=True)),
-    **{"≠": "!=", "√": "sqrt ", "∛": "cbrt ", "π": " pi ", "…": "..."},
+    **{"≠": "!=", "√": "sqrt ", "∛": "cbrt ", "∑": r"\sum", "…": "..."},
 }
 _TABLE = str.maketrans(_SIGNS)
 
@@ -45,7 +45,7 @@ _COMMANDS = {
     **dict.fromkeys(("ldots", "cdots", "dots"), "..."),
     **dict.fromkeys(("displaystyle", "quad", "qquad", "limits"), " "),
     **dict.fromkeys(("left", "right"), ""),
-    **{"div": "÷", "lt": "<", "gt": ">", "pi": " pi ", "pm": "±", "infty": "∞", "in": "∈"},
+    **{"div": "÷", "lt": "<", "gt": ">", "pi": "π", "pm": "±", "infty": "∞", "in": "∈"},
     **{"circ": "∘", "approx": "≈"},
     **{name: name for name in ("log", "ln", "det", "sin", "cos", "tan")},
 }
@@ -77,20 +77,26 @@ _MAX_NESTED = 12
 
 def plain(text: str) -> str:
     """Convert a question to plain notation; words stay, runs of white space become one space."""
-    text = _SUPERSCRIPT.sub(_raised, text)
-    text = _BAR.sub(
-        lambda m: f"({m[1]}+({m[2]})/({m[3]}))" if m[1] else f"(({m[2]})/({m[3]}))", text
-    )
+    text = _SUPERSCRIPT.sub(_raised, re.sub(r"(?<![\w)\]])³√", "∛", text))
+    text = _BAR.sub(lambda m: _fraction(*m.groups()), text)
     text = re.sub(r"log([₀-₉]+)", lambda m: "log_" + m[1].translate(_SUBSCRIPTS), text)
     if any(sign in text for sign in "\\{$"):
         text = _from_latex(text)
     text = re.sub(r"\blg(?=[ \d(a-z])", "log_10", text)
     text = re.sub(r"(?<=\d)·(?=\d)", "•", text)  # times, or a decimal point: not read
     text = text.translate(_TABLE).replace("**", "^")
+    text = re.sub(r"(?<=[A-Za-z])(?=π)|(?<=π)(?=[A-Za-z])", " ", text).replace("π", "pi")
     text = _without_delimiters(text)
     text = re.sub(r"(?<=\S) *\n+ *(?=\S)", " ; ", text)  # equations, one a line
     text = re.sub(r"(?<=[:.;,?]) ;(?= )", "", text)
     return re.sub(r"(?<=[\w)]) (?=[:,;?])", "", " ".join(text.split()))
+
+
+def _fraction(whole: str | None, over: str, under: str) -> str:
+    """A fraction or mixed number in brackets. The parser refuses 2 5/3: it may be a product."""
+    if whole is None:
+        return f"(({over})/({under}))"
+    return f"({whole}+({over})/({under}))" if int(over) < int(under) else f"{whole} {over}/{under}"
 
 
 def _raised(match: re.Match[str]) -> str:
@@ -103,7 +109,7 @@ def _from_latex(text: str) -> str:
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = re.sub(r"\\[()\[\]]", "$", text)
     text = text.replace("\\%", "%").replace("\\$", "\\dollar ").replace("{,}", ",")
-    text = _MIXED.sub(lambda m: f"({m[1]}+({m[2] or m[3]})/({m[4] or m[5]}))", text)
+    text = _MIXED.sub(lambda m: _fraction(m[1], m[2] or m[3], m[4] or m[5]), text)
     text = _SPACED_FRACTION.sub(r"\1", text)
     for _ in range(_MAX_NESTED):  # from the innermost braces outwards
         before = text

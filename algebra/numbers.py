@@ -48,7 +48,7 @@ def _percent_change(words: Words, sign: int, start: Number, rate: Number, unit: 
     return words.so(words.both([step, sum_]), unit + text_of(end))
 
 
-def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
+def _share(words: Words, part: Number, whole: Number) -> str:
     if not whole.value:
         raise UnclearError("a share of 0")
     rate = part.value / whole.value * 100
@@ -56,7 +56,7 @@ def _share(words: Words, part: Number, whole: Number, unit: str) -> str:
     return words.so(step, f"{text_of(rate)}%")
 
 
-def _base(words: Words, part: Number, rate: Number, unit: str) -> str:
+def _base(words: Words, part: Number, rate: Number) -> str:
     if not rate.value:
         raise UnclearError("0 percent")
     whole = part.value * 100 / rate.value
@@ -129,7 +129,7 @@ def _ratio(words: Words, a: int, b: int) -> str:
     return words.sentence(f"{a}:{b} = {a // common}:{b // common}")
 
 
-def _sum_to(words: Words, n: Number, unit: str) -> str:
+def _sum_to(words: Words, n: Number) -> str:
     if n.value.denominator != 1 or n.value < 1:
         raise UnclearError("not a count")
     last = int(n.value)
@@ -332,29 +332,8 @@ def _midpoint(words: Words, p: Point, q: Point) -> str:
     return words.sentence(f"({text_of((a + c) / 2, decimal)}, {text_of((b + d) / 2, decimal)})")
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "percent_of": _percent_of,
-    "percent_change": _percent_change,
-    "share": _share,
-    "base": _base,
-    "change": _change,
-    "gcd": _gcd,
-    "lcm": _lcm,
-    "mean": _mean,
-    "median": _median,
-    "primes": _primes,
-    "ratio": _ratio,
-    "sum_to": _sum_to,
-    "term": _term,
-    "general_term": _general_term,
-    "step": _step,
-    "described_term": _described_term,
-    "convert": _convert,
-    "as_fraction": _as_fraction,
-    "as_decimal": _as_decimal,
-    "as_percent": _as_percent,
-    "slope": _slope,
-    "line": _line,
-    "distance": _distance,
-    "midpoint": _midpoint,
-}
+KINDS: list[Callable[..., str]] = [
+    *(_percent_of, _percent_change, _share, _base, _change, _gcd, _lcm, _mean, _median, _primes),
+    *(_ratio, _sum_to, _term, _general_term, _step, _described_term, _convert, _as_fraction),
+    *(_as_decimal, _as_percent, _slope, _line, _distance, _midpoint),
+]

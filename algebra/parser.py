@@ -72,9 +72,13 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._in_bars = False
+        # Positions after an exponent without brackets that may go on: 2^3 x, 2^-3 x, e^x y.
+        self._open_exponents: set[int] = set()
 
     def whole(self) -> Node:
         self._check_bars()
+        if not self._lenient:
+            self._check_labels()
         node = self._sum()
         if self._next is not END:
             raise UnclearError(f"{self._next.text!r} was not expected")
@@ -125,6 +129,24 @@ class _Parser:
             begins = after.kind != "sign" or after.text in "(["
             if ends and begins:
                 raise UnclearError("bars that can be paired in two ways")
+
+    def _check_labels(self) -> None:
+        """Refuse numbers in brackets that may count exercises or marks: (2) x = 4, x = 5 [3]."""
+        for n, opens in enumerate(self._tokens):
+            before, number, closes, after, last = (self._look(n + at) for at in (-1, 1, 2, 3, 4))
+            if opens.text + closes.text not in ("()", "[]") or not number.text.isdigit():
+                continue
+            if before is END:
+                spaced = closes.end < after.start and after.end < last.start  # (2) + 3, not (2) -3
+                operator = after.text in ("*", "/", "÷", "^", "!", "(", *("+-" if spaced else ""))
+                unclear = not operator
+            elif before.kind == "sign" and before.text not in (")", "]", "!", "|"):
+                unclear = False
+            else:
+                apart = before.end < opens.start or opens.text == "["
+                unclear = apart and before.text not in self._functions
+            if unclear:
+                raise UnclearError("a factor, or the number of an exercise or of marks")
 
     # --- sums and products ---
 
@@ -195,13 +217,22 @@ class _Parser:
             raise UnclearError("a factor after a fraction or a factorial")
         if before.text in self._functions or before.kind == "log":
             raise UnclearError("a function's argument without parentheses, and a factor")
-        if before.text == "^" and last.kind in ("number", "name"):
-            base = self._look(-3)
-            closed = base.kind == "name" or base.text in (")", "]", "|")  # x^2y, (x - 1)^2(x + 2)
-            if not closed or base.text in CONSTANTS or last.kind == "name":
-                raise UnclearError("an exponent without parentheses, and a factor")
+        if self._at in self._open_exponents:
+            raise UnclearError("an exponent without parentheses, and a factor")
+        if self._next.text == "sqrt" and not self._lenient:
+            self._refuse_index(last)
         if last.kind == "name" and self._next.text == "(" and not self._lenient:
             self._refuse_function(last)
+
+    def _refuse_index(self, before: Token) -> None:
+        """Refuse 3√8: three times a root, or a cube root. In LaTeX the two look different."""
+        sign, inside = self._next, self._look(1)
+        tight = before.end == sign.start and before.text.isdigit() and sign.end < inside.start
+        inside = self._look(2) if inside.text == "(" else inside
+        if tight and inside.text.isdigit() and 2 < int(before.text) < 9:
+            index, under = int(before.text), int(inside.text)
+            if round(under ** (1 / index)) ** index == under:
+                raise UnclearError("a factor, or the index of a root")
 
     def _refuse_function(self, letter: Token) -> None:
         """Refuse p(2) and f(x + 1), which are a function's values rather than products."""
@@ -228,6 +259,7 @@ class _Parser:
 
     def _power(self) -> Node:
         node = self._atom()
+        base = self._look(-1)
         if self._next.text == "!":
             self._take()
             node = Call("factorial", node)
@@ -248,6 +280,9 @@ class _Parser:
                 else:
                     exponent = exponent_over
             node = Operation("^", node, Operation("neg", exponent) if negative else exponent)
+            closed = (base.kind == "name" and base.text not in CONSTANTS) or base.text in ")]|"
+            if first.text not in "([" and not (closed and first.kind == "number"):  # but x^2y
+                self._open_exponents.add(self._at)
             self._depth -= 1
         return node
 

@@ -1,21 +1,36 @@
-"""The notation of `forms`, and pieces that many forms share."""
+"""The notation of `forms`, and pieces that both languages share."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
-from algebra.phrases import NUMBER, POINT
+from algebra import builders
+from algebra.phrases import NUMBER
 
 _TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|\(\?P<\w+>|\(\?|[(<>]")
 _REGEX = {"(": "(?:", "<": "(?:", ">": ")?"}
+Form = tuple[re.Pattern[str], builders.Builder]
 
 
-def regex(form: str) -> str:
-    """The regular expression of a form.
+def table(text: str) -> list[Form]:
+    """Forms as pairs of a pattern and a builder.
 
-    A form is a regular expression in which <...> is optional and (...) does not capture.
+    Args:
+        text: a line "builder name=value: pattern" for each form. The pattern is a regular
+            expression in which <...> is optional and (...) does not capture. Its named groups and
+            the values are the builder's arguments. A line goes on in the next if that is indented,
+            after a space unless it ends with "|" or a backslash.
     """
-    return _TOKEN.sub(lambda match: _REGEX.get(match[0], match[0]), form)
+    text = re.sub(r"\\\n {4}|(?<=\|)\n {4}", "", text)
+    found = []
+    for line in filter(None, re.sub(r"\n {4}", " ", text).splitlines()):
+        head, pattern = line.split(": ", 1)
+        name, *fixed = head.split()
+        build = partial(getattr(builders, name), **dict(pair.split("=") for pair in fixed))
+        regex = _TOKEN.sub(lambda match: _REGEX.get(match[0], match[0]), pattern)
+        found.append((re.compile(regex, re.IGNORECASE), build))
+    return found
 
 
 def named(name: str) -> str:
@@ -24,25 +39,5 @@ def named(name: str) -> str:
 
 
 A, B, D = (named(name) for name in "abd")
-V = r"(?P<v>[A-Za-z]((, ?<and >| and )[A-Za-z])*)"
-V2 = V.replace("?P<v>", "?P<v2>")
-WHAT = (
-    "(what is|what's|what are|find|calculate|compute|work out|determine|evaluate|how much is"
-    "|give|state)< the value of>"
-)
-IF = "(if|given that|given|suppose|suppose that|when|let)"
-EQUATIONS = (
-    "<the ><following ><simultaneous |linear |quadratic |cubic |rational |radical |exponential "
-    "|logarithmic |absolute value |polynomial >(system of linear equations|system of equations"
-    r"|systems of equations|pair of equations|equations|equation|inequalities|inequality"
-    r"|linear system|system)\b"
-)
-LIST = rf"(?P<ns>{NUMBER}( ?,? <and >|, ?){NUMBER}((, ?<and >| and ){NUMBER})*)"
 TERMS = rf"(?P<ns>{NUMBER}(, ?{NUMBER}){{2,14}})<,? ?\.\.\.,?|,>"
-FAMILY = "<(?P<family>arithmetic|geometric) >"
-SERIES = "(sequence|progression|series|pattern|number sequence|list)"
-NTH = r"(?P<n>\d{1,6})(st|nd|rd|th)"
-MONEY = "<(?P<u>[$€£¥])>"
-PERCENT = " ?(%|percent|per cent)"
-POINTS = rf"<the ><points? >(?P<p>{POINT}) (and|to) <the point >(?P<q>{POINT})"
 MATRIX = r"(?P<m>\[ ?\[[^\[\]]+\](, ?\[[^\[\]]+\]){1,3} ?\])"

@@ -54,6 +54,8 @@ def without_courtesies(text: str) -> str:
     return text if text.endswith("...") else text.rstrip(" .?;,:")
 
 
+# What a power in words belongs to: of "2/3 squared" and "3 plus 4 squared" that is not clear.
+_BASE = r"(?:^|(?<=[=<>])) ?(\d+(?:\.\d+)?|[a-z]|\([^()]+\))"
 _SPOKEN = (
     (r"\b(?:is )?(?:greater|more) than or equal to\b", " >= "),
     (r"\b(?:is )?less than or equal to\b", " <= "),
@@ -65,34 +67,30 @@ _SPOKEN = (
     (r"\bplus\b", " + "),
     (r"\bminus\b", " - "),
     (r"\bnegative (?=\d|[a-z]\b)", " -"),
-    (r"(?<=[\da-z)]) ?\bsquared\b", "^(2)"),
-    (r"(?<=[\da-z)]) ?\bcubed\b", "^(3)"),
-    (r"(?<=[\da-z)]) (?:raised )?to the power of (\d+)\b", r"^(\1)"),
-    (r"(?<=[\da-z)]) (?:raised )?to the (\d+)(?:st|nd|rd|th) power\b", r"^(\1)"),
+    (rf"{_BASE} squared\b", r"\1^(2)"),
+    (rf"{_BASE} cubed\b", r"\1^(3)"),
+    (rf"{_BASE} (?:raised )?to the power of (\d+)(?= ?(?:$|[=<>]))", r"\1^(\2)"),
+    (rf"{_BASE} (?:raised )?to the (\d+)(?:st|nd|rd|th) power\b", r"\1^(\2)"),
     (r"(?:the )?factorial of (\d+)$", r"\1!"),
-    (r"(?<=\d) factorial$", "!"),
+    (rf"{_BASE} factorial$", r"\1!"),
     (r"(?:the )?(?:positive )?square root of (\d+|[a-z]\b)$", r"sqrt(\1)"),
     (r"(?:the )?cube root of (\d+|[a-z]\b)$", r"cbrt(\1)"),
     (r"(?:the )?absolute value of (-?\d+)$", r"abs(\1)"),
     (r"(?:the )?log base (\d+) of (\d+|[a-z]\b)$", r"log_\1(\2)"),
     (r"(?:the )?natural log(?:arithm)? of (\d+|[a-z]\b)$", r"ln(\1)"),
-    (r"^(?:the )?sum of ([-\d./]+) and ([-\d./]+)$", r"(\1) + (\2)"),
-    (r"^(?:the )?product of ([-\d./]+) and ([-\d./]+)$", r"(\1) * (\2)"),
+    (r"^(?:the )?square of (\d+)$", r"\1^(2)"),
+    (r"^(?:the )?cube of (\d+)$", r"\1^(3)"),
     (r"^half of (\d+(?:/\d+)?)$", r"(1/2) * (\1)"),
     (r"^(\d+/\d+) of (\d+)$", r"(\1) * \2"),
     (r"加上?", " + "),
     (r"减去?", " - "),
     (r"乘以?", " * "),
     (r"除以", " ÷ "),
-    (r"的平方$", "^(2)"),
-    (r"的立方$", "^(3)"),
+    (rf"{_BASE} ?的平方$", r"\1^(2)"),
+    (rf"{_BASE} ?的立方$", r"\1^(3)"),
     (r"^(\d+)的算术平方根$", r"sqrt(\1)"),
     (r"^根号 ?(\d+)$", r"sqrt(\1)"),
     (r"等于(?=.)", " = "),
-)
-# "3 plus 4 squared", "3 times x to the power of 2"
-_SPOKEN_POWER = re.compile(
-    r"\b(?:plus|minus|times|by)\b.* (?:squared|cubed|(?:raised )?to the)\b", re.IGNORECASE
 )
 SPOKEN = tuple((re.compile(pattern, re.IGNORECASE), new) for pattern, new in _SPOKEN)
 
@@ -100,10 +98,6 @@ SPOKEN = tuple((re.compile(pattern, re.IGNORECASE), new) for pattern, new in _SP
 def spoken(text: str) -> str:
     """Replace the words for operators in an expression by signs."""
     if re.search(r"[A-Za-z\u4e00-\u9fff]{2}|[加减乘]", text):
-        if re.search(r"(?:-|negative|minus) ?\d+ (?:squared|cubed|to the)", text, re.IGNORECASE):
-            raise UnclearError("the square of a negative number, or minus a square")
-        if _SPOKEN_POWER.search(text):
-            raise UnclearError("the square of a number, or of all that was said before")
         for pattern, new in SPOKEN:
             text = pattern.sub(new, text)
     return text

@@ -69,8 +69,8 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """A text without brackets, spaces and the spelling of roots, for comparing."""
-    return text.replace("sqrt", "√").translate(str.maketrans("", "", " ()"))
+    """A text without brackets and spaces, for comparing."""
+    return text.translate(str.maketrans("", "", " ()"))
 
 
 def simplest(value: Expression) -> Expression:
@@ -149,8 +149,9 @@ def _simplify(words: Words, node: Node, text: str) -> str:
     else:
         raise UnclearError("no rule for this")
     roots = [power for power in found.atoms(sp.Pow) if not power.exp.is_Integer]
-    if value.has(sp.log) or any(root.base.atoms(sp.Pow) & set(roots) for root in roots):
-        raise UnclearError("logarithms, or roots of roots")
+    bases = [root.base for root in roots]
+    if value.has(sp.log) or any(b.is_Pow or b.atoms(sp.Pow) & set(roots) for b in bases):
+        raise UnclearError("logarithms, or roots of powers or of roots")
     check_same(node, found)
     return words.sentence(f"{text} = {show(found, has_decimals(node))}")
 
@@ -176,11 +177,4 @@ def check_same(node: Node, found: Expression) -> None:
         raise UnclearError("nothing to compare")
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "substitute": _substitute,
-    "function": _function,
-    "evaluate": _evaluate,
-    "expand": _expand,
-    "factor": _factor,
-    "simplify": _simplify,
-}
+KINDS: list[Callable[..., str]] = [_substitute, _function, _evaluate, _expand, _factor, _simplify]

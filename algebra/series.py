@@ -67,16 +67,14 @@ def _sigma(words: Words, name: str, low: int, high: int, node: Node) -> str:
     return words.sentence(words.phrase("sum", show(sum(values))))
 
 
-def _recurrence(
-    words: Words, first: Number, at: int, name: str, node: Node, shift: int, wanted: int
-) -> str:
-    """A later term of a sequence; `node` has the term before as "P" and the index as `name`."""
-    if names(node) - {"P", name} or not 0 <= wanted - at <= 200:
+def _recurrence(words: Words, first: Number, at: int, node: Node, shift: int, wanted: int) -> str:
+    """A later term of a sequence; `node` has the term before as "P" and the index as "n"."""
+    if names(node) - {"P", "n"} or not 0 <= wanted - at <= 200:
         raise UnclearError("other variables, or too many terms")
     value = meaning(Number(first.value))
     for n in range(at + 1, wanted + 1):
         index = meaning(Number(Fraction(n - shift)))
-        value = meaning(node, {"P": value, name: index})
+        value = meaning(node, {"P": value, "n": index})
         if not value.is_Rational or max(int(value.p).bit_length(), int(value.q).bit_length()) > 300:
             raise UnclearError("a very large term")
     return words.sentence(show(value))
@@ -101,13 +99,7 @@ def _as_mixed(words: Words, given: Number, text: str) -> str:
     return words.sentence(f"{text} = {sign}{whole} {over}/{value.denominator}")
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "sum_of_terms": _sum_of_terms,
-    "sum_of_sequence": _sum_of_sequence,
-    "infinite_sum": _infinite_sum,
-    "infinite_series": _infinite_series,
-    "sigma": _sigma,
-    "recurrence": _recurrence,
-    "integer_remainder": _integer_remainder,
-    "as_mixed": _as_mixed,
-}
+KINDS: list[Callable[..., str]] = [
+    *(_sum_of_terms, _sum_of_sequence, _infinite_sum, _infinite_series, _sigma, _recurrence),
+    *(_integer_remainder, _as_mixed),
+]

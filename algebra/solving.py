@@ -281,25 +281,16 @@ def _wanted(words: Words, relations: tuple[Relation, ...], target: Node, text: s
     return words.so(steps, f"{text} = {show(value, _decimal(list(relations)))}")
 
 
-def _line_value(at: Callable[[Expression, Expression], Expression]) -> Callable[..., str]:
-    def say(words: Words, relation: Relation) -> str:
-        x, y = symbol("x"), symbol("y")
-        poly = sp.Poly(expanded(_difference(relation)), x, y)
-        if poly.total_degree() != 1 or not poly.coeff_monomial(y) or _special(relation):
-            raise UnclearError("not a line with a slope")
-        a, b, c = (poly.coeff_monomial(part) for part in (x, y, 1))
-        step = f"y = {show(-a / b * x - c / b)}"
-        result = show(at(-a / b, -c / b))
-        return words.so(
-            "" if relation.text.replace(" ", "") == step.replace(" ", "") else step, result
-        )
-
-    return say
+def _line_value(words: Words, asked: str, relation: Relation) -> str:
+    """The slope of a line, or its intercept with the y-axis."""
+    x, y = symbol("x"), symbol("y")
+    poly = sp.Poly(expanded(_difference(relation)), x, y)
+    if poly.total_degree() != 1 or not poly.coeff_monomial(y) or _special(relation):
+        raise UnclearError("not a line with a slope")
+    a, b, c = (poly.coeff_monomial(part) for part in (x, y, 1))
+    step = f"y = {show(-a / b * x - c / b)}"
+    result = show(-a / b if asked == "slope" else -c / b)
+    return words.so("" if relation.text.replace(" ", "") == step.replace(" ", "") else step, result)
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "solve": _solve,
-    "wanted": _wanted,
-    "slope_of": _line_value(lambda slope, _: slope),
-    "intercept_of": _line_value(lambda _, intercept: intercept),
-}
+KINDS: list[Callable[..., str]] = [_solve, _wanted, _line_value]

@@ -12,10 +12,11 @@ from algebra.sentences import Words
 
 MAX_CHARS = 500  # of an answer
 
+# The functions that answer exercises, by the kinds that `builders` names.
 _KINDS: dict[str, Callable[..., str]] = {
-    name: work
+    work.__name__.removeprefix("_"): work
     for module in (solving, rewriting, numbers, functions, matrices, series)
-    for name, work in module.KINDS.items()
+    for work in module.KINDS
 }
 
 

@@ -46,6 +46,13 @@ def exact() -> Iterator[Solver]:
         ("Solve |x - 1| = |x + 3|", "The solution is x = -1."),
         ("Expand (x - 1)^2(x + 2)", "(x - 1)^2(x + 2) = x^3 - 3x + 2."),
         (r"Evaluate \sum_{n=1}^{4} (2n - 1)", "The sum is 16."),
+        ("Simplify x^-2y^3", "x^-2y^3 = y^3/x^2."),
+        (r"Solve $2\pi r = 8$ for $r$", "2πr = 8, so r = 4/π."),
+        ("What is ³√27?", "∛27 = 3."),
+        (r"What is 3\sqrt{8}?", "3√(8) = 6√2."),
+        ("What is 3 squared?", "3^2 = 9."),
+        ("What is (2)(3)?", "(2)(3) = 6."),
+        ("What is the value of m in 3m + 1 = 7?", "3m = 6, so m = 2."),
         # readings that lead to one answer
         ("What is 6/3(1)?", "6/3(1) = 2."),
         # a logarithm's base
@@ -81,6 +88,18 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Solve x^2/3 = 4",
         "Solve 2^x/3 = 4",
         "What is 2^3^2?",
+        "Solve 2^-2x = 16",
+        "Solve e^-2x = 5",
+        "Simplify 2^-3(x + 1)",
+        "What is 1/2π?",
+        r"Evaluate $1/2\pi$",
+        # mixed numbers, or products
+        r"What is 2\frac{5}{3} + 1?",
+        "What is 2 5⁄3 + 1?",
+        # roots: a factor, or an index
+        "What is 3√8?",
+        "Simplify 4√(81)",
+        "What is 5³√8?",
         # functions without brackets
         "What is √16/25?",
         "What is log 100/10?",
@@ -112,7 +131,24 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         # letters
         "Simplify 2e + 3e",
         "Solve 3i + 2 = 8",
+        "Solve for x: X = 2x - 4",
+        "What is m in y = mx + b?",
+        "Find the value of c in h = c + 2g",
+        # numbers of exercises, of equations, of marks
+        "Solve (2) x + 3 = 7",
+        "解方程：（2）x + 3 = 7",
+        "(3) -5 + 2 = ?",
+        "Solve 2x + 3 = 7 [3]",
+        "Solve 2x + 3 = 7 (3)",
+        "Solve x + y = 3 (1), x - y = 1 (2)",
         # words
+        "What is 2/3 squared?",
+        "-3的平方是多少？",
+        "3加4的平方是多少？",
+        "What is 2 to the power of 3 plus 1?",
+        "What is 3 plus 4 factorial?",
+        "Find the sum of 3 and 5 squared",
+        "Convert 1010 to decimal",
         "What is the percent decrease from 50 to 60?",
         "What is the percent increase from 80 to 60?",
         "What is 0^0?",
