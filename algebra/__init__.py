@@ -5,9 +5,9 @@
         # ["2x = 8, so x = 4.", None]
 
 A question passes through `notation` (to one plain notation), `exercises` (which of the known
-`forms` does it match?) with `parser` for its expressions, `working` with one module per kind of
-exercise (computed by `meaning` and `equations`), and `sentences`. `readings` repeats this for every
-reading of the text. All of it runs in a child process, `worker`, which `solver` starts.
+`forms` does it match?) with `parser` for its expressions, a function for its kind (`solving`,
+`rewriting`, `numbers`, `functions`, `matrices`, `series`), and `sentences`. `readings` repeats this
+for every reading of the text. All of it runs in a child process, `worker`, which `solver` starts.
 
 The judges of `evaluation` use `notation`, `parser`, `meaning`, `units` and `words` too.
 """

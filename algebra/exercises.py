@@ -15,7 +15,7 @@ from typing import Any
 from algebra.forms import ENGLISH
 from algebra.forms_chinese import CHINESE
 from algebra.notation import plain
-from algebra.phrases import COURTESIES, COURTESIES_ZH, HAN, SPOKEN, without_courtesies
+from algebra.phrases import COURTESIES, HAN, SPOKEN, without_courtesies
 from algebra.readings import UnclearError
 from algebra.syntax import FUNCTIONS
 from algebra.tokens import PRODUCTS
@@ -28,16 +28,14 @@ class Exercise:
     """A recognized exercise.
 
     Attributes:
-        kind: the name of a function in `working`.
+        kind: which function answers it (`worker`).
         given: the arguments of that function.
         chinese: whether to answer in Chinese.
-        text: the question in plain notation.
     """
 
     kind: str
     given: tuple[Any, ...]
     chinese: bool = False
-    text: str = ""
 
 
 def recognize(question: str) -> Exercise | None:
@@ -59,7 +57,7 @@ def recognize(question: str) -> Exercise | None:
             continue
         if any((part or "").startswith("- ") for part in match.groups()):
             return None  # "Solve for x - 2x + 1 = 9": a minus, or a dash
-        return Exercise(kind, tuple(given), chinese, text)
+        return Exercise(kind, tuple(given), chinese)
     return None
 
 
@@ -82,8 +80,8 @@ FORMS = [*ENGLISH, *CHINESE]
 
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:
     """The lower-case words and the Chinese characters that occur in exercises."""
-    sources = " ".join(pattern.pattern for pattern, _ in [*FORMS, *SPOKEN])
-    sources = f"{sources} {COURTESIES} {COURTESIES_ZH} {' '.join(FUNCTIONS | PRODUCTS)} pi gcd lcm"
+    patterns = [*(pattern for pattern, _ in [*FORMS, *SPOKEN]), *COURTESIES]
+    sources = " ".join([*(pattern.pattern for pattern in patterns), *FUNCTIONS, *PRODUCTS, "pi"])
     return frozenset(_words(sources)), frozenset(HAN.findall(sources))
 
 

@@ -129,64 +129,43 @@ def _ratio(words: Words, a: int, b: int) -> str:
     return words.sentence(f"{a}:{b} = {a // common}:{b // common}")
 
 
-def _sum_to(words: Words, n: Number) -> str:
-    if n.value.denominator != 1 or n.value < 1:
-        raise UnclearError("not a count")
-    last = int(n.value)
-    return words.so(
-        f"{last} * ({last} + 1)/2 = {last * (last + 1) // 2}", f"{last * (last + 1) // 2}"
-    )
-
-
 # --- sequences ------------------------------------------------------------------------------
 
 
-def rules(terms: list[Fraction], least: int = 3) -> dict[str, Fraction]:
-    """All simple rules that the terms follow, with their steps.
+def rule(given: tuple[Number, ...], family: str = "") -> tuple[str, Fraction]:
+    """The name and the step of the one simple rule that the first terms of a sequence follow.
 
-    Args:
-        terms: the first ones.
-        least: how many terms are enough for a rule of equal steps or ratios: four, or three if
-            the question names the rule (1, 2, 4 alone may continue in several ways).
+    Four terms are enough for equal steps or ratios, or three if the question names the rule: 1, 2,
+    4 alone may continue in several ways. Raises UnclearError if there is no rule or several.
     """
+    terms = [number.value for number in given]
+    enough = len(terms) >= (3 if family else 4)
     steps = [b - a for a, b in pairwise(terms)]
     found: dict[str, Fraction] = {}
-    if len(terms) >= least and len(set(steps)) == 1:
+    if enough and len(set(steps)) == 1:
         found["arithmetic"] = steps[0]
-    if len(terms) >= least and all(terms):
-        ratios = {b / a for a, b in pairwise(terms)}
-        if len(ratios) == 1:
-            found["geometric"] = ratios.pop()
+    if enough and all(terms) and len({b / a for a, b in pairwise(terms)}) == 1:
+        found["geometric"] = terms[1] / terms[0]
     grown = {b - a for a, b in pairwise(steps)}
     if len(terms) >= 5 and len(grown) == 1 and 0 not in grown:
         found["quadratic"] = grown.pop()
     triples = zip(terms, terms[1:], terms[2:], strict=False)
     if len(terms) >= 5 and all(a + b == c for a, b, c in triples):
         found["fibonacci"] = Fraction(0)
-    return found
+    if found.get("arithmetic") == 0 and not family:  # 5, 5, 5, 5
+        return "arithmetic", Fraction(0)
+    if (family and family not in found) or (not family and len(found) != 1):
+        raise UnclearError("no rule, or several")
+    return (family, found[family]) if family else found.popitem()
 
 
 def _term(words: Words, given: tuple[Number, ...], n: int | None, family: str) -> str:
     """The next term, or the n-th."""
-    terms = [number.value for number in given]
-    found = rules(terms, 3 if family else 4)
-    if family:
-        found = {name: step for name, step in found.items() if name == family}
-    if "arithmetic" in found and found["arithmetic"] == 0:
-        found = {"arithmetic": Fraction(0)}
-    place = n or len(terms) + 1
-    values = {_nth(terms, rule, step, place) for rule, step in found.items()}
-    if len(values) != 1:
-        raise UnclearError("no rule, or several")
-    (value,) = values
-    rule, step = next(iter(found.items()))
-    result = (
-        words.phrase("next", text_of(value))
-        if n is None
-        else words.phrase("nth", n, text_of(value))
-    )
-    falls = rule == "arithmetic" and step < 0
-    said = words.phrase("falling" if falls else rule, text_of(abs(step) if falls else step))
+    name, step = rule(given, family)
+    value = text_of(_nth([number.value for number in given], name, step, n or len(given) + 1))
+    result = words.phrase("nth", n, value) if n else words.phrase("next", value)
+    falls = name == "arithmetic" and step < 0
+    said = words.phrase("falling" if falls else name, text_of(abs(step) if falls else step))
     return words.so(said, result)
 
 
@@ -210,25 +189,20 @@ def _nth(terms: list[Fraction], rule: str, step: Fraction, n: int) -> Fraction:
 
 
 def _general_term(words: Words, given: tuple[Number, ...], family: str) -> str:
-    terms = [number.value for number in given]
-    found = {k: v for k, v in rules(terms).items() if not family or k == family}
-    if set(found) == {"arithmetic"}:
-        step = found["arithmetic"]
-        formula = show(meaning(parse(f"({step})*n + ({terms[0] - step})")))
-    elif set(found) == {"geometric"}:
-        formula = f"{braced(terms[0], False)} * {braced(found['geometric'], False)}^(n - 1)"
-    else:
-        raise UnclearError("no rule, or several")
-    return words.sentence(formula)
+    name, step = rule(given, family)
+    first = given[0].value
+    if name == "arithmetic":
+        return words.sentence(show(meaning(parse(f"({step})*n + ({first - step})"))))
+    if name == "geometric":
+        return words.sentence(f"{braced(first, False)} * {braced(step, False)}^(n - 1)")
+    raise UnclearError("a rule without a short formula")
 
 
 def _step(words: Words, given: tuple[Number, ...], family: str) -> str:
-    found = rules([number.value for number in given])
-    if family not in found:
-        raise UnclearError("not such a sequence")
+    _, step = rule(given, family)
     a, b = given[0].value, given[1].value
     sign = "-" if family == "arithmetic" else "/"
-    value = text_of(found[family], any(n.decimal for n in given))
+    value = text_of(step, any(n.decimal for n in given))
     return words.sentence(f"{text_of(b)} {sign} {braced(a)} = {value}")
 
 
@@ -334,6 +308,6 @@ def _midpoint(words: Words, p: Point, q: Point) -> str:
 
 KINDS: list[Callable[..., str]] = [
     *(_percent_of, _percent_change, _share, _base, _change, _gcd, _lcm, _mean, _median, _primes),
-    *(_ratio, _sum_to, _term, _general_term, _step, _described_term, _convert, _as_fraction),
+    *(_ratio, _term, _general_term, _step, _described_term, _convert, _as_fraction),
     *(_as_decimal, _as_percent, _slope, _line, _distance, _midpoint),
 ]

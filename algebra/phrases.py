@@ -33,12 +33,7 @@ _METHOD = re.compile(
     re.IGNORECASE,
 )
 _METHOD_ZH = re.compile(r"用(?:代入|加减|加减消元|配方|公式|因式分解)法")
-COURTESIES = (
-    "by using with the method of substitution elimination factoring factorization completing square"
-    " quadratic formula please can you could you help me question show your all work steps the step"
-    " by step"
-)
-COURTESIES_ZH = "用代入加减消元配方公式因式分解法请问你帮我写出过程并要有"
+COURTESIES = (_BEFORE, _AFTER, _METHOD, _METHOD_ZH)
 
 
 def without_courtesies(text: str) -> str:

@@ -6,19 +6,16 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from algebra.meaning import meaning, show
-from algebra.numbers import braced, rules, text_of
+from algebra.numbers import braced, rule, text_of
 from algebra.readings import UnclearError
 from algebra.sentences import Words
 from algebra.syntax import Node, Number, names
 
-_MAX_TERMS = 2000
 _MAX_BITS = 2000
 
 
 def _sum_of_terms(words: Words, family: str, first: Number, step: Number, n: int) -> str:
     a, d = first.value, step.value
-    if n > _MAX_TERMS:
-        raise UnclearError("too many terms")
     if family == "arithmetic":
         last = a + (n - 1) * d
         total = n * (a + last) / 2
@@ -32,14 +29,10 @@ def _sum_of_terms(words: Words, family: str, first: Number, step: Number, n: int
 
 
 def _sum_of_sequence(words: Words, given: tuple[Number, ...], family: str, n: int) -> str:
-    terms = [number.value for number in given]
-    found = rules(terms, 3 if family else 4)
-    step = found.get(family) if family else None
-    if not family and len(found) == 1:
-        family, step = next(iter(found.items()))
-    if step is None or family not in ("arithmetic", "geometric"):
-        raise UnclearError("no rule, or several")
-    return _sum_of_terms(words, family, given[0], Number(step), n)
+    name, step = rule(given, family)
+    if name not in ("arithmetic", "geometric"):
+        raise UnclearError("a rule without a short formula")
+    return _sum_of_terms(words, name, given[0], Number(step), n)
 
 
 def _infinite_sum(words: Words, first: Number, ratio: Number) -> str:
@@ -51,10 +44,7 @@ def _infinite_sum(words: Words, first: Number, ratio: Number) -> str:
 
 
 def _infinite_series(words: Words, given: tuple[Number, ...]) -> str:
-    ratio = rules([number.value for number in given]).get("geometric")
-    if ratio is None:
-        raise UnclearError("not a geometric series")
-    return _infinite_sum(words, given[0], Number(ratio))
+    return _infinite_sum(words, given[0], Number(rule(given, "geometric")[1]))
 
 
 def _sigma(words: Words, name: str, low: int, high: int, node: Node) -> str:

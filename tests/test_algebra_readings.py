@@ -53,6 +53,12 @@ def exact() -> Iterator[Solver]:
         ("What is 3 squared?", "3^2 = 9."),
         ("What is (2)(3)?", "(2)(3) = 6."),
         ("What is the value of m in 3m + 1 = 7?", "3m = 6, so m = 2."),
+        ("Find the nth term of the sequence 5, 8, 11, 14", "3n + 2."),
+        ("What is the nth term of the geometric sequence 2, 6, 18?", "2 * 3^(n - 1)."),
+        ("Multiply x + 2 by x - 3", "(x + 2) * (x - 3) = x^2 - x - 6."),
+        ("Subtract 2x + 3 from (5x - 1)", "(5x - 1) - (2x + 3) = 3x - 4."),
+        ("What is 17 mod 5?", "17 = 5 * 3 + 2, so the remainder is 2."),
+        ("2+2?", "2+2 = 4."),
         # readings that lead to one answer
         ("What is 6/3(1)?", "6/3(1) = 2."),
         # a logarithm's base
@@ -142,6 +148,9 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Solve 2x + 3 = 7 (3)",
         "Solve x + y = 3 (1), x - y = 1 (2)",
         # words
+        "Multiply 3 by 4 + 2",
+        "What is the difference between 5 and 8?",
+        "What is the sum of x and y?",
         "What is 2/3 squared?",
         "-3的平方是多少？",
         "3加4的平方是多少？",
@@ -154,6 +163,7 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "What is 0^0?",
         "What comes next: 1, 2, 4?",
         "What is the next number: 3, 6, 9?",
+        "Find the nth term of the sequence 1, 2, 4",
     ],
 )
 def test_what_has_several_readings_is_left_alone(exact: Solver, question: str) -> None:
