@@ -23,7 +23,7 @@ def table(text: str) -> list[Form]:
             after a space unless it ends with "|" or a backslash.
     """
     text = re.sub(r"\\\n {4}|(?<=\|)\n {4}", "", text)
-    found = []
+    found: list[Form] = []
     for line in filter(None, re.sub(r"\n {4}", " ", text).splitlines()):
         head, pattern = line.split(": ", 1)
         name, *fixed = head.split()
