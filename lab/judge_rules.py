@@ -20,13 +20,24 @@ from contextlib import contextmanager, suppress
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
-from evaluation.judges import decision, judge
+from evaluation.judges import decision, judge, text
 from evaluation.questions import read
 from evaluation.records import Item
 from runtime.settings import PROJECT_DIR
 from tests import verdicts
 
-MODULES = ["rules", "text", "names", "mentions", "facts", "dates", "quantities", "yes_no", "choice"]
+MODULES = [
+    "rules",
+    "text",
+    "decision",
+    "names",
+    "mentions",
+    "facts",
+    "dates",
+    "quantities",
+    "yes_no",
+    "choice",
+]
 MODULES += ["chinese", "intervals", "math_text", "math"]
 TESTS = PROJECT_DIR / "tests"
 # An alternative that is no more than a word.
@@ -195,7 +206,7 @@ def traced(pair: Pair) -> tuple[bool, set[CodeType]]:
         if event == "call":
             called.add(frame.f_code)
 
-    decision.deciding.cache_clear()
+    _forget()
     sys.setprofile(note)
     try:
         return judge(*pair).correct, called
@@ -203,10 +214,15 @@ def traced(pair: Pair) -> tuple[bool, set[CodeType]]:
         sys.setprofile(None)
 
 
+def _forget() -> None:
+    decision.deciding.cache_clear()
+    text.read.cache_clear()
+
+
 def same(judged: list[tuple[Pair, bool]]) -> bool:
     """Whether all verdicts are still the same, and none fails."""
     for pair, right in judged:
-        decision.deciding.cache_clear()
+        _forget()
         try:
             if judge(*pair).correct != right:
                 return False

@@ -39,7 +39,7 @@ def results_of(tmp_path: Path, answers: list[str]) -> tuple[Summary, list[Result
 
 def test_all_candidates_as_the_answer_to_everything_count_nothing(tmp_path: Path) -> None:
     summary, results = results_of(tmp_path, [EVERYTHING] * len(ITEMS))
-    assert summary.accuracy.mean > 0.5
+    assert summary.accuracy.mean > 0.2
     assert summary.counted.mean < 0.05
     assert summary.gated
     assert score.barred(summary) == "accuracy without guessing is under 10%"
@@ -70,7 +70,7 @@ def test_a_constant_knows_exactly_nothing_though_answers_repeat(answer: str) -> 
 
 def test_a_list_for_each_kind_knows_nothing() -> None:
     years = [str(year) for year in range(1900, 1940)]
-    names = [f"Name{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(40)]
+    names = [f"name{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(40)]
     asked = items(years) + items(names)
     lists = [" ".join(years)] * 40 + [" ".join(names)] * 40
     found = guessing.measure(list(zip(asked, lists, strict=True)))["history"]
@@ -79,7 +79,7 @@ def test_a_list_for_each_kind_knows_nothing() -> None:
 
 
 def test_half_knowledge_and_half_guessing_is_half() -> None:
-    names = [f"Name{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(60)]
+    names = [f"name{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(60)]
     everything = " ".join(names)
     mixed = [name if n % 2 else everything for n, name in enumerate(names)]
     found = guessing.measure(list(zip(items(names), mixed, strict=True)))["history"]

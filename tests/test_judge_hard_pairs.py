@@ -48,6 +48,7 @@ PAIRS: list[tuple[str, str, str, str, bool]] = [
     # a year among years
     (FACT, "When did World War II end?", "1945", "Between 1939 and 1945.", W),
     (FACT, "When did World War II end?", "1945", "After 1945.", W),
+    (FACT, "How many people were aboard?", "24", "between 9 and 24", W),
     (FACT, "When did World War II end?", "1945", "Some time before 1945.", W),
     (FACT, "When did World War II end?", "1945", "It was 1944, 1945.", W),
     (FACT, "When did World War II end?", "1945", "In 1944 or 1945.", W),

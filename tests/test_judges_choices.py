@@ -23,6 +23,7 @@ RIVERS = ("黄河", "长江", "珠江")
         ),
         *("B", "b", "B.", "(B)", "B)", "Ｂ", "选B", "我选B。", "答案是B", "Option B"),
         *("The answer is B.", "The correct answer is (B).", "B. Paris", "B because it is."),
+        *("I would choose B here", "B is right.", "It has to be (B), I think."),
         *("not London but Paris", "Paris, not London", "It isn't Rome, it is Paris."),
         "Between London, Rome and Paris, the right answer is Paris.",
     ],

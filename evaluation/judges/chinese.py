@@ -14,15 +14,16 @@ import re
 from algebra.words import with_chinese_digits, without_separators
 from evaluation.judges import dates
 from evaluation.judges.mentions import forms, states
-from evaluation.judges.text import f1, has_han, is_number, places, spelled, stem, tokens
+from evaluation.judges.text import f1, is_number, places, read, spelled, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "chinese"
 THRESHOLD = 0.8
 
+_NOT = re.compile("[不没未非]")
 _PART_END = re.compile(r"[:,;、。，；：和及与\s()（）]+")
-# A text of so many characters is a name, an idiom or a line, which another character changes.
-_SHORT = 8
+# In a text of at most this many characters (a name, an idiom, a line of a poem) each must be there.
+_SHORT = 12
 # What an answer may put around a fact without changing it.
 _PARTICLES = frozenset("的了是在呢吗啊")
 
@@ -42,15 +43,13 @@ def _against(reference: str, answer: str) -> Verdict:
     score = f1(
         [c for c in given if c not in _PARTICLES], [c for c in wanted if c not in _PARTICLES]
     )
-    if given and given == wanted:
-        return verdict(True, "equals the reference")
     if dates.contradicts(reference, answer):
         return verdict(False, "gives another date, era or currency")
     if (within := dates.within(reference, answer)) is not None:
         return verdict(within, f"gives a year {'in' if within else 'outside'} “{reference}”")
-    if dates.same_date(reference, answer) or (given and given == _number_of(wanted)):
+    if dates.same_date(reference, answer) or (given == wanted[:1] != [] and is_number(given[0])):
         return verdict(True, f"is “{reference}”")
-    if states(with_arabic_digits(answer), [*map(stem, wanted)]):
+    if states([read(with_arabic_digits(answer))], read(with_arabic_digits(reference)).forms):
         return verdict(True, f"contains “{reference}”")
     if places(wanted, given):
         return verdict(False, f"denies “{reference}” or has others beside it")
@@ -63,16 +62,9 @@ def _against(reference: str, answer: str) -> Verdict:
     lacking = [c for c in wanted if c not in given and c not in _PARTICLES]
     if len(wanted) <= _SHORT and lacking:
         return verdict(False, f"lacks {lacking[0]} of a short text")
-    if score >= THRESHOLD:
+    if score >= THRESHOLD and bool(_NOT.search(answer)) == bool(_NOT.search(reference)):
         return verdict(True, f"character F1 {score:.2f}")
     return verdict(False, f"character F1 {score:.2f} is under {THRESHOLD}")
-
-
-def _number_of(wanted: list[str]) -> list[str]:
-    """The number in a number with a measure word of a character or two, 34个, 1949年; else []."""
-    number = wanted[0] if wanted and is_number(wanted[0]) else ""
-    measure = wanted[1:]
-    return [number] if number and 1 <= len(measure) <= 2 and all(map(has_han, measure)) else []
 
 
 def with_arabic_digits(text: str) -> str:

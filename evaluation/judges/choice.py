@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from evaluation.judges import math
 from evaluation.judges.decision import deciding
-from evaluation.judges.mentions import is_denied, is_denied_after
-from evaluation.judges.text import ARTICLES, YES_NO, places, spelled, tokens, without
+from evaluation.judges.mentions import is_denied
+from evaluation.judges.text import FUNCTION_WORDS, YES_NO, places, read, spelled, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "choice"
@@ -36,6 +36,9 @@ _CAPITAL = re.compile(
     r"\s*:?\s*\(?([A-H])\b(?!')|\b([A-H]) (?:is|would be|could be|may be|might be|seems)\b"
     r"(?! (?:not|wrong|incorrect|false))"
 )
+# An answer in other words says the choice of which it has this share of what only that one says,
+# and twice the share of any other. Choices with fewer own words are not said in others.
+_ENOUGH, _LONG = 0.4, 4
 
 
 def judge(item: Item, answer: str, without_choices: Callable[[Item, str], Verdict]) -> Verdict:
@@ -54,12 +57,18 @@ def judge(item: Item, answer: str, without_choices: Callable[[Item, str], Verdic
         letters = letters or _by_letter(spelled(answer), len(choices), answer)
     references = tuple(choices[n] for n in sorted(right))
     fact = without_choices(replace(item, choices=(), references=references), answer)
-    decisive = " ".join(conclusions) or deciding(item.question, answer, references[0])
+    clauses = deciding(item.question, answer, references[0])
+    decisive = " ".join(conclusions or [clause.text for clause in clauses])
     # A worked solution may name other choices on its way.
     named = set() if fact.judge == math.NAME else _by_text(decisive, choices)
+    shares = _shares(decisive, choices, item.question)
     others = (named | letters) - right
     if others:
         return Verdict(False, fact.score, NAME, f"says {_names(others, choices)}")
+    best = max(shares[n] for n in right)
+    alone = all(share <= best / 2 for n, share in enumerate(shares) if n not in right)
+    if fact.judge != math.NAME and not fact.correct and alone and best >= _ENOUGH:
+        return Verdict(True, best, NAME, f"is nearest to {_names(right, choices)}")
     if letters or (named and not any(map(tokens, references))):
         return Verdict(True, 1.0, NAME, f"says {_names(letters | named, choices)}")
     return fact
@@ -80,17 +89,6 @@ def _right(item: Item, choices: list[str]) -> set[int]:
             same = {len(choices) - 1}
         right |= same
     return right
-
-
-def is_letter_only(item: Item, said: str) -> bool:
-    """Whether a text is a letter that stands for a choice, though it be a reference to the letter.
-
-    Args:
-        said: in its one spelling.
-    """
-    if not item.choices or not _BARE_LETTER.fullmatch(said):
-        return False
-    return all(spelled(choice).strip() != said.strip() for choice in item.choices)
 
 
 _SHOWN = re.compile(r"(?<![^\W_])([A-H]) ?[).:、．][ \t]*(?=\S)")
@@ -133,18 +131,29 @@ def _by_text(text: str, choices: list[str]) -> set[int]:
     symbols = not all(wanted) or len(set(map(tuple, wanted))) < len(wanted)
     if symbols:
         wanted = [_tokens(choice, symbols) for choice in choices]
-    whole = _tokens(text, symbols)
+    reading = read(text, symbols)
+    whole = list(reading.forms)
     found: dict[int, int] = {}
     for index in sorted(range(len(choices)), key=lambda n: -len(wanted[n])):
         for at in places(wanted[index], whole):
-            if not is_denied(whole, at) and not is_denied_after(whole, at + len(wanted[index])):
+            if not is_denied(reading, at, at + len(wanted[index])):
                 found.setdefault(index, at)
             whole[at : at + len(wanted[index])] = [""] * len(wanted[index])
     if all(spelled(choice).strip() in YES_NO for choice in choices):
-        if re.match(r"\W*(?:yes|no|true|false)\W+(?:and|or)\W+(?:yes|no|true|false)\b", text):
-            return set(found)
         return {min(found, key=lambda n: found[n])} if found else set()
     return set(found)
+
+
+def _shares(text: str, choices: list[str], question: str) -> list[float]:
+    """For each choice, the share of what only it says that is in a text; 0.0 if that is little."""
+    known = FUNCTION_WORDS.union(read(question).forms)
+    words = [set(read(choice).forms) - known for choice in choices]
+    said = set(read(text).forms)
+    shares = []
+    for n, choice in enumerate(words):
+        own = choice.difference(*words[:n], *words[n + 1 :])
+        shares.append(len(own & said) / len(own) if len(own) >= _LONG else 0.0)
+    return shares
 
 
 def _by_letter(text: str, n_choices: int, capitals: str = "") -> set[int]:
@@ -168,7 +177,7 @@ def _by_letter(text: str, n_choices: int, capitals: str = "") -> set[int]:
 
 
 def _tokens(text: str, symbols: bool = False) -> list[str]:
-    return without(ARTICLES, tokens(text, symbols))
+    return read(text, symbols).forms
 
 
 def _names(indices: set[int], choices: list[str]) -> str:

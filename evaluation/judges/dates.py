@@ -73,18 +73,16 @@ def contradicts(reference: str, answer: str) -> bool:
     days, told = _dates(wanted), _dates(said)
     if len(days) == 1 and told and not any(_agree(date, days[0]) for date in told):
         return True
-    if not days and _another_era(wanted, said):
-        return True
-    return _another_currency(wanted, said)
+    return _another_era(wanted, said) or _another_currency(wanted, said)
 
 
 def same_date(reference: str, answer: str) -> bool:
     """Whether a reference is a date, and the answer gives that and no other."""
     wanted = _plain(reference).strip(" .。")
-    days, told = _dates(wanted), _dates(_plain(answer))
-    if len(days) != 1 or not _DATE.fullmatch(wanted) or not told:
+    told = _dates(_plain(answer))
+    if not _DATE.fullmatch(wanted) or not told:
         return False
-    return all(_agree(date, days[0]) for date in told)
+    return all(_agree(date, _dates(wanted)[0]) for date in told)
 
 
 def within(reference: str, answer: str) -> bool | None:

@@ -15,10 +15,8 @@ Interval = Any  # a set of sympy's
 _BOUND = r"[^,()\[\]<>≤≥=]{0,20}(?:\([^()]{0,20}\))?[^,()\[\]<>≤≥=]{0,20}"
 _NOTATION = re.compile(rf"([(\[])({_BOUND}),({_BOUND})([)\]])")
 _AFTER = re.compile(r"(?<![\w.^)])([a-z])\s*([<>≤≥])\s*([^<>≤≥=,;]{1,40}?)(?=$|[,;]|\band\b|且)")
-_BEFORE = re.compile(
-    r"(?:^|(?<=[,;:])|(?<=\band\b)|(?<=\bis\b))\s*([^<>≤≥=,;:]{1,40}?)\s*([<>≤≥])\s*[a-z](?![\w^])"
-)
-_OR = re.compile(r"\bor\b|∪|或|\bu\b|\bunion\b")
+_BEFORE = re.compile(r"(?:^|(?<=[,;:]))\s*([^<>≤≥=,;:]{1,40}?)\s*([<>≤≥])\s*[a-z](?![\w^])")
+_OR = re.compile(r"\bor\b|∪|或|\bunion\b")
 _EVERYTHING = re.compile(r"\ball (?:the )?real (?:numbers?|values?)\b|ℝ|\bevery real number\b")
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _INFINITY = re.compile(r"([-+]?)\s*(?:∞|infinity|infty|inf)")

@@ -19,6 +19,7 @@ from evaluation.judges.math_text import (
     SENTENCE_END,
     plain,
 )
+from evaluation.judges.text import HAN
 from evaluation.judges.values import Value
 from evaluation.records import Item, Verdict
 
@@ -181,12 +182,12 @@ def _solved(claims: list[Claim]) -> list[Claim]:
 # --- from expressions in prose to claims ------------------------------------------
 
 _RELATIONS = "=<>≤≥≠≈"
-_FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
+_INEQUALITIES = "<>≤≥≠"
 _CALLS = "|".join(sorted(FUNCTIONS | TRIGONOMETRIC, key=len, reverse=True))
 _PIECE = re.compile(
     rf"(?P<number>\d+(?:_\d+|(?::\d+)+|\.\d+)?|\.\d+)|(?P<name>(?:log_\d+|{_CALLS}|pi"
     rf"|#\d\.\d|[xyz]{{2,3}}|[abc]{{2,3}}|[a-z])(?![^\W\d_]))|(?P<open>\()"
-    rf"|(?P<sign>\\[a-z]+|(?<=[\w)])!(?!\w)|[-+*/÷^)|%±{_RELATIONS}])|(?P<word>[^\W_]+|\S)"
+    rf"|(?P<sign>\\[a-z]+|(?<=[\w)])!(?!\w)|[-+*/÷^)|%±{_RELATIONS}])|(?P<word>[{HAN}]|(?:(?![{HAN}])[^\W_])+|\S)"
 )
 # A command or a digit with a sign is an expression even if it cannot be read. It then counts as a
 # result without a value, so that nothing before it is taken for the result.
@@ -262,10 +263,8 @@ def _claims(lump: str, alone: bool) -> list[Claim]:
     found = _read(value)
     if not found and not _UNREADABLE.search(value):
         return []
-    inequality = [relation for relation in relations if relation in _FLIPPED]
+    inequality = [relation for relation in relations if relation in _INEQUALITIES]
     name = re.sub(r"\s", "", sides[0]) if relations else ""
-    if name and value.isalpha() and not name.isalpha() and len(sides) == 2:  # 3 < x
-        return _claims(f"{value} {_FLIPPED.get(relations[0], '=')} {sides[0]}", alone)
     if inequality:
         name = "".join([name, *sides[1:-1], *inequality])
     elif not re.search("[a-z#]", name):  # 12 + 10 = 22
@@ -296,8 +295,6 @@ def _trimmed(side: str) -> str:
 
 def _same(wanted: list[Claim], found: list[Claim]) -> bool:
     """Whether two lists of claims say the same, in any order where names or repeats allow it."""
-    if not found:
-        return False
     if _is_point(wanted) or _is_point(found):
         return _same_points(_points(wanted), _points(found))
     names = {claim.name for claim in wanted}
@@ -376,7 +373,7 @@ def _omits(full: str, short: str) -> bool:
 
 
 def _relation(claim: Claim) -> str:
-    return "".join(sign for sign in claim.name if sign in _FLIPPED)
+    return "".join(sign for sign in claim.name if sign in _INEQUALITIES)
 
 
 def _rounded(decimal: Claim, exact: Claim) -> bool:

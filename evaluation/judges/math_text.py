@@ -63,13 +63,19 @@ PROSE = (
         "x is greater than or equal to 3",
         "x ≥ 3",
     ),
+    Rule(r"大于(?:或|或者)?等于", "≥", "x 大于或等于 3", "x ≥ 3"),
+    Rule(r"小于(?:或|或者)?等于", "≤", "x 小于等于 3", "x ≤ 3"),
+    Rule(r"\bnot [^,;.]{1,20}? but\b", " ", "not 0 but 3", "  3"),
     Rule(r"\b(?:is )?less than or equal to\b", "≤", "x is less than or equal to 3", "x ≤ 3"),
     Rule(r"\b(?:is )?at least (?=-?\d)", "≥ ", "x is at least 3", "x ≥ 3"),
     Rule(r"(?<=\b[a-z] )(?:is )?at most (?=-?\d)", "≤ ", "x is at most 3", "x ≤ 3"),
     Rule(
-        r"(?<=\b[a-z] )is (?:greater|more|larger|bigger) than\b", ">", "x is larger than 3", "x > 3"
+        r"(?<=\b[a-z] )(?:is )?(?:greater|more|larger|bigger) than\b|大于",
+        ">",
+        "x is larger than 3",
+        "x > 3",
     ),
-    Rule(r"(?<=\b[a-z] )is (?:less|smaller) than\b", "<", "x is less than 3", "x < 3"),
+    Rule(r"(?<=\b[a-z] )(?:is )?(?:less|smaller) than\b|小于", "<", "x is less than 3", "x < 3"),
     Rule(
         r"\b([a-z]) ?([<>≤≥]) ?(\S+) and (?:is )?less than\b",
         r"\1 \2 \3 and \1 <",
@@ -82,12 +88,13 @@ PROSE = (
     Rule(r"!=", "≠", "x != 3", "x ≠ 3"),
     Rule(r"\blog base (\d+) of (\d+)", r"log_\1(\2)", "log base 2 of 7", "log_2(7)"),
     Rule(
-        r"\b(sqrt|cbrt|ln|log(?:_\d+)?) *(\d+(?:\.\d+)?|[a-z]\b)",
+        r"(?<![a-z])(sqrt|cbrt|ln|log(?:_\d+)?) *(\d+(?:\.\d+)?|[a-z]\b)",
         r"\1(\2)",
-        "3 sqrt 2, ln 7",
-        "3 sqrt(2), ln(7)",
+        "3sqrt 2, ln 7",
+        "3sqrt(2), ln(7)",
     ),
     Rule(r"(?<![\d.])(\d+) (\d+)/(\d+)", r"(\1+\2/\3)", "2 1/2", "(2+1/2)"),
+    Rule(r"\b(\d+)[ -](?:half|halves)\b", r"(\1/2)", "1 half", "(1/2)"),
     Rule(r"\b(\d+)[ -]thirds?\b", r"(\1/3)", "2 thirds", "(2/3)"),
     Rule(r"\b(\d+)[ -](?:quarter|fourth)s?\b", r"(\1/4)", "3 quarters", "(3/4)"),
     Rule(r"(?<=\d)\s*:\s*(?=\d)", ":", "3 : 4", "3:4"),
@@ -126,7 +133,10 @@ AFTERTHOUGHT = re.compile(
 ASKED = re.compile(
     r"\b(?:solve for|find|determine|what is|value of) ([a-z])(?=\s*(?:[?.,:;]|$|(?:if|when|in)\b))"
 )
-CONDITION = re.compile(r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为")
+CONDITION = re.compile(
+    r"\b(?:because|since|when|where|if|(?:to|of) the equation)\b|因为"
+    r"|\b(?:for|in|after) (?:the |all )?\d+ [a-z ]+$"
+)
 CONNECTIVE = re.compile(
     r"\b(?:is|are|was|be|equals?|equal to|so|therefore|thus|hence|gives?|get|have|has|costs?"
     r"|total(?: of)?|results? in)\b|:(?!\d)(?=\s|\S*$)|=>|[→⇒∴]|等于|所以|因此|答案|结果|[是为得]"

@@ -1,43 +1,98 @@
-"""Whether an answer that contains the right words also states them: not denied, not one of many."""
+"""Whether a text that contains the right words also states them.
+
+It does not if they are denied ("not Paris", "Paris is not"), a part of another name ("New
+Mexico", "the Berlin Wall"), one of several candidates ("Paris or London"), or if something else is
+the answer ("Guatemala borders Mexico", "near Sydney", "more than 24").
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
-from evaluation.judges.text import ARTICLES, folded, is_number, places
+from evaluation.judges.decision import is_negative, opening_name
+from evaluation.judges.text import FUNCTION_WORDS, Reading, Word, is_number, places, read, stem
 
-_NEGATIONS = (
-    *(("not",), ("isnt",), ("cannot", "be"), ("except",)),
-    *(("neither",), ("nor",), ("no", "longer"), ("不",), ("不", "是"), ("不", "叫")),
-    *(("没", "有"), ("比",)),
-)
 # What need not be said: an aside, and that a year is after Christ.
 _ASIDE = re.compile(r"[(（][^()（）]*[)）]|\b(?:AD|CE)(?!\w)")
-_SEPARATOR = re.compile(r",(?!\d{3}\b)|[;/|、，；\n]|\b(?:or|and)\b|或|还是|以及|和", re.IGNORECASE)
-_EITHER = re.compile(r"\W*(?:or\b|或|还是)|/", re.IGNORECASE)
-_BOTH = re.compile(r"\W*and\b", re.IGNORECASE)
-# "Between 1939 and 1945" states neither.
-_BETWEEN = re.compile(r"\bbetween\s+(\S+(?:\s+\w+)?)\s+and\s+(?=\S*\d)", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|(?<=[。！？])")
-# "Ottawa is not the capital"; but "Ottawa, not Toronto" and "是北京不是上海" say the first.
-_DENIAL = re.compile(
-    r"(?:(?:is|was|are|were|would be|could) ?(?:not|nt)|cannot|cant|不 是"
-    r"|[东南西北] [边面]"
-    r"|的 (?:朋 友|儿 子|女 儿|弟 弟|哥 哥|父 亲|母 亲|妻 子|学 生|老 师))\b(?! only)"
-    r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
+
+# --- denials ----------------------------------------------------------------------
+
+_DENIED = re.compile(
+    r"\b(?:not|never|neither|nor|except|excluding|no longer|anything but)\b(?! only)"
+    r"(?:(?!\b(?:but|until)\b)[^,;:])*$|(?:不|不是|不叫|没有|比)$"
 )
-_LINKS = (["are"], ["in"])
-# An item of a list has at most this many tokens, its "and" included, and no word of a clause.
-_SHORT = 4
+_DENYING = re.compile(
+    r"\s?(?:(?:is|was|are|were|would be|could|can) not\b(?! only)"
+    r"|(?:is|was|are|were|would be|seems?) (?:wrong|incorrect|false|untrue)\b"
+    r"|不是|[东南西北][边面]|的(?:朋友|儿子|女儿|弟弟|哥哥|父亲|母亲|妻子|学生|老师))"
+)
+# Places in a clause that are looked at.
+_MOST = 20
+_ASKING = re.compile(r"\W?\?|吗")
+# 以前, 之后: before or after what is mentioned.
+_NOT_AT = re.compile(r"\W?[以之][前后]")
+
+# --- what stands in the answer's place --------------------------------------------
+
+_RELATIONS = (
+    "son|daughter|father|mother|brother|sister|wife|husband|widow|uncle|aunt|cousin|nephew|niece"
+    "|friend|teacher|student|pupil|assistant|successor|predecessor|rival|enemy|grandson"
+    "|grandfather|mentor|secretary|deputy|neighbou?r|ally|capital"
+)
+# What follows one of these is not given as the answer.
+_BESIDE = re.compile(
+    r"\b(?:near|than|like|besides?|between|beyond|unlike|until|(?:(?:north|south|east|west)\w*"
+    rf"|outside|instead|{_RELATIONS}) of|(?:next|similar|close|opposed) to|far from|border\w*"
+    r"|used to be|formerly|mistaken for|with)"
+    r"(?: (?:the|a|an|it is|it was))? $"
+)
+_OWNING = re.compile(rf"’ (?:\w+ )?(?:{_RELATIONS})\b")
+# Before an adjective that describes the name after it: "the Russian novelist Leo Tolstoy".
+_DESCRIPTION = re.compile(r"\b(?:the|an?|by|was|is) $")
+# Before a number that is only a bound.
+_BOUND = re.compile(
+    r"\b(?:(?:more|less|fewer|later|earlier) than|at (?:least|most)|up to|before|after) \W?$"
+    r"|\bbetween\b[^,;]{1,40}\band $"
+)
+_RANGE = re.compile(r"\s?[-–—/]\s?\d")
+_SHARE = " percent"
+_FROM_TO = re.compile(r" to \d")
+# Between a name and another that it explains: "Venice, Italy", "was first, Buzz Aldrin second".
+_LINK = re.compile(
+    r"^[^(\w]*(?:(?:in|of|to) (?:the )?)?$|[,;:] (?:and )?(?:the )?$"
+    r"|\b(?:is|are|was|were|be|called|named|name)\W+(?:the )?$"
+)
+
+# --- names that go on -------------------------------------------------------------
+
+_TITLES = "mr mrs miss ms dr sir lady lord count general captain king queen emperor president"
+TITLES = frozenset(map(stem, f"{_TITLES} professor saint pope duke".split()))
+_STATES = frozenset(map(stem, ["kingdom", "republic", "state", "commonwealth", "federation"]))
+# Words that change which thing a name means.
+DIRECTIONS = frozenset(["north", "south", "east", "west", "new"])
+_PARTICLES = frozenset(["of", "van", "von", "de", "da", "di"])
+_OF = re.compile(r" of (?:the )?")
+
+# --- lists ------------------------------------------------------------------------
+
+_SEPARATOR = re.compile(
+    r"([,;/|、，；\n。！？]\s*(?:(?:and|or)\b|[和或])?|(?<!\d)[.!?]\s|\b(?:or|and)\b|或|还是|以及|和)"
+)
+_AND = re.compile(r"and|和|以及")
+_EITHER = re.compile(r"or|或|还是|/")
+# An item of a list has at most this many words, and no word of a clause.
+_SHORT = 3
 _CLAUSE_WORDS = "is are was were has it that which who where in on at by with from 在"
 _CLAUSE = frozenset(_CLAUSE_WORDS.split())
+# What comes before the first item of a list.
+_LEADS = frozenset(["is", "are", "was", "were", "be", "in", "either"])
 # An answer that names this many others beside the right one has not chosen.
-_MANY = 3
+_MANY = 2
 
 
-def forms(reference: str, answer: str, read: Callable[[str], list[str]]) -> list[str]:
+def forms(reference: str, answer: str, tokens: Callable[[str], list[str]]) -> list[str]:
     """A reference, and the same without what it has in parentheses: that need not be said.
 
     A number in parentheses may be left out, but not replaced: an answer with other numbers is
@@ -46,100 +101,180 @@ def forms(reference: str, answer: str, read: Callable[[str], list[str]]) -> list
     Args:
         reference: its text.
         answer: its text.
-        read: makes tokens of either.
+        tokens: makes tokens of either.
     """
     shorter = _ASIDE.sub(" ", reference)
-    whole, kept = set(read(reference)), set(read(shorter))
-    replaced = any(map(is_number, whole - kept)) and any(map(is_number, read(answer)))
+    whole, kept = set(tokens(reference)), set(tokens(shorter))
+    replaced = any(map(is_number, tokens(answer))) and any(map(is_number, whole - kept))
+    replaced = replaced and not any(map(is_number, kept))
     return [reference, shorter] if kept and kept < whole and not replaced else [reference]
 
 
-def is_denied(whole: Sequence[str], at: int) -> bool:
-    """Whether what begins at token `at` is preceded by "not" or the like."""
-    return any(tuple(whole[max(0, at - len(no)) : at]) == no for no in _NEGATIONS)
-
-
-def states(answer: str, reference: list[str]) -> bool:
-    """Whether an answer contains a run of tokens and means it.
-
-    It does not if every place is denied ("not Paris", "Paris is not"), in a list of `_MANY`
-    others or more ("Paris, London, Berlin, Rome") or one side of an "or" ("Paris or London").
+def states(
+    clauses: Sequence[Reading],
+    wanted: list[str],
+    question: str = "",
+    whole: list[str] | None = None,
+) -> bool:
+    """Whether clauses contain a run of words and mean it as the answer to a question.
 
     Args:
-        answer: its text.
-        reference: its tokens, as `folded` makes them.
+        wanted: the stems of the words.
+        whole: those of the name of which they are a part: no other may stand in its place.
     """
-    pieces, either, both = _pieces(_BETWEEN.sub(r"neither \1 nor ", answer))
-    whole = [token for piece in pieces for token in piece]
-    owner = [index for index, piece in enumerate(pieces) for _ in piece]
-    for at in places(reference, whole):
-        first, last = owner[at], owner[at + len(reference) - 1]
-        end = at + len(reference)
-        rest = [whole[n] for n in range(end, min(end + 3, len(whole))) if owner[n] == last]
-        denied = _DENIAL.match(" ".join(rest)) and whole[at - 1 : at] != ["是"]
-        asking = rest[:1] == ["吗"]
-        if denied or asking or is_denied(whole, at):
-            continue
-        number = all(map(is_number, reference))
-        # "Germany invaded Poland, France and Norway" does not list Germany.
-        begins = at - owner.index(first) <= 1  # after "and" or the number of an item, say
-        ends = end == len(whole) or owner[end] > last
-        before = _bare(reversed(pieces[:first])) if begins else 0
-        after = _bare(pieces[last + 1 :]) if ends else 0
-        # "the Alps, the Pyrenees and the Andes are mountains": its last item has the clause.
-        after += bool(before and ends and last + after + 1 in both)
-        hedged = (before and first in either) or (after and last + 1 in either)
-        if begins and ends:  # "in 1944 or 1945", "1944, 1945" say neither
-            previous, following = pieces[first - 1 : first] or [[]], pieces[last + 1 : last + 2]
-            beside = [
-                *previous[0][-1:],
-                *(t for piece in following if len(piece) == 1 for t in piece),
-            ]
-            hedged = hedged or any(map(_alike(reference[0]), beside))
-        # "Italy and Greece" is not Italy; commas alone may say where it lies: "Paris, France".
-        run = range(first - before, last + after + 1)
-        if not number and begins and before + after and not both.isdisjoint(run):
-            continue
-        named = whole[at - 1 : at] in _LINKS  # "They are Italy and Greece"
-        if named and after and last + 1 in both:
-            continue
-        if before + after < _MANY and not hedged:
+    return any(
+        not is_denied(clause, at, at + len(wanted), question)
+        and _stands_for_itself(clause, at, at + len(wanted), question)
+        and _is_chosen(clause, at, at + len(wanted))
+        and not (whole and _is_namesake(clause, at, at + len(wanted), whole, read(question)))
+        for clause in clauses
+        for at in places(wanted, clause.forms)[:_MOST]
+    )
+
+
+def is_denied(clause: Reading, at: int, end: int, question: str = "") -> bool:
+    """Whether what the words from `at` to `end` say is denied or asked."""
+    before, after = clause.before(at), clause.after(end)
+    if _ASKING.match(after) or _NOT_AT.match(after):
+        return True
+    if is_negative(question):
+        return False
+    return bool(_DENIED.search(before) or (_DENYING.match(after) and not before.endswith("是")))
+
+
+def _stands_for_itself(clause: Reading, at: int, end: int, question: str) -> bool:
+    """Whether a mention is not a bound, beside something else or part of a longer name."""
+    before, after = clause.before(at), clause.after(end)
+    asked = read(question)
+    if all(map(is_number, clause.forms[at:end])):
+        if _FROM_TO.match(after) and not before.endswith("from "):
+            return False
+        if after.startswith(_SHARE) and _SHARE not in asked.text:
+            return False
+        return not (_BOUND.search(before) or _RANGE.match(after))
+    beside = _BESIDE.search(before)
+    pair = "and" in clause.forms[at:end]  # may well stand after "between"
+    if beside and not pair and beside[0].split()[0] not in asked.forms:
+        return False
+    return not (
+        _OWNING.match(after)
+        or (
+            after.startswith("’") and any(is_foreign(w, asked) for w in clause.words[end : end + 4])
+        )
+        or _goes_on(clause, at, end, asked)
+        or _has_rival(clause, at, end, asked)
+    )
+
+
+def _goes_on(clause: Reading, at: int, end: int, asked: Reading) -> bool:
+    """Whether words are part of a longer name.
+
+    The kind of thing that the question asks for does not count: "the Tigris River".
+    """
+    words = clause.words
+    person = "who" in asked.forms
+    goes_on = end < len(words) and clause.between(end) in (" ", "-", " the ")
+    if goes_on and not (person and end - at == 1) and words[end].capital:
+        title = words[end].form in TITLES - {*asked.forms}
+        if title or is_foreign(words[end], asked):
             return True
-    return False
+    if _is_of(clause, at):
+        return is_foreign(words[at - 2], asked)
+    return bool(at) and _adjoin(clause, at) and words[at - 1].form in DIRECTIONS - {*asked.forms}
 
 
-def _alike(number: str) -> Callable[[str], bool]:
-    """Tells numbers of as many characters, such as two years."""
-    return lambda token: is_number(token) and len(token) == len(number)
+def _is_namesake(clause: Reading, at: int, end: int, whole: list[str], asked: Reading) -> bool:
+    """Whether a part of a name belongs to another: Martha Washington, Washington Irving."""
+    words = clause.words
+    if not words[at].capital:
+        return len(words) > len(whole)
+    while at and words[at - 1].form in _PARTICLES:
+        at -= 1
+    beside = words[at - 1 : at] if at and _adjoin(clause, at) else []
+    beside += words[end : end + 1] if end < len(words) and _adjoin(clause, end) else []
+    other = any(word.form not in whole and is_foreign(word, asked) for word in beside)
+    return other or clause.after(end).startswith(" of ")
 
 
-def _pieces(answer: str) -> tuple[list[list[str]], set[int], set[int]]:
-    """Tokens between separators; the indices of pieces that begin with "or", and with "and"."""
-    pieces: list[list[str]] = []
-    either: set[int] = set()
-    both: set[int] = set()
-    for sentence in _SENTENCE_END.split(answer):
-        starts = [0, *(match.start() for match in _SEPARATOR.finditer(sentence))]
-        for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
-            found = [token for token in folded(sentence[start:end]) if token not in ARTICLES]
-            if found:
-                if _EITHER.match(sentence, start):
-                    either.add(len(pieces))
-                elif _BOTH.match(sentence, start):
-                    both.add(len(pieces))
-                pieces.append(found)
-    return pieces, either, both
+def is_foreign(word: Word, asked: Reading) -> bool:
+    """Whether a word belongs to a name that is not in the question."""
+    return (
+        word.capital
+        and word.form not in FUNCTION_WORDS | TITLES | _STATES
+        and not any(known.startswith(word.form) for known in asked.forms)
+    )
 
 
-def _bare(pieces: Iterable[list[str]]) -> int:
-    """How many pieces at the beginning are mere items of a list."""
-    return sum(1 for _ in takewhile(_is_bare, pieces))
+def _is_of(clause: Reading, at: int) -> bool:
+    """Whether a capitalized word and "of" stand before a word: "Gulf of Mexico"."""
+    words = clause.words
+    if at < 2 or not words[at - 2].capital:
+        return False
+    return bool(_OF.fullmatch(clause.text, words[at - 2].end, words[at].start))
 
 
-def is_denied_after(whole: Sequence[str], end: int) -> bool:
-    """Whether what ends before token `end` is followed by "is not" or the like."""
-    return bool(_DENIAL.match(" ".join(whole[end : end + 3])))
+def _adjoin(clause: Reading, at: int) -> bool:
+    """Whether only a space or a hyphen separates a word from the one before it."""
+    return clause.between(at) in (" ", "-")
 
 
-def _is_bare(piece: list[str]) -> bool:
-    return 0 < len(piece) <= _SHORT and _CLAUSE.isdisjoint(piece)
+def _has_rival(clause: Reading, at: int, end: int, asked: Reading) -> bool:
+    """Whether another name, which is not in the question, comes first and is the answer instead."""
+    words = clause.words
+    if clause.before(at).endswith("(") and clause.after(end).startswith(")"):
+        return False
+    first, own = opening_name(clause), clause.forms[at:end]
+    while at and ((_adjoin(clause, at) and words[at - 1].capital) or _is_of(clause, at)):
+        at -= 1 + _is_of(clause, at)
+    rivals = [
+        n
+        for n in range(at)
+        if (n or first)
+        and words[n].form not in own
+        and is_foreign(words[n], asked)
+        and not (n and _adjoin(clause, n) and words[n - 1].form in asked.forms)
+        and not is_denied(clause, n, n + 1)
+    ]
+    if not rivals:
+        return False
+    last = rivals[-1] + 1
+    plain = not any(w.capital or (w.form in FUNCTION_WORDS - _PARTICLES) for w in words[last:at])
+    if plain and _DESCRIPTION.search(clause.before(last - 1)):
+        return False
+    return not _LINK.search(clause.text[words[last - 1].end : words[at].start])
+
+
+def _is_chosen(clause: Reading, at: int, end: int) -> bool:
+    """Whether the words from `at` to `end` are not listed together with other candidates."""
+    head, tail = _SEPARATOR.split(clause.before(at)), _SEPARATOR.split(clause.after(end))
+    lead, ends = read(head.pop()).forms, not read(tail.pop(0)).forms
+    longest = max(_SHORT, end - at + 1)
+
+    def items(signs: list[str], pieces: list[str]) -> list[str]:
+        """The separators of the items that come first."""
+        forms = [read(piece).forms for piece in pieces[: _MANY + 1]]
+        bare = [0 < len(piece) <= longest and _CLAUSE.isdisjoint(piece) for piece in forms]
+        return [sign for sign, _ in takewhile(lambda each: each[1], zip(signs, bare, strict=False))]
+
+    before = items(head[::-2], head[-2::-2]) if len(lead) <= 1 else []
+    after = items(tail[::2], tail[1::2]) if ends else []
+    if _EITHER.search("".join([*before, *head[-1:], *after[:1]] if len(lead) <= 1 else after[:1])):
+        return False
+    number = len(clause.forms[at]) if all(map(is_number, clause.forms[at:end])) else 0
+    if number and ends and len(lead) <= 1:  # "in 1944, 1945"
+        beside = read(head[-2]).forms[-1:] if head and not lead else []
+        beside += read(tail[1]).forms if tail and len(read(tail[1]).forms) == 1 else []
+        if any(is_number(form) and len(form) == number for form in beside):
+            return False
+    # In "Germany invaded Poland, France and Norway", Germany is not listed.
+    if not ends and not _AND.search("".join(head[-1:])):
+        before = []
+    if len(lead) > 1 and lead[-1] not in _LEADS:
+        after = []
+    # The last item may go on: "the Alps, the Pyrenees and the Andes are mountains".
+    more = tail[2 * len(after) :][:1] if before and ends else []
+    if _AND.search("".join(before + after + more)) or (
+        before + after and "and" in clause.forms[at:end]
+    ):
+        return bool(number)
+    return len(before + after) < _MANY

@@ -108,15 +108,11 @@ def _found(text: str) -> list[tuple[Quantity, int, int]]:
     found: list[tuple[Quantity, int, int]] = []
     for match in _QUANTITY.finditer(text):
         name = match["unit"] or ("dollars" if match["dollars"] else "")
-        decade = name == "s" and not match["gap"] and len(match["number"]) == 4  # the 1980s
-        if not name or decade or match["number"].endswith("/0"):
+        number, _, divisor = match["number"].partition("/")
+        if not name or divisor.strip("0") == "" != divisor:
             continue
         unit = _KINDS[name]
-        try:
-            value = Fraction(match["number"]) if "/" not in match["number"] else _ratio(match)
-        except (ValueError, ZeroDivisionError):
-            continue
-        value = value * unit.size + unit.zero
+        value = Fraction(number) / int(divisor or 1) * unit.size + unit.zero
         kind, start = unit.quantity, match.start()
         if found:  # "1 hour and 30 minutes", but "30 minutes, 1 hour"
             before, first, end = found[-1]
@@ -126,8 +122,3 @@ def _found(text: str) -> list[tuple[Quantity, int, int]]:
                 continue
         found.append((Quantity(kind, value, unit), start, match.end()))
     return found
-
-
-def _ratio(match: re.Match[str]) -> Fraction:
-    number, _, divisor = match["number"].partition("/")
-    return Fraction(number) / int(divisor)

@@ -33,8 +33,7 @@ def settled(item: Item, answer: str) -> Verdict | None:
     said = _plain(answer)
     if not said:
         return Verdict(False, 0.0, "empty", "the answer is empty")
-    letter = choice.is_letter_only(item, said)
-    if not letter and any(said == _plain(reference) for reference in item.references):
+    if any(said == _plain(reference) for reference in item.references):
         return Verdict(True, 1.0, "equal", "equals a reference")
     if said.startswith(_ERROR):
         return Verdict(False, 0.0, "error", "the pipeline could not answer")

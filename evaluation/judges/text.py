@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from algebra.words import with_english_digits, with_ordinals, without_separators
 from runtime.common.extras import missing
@@ -23,7 +25,7 @@ ARTICLES = frozenset({"a", "an", "the"})
 _WORDS = (
     "is are was were be been it its he she they this that these those which who whom whose what"
     " of in on at by to for from with as and or answer called known lies located there has have"
-    " had did does do degree degrees you we i"
+    " had did does do degree degrees you we i van von de da di"
 )
 FUNCTION_WORDS = ARTICLES | frozenset(_WORDS.split())
 _UNITS = {
@@ -37,6 +39,12 @@ _UNITS = {
     "fahrenheit": "f",
     "ce": "ad",
 }
+_NOT = re.compile(
+    r"\b(ca(?=n't)|can(?=not)|do|does|did|is|are|was|were|has|have|had|could|would|should|wo)(?:n'?t|not)\b"
+)
+_CAPITALIZED = re.compile(r"\b[A-Z]\w*")
+# How much of the text around a mention is looked at.
+_AROUND = 200
 # Answers that are an opening word: "No, there is yet another" says no, and not yet another.
 YES_NO = frozenset({"yes", "no", "true", "false", "correct", "incorrect", "是", "否", "对", "错"})
 
@@ -50,10 +58,12 @@ _ORDINAL_ENDING = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _VULGAR_FRACTIONS = re.compile("[¼-¾⅐-⅞]")
 
-_HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_HAS_HAN = re.compile(f"[{_HAN}]")
+HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_HAS_HAN = re.compile(f"[{HAN}]")
 _TOKEN = re.compile(
-    rf"(?<![\w)])[-+]?\d+(?:\.\d+)?|\d+(?:\.\d+)?|[{_HAN}]|(?:(?![{_HAN}])[^\W\d_])+"
+    # a number, a Chinese character, a word or a formula such as H2O
+    rf"(?<![\w)])[-+]?\d+(?:\.\d+)?|\d+(?:\.\d+)?|[{HAN}]"
+    rf"|(?:(?![{HAN}])[^\W\d_])+(?:\d+(?:(?![{HAN}])[^\W\d_])*)*"
 )
 _SYMBOL = re.compile(rf"{_TOKEN.pattern}|[^\w\s]")
 
@@ -99,13 +109,15 @@ def spelled(text: str) -> str:
 
 
 def normal(text: str) -> str:
-    """`spelled`, without accents, possessives and thousands separators, numbers in digits."""
+    """`spelled`, without accents and thousands separators, numbers in digits, ’ for 's."""
     text = _ROMAN.sub(lambda match: _ROMAN_VALUES.get(match[1], match[1]), text)
     text = unicodedata.normalize("NFD", spelled(without_separators(text)))
     text = unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Mn"))
     text = without_separators(text)  # full-width digits are digits only now
     text = _BEFORE_CHRIST.sub("bc", with_english_digits(with_ordinals(text)))
-    text = re.sub(r"'s\b|'", "", text)
+    text = _NOT.sub(r"\1 not", text)
+    text = re.sub(r"\s?(?:%|\bper ?cent\b)", " percent", text)
+    text = re.sub(r"'s\b", "’", text).replace("'", "")
     return _ORDINAL_ENDING.sub("", text)
 
 
@@ -129,9 +141,62 @@ def stem(token: str) -> str:
     return token if token in FUNCTION_WORDS else _SUFFIX.sub("", token)
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: its stem, where it stands in the normal text, whether it has a capital."""
+
+    form: str
+    start: int
+    end: int
+    capital: bool
+
+
+class Reading:
+    """A text as words that know how they were written.
+
+    Attributes:
+        text: the text, normal.
+        words: its words without articles, units abbreviated.
+        forms: their stems.
+    """
+
+    def __init__(self, text: str, symbols: bool = False) -> None:
+        self.text = normal(text)
+        plain = unicodedata.normalize("NFKD", re.sub(r"['’](?!s\b)", "", text))
+        plain = "".join(c for c in plain if unicodedata.category(c) != "Mn")
+        capitals = {found.casefold() for found in _CAPITALIZED.findall(plain)}
+        pattern = _SYMBOL if symbols else _TOKEN
+        found = [(_canonical(match[0]), match) for match in pattern.finditer(self.text)]
+        self.words = [
+            Word(stem(_UNITS.get(token, token)), *match.span(), match[0] in capitals)
+            for token, match in [each for each in found if each[0] not in ARTICLES] or found
+        ]
+        self.forms = [word.form for word in self.words]
+
+    def before(self, at: int) -> str:
+        """The text before a word, not all of it where it is long."""
+        start = self.words[at].start
+        return self.text[max(0, start - _AROUND) : start]
+
+    def between(self, at: int) -> str:
+        """The text between a word and the one before it."""
+        return self.text[self.words[at - 1].end : self.words[at].start]
+
+    def after(self, end: int) -> str:
+        """The text after the word before `end`, not all of it where it is long."""
+        start = self.words[end - 1].end
+        return self.text[start : start + _AROUND]
+
+
+@lru_cache(maxsize=1024)
+def read(text: str, symbols: bool = False) -> Reading:
+    """The reading of a text; with `symbols`, signs such as "<" are words too."""
+    return Reading(text, symbols)
+
+
 def folded(text: str) -> list[str]:
     """Tokens without articles, units abbreviated, words stemmed."""
-    return [stem(_UNITS.get(token, token)) for token in without(ARTICLES, tokens(text))]
+    return read(text).forms
 
 
 def without(words: frozenset[str], found: Sequence[str]) -> list[str]:
@@ -141,7 +206,7 @@ def without(words: frozenset[str], found: Sequence[str]) -> list[str]:
 
 def is_number(token: str) -> bool:
     """Whether a token is a number."""
-    return token[-1].isdecimal()
+    return token[-1].isdecimal() and not token[0].isalpha()
 
 
 def _canonical(token: str) -> str:

@@ -17,15 +17,14 @@ _YES = frozenset({"yes", "true", "correct", "right", "是", "对", "是的", "�
 _NO = frozenset({"no", "false", "incorrect", "wrong", "否", "错", "不是", "不对", "错误"})
 _HEDGE = r"\W*(?:(?:technically|actually|well|in fact|strictly speaking|probably|so)\W+)?"
 _OPENING_YES = re.compile(
-    _HEDGE + r"(?:yes|yeah|yep|true|correct|(?:that is |that's )?right|indeed|absolutely|certainly"
-    r"|definitely(?! not)|of course(?! not)|sure|(?:it|that) is (?:true|correct)"
+    _HEDGE + r"(?:yes|yeah|yep|true|correct|right|indeed|absolutely|certainly"
+    r"|definitely(?! not)|of course(?! not)|sure"
     r"|(?:是|对)的?(?=\W|$)|正确)(?![a-z])"
 )
 _OPENING_NO = re.compile(
     _HEDGE
     + r"(?:no|nope|false|incorrect|wrong|never|not at all|definitely not|of course not|not really"
-    r"|否|错|不是|不对|不(?=\W|$)|没有(?=\W|$))(?![a-z])"
-    r"(?! (?:doubt|longer|one|\w+ (?:can|could)\b))"
+    r"|否|错|不是|不对|不(?=\W|$))(?![a-z])(?! (?:doubt|longer|one)\b)"
 )
 _BOTH = re.compile(
     r"\W*(?:yes|true)\W+(?:(?:and|or|but)\W+)?(?:no|false)\b(?!\W+(?:doubt|question))"
@@ -42,6 +41,7 @@ _CLAUSE_END = re.compile(
     r"(?<=[^\d])[.!?](?=\s|$)|[,;:。！？，；]|\b(?:but|although|though|while)\b"
 )
 _SUBJECT = re.compile(r"\W*(?:they|it|he|she|this|that|there|you|one)\b")
+_NOT = re.compile(r"\W*not\b")
 _AUXILIARIES = "is are was were be do does did can could will would has have had not true false"
 _OTHERS = "of in on at to it that this there you they he she and or if"
 _EMPTY_WORDS = ARTICLES | frozenset(f"{_AUXILIARIES} {_OTHERS}".split())
@@ -78,11 +78,15 @@ def says(question: str, answer: str) -> bool | None:
     shares = [len(asked & _matter(clause)) for clause in clauses]
     best = max(shares, default=0)
     if best == 0:  # "They cannot."
-        if not clauses or not _SUBJECT.match(clauses[0]) or not _DENIAL.search(clauses[0]):
+        clause = clauses[0] if clauses else ""
+        if not _SUBJECT.match(clause) or (_matter(clause) and not _DENIAL.search(clause)):
             return None
-        clause = clauses[0]
     else:
         clause = clauses[max(n for n, share in enumerate(shares) if share == best)]
+        # "It lies in Asia, not in Africa."
+        clause = next(
+            (c for c, n in zip(clauses, shares, strict=True) if n and _NOT.match(c)), clause
+        )
         if 2 * best < len(asked) and not _DENIAL.search(clause):
             return None  # it speaks of something else
     asked_denied = len(_DENIAL.findall(spelled(question))) % 2
