@@ -8,6 +8,7 @@ python -m runtime --show-settings
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ def _print_settings(_: argparse.Namespace) -> int:
     for setting in all_settings(settings.subjects):
         value = show(settings.value_of(setting.name))
         mark = " " if value == setting.default else "*"
-        print(f"{mark} {setting.name}={value}\n      {setting.meaning} ({setting.allowed})")
+        meaning = re.sub(r"\[\w+\]\((\S+?)\)", r"docs/\1", setting.meaning)  # links of the page
+        print(f"{mark} {setting.name}={value}\n      {meaning} ({setting.allowed})")
     print(f"llama.cpp: {describe_build()}")
     return 0
 

@@ -313,6 +313,8 @@ def test_show_settings_prints_every_setting_with_its_value(run: Run) -> None:
     assert "* TOP_K=7" in lines
     assert "  TOP_P=0.9" in lines
     assert all(any(f" {setting.name}=" in line for line in lines) for setting in all_settings())
+    assert "(docs/serving.md#the-same-answer)" in result.stdout  # not the page's "[serving](...)"
+    assert "](" not in result.stdout
 
 
 def test_a_screen_that_lacks_characters_is_no_reason_to_stop(tmp_path: Path) -> None:
