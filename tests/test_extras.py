@@ -49,7 +49,6 @@ def python(folder: Path, missing: set[str], *arguments: str) -> subprocess.Compl
         ),
         ("training.finetune --model demo --data-history x.jsonl", "torch", "training", "train"),
         ("runtime.serve", "uvicorn", "the server", "server"),
-        ("lab.circle --help", "opencc", "evaluating", "evaluation"),
     ],
 )
 def test_a_command_says_which_extra_it_needs(

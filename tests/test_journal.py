@@ -78,7 +78,7 @@ def test_blank_and_damaged_lines_of_older_files_are_passed_over_and_told(
     with Journal(path) as journal:
         assert [record for _, record in journal.entries()] == [{"n": 1}, {"n": 2}]
         assert journal.damaged == [3, 6]
-    assert "2 damaged lines were passed over, the first is line 3" in caplog.text
+    assert "2 damaged lines were skipped, the first is line 3" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,6 @@
-"""What every room of the house uses: errors, whole files, records, commands, the offline guard."""
+"""What every package uses: errors, whole files, records, commands, the offline guard."""
+
+PACKAGES = (
+    *("algebra", "runtime", "inferencePipeline", "convert", "kb"),
+    *("training", "evaluation", "benchmarks", "lab"),
+)

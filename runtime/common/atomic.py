@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-# What numpy says where a file takes no more, without the reason.
+# What numpy says when a disk is full, without the reason.
 _SHORT = re.compile(r"\d+ requested and \d+ written")
 # Temporary paths that exist now, and how each is removed.
 _unfinished: dict[Path, Callable[[Path], None]] = {}
@@ -22,8 +22,8 @@ def scratch(target: Path) -> AbstractContextManager[Path]:
     """A new empty file beside `target`, removed after the block.
 
     Raises:
-        OSError: the folder of `target` cannot be written, or, named, whatever the block raised
-            without a file's name, as a full disk does.
+        OSError: the folder of `target` cannot be written; and what the block raises, with
+            `target` as its file if it names none, as for a full disk.
     """
     return _beside(
         target,
@@ -86,11 +86,8 @@ def replacing(target: Path) -> Iterator[Path]:
 def replacing_folder(target: Path, parent: Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes `target` if the block ends well, else it is removed.
 
-    A folder that was there before gives way only when the new one is whole.
-
-    Args:
-        target: the folder to be.
-        parent: on the same disk; what a kill leaves half filled is there.
+    An older folder is replaced only when the new one is whole. What a kill leaves half filled is
+    in `parent`, which must be on the same disk.
 
     Raises:
         OSError: a folder cannot be written.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -24,11 +25,6 @@ from math import ceil
 from pathlib import Path
 from typing import IO, Any, Self
 
-try:
-    import resource
-except ImportError:  # Windows: time on the clock is the only limit
-    resource = None  # type: ignore[assignment]
-
 # Seconds that starting Python and importing a module may take, on a slow disk.
 _STARTING = 120.0
 _LONGEST_SAID = 4000  # characters
@@ -37,15 +33,10 @@ _PROJECT = str(Path(__file__).resolve().parents[2])
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take from when it is ready, where the system can limit it.
+    """What a process may take from when it is ready, where the system can limit it."""
 
-    Attributes:
-        cpu_seconds: of computing, over all its jobs; it then ends with SIGXCPU.
-        memory: bytes beyond what Python and the module take; allocating more fails.
-    """
-
-    cpu_seconds: int | None = None
-    memory: int | None = None
+    cpu_seconds: int | None = None  # of computing, over all its jobs; it then ends with SIGXCPU
+    memory: int | None = None  # bytes beyond Python and the module; allocating more fails
 
 
 def command_of(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
@@ -89,7 +80,6 @@ class Child:
 
     Args:
         function: "package.module:name"; it takes a JSON value and returns one.
-        limits: for the process.
         environment: variables to set beside those of this process.
         restarts: how many processes may follow the first.
     """
@@ -122,11 +112,7 @@ class Child:
                 self._process = _Process(self._function, self._limits, self._environment)
 
     def ask(self, job: Any, seconds: float) -> Any:
-        """The function's result for a job.
-
-        Args:
-            job: a JSON value.
-            seconds: on the clock, from when the process is ready.
+        """The function's result for a job, a JSON value, in `seconds` from when it is ready.
 
         Raises:
             NoChildError: no process can be started.
@@ -173,8 +159,7 @@ def _forget_all() -> None:
         child._forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def call(
@@ -290,10 +275,7 @@ _replies: IO[bytes] | None = None
 
 
 def tell(stage: str) -> None:
-    """Say what the function does next, to be known if the process ends there.
-
-    Does nothing outside such a process.
-    """
+    """Report what the function does next, for errors if the process ends there."""
     _send({"stage": stage})
 
 
@@ -306,7 +288,7 @@ def _send(message: dict[str, Any]) -> None:
 def _serve(function: str, limits: Limits) -> None:
     global _replies
     _replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no message
+    os.dup2(2, 1)  # what libraries print must not look like a message
     parent = os.getppid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     module, _, name = function.partition(":")
@@ -326,19 +308,22 @@ def _end_with(parent: int) -> None:
 
 
 def _limit(limits: Limits) -> None:
-    if resource is None:
-        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # reaching a limit is not a crash
     if limits.cpu_seconds is not None:
-        wanted = ceil(time.process_time()) + limits.cpu_seconds
-        _lower(resource.RLIMIT_CPU, wanted)
+        lower(resource.RLIMIT_CPU, ceil(time.process_time()) + limits.cpu_seconds)
     if limits.memory is not None:
-        with suppress(OSError, ValueError):  # only Linux tells what is taken
-            pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-            _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.memory)
+        limit_memory(limits.memory)
 
 
-def _lower(limit: int, wanted: int) -> None:
+def limit_memory(memory: int) -> None:
+    """Let this process take `memory` bytes more than it has, where the system tells that: Linux."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+
+
+def lower(limit: int, wanted: int) -> None:
+    """Set a limit of this process (`resource.RLIMIT_...`), unless it is lower already."""
     soft, hard = resource.getrlimit(limit)
     others = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
     resource.setrlimit(limit, (min([wanted, *others]), hard))

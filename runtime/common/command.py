@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _INTERRUPTED = early.INTERRUPTED
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 0.7  # seconds that cleaning up may take after a signal
 
 
 def parser_for(doc: str | None) -> argparse.ArgumentParser:
@@ -45,22 +46,19 @@ def run(
     stopped: str = "stopped; no partial files were left",
     *,
     verbose: bool = False,
-    patience: float = 0.7,
     terminated: int = early.INTERRUPTED,
 ) -> int:
     """Run a command and return its exit status.
 
     Errors that a user can mend are printed as one line, status 1. After SIGINT or SIGTERM
-    `stopped` is printed, status 130 or, after SIGTERM, `terminated`. The process then ends
-    `patience` seconds after the signal at the latest, even inside a call of llama.cpp or torch
-    that Python cannot interrupt: temporary files of `runtime.common.atomic` are removed first.
+    `stopped` is printed, status 130 or, after SIGTERM, `terminated`. The process then ends within
+    a second, even inside a call of llama.cpp or torch that Python cannot interrupt: temporary files
+    of `runtime.common.atomic` are removed first.
 
     Args:
         command: gets `arguments` and returns the exit status.
-        arguments: the parsed command line.
-        stopped: printed after a signal: what is left, and how to continue.
+        stopped: what is left after a signal, and how to continue.
         verbose: log debug messages too.
-        patience: seconds that cleaning up may take after a signal.
         terminated: the exit status after SIGTERM, which is how services are stopped.
     """
     _prepare_streams()
@@ -70,7 +68,7 @@ def run(
         stream=sys.stderr,
     )
     logging.getLogger("gguf").setLevel(logging.WARNING)
-    with _Interrupts(stopped, patience, terminated) as interrupts:
+    with _Interrupts(stopped, terminated) as interrupts:
         try:
             status = command(arguments)
             _flush()
@@ -90,7 +88,7 @@ def resumable(target: Path | None) -> str:
 
 
 def explain(error: Exception) -> str:
-    """An error in words; one of the operating system's with the file it is about."""
+    """An error's message; that of the operating system with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}"
     return str(error)
@@ -149,13 +147,13 @@ class _Interrupts:
 
     Python runs signal handlers between two of its own instructions, so a long call in C delays
     them, and an exception in a callback from C is lost. Therefore a thread, told by the signal
-    itself, waits for `patience` seconds and ends the process.
+    itself, waits for a moment and ends the process.
     """
 
-    def __init__(self, stopped: str, patience: float, terminated: int) -> None:
+    def __init__(self, stopped: str, terminated: int) -> None:
         self.received = False
-        self._terminated, self._status = terminated, _INTERRUPTED
-        self._stopped, self._patience = stopped, patience
+        self._stopped, self._terminated = stopped, terminated
+        self._status = _INTERRUPTED
         self._said = False
         self._before: dict[int, Any] = {}
         self._hook_before = sys.unraisablehook
@@ -228,7 +226,7 @@ class _Interrupts:
             if byte and byte[0] in _SIGNALS:
                 if byte[0] == signal.SIGTERM:
                     self._status = self._terminated
-                time.sleep(self._patience)
+                time.sleep(_PATIENCE)
                 self._end()
         os.close(self._read_end)
         os.close(self._write_end)

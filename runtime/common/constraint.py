@@ -52,11 +52,7 @@ class Constraint:
 
     @classmethod
     def schema(cls, schema: Mapping[str, Any] | bool | str) -> Self:
-        """JSON that a JSON schema allows. Properties come in the schema's order.
-
-        Args:
-            schema: as parsed, or its text.
-        """
+        """JSON that a JSON schema, parsed or as text, allows; properties come in its order."""
         if isinstance(schema, str):
             if len(schema) > MOST_CHARACTERS:
                 return cls("schema", schema)  # refused, before it is parsed
@@ -111,7 +107,7 @@ def _most_entries(schema: Any) -> int:
     while left:
         value = left.pop()
         if isinstance(value, Mapping):
-            left += [v for key, v in value.items() if not (key == "enum" and _is_short(v))]
+            left += [v for key, v in value.items() if key != "enum" or not _is_short(v)]
         elif isinstance(value, list):
             left += value
         else:

@@ -8,18 +8,16 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
+from runtime.common import PACKAGES
+
 INTERRUPTED = 130  # the exit status
 
-_OURS = frozenset(
-    ["runtime", "convert", "kb", "training", "evaluation", "benchmarks", "lab", "algebra"]
-)
 
-
-def is_our_command() -> bool:
+def _is_our_command() -> bool:
     """Whether Python was started as `python -m` with a module of this project."""
     _, *options = sys.orig_argv
     module = options[options.index("-m") + 1] if "-m" in options[:-1] else ""
-    return module.partition(".")[0] in _OURS
+    return module.partition(".")[0] in PACKAGES
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -27,6 +25,6 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-if is_our_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if _is_our_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, _end)  # until `command.run` takes over, and after it

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from runtime.common.early import is_our_command
-
 # For each library, as it is imported: the work that needs it, and the extra that installs it.
 _LIBRARIES = {
     "gguf": ("converting", "convert"),
@@ -38,8 +36,7 @@ def require(what: str, extra: str, *modules: str) -> None:
 
     Args:
         what: the work, as the message names it: "converting".
-        extra: of this project; it installs them.
-        modules: names as they are imported.
+        extra: the extra of this project that installs them.
 
     Raises:
         MissingLibraryError: one is not installed.
@@ -53,14 +50,8 @@ def require(what: str, extra: str, *modules: str) -> None:
             raise missing(ModuleNotFoundError(name=module), what, extra)
 
 
-def missing(error: ModuleNotFoundError, what: str, extra: str) -> BaseException:
+def missing(error: ModuleNotFoundError, what: str, extra: str) -> MissingLibraryError:
     """What to raise in place of the error of a failed import; see `require`."""
-    words = _in_words(error, what, extra)
-    # Until every command imports what it needs inside its frame.
-    return SystemExit(f"error: {words}") if is_our_command() else words
-
-
-def _in_words(error: ModuleNotFoundError, what: str, extra: str) -> MissingLibraryError:
     name = (error.name or "").partition(".")[0]
     return MissingLibraryError(
         f"{what} needs {name}: pip install 'subject-lora-serve[{extra}]'", name=name
@@ -72,4 +63,4 @@ def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:
     module = (error.name or "").partition(".")[0]
     if isinstance(error, MissingLibraryError) or module not in _LIBRARIES:
         return error
-    return _in_words(error, *_LIBRARIES[module])
+    return missing(error, *_LIBRARIES[module])

@@ -1,4 +1,4 @@
-"""Figures of one look, drawn with matplotlib and no screen."""
+"""Figures in one style, drawn with matplotlib and no screen."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ CONTRAST = "#d9480f"
 def axes(path: Path, width: float = 6, height: float = 3.4, dpi: int = 150) -> Iterator[Axes]:
     """Axes to draw on; the figure is written when the block ends well, whole or not at all.
 
-    Args:
-        path: the file; its suffix is the format: .png, .svg or .pdf.
-        width, height: in inches.
-        dpi: of a .png file.
+    The suffix of `path` is the format: .png (of `dpi`), .svg or .pdf. Sizes are in inches.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.

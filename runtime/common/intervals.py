@@ -1,4 +1,4 @@
-"""How sure a share, or a difference, is after a number of tries."""
+"""How certain a share, or a difference, is after a number of tries."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -13,11 +14,6 @@ from typing import Any, NamedTuple, Self
 
 from runtime.common.errors import UserError
 from runtime.common.forks import Maker
-
-try:
-    import fcntl
-except ImportError:  # Windows: one process at a time
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +36,6 @@ class Journal:
     alone never change the file. Several threads and processes may append to one file.
 
     Attributes:
-        path: the file.
         damaged: numbers, from 1, of the whole lines that the last `entries` could not read.
 
     Raises:
@@ -61,12 +56,12 @@ class Journal:
         self._file = self.path.open("a+b", buffering=0)
 
     def _own(self) -> None:
-        """In a forked process open the file anew: locks of one that is shared lock nobody out."""
+        """In a forked process open the file anew: a shared file's locks do not exclude others."""
         if not self._maker.is_here:
             self._open()
 
     def entries(self) -> Iterator[tuple[Place, Any]]:
-        """All records, each with its place. Blank and damaged lines are passed over.
+        """All records, each with its place. Blank and damaged lines are skipped.
 
         Raises:
             UserError: a line is not even the beginning of a record: this is another kind of file.
@@ -91,7 +86,7 @@ class Journal:
                         self.damaged.append(number)
         if self.damaged:
             log.warning(
-                "%s: %d damaged lines were passed over, the first is line %d",
+                "%s: %d damaged lines were skipped, the first is line %d",
                 self.path,
                 len(self.damaged),
                 self.damaged[0],
@@ -166,9 +161,6 @@ class Journal:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from appending meanwhile."""
-        if fcntl is None:
-            yield
-            return
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(self._file, fcntl.LOCK_EX)
         try:

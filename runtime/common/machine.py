@@ -12,23 +12,17 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-# A hybrid CPU's cores with less than this share of the largest capacity are efficiency cores.
+# Cores of a hybrid CPU with at most this share of the largest capacity are efficiency cores.
 _CAPABLE = 0.5
 
 
 @dataclass(frozen=True)
 class Cpus:
-    """The CPUs of a process.
+    """The CPUs of a process."""
 
-    Attributes:
-        cores: threads that compute at once without sharing a core; at least 1.
-        logical: threads that run at once, hyper-threads counted; at least `cores`.
-        reason: how `cores` came about, in words.
-    """
-
-    cores: int
-    logical: int
-    reason: str
+    cores: int  # threads that compute at once without sharing a core; at least 1
+    logical: int  # threads that run at once, hyper-threads counted; at least `cores`
+    reason: str  # where `cores` comes from, in words
 
 
 def cpu_name() -> str:
@@ -49,23 +43,19 @@ def cpus() -> Cpus:
 
 
 def find_cpus(root: Path, allowed: Set[int]) -> Cpus:
-    """The CPUs of a process, from sysfs and its cgroups.
+    """The CPUs of a process, from sysfs and its cgroups below `root`.
 
-    Args:
-        root: of the file system; another one in tests.
-        allowed: numbers of the logical CPUs that the affinity mask of the process has.
+    `allowed` are the logical CPUs of its affinity mask.
     """
-    logical = set(allowed)
-    reasons = []
-    capable = _performance_cpus(root, logical)
-    if capable < logical:
-        reasons.append(f"performance cores only: {len(capable)} of {len(logical)} CPUs")
+    n_logical = len(allowed)
+    capable = _performance_cpus(root, allowed)
     cores = _count_cores(root, capable)
-    reasons.insert(0, f"{cores} physical cores")
+    reasons = [f"{cores} physical cores"]
+    if len(capable) < n_logical:
+        reasons.append(f"performance cores only: {len(capable)} of {n_logical} CPUs")
     n_online = len(_numbers(root / "sys/devices/system/cpu/online"))
-    if n_online > len(logical):
-        reasons.append(f"the affinity mask has {len(logical)} of {n_online} CPUs")
-    n_logical = len(logical)
+    if n_online > n_logical:
+        reasons.append(f"the affinity mask has {n_logical} of {n_online} CPUs")
     quota, group = _cpu_quota(root)
     if quota is not None:
         # Half a CPU more is worth a thread, less only makes all wait for it.

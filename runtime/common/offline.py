@@ -2,10 +2,9 @@
 
 The guard is an audit hook (PEP 578): Python reports every connection and every name lookup
 to it before it is made. A hook cannot be removed, so it is installed once, with the first
-guard, and looks whether a guard is active. It sees this process alone, and Python's own
-sockets alone: a child process, or C code that opens sockets itself, it does not see. Who
-connects is told by the stack, so that what a library does in a thread of its own is stopped
-only by "process".
+guard, and checks whether a guard is active. It sees only this process and Python's own
+sockets, not child processes or C code that opens sockets itself. The stack tells who
+connects, so what a library does in another thread is stopped only by "process".
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from runtime.common import PACKAGES
+
 Mode = Literal["on", "process", "off"]
 
 # Our own code, recognized by its path: names such as "runtime" are not unique.
-_PROJECT_DIR = str(Path(__file__).resolve().parents[2])
-_ROOMS = ["runtime", "inferencePipeline", "convert", "kb", "training", "evaluation"]
-_ROOMS += ["benchmarks", "lab"]
-_OURS = tuple(
-    os.path.join(_PROJECT_DIR, name) + os.sep  # noqa: PTH118  (compared with a frame's text)
-    for name in _ROOMS
-)
+_PROJECT_DIR = Path(__file__).resolve().parents[2]
+_OURS = tuple(f"{_PROJECT_DIR / name}{os.sep}" for name in PACKAGES)
 # Libraries that would fetch models on their own.
 GUARDED_LIBRARIES = frozenset(
     ["llama_cpp", "gguf", "transformers", "huggingface_hub", "datasets", "peft"]
@@ -47,11 +43,11 @@ _HOST_ARGUMENT = {
 }
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
-# A guard that is dropped ends when the garbage collector comes upon it. That may be anywhere, here
-# too: so the lock can be taken twice, and what follows a change is decided by what is now.
+# A guard that is dropped ends when the garbage collector finds it. That may happen anywhere, also
+# here: so the lock can be taken twice, and what to do is decided after each change.
 _lock = threading.RLock()
 _active: list[Mode] = []  # modes of the guards now held
-_before: dict[str, Any] = {}  # what the first guard found and the last puts back; empty if none is
+_before: dict[str, Any] = {}  # what the first guard found and the last puts back
 _installed = False
 
 
@@ -145,7 +141,7 @@ def _is_local(host: str) -> bool:
 def _called_by_guarded(frame: FrameType | None) -> bool:
     while frame is not None:
         library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if library == "logging":  # where log lines go is the caller's business
+        if library == "logging":  # the caller decides where log lines go
             return False
         if library in GUARDED_LIBRARIES or frame.f_code.co_filename.startswith(_OURS):
             return True

@@ -17,21 +17,15 @@ from runtime.common.files import not_text
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a file.
+    """One record of a file."""
 
-    Attributes:
-        where: "line 3", or "record 3" of a JSON list; counted from 1.
-        value: what JSON made of it.
-        problem: why there is no value, worded to follow `where`, or "".
-    """
-
-    where: str
+    where: str  # "line 3", or "record 3" of a JSON list; counted from 1
     value: Any = None
-    problem: str = ""
+    problem: str = ""  # why there is no value, worded to follow `where`
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a file; blank lines are passed over.
+    """The records of a file; blank lines are skipped.
 
     Raises:
         SetupError: the file cannot be read or is UTF-16, or a .json file is not a JSON list.
