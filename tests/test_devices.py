@@ -13,6 +13,7 @@ from runtime import SetupError, loadPipeline
 from runtime.engine import Engine, EngineError, EngineOptions, Model, cards, library, profiles
 from runtime.engine.cards import Card
 from runtime.engine.ggml import read_gguf
+from runtime.engine.scheduler import CALL_COST
 from runtime.engine.sizing import PADDING_CELLS
 from runtime.engine.weights import ModelSizes, read_header, read_sizes
 from runtime.setup.devices import RESERVE, Need, Plan, compare, estimate, less, plan
@@ -267,7 +268,7 @@ def test_what_is_not_on_a_card_must_fit_into_memory(
 def test_padding_stays_within_the_room_that_slots_have_for_it(
     profile: profiles.DeviceProfile,
 ) -> None:
-    assert profile.rows_at_once + profile.call_cost <= PADDING_CELLS
+    assert profile.rows_at_once + CALL_COST <= PADDING_CELLS
 
 
 def test_the_profile_follows_the_layers() -> None:

@@ -8,8 +8,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from runtime.engine.adjust import penalize
-from runtime.engine.sampling import SamplingParams, probabilities, sample, top_k_ids
+from runtime.engine.sampling import SamplingParams, penalize, probabilities, sample, top_k_ids
 
 
 def random_logits(rows: int, vocab: int, seed: int = 0) -> np.ndarray:

@@ -11,8 +11,7 @@ import pytest
 
 from runtime import Settings, SetupError
 from runtime.engine import SamplingParams
-from runtime.engine.adjust import penalize
-from runtime.engine.sampling import sample
+from runtime.engine.sampling import penalize, sample
 from runtime.fields import Setting
 from runtime.settings import PROJECT_DIR, all_settings
 

@@ -19,13 +19,8 @@ class Arrivals:
     """Requests between `Engine.add` and the waiting room.
 
     What several of those that came together have in common is prefilled first, in steps like any
-    prompt's, by a generation of its own that nobody asked for. Nothing is lost by that: none of
-    them would get a slot before the prompts that are being prefilled are complete.
-
-    Args:
-        scheduler: not owned.
-        sharing: not owned.
-        cache: not owned.
+    prompt's, by a generation of its own. Nothing is lost by that: none of them would get a slot
+    before the prompts that are being prefilled are complete.
     """
 
     def __init__(self, scheduler: Scheduler, sharing: Sharing, cache: Cache) -> None:
@@ -42,11 +37,9 @@ class Arrivals:
         return len(self._new) + len(self._next)
 
     def add(self, generation: Generation) -> None:
-        """Take one in that has just come."""
         self._new.append(generation)
 
     def remove(self, generation: Generation) -> None:
-        """Take one out that is still here."""
         (self._next if generation in self._next else self._new).remove(generation)
 
     def next_prefix(self) -> Wanted | None:

@@ -28,7 +28,7 @@ class Batch:
         self._seq_id = np.zeros(capacity, np.int32)
         self._output = np.zeros(capacity, np.int8)
         self.outputs, self.n_outputs = self._output[:0], 0
-        # llama.cpp wants a pointer per token; each token here has one sequence id.
+        # llama.cpp needs a pointer per token; each token here has one sequence id.
         item = self._seq_id.itemsize
         self._seq_id_ptr = self._seq_id.ctypes.data + item * np.arange(capacity, dtype=np.uintp)
 

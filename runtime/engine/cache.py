@@ -16,19 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """Owns the current llama.cpp context.
-
-    Args:
-        model: not owned.
-        options: how the engine runs.
+    """Owns the current llama.cpp context, which `resize` and `renew` replace.
 
     Raises:
-        EngineError: no context could be made, or none for calls of the shape that is asked for.
-
-    Attributes:
-        context: replaced by `resize`.
-        layout: of its slots.
-        shape: of the calls for which it is made.
+        EngineError: no context could be made, or none for batch-invariant calls.
     """
 
     def __init__(self, model: Model, options: EngineOptions) -> None:
@@ -70,11 +61,7 @@ class Cache:
         return layout if slots == layout.slots else fit_layout(cells, slots)
 
     def resize(self, layout: Layout, moves: Sequence[tuple[int, int]]) -> None:
-        """Make a context of another layout, and move what slots hold to it.
-
-        Args:
-            layout: the new one.
-            moves: (old slot, new slot) of those whose content is kept.
+        """Make a context of another layout; `moves` are (old slot, new slot) of kept content.
 
         Raises:
             EngineError: there is no memory for it; the old layout is restored, unless

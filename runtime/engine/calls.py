@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.05
 class Stopped(BaseException):
     """A computation was stopped because the thread that waits for it was interrupted.
 
-    Not an Exception: nothing went wrong that could be reported as an error of a request.
+    Not an Exception, since no request has failed.
     """
 
 
@@ -50,11 +50,9 @@ class StopFlag:
         self._bytes = ctypes.create_string_buffer(2)
 
     def set(self) -> None:
-        """Have the computation stop."""
         self._bytes[0] = b"\x01"
 
     def clear(self) -> None:
-        """Let computations run."""
         self._bytes[0] = b"\x00"
 
     @property
@@ -65,8 +63,7 @@ class StopFlag:
     @staticmethod
     def callback(kind: Any) -> Any:
         """The callback, as a function pointer of ctypes type `kind`."""
-        library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
-        return ctypes.cast(library.strlen, kind)
+        return ctypes.cast(ctypes.CDLL(None).strlen, kind)
 
 
 class _Job:
@@ -144,16 +141,14 @@ def _after_fork() -> None:
     _helper, _jobs = None, queue.SimpleQueue()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def undisturbed(function: Callable[P, T]) -> Callable[P, T]:
     """Wrap a function so that no signal handler runs within a call of it (see above).
 
-    The wrapped function returns and raises what the function does. If the main thread is
-    interrupted meanwhile, it raises the exception of the signal handler instead, as soon as the
-    function has ended, which `stoppable` computations and `check_stop` make soon.
+    If the main thread is interrupted meanwhile, the call raises the signal handler's exception as
+    soon as the function has ended; `stoppable` computations and `check_stop` make that soon.
     """
 
     @functools.wraps(function)
@@ -225,27 +220,16 @@ class Callbacks:
         self._error: BaseException | None = None
 
     def wrap(self, kind: Any, function: Callable[..., Any], failed: Any = None) -> Any:
-        """A callback of the ctypes function type `kind`.
-
-        Args:
-            kind: the type.
-            function: what it calls.
-            failed: what it returns where the function raises.
-        """
+        """A callback of ctypes type `kind`, which returns `failed` where the function raises."""
 
         def call(*args: Any) -> Any:
             try:
                 return function(*args)
             except BaseException as error:
-                self.keep(error)
+                self._error = self._error or error  # the first one counts
                 return failed
 
         return kind(call)
-
-    def keep(self, error: BaseException) -> None:
-        """Note an exception for `check`; the first one counts."""
-        if self._error is None:
-            self._error = error
 
     def check(self) -> None:
         """Raise what a callback raised since the last check, if anything."""

@@ -16,17 +16,11 @@ _GPU = 1  # GGML_BACKEND_DEVICE_TYPE_GPU of ggml-backend.h; integrated ones are 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU. Its index among all is llama.cpp's `main_gpu`, and the N of cuda:N.
+    """A GPU. Its index among all is llama.cpp's `main_gpu`, and the N of cuda:N."""
 
-    Attributes:
-        name: as llama.cpp calls it, such as "CUDA0".
-        description: such as "NVIDIA H100 80GB HBM3".
-        free, total: bytes of its memory.
-    """
-
-    name: str
-    description: str
-    free: int
+    name: str  # llama.cpp's, such as "CUDA0"
+    description: str  # such as "NVIDIA H100 80GB HBM3"
+    free: int  # bytes of memory
     total: int
 
 
@@ -41,13 +35,8 @@ def find_cards() -> list[Card]:
             continue
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-        name, description = (
-            text.decode("utf-8", "replace")
-            for text in (
-                lib.ggml_backend_dev_name(device),
-                lib.ggml_backend_dev_description(device),
-            )
-        )
+        texts = lib.ggml_backend_dev_name(device), lib.ggml_backend_dev_description(device)
+        name, description = (text.decode("utf-8", "replace") for text in texts)
         cards.append(Card(name, description, free.value, total.value))
     return cards
 

@@ -39,17 +39,13 @@ _ABORTED = 2  # what llama_decode returns where the abort callback said so
 
 
 class Context:
-    """A llama.cpp context with one KV stream per slot.
+    """A llama.cpp context with one KV stream per slot; closing its model closes it.
 
     Args:
-        model: the model; closing it closes the context.
-        slots: sequences that can be decoded at once.
-        staging: further slots, numbered behind them, for prompts that wait prefilled.
+        staging: further slots, numbered after the others, for prompts that wait prefilled.
         cells_per_slot: tokens that each can hold (rounded up).
-        threads: CPU threads.
-        flash_attention: "auto" lets llama.cpp decide.
         max_tokens: most tokens in one call; there is always room for one of each slot.
-        cache_type: of the KV cache; "f32" is for comparisons, "q8_0" wants flash attention.
+        cache_type: of the KV cache; "f32" is for comparisons, "q8_0" needs flash attention.
         eval_callback: llama.cpp's `ggml_backend_sched_eval_callback`, to read the tensors
             of a computation. The context keeps it alive.
         mix: tokens of one call may use different adapters of the model's stack (see
@@ -156,20 +152,16 @@ class Context:
         mixed: ArrayLike | None = None,
         n_best: int | None = None,
     ) -> Rows:
-        """Compute a batch.
+        """Compute a batch; the logits that it asks for are valid until the next call.
 
         Args:
-            batch: the tokens.
-            adapter: name of a loaded adapter for all of them, or None for the bare model. A
-                change costs a new plan.
-            mixed: instead of it, in a context with `mix`, the adapter of each token, int
+            adapter: name of a loaded adapter for all tokens, or None for the bare model.
+                llama.cpp plans its calls anew when it changes.
+            mixed: in its place, in a context with `mix`, the adapter of each token, int
                 [n_tokens], as indices of the model's stack or -1 for none. The batch must be
                 one that llama.cpp computes in one pass.
             n_best: how many of a row's likeliest tokens must be reported, where this context
                 has a shortlist; None is all. A change between some and all costs a new plan.
-
-        Returns:
-            the logits that the batch wants, valid until the next call.
 
         Raises:
             EngineError: llama.cpp refused the batch, or did not compute adapters in one pass;
@@ -182,11 +174,15 @@ class Context:
             raise EngineError(
                 f"a call of {batch.struct.n_tokens} tokens, and this context takes {most}"
             )
-        self._report(n_best)
-        with captured_log() as lines:  # of a call that is stopped, a warning for each slot
+        shortlist = self._shortlist
+        if shortlist is not None:
+            attach = n_best is not None and n_best <= shortlist.n_best
+            if attach != shortlist.attached:
+                (shortlist.attach if attach else shortlist.detach)()
+        with captured_log() as lines:  # a call that is stopped logs a warning for each slot
             code = self._call(batch, adapter, mixed)
-        if self._shortlist is not None:
-            self._shortlist.callbacks.check()
+        if shortlist is not None:
+            shortlist.callbacks.check()
         if code == _ABORTED:
             raise Stopped
         if code != 0:
@@ -200,22 +196,13 @@ class Context:
             return self._decode(batch)
         if self._mixer is None:
             raise EngineError("adapters can be mixed in a context made with mix=True only")
-        # Bare tokens too go through the stack: to switch adapters makes llama.cpp plan anew.
+        # Tokens without an adapter too: llama.cpp plans anew when adapters are switched.
         self._apply(STACK)
         return self._mixer.run(lambda: self._decode(batch), mixed, batch.outputs)
 
     def _decode(self, batch: Batch) -> int:
         with stoppable(self._stop):
             return int(llama.llama_decode(self.pointer, batch.struct))
-
-    def _report(self, n_best: int | None) -> None:
-        """Have llama.cpp report the likeliest tokens of rows, or all."""
-        shortlist = self._shortlist
-        if shortlist is None:
-            return
-        wanted = n_best is not None and n_best <= shortlist.n_best
-        if wanted != shortlist.attached:
-            (shortlist.attach if wanted else shortlist.detach)()
 
     def _apply(self, name: str | None) -> None:
         """Apply a loaded adapter to the whole context, or none."""

@@ -40,15 +40,11 @@ class Engine:
 
     Args:
         model: taken over, with the adapters that it has, and closed with the engine.
-        options: how it runs.
         adapters: GGUF adapters to load beside those, by the names that requests choose them by.
 
     Raises:
         EngineError: an adapter cannot be loaded, no context could be made, or the files are
             damaged so that what they compute is not numbers. The model is still the caller's.
-
-    Attributes:
-        stats: what it has done.
     """
 
     @undisturbed
@@ -81,13 +77,7 @@ class Engine:
     ) -> Self:
         """Load a GGUF file and the adapters for it, by name, and make an engine of them.
 
-        Args:
-            path: the model.
-            options: how the engine runs.
-            adapters: GGUF adapters by the names that requests choose them by.
-            progress: called with the loaded share, 0.0 to 1.0, in another thread.
-            gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
-            main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
+        `progress`, `gpu_layers` and `main_gpu` are as for `Model`.
 
         Raises:
             EngineError: a file that llama.cpp cannot load, or too little memory.
@@ -119,19 +109,19 @@ class Engine:
 
     @property
     def context(self) -> Context:
-        """The current llama.cpp context; another takes its place when requests need it."""
+        """The current llama.cpp context; replaced when requests need another."""
         return self._slots.context
 
     @property
     def layout(self) -> Layout:
-        """How the cache is divided at present."""
+        """How the cache is divided now."""
         return self._slots.cache.layout
 
     # Requests
 
     @property
     def has_work(self) -> bool:
-        """Whether any request has not ended, or its end was not reported yet."""
+        """Whether a request has not ended, or its end was not reported yet."""
         return bool(self._generations or self._updates)
 
     @property
@@ -167,7 +157,7 @@ class Engine:
 
     @undisturbed
     def abort(self, index: int) -> Completion | None:
-        """End a request now and free its slot; its completion so far, or None if it has ended."""
+        """End a request and free its slot; returns its completion so far, None if it had ended."""
         generation = self._generations.get(index)
         return self._end(generation, "abort").completion if generation else None
 
@@ -258,10 +248,7 @@ class Engine:
     def share_prefixes(self, prefixes: Sequence[tuple[str | None, Sequence[int]]]) -> None:
         """Decode prefixes now and keep them for good, for requests that begin with them.
 
-        Those of fewer than `MIN_SHARED` tokens are not worth it and are ignored.
-
-        Args:
-            prefixes: for each the adapter it is for, and its token ids.
+        Each has the adapter that it is for, and token ids; fewer than `MIN_SHARED` are ignored.
 
         Raises:
             EngineError: too long or unknown tokens, no such adapter, or busy.

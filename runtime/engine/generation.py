@@ -30,19 +30,19 @@ class Request:
         seed: of this request's random numbers; the same seed gives the same draws
             whatever else is in the batch.
         adapter: name of an adapter loaded into the model, or None for the bare model.
-        group: requests with the same group and adapter have the longest common
-            prefix of their prompts decoded once and shared.
+        group: requests of a group and adapter share the longest common prefix of their prompts,
+            which is decoded once.
         score_from: also report the log-probabilities of the prompt's own tokens from this
             position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
         score_top: how many of the likeliest tokens to report in the place of each of those, and
             report their ranks; None is `params.logprobs`, without ranks.
-        reserve: it may begin where there is room for so many new tokens. One that gets longer is
-            suspended until there is room for more. None: room for all of them.
+        reserve: it may begin where there is room for this many new tokens. One that gets longer
+            is suspended until there is room for more. None: room for all of them.
         grammar: what the answer must look like, compiled by the model's `grammars`; or None.
         keep: later requests may begin like this one and its answer, as the next turn of a
             conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
-        streamed: somebody reads the answer while it grows, so that the prompts of others must not
-            hold it up for long (see `EngineOptions.stream_gap`).
+        streamed: the answer is read while it grows, so that the prompts of others must not hold
+            it up for long (see `EngineOptions.stream_gap`).
         background: it waits for all requests without it, and gives up its slot for them. What
             was computed for it is kept meanwhile.
         tag: any object of the caller's; it comes back on this request's updates and completion.
@@ -69,8 +69,8 @@ class Completion:
     """The outcome of a request.
 
     Attributes:
-        index: the number that `Engine.add` gave the request; from `Engine.generate`, its
-            place in the list.
+        index: the number that `Engine.add` gave the request; its place in the list given to
+            `Engine.generate`.
         tokens: generated token ids, without the end-of-generation token.
         text: their text, cut before the first stop string.
         finish_reason: "stop" (end-of-generation token or stop string), "length"
@@ -82,7 +82,6 @@ class Completion:
         prompt_scores: the same for the prompt's tokens from `Request.score_from` on.
         n_restored: tokens of the prompt that were not computed for it, but found saved.
         began: when it first had a slot, by `time.perf_counter`; 0.0 if it never had one.
-        tag: the request's.
     """
 
     index: int
@@ -102,21 +101,14 @@ class Completion:
 class Update:
     """What one step added to a request.
 
-    Attributes:
-        index: the number that `Engine.add` gave the request.
-        text: new text; what may become part of a stop string or of a character is held back
-            until that is decided.
-        n_tokens: how many tokens are new: several where a grammar has forced some.
-        scores: of the new tokens, if requested.
-        completion: with the last update, the whole.
-        tag: the request's.
+    What may become part of a stop string or of a character is held back until that is decided.
     """
 
     index: int
     text: str = ""
-    n_tokens: int = 0
-    scores: tuple[Choice, ...] = ()
-    completion: Completion | None = None
+    n_tokens: int = 0  # that are new: several where a grammar has forced some
+    scores: tuple[Choice, ...] = ()  # of the new tokens, if requested
+    completion: Completion | None = None  # with the last update
     tag: Any = field(default=None, compare=False)
 
 
@@ -135,34 +127,24 @@ class Status(Enum):
 class Generation:
     """A request on its way through the engine.
 
-    Attributes:
-        most_cells: tokens that a slot can hold at most; None is no limit.
-        status: how far it has come.
-        n_cached: tokens of the prompt whose keys and values are in the slot's cache; the rest
-            is still to be prefilled. While it waits, how many will be, as far as is known.
-        n_restored: how many of them were put there from a saved state.
-        prefix: while it waits, a saved state that begins with these tokens and is there for it
-            until it has a slot.
-        suspended: while it waits for a slot that it had before, what that slot held.
-        slot: its slot, -1 while it waits.
-        began: when it first had one, by `time.perf_counter`.
-        n_likeliest: how many of a row's likeliest tokens it draws from; None is all.
-        tokens: generated so far.
-        n_forced: how many of them, beside the newest, the slot's cache does not have yet, because
-            a grammar has forced several at once.
+    Of a row of logits it draws from the `n_likeliest` likeliest tokens; None is all.
     """
 
     index: int
     request: Request
-    most_cells: int | None = None
+    most_cells: int | None = None  # tokens that a slot can hold at most; None is no limit
     status: Status = Status.ARRIVED
+    # Tokens of the prompt whose keys and values are in the slot's cache; the rest still has to be
+    # prefilled. While it waits, how many will be, as far as is known.
     n_cached: int = 0
-    n_restored: int = 0
-    prefix: np.ndarray | None = None
-    suspended: np.ndarray | None = None
-    slot: int = -1
-    began: float = 0.0
+    n_restored: int = 0  # how many of them were put there from a saved state
+    prefix: np.ndarray | None = None  # while it waits, a saved state that begins with them
+    suspended: np.ndarray | None = None  # while it waits, what the slot held that it had before
+    slot: int = -1  # while it waits
+    began: float = 0.0  # when it first had a slot, by `time.perf_counter`
     tokens: list[int] = field(default_factory=list)
+    # How many of `tokens`, beside the newest, the slot's cache does not have yet, because a grammar
+    # has forced several at once.
     n_forced: int = 0
     scores: list[Choice] = field(default_factory=list)
     prompt_scores: list[Choice] = field(default_factory=list)
@@ -201,11 +183,11 @@ class Generation:
         return self._cells_for(self._reserved)
 
     def outgrows(self, cells: int) -> bool:
-        """Whether its next token needs more room than a slot of so many cells has."""
+        """Whether its next token needs more room than a slot of `cells` has."""
         return self._cells_for(len(self.tokens)) > cells
 
     def reserve_more(self) -> None:
-        """Have it wait for a longer slot than it had."""
+        """Raise `cells`, so that it waits for a longer slot."""
         step = self.request.reserve or 0
         more = max(2 * self._reserved, len(self.tokens) + step)
         self._reserved = min(more, self.request.params.max_new_tokens)
@@ -228,12 +210,11 @@ class Generation:
 
     @property
     def n_missing(self) -> int:
-        """How many those are."""
         return self.n_to_prefill or 1 + self.n_forced
 
     @property
     def wants_tokens(self) -> bool:
-        """False where only the prompt's scores are wanted."""
+        """False where only the prompt is scored."""
         return self.request.params.max_new_tokens > 0
 
     @property
@@ -269,14 +250,8 @@ class Generation:
     def accept(self, choice: Choice, model: Model) -> FinishReason | None:
         """Append a token, and those that the grammar forces after it.
 
-        Answers are the same as if each forced token had been drawn.
-
-        Args:
-            choice: the token, and its log-probability if that was asked for.
-            model: knows what it stands for.
-
-        Returns:
-            why the generation ends with them, or None if it goes on.
+        Answers are the same as if each forced token had been drawn. Returns why the generation
+        ends with them, or None if it goes on.
         """
         reason = self._append(choice, model)
         if reason or self._matcher is None or not self._may_force:
@@ -362,13 +337,7 @@ class Generation:
 
 
 def why_refused(request: Request, most_tokens: int, model: Model) -> str:
-    """Why a request cannot be served, or "".
-
-    Args:
-        request: as it was asked.
-        most_tokens: of a prompt.
-        model: with its adapters.
-    """
+    """Why a request cannot be served, or ""; a prompt may have `most_tokens` tokens."""
     n, params = len(request.prompt), request.params
     if n == 0:
         return "the prompt has no tokens"

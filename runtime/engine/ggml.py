@@ -67,7 +67,7 @@ def library() -> Any:
     """ggml's shared library, the one that llama.cpp runs on, with its functions declared.
 
     Raises:
-        EngineError: its tensors are laid out in another way than this module knows.
+        EngineError: it has an unknown layout of tensors.
     """
     pointer, text, long, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_size_t
     lib = declared(
@@ -131,18 +131,14 @@ def _check_layout(lib: Any) -> None:
     finally:
         lib.ggml_free(context)
     if not right:
-        raise EngineError("this build of ggml lays tensors out in an unknown way")
+        raise EngineError("this build of ggml has an unknown layout of tensors")
 
 
 @dataclass(frozen=True)
 class Multiplication:
-    """A matrix product of a running computation, as llama.cpp shows it to an eval callback.
+    """A matrix product of a running computation, as llama.cpp shows it to an eval callback."""
 
-    Attributes:
-        weight: name of the matrix, such as "blk.0.attn_q.weight".
-    """
-
-    weight: str
+    weight: str  # the matrix's name, such as "blk.0.attn_q.weight"
     _input: Tensor
 
     def input(self) -> np.ndarray:
@@ -163,13 +159,10 @@ class Multiplication:
 
 
 def multiplication(address: int) -> Multiplication | None:
-    """The matrix product that a tensor is, or None if it is something else.
-
-    Args:
-        address: of the tensor, as an eval callback of `Context` gets it.
+    """The matrix product at an address that an eval callback of `Context` got; None if it is none.
 
     Raises:
-        EngineError: this build of ggml lays tensors out in another way than is known here.
+        EngineError: this build of ggml has an unknown layout of tensors.
     """
     lib = library()
     tensor = Tensor.from_address(address)

@@ -13,6 +13,7 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import llama_cpp as llama
@@ -25,32 +26,27 @@ if TYPE_CHECKING:
 
 # Compiled constraints kept for each model, the failed ones included.
 _MOST_KEPT = 128
-# Between the parts of JSON a model may write so much white space, once at each place: enough to
-# indent, and no endless run of line breaks, which small models fall into.
+# White space that a model may write between two parts of JSON: enough to indent, and no endless
+# run of line breaks, which small models fall into.
 _SPACE = r"[\x20\x0A\x0D\x09]{1,24}"
 
 
+@dataclass(frozen=True, eq=False)
 class Grammar:
     """A compiled constraint; any number of requests to the model may use it at once.
 
-    Args:
-        constraint: what it was compiled from.
-        prototype: llguidance's matcher before the first token.
-        n_vocab: tokens of the vocabulary it was compiled for.
-        ends: the end-of-generation tokens among them.
+    `ends` are the end-of-generation tokens, and `prototype` is llguidance's matcher before the
+    first token.
     """
 
-    def __init__(
-        self, constraint: Constraint, prototype: Any, n_vocab: int, ends: np.ndarray
-    ) -> None:
-        self.constraint = constraint
-        self.n_vocab = n_vocab
-        self.ends = ends
-        self._prototype = prototype
+    constraint: Constraint
+    prototype: Any
+    n_vocab: int
+    ends: np.ndarray
 
     def matcher(self) -> Matcher:
-        """Where an answer begins."""
-        return Matcher(self, self._prototype.deep_copy())
+        """A matcher for a new answer."""
+        return Matcher(self, self.prototype.deep_copy())
 
 
 class Matcher:
@@ -100,10 +96,8 @@ class Matcher:
 class Grammars:
     """Compiles constraints for one model, and keeps those used last. For any thread.
 
-    The first use reads the vocabulary, which takes a second for 150,000 tokens.
-
-    Args:
-        model: not kept alive.
+    The first use reads the vocabulary, which takes a second for 150,000 tokens. The model is not
+    kept alive.
     """
 
     def __init__(self, model: Model) -> None:
@@ -245,7 +239,7 @@ def _text(constraint: Constraint) -> str:
                 from llguidance.gbnf_to_lark import any_to_lark
 
                 return str(make.grammar_from_lark(any_to_lark(text)))
-    except Exception as error:  # the converter raises whatever comes
+    except Exception as error:  # the converter raises all kinds
         raise _error(constraint, str(error)) from None
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from runtime.engine.ggml import library
 from runtime.engine.library import cpu_features
-from runtime.engine.weights import Header, read_header
+from runtime.engine.weights import read_header
 
 # Values of `enum ggml_type` (ggml.h) that are multiplied fast in repacked form only.
 _NEED_REPACKING = {2: "Q4_0", 8: "Q8_0", 10: "Q2_K", 20: "IQ4_NL", 39: "MXFP4"}
-# The share of the bytes that may be of those types in a file that stays mapped.
+# The share of its bytes that a file which stays mapped may have in those types.
 _FEW = 0.1
 
 
@@ -36,9 +36,8 @@ def is_best_mapped(path: Path) -> bool:
     Raises:
         EngineError: ggml cannot read the file.
     """
-    return has_kquant_kernel() and _share(read_header(path)) <= _FEW
-
-
-def _share(header: Header) -> float:
+    if not has_kquant_kernel():
+        return False
+    header = read_header(path)
     slow = sum(n for name, n in header.sizes.items() if header.types[name] in _NEED_REPACKING)
-    return slow / max(1, sum(header.sizes.values()))
+    return slow <= _FEW * sum(header.sizes.values())

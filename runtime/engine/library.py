@@ -19,12 +19,12 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# Read by the OpenMP runtimes as they are loaded; why these: lab/NOTES.md, "Builds".
+# Read by the OpenMP runtimes when they are loaded; reasons: lab/NOTES.md, "Builds".
 ENVIRONMENT = {
     # A waiting thread gives up its core after this many turns (libgomp).
     "GOMP_SPINCOUNT": "1000",
-    # So does one of LLVM's runtime: spinning longer gains nothing on an idle machine, and beside
-    # other processes it takes the core from the thread that is waited for.
+    # The same for LLVM's runtime: spinning longer gains nothing on an idle machine, and beside
+    # other processes it takes the core from the thread that the others wait for.
     "KMP_BLOCKTIME": "20us",
     # Another library's copy of LLVM's runtime in this process must not abort it: each
     # library calls the copy that it was linked with (libomp, libiomp5).
@@ -32,11 +32,7 @@ ENVIRONMENT = {
 }
 
 # Shared objects of OpenMP runtimes, by how their names begin.
-_RUNTIMES = {
-    "libgomp": "GNU OpenMP",
-    "libomp": "LLVM OpenMP",
-    "libiomp5": "LLVM OpenMP",
-}
+_RUNTIMES = {"libgomp": "GNU OpenMP", "libomp": "LLVM OpenMP", "libiomp5": "LLVM OpenMP"}
 # Names of shared objects such as "libgomp-ab12cd34.so.1", as in a wheel that brings its own.
 _NEEDED = re.compile(rb"(libgomp|libomp|libiomp5)(?:-\w+)?\.(?:so|dylib)[.\d]*")
 _CLANG = re.compile(rb"clang version ([\w.]+)")
@@ -63,23 +59,14 @@ def set_environment(environment: MutableMapping[str, str] | None = None) -> None
 
 @dataclass(frozen=True)
 class Build:
-    """A build of llama.cpp.
+    """A build of llama.cpp."""
 
-    Attributes:
-        folder: of its libraries.
-        compiler: with its version, or `UNKNOWN`.
-        openmp: the OpenMP runtime, in words.
-        features: what it uses of this CPU, in llama.cpp's words: AVX2, FMA, ...
-        cuda: it has CUDA, whatever hardware there is.
-        digest: hash of the library with the CPU's kernels; another build has another one.
-    """
-
-    folder: Path
-    compiler: str
-    openmp: str
-    features: tuple[str, ...]
-    cuda: bool = False
-    digest: str = ""
+    folder: Path  # of its libraries
+    compiler: str  # with its version, or `UNKNOWN`
+    openmp: str  # the OpenMP runtime, in words
+    features: tuple[str, ...]  # what it uses of this CPU, in llama.cpp's words: AVX2, FMA, ...
+    cuda: bool = False  # whatever hardware there is
+    digest: str = ""  # of the library with the CPU's kernels; differs between builds
 
     def __str__(self) -> str:
         features = " ".join(self.features) or "no CPU features"

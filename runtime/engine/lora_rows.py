@@ -51,9 +51,7 @@ class LoraRows:
         """Do a call of llama.cpp in which each token has its own rows.
 
         Args:
-            call: does it.
-            first: int [n_tokens], the first row of each token.
-            count: int [n_tokens], how many; 0 is none.
+            first, count: int [n_tokens], the first row of each token, and how many.
             wanted: bool [n_tokens], whether the token has logits.
 
         Returns:

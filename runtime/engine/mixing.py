@@ -52,30 +52,17 @@ _WEIGHT = ggml.Tensor.src.offset // 8
 
 @dataclass(frozen=True)
 class Stack:
-    """What a stacked adapter holds.
+    """What a stacked adapter holds; the numbers include padding."""
 
-    Attributes:
-        names: the adapters, in the order of their indices.
-        rows: for each of them the rows of A x that are its own.
-        rank: of the whole, rounded up to a multiple of `RANK_STEP`.
-        n_modules: linear layers that at least one of them adapts.
-        n_parameters: of its matrices, padding included.
-        nbytes: of its matrices, in the file and in memory.
-    """
-
-    names: tuple[str, ...]
-    rows: tuple[slice, ...]
-    rank: int
-    n_modules: int
+    names: tuple[str, ...]  # of the adapters, in the order of their indices
+    rows: tuple[slice, ...]  # the rows of A x that belong to each of them
+    rank: int  # of the whole, rounded up to a multiple of `RANK_STEP`
+    n_modules: int  # linear layers that at least one of them adapts
     n_parameters: int
     nbytes: int
 
     def index(self, name: str | None) -> int:
-        """The index of an adapter for `Mixer.run`; None is `BARE`.
-
-        Raises:
-            EngineError: it is not in the stack.
-        """
+        """The index of an adapter for `Mixer.run`; None is `BARE`. Raises EngineError."""
         if name is None:
             return BARE
         if name not in self.names:
@@ -90,12 +77,8 @@ def write_stack(
 
     Their scales (alpha / rank) go into B, so that the whole is applied with a scale of 1. A
     linear layer that an adapter lacks is zero in its rows. All matrices are held in memory
-    meanwhile, once as they are and once stacked.
-
-    Args:
-        paths: the files, by the adapters' names.
-        out: the file to write.
-        dtype: of the matrices; None is F16 where that changes no value, else F32.
+    meanwhile, once as they are and once stacked. A `dtype` of None is F16 where that changes no
+    value, else F32.
 
     Raises:
         EngineError: a file is not a LoRA adapter of matrices for linear layers, is damaged or
@@ -187,12 +170,9 @@ class _Adapter:
 class Mixer:
     """Has the tokens of a call in one context use parts of a stacked adapter.
 
-    Give `callback` to the context as its cb_eval (None: nothing to give), apply the stacked
-    adapter, and have each call done by `run`. Other calls use all of whatever is applied.
-
-    Args:
-        stack: what the adapter holds.
-        adapter: its pointer.
+    Give `callback` to the context as its cb_eval (None if it needs none), apply the stacked
+    adapter, and make each call through `run`. Other calls use everything that is applied.
+    `adapter` is the pointer to the stacked adapter.
     """
 
     def __init__(self, stack: Stack, adapter: Any) -> None:
@@ -202,7 +182,7 @@ class Mixer:
         self._first = np.array([*(rows.start for rows in stack.rows), 0], np.int32)
         self._count = np.array([*(r.stop - r.start for r in stack.rows), 0], np.int32)
         self._callbacks = Callbacks()
-        # Apart from this object, which so can be freed while llama.cpp has the callback.
+        # An object of its own, so that this one can be freed while llama.cpp has the callback.
         self._masks = _Masks(stack.rank)
         self.callback: Any = None
         if self._rows is None:
@@ -210,19 +190,15 @@ class Mixer:
             self.callback = self._callbacks.wrap(_EvalCallback, masking, failed=False)
 
     def run(self, call: Callable[[], int], adapters: ArrayLike, outputs: ArrayLike) -> int:
-        """Do a llama.cpp call in which each token uses an adapter of its own.
+        """Do a llama.cpp call in which each token uses its own adapter; returns the call's code.
 
         Args:
-            call: does it; returns 0 if llama.cpp did.
             adapters: int [n_tokens], indices of the stack's adapters or `BARE`, in the batch's
                 order.
             outputs: [n_tokens], not 0 where logits are wanted.
 
-        Returns:
-            what `call` returns.
-
         Raises:
-            ValueError: an index that is not the stack's, or the two differ in length.
+            ValueError: an unknown index, or the two differ in length.
             EngineError: the call was not computed in one pass, or masking failed, so its result
                 is worthless.
         """
@@ -235,7 +211,7 @@ class Mixer:
         code, computed = run(call, self._first[index], self._count[index], wanted)
         whole = computed == self.stack.n_modules
         if self._rows is not None and not wanted.any():
-            # Behind the last layer's attention there is nothing to compute.
+            # After the last layer's attention there is nothing to compute.
             whole = whole or computed > 0
         if code == 0 and not whole:
             raise EngineError(
@@ -250,7 +226,7 @@ class Mixer:
         """What `LoraRows.run` does, on an unmodified llama.cpp."""
         place = np.arange(self.stack.rank) - first[:, None]
         mask = ((place >= 0) & (place < count[:, None])).astype(np.float32)
-        # Behind the last layer's attention only the tokens with an output go on.
+        # After the last layer's attention only the tokens with an output go on.
         self._masks.start({int(wanted.sum()): mask[wanted], len(mask): mask})
         try:
             code = call()
@@ -302,7 +278,8 @@ class _Masks:
             weight = view[_WEIGHT]
             found = is_a.get(weight)
             if found is None:
-                found = is_a[weight] = _is_lora_a(weight)
+                name = ggml.Tensor.from_address(weight).name if weight else b""
+                found = is_a[weight] = name.endswith(b".lora_a")
             if found and not ask:
                 self.apply(view)
             return found
@@ -330,29 +307,18 @@ class _Masks:
 
 
 def _words(address: int) -> memoryview:
-    """The struct of a tensor as unsigned words; it reads what is there at the time of reading."""
+    """A live view of a tensor's struct as unsigned words."""
     return memoryview((ctypes.c_uint64 * _WORDS).from_address(address)).cast("B").cast("Q")
 
 
-def _is_lora_a(address: int) -> bool:
-    return bool(address) and ggml.Tensor.from_address(address).name.endswith(b".lora_a")
-
-
-def worth_mixing(n_adapters: int, stack_parameters: int, model_parameters: int, gpu: bool) -> bool:
-    """Whether adapters cost less in one batch than by turns.
+def worth_mixing(stack: Stack, model_parameters: int) -> bool:
+    """Whether the adapters of a stack cost less in one batch than one after another.
 
     Always where each token is multiplied with its own adapter only (`lora_rows`). Elsewhere
-    mixing costs the whole stack's multiplications for every token; what turns cost is a smaller
+    mixing costs the whole stack's multiplications for every token; taking turns costs a smaller
     batch for each adapter. Measured on two models with 4 to 16 adapters of rank 4 to 64
     (lab/NOTES.md), the two are about equal where the stack has 4 % of the model's parameters
     for each adapter in it.
-
-    Args:
-        n_adapters: that have requests at the same time; the bare model counts as one.
-        stack_parameters: of A's and B's together, padding included.
-        model_parameters: of the model.
-        gpu: layers are on a GPU, where A x is out of reach.
     """
-    if gpu or n_adapters < 2:
-        return False
-    return lora_rows.available() or stack_parameters <= _MOST_SHARE * n_adapters * model_parameters
+    most = _MOST_SHARE * len(stack.names) * model_parameters
+    return lora_rows.available() or stack.n_parameters <= most

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.engine.context import CacheType, FlashAttention
-from runtime.engine.scheduler import ROWS_AT_ONCE
 from runtime.engine.sizing import PADDING_CELLS
 
 
@@ -16,8 +15,6 @@ class EngineOptions:
     Attributes:
         slots: most generations that are decoded at once.
         cells_per_slot: most tokens of one, prompt and answer together.
-        threads: CPU threads.
-        flash_attention: "auto" lets llama.cpp decide.
         cache_type: of the KV cache's numbers.
         cache_bytes: most bytes of the KV cache. With a limit the cache follows what the
             requests need: long ones run in few slots, short ones in many. None makes it
@@ -25,18 +22,16 @@ class EngineOptions:
         usual_cells: what most requests are expected to need; a cache with a limit is first
             sized for that.
         call_tokens: most tokens of a prefill call.
-        call_cost: what one more llama.cpp call costs, in tokens (see `Scheduler`); None takes the
-            device profile's.
         shortlist: how many of a row's likeliest tokens a call reports at least, where no request
             needs more (see `shortlist`); 0 is all, None takes the device profile's.
         mix_adapters: requests with different adapters share calls where that pays (see `mixing`);
             otherwise they take turns.
         prefix_bytes: most bytes of the KV states that are kept for requests that begin like earlier
             ones (see `Request.keep`); 0 keeps none.
-        stream_gap: seconds that may pass between two tokens of an answer that is read while it
-            grows (see `Request.streamed`) because of the prompts of others; 0 is no limit.
-        batch_invariant: the arithmetic of an answer is the same to the bit whatever else is in the
-            batch (see `shape`); on a CPU only.
+        stream_gap: seconds for which the prompts of others may hold up an answer that is read
+            while it grows (see `Request.streamed`); 0 is no limit.
+        batch_invariant: an answer is the same to the bit whatever else is in the batch (see
+            `shape`); on a CPU only.
         patience: how many later requests may overtake one that waits (see `WaitingRoom`); None is
             eight for each slot in a list and where adapters take turns, else two.
     """
@@ -49,7 +44,6 @@ class EngineOptions:
     cache_bytes: int | None = None
     usual_cells: int = 256
     call_tokens: int = 512
-    call_cost: int | None = None
     shortlist: int | None = None
     mix_adapters: bool = True
     prefix_bytes: int = 256 * 2**20
@@ -58,8 +52,5 @@ class EngineOptions:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        most = PADDING_CELLS - ROWS_AT_ONCE
-        if self.call_cost is not None and not 0 <= self.call_cost <= most:  # or slots could overrun
-            raise ValueError(f"call_cost must be 0 to {most}")
         if self.slots < 1 or self.cells_per_slot <= PADDING_CELLS:
             raise ValueError(f"at least 1 slot of {PADDING_CELLS + 1} cells is needed")

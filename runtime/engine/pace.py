@@ -1,4 +1,4 @@
-"""How many prompt tokens may be computed before answers that somebody reads must go on."""
+"""How many prompt tokens may be computed before streamed answers must go on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ _FASTER = 0.3
 class Pace:
     """Measures what steps cost, and sizes pieces of prompts by it.
 
-    Args:
-        gap: seconds that may pass between two decode steps; 0 is no limit.
-        clock: tells the time in seconds.
-
-    Attributes:
-        clock: the same.
+    `gap` is how many seconds may pass between two decode steps; 0 is no limit.
     """
 
     def __init__(self, gap: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -35,7 +30,7 @@ class Pace:
         self._interrupted = False  # whether a prompt got a piece since the last decode step
 
     def note(self, step: Step, started: float) -> None:
-        """Note that a step has just been run, which started at that time of the clock."""
+        """Note that a step, which started at a time of the clock, has just been run."""
         ended = self.clock()
         if isinstance(step, Decode) and step.length > 1:
             return  # neither a token for each answer nor a piece of a prompt

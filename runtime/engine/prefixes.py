@@ -12,21 +12,13 @@ import numpy as np
 
 @dataclass(eq=False)
 class Saved:
-    """What a slot holds after some tokens.
-
-    Attributes:
-        adapter: with which they were computed, or None.
-        tokens: all that the slot held.
-        state: as `Context.save` returns it.
-        kept: it is of one request that has ended or runs, not of what several have in common.
-        pinned: it is never dropped to make room.
-    """
+    """What a slot holds after some tokens, computed with an adapter or none."""
 
     adapter: str | None
     tokens: tuple[int, ...]
-    state: np.ndarray
-    kept: bool = False
-    pinned: bool = False
+    state: np.ndarray  # as `Context.save` returns it
+    kept: bool = False  # of one request that has ended or runs, not what several have in common
+    pinned: bool = False  # never dropped to make room
 
 
 class PrefixCache:
@@ -34,9 +26,7 @@ class PrefixCache:
 
     The tokens of each adapter's states are kept sorted. What has most in common with a prompt is
     then beside the place where the prompt would be, so that finding it takes a binary search.
-
-    Args:
-        budget: bytes of all states that are not pinned. The least recently used are dropped.
+    States that are not pinned may have `budget` bytes; the least recently used are dropped.
     """
 
     def __init__(self, budget: int = 256 * 2**20) -> None:
@@ -48,12 +38,7 @@ class PrefixCache:
     def find(
         self, adapter: str | None, tokens: Sequence[int], longest: int | None = None
     ) -> tuple[int, Saved | None]:
-        """The state that has the longest beginning in common with `tokens`.
-
-        Args:
-            adapter: with which the tokens are going to be computed, or None.
-            tokens: at least the beginning of a prompt.
-            longest: most tokens of the state, such as a slot can hold; None is no limit.
+        """The state, of at most `longest` tokens, with the longest beginning in common.
 
         Returns:
             how many tokens it has in common, and the state, which may have more tokens than
@@ -82,8 +67,8 @@ class PrefixCache:
     ) -> None:
         """Save a state for as long as there is room.
 
-        The newest stays also where it takes more than all the room, until the next `trim`:
-        those that it was made for have yet to find it. `make_room` first avoids that.
+        The newest stays until the next `trim` even if it alone takes more than the budget: those
+        that it was made for have yet to find it. `make_room` first avoids that.
         """
         key = adapter, tuple(tokens)
         if key not in self._saved:
@@ -95,10 +80,8 @@ class PrefixCache:
     def make_room(self, adapter: str | None, tokens: Sequence[int], n_bytes: int) -> bool:
         """Drop what must go before a kept state of `n_bytes` is made for `tokens`.
 
-        That includes the kept state of a beginning of the tokens, in whose place it will be.
-
-        Returns:
-            whether there is room now; if not, nothing was dropped.
+        It takes the place of the kept state of a beginning of the tokens. Returns whether there
+        is room now; if not, nothing was dropped.
         """
         if n_bytes > self.budget:
             return False
@@ -139,13 +122,11 @@ class PrefixCache:
                 total -= saved.state.nbytes
 
     def drop(self, saved: Saved) -> None:
-        """Drop a state, pinned or not."""
         del self._saved[saved.adapter, saved.tokens]
         keys = self._sorted[saved.adapter]
         del keys[bisect_left(keys, saved.tokens)]
 
     def forget(self, adapter: str | None) -> None:
-        """Drop the states of an adapter."""
         for tokens in self._sorted.pop(adapter, []):
             del self._saved[adapter, tokens]
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import llama_cpp as llama
@@ -21,8 +23,8 @@ from runtime.common import child
 _CELLS = 256
 # Tokens of the text that are decoded together.
 _DECODED = 8
-# Bytes that the process may take beside the files, and more for large ones: some damaged files make
-# llama.cpp take all, which takes it seconds for each GiB.
+# Bytes that the process may take beside the files, and more for large ones: some damaged files
+# make llama.cpp take all memory, at seconds for each GiB.
 _LEAST_MEMORY = 1 << 30
 _MOST_MEMORY = 4 << 30
 # A model on a slow disk takes its time.
@@ -32,7 +34,7 @@ _LONGEST_SECONDS = 600
 def crash_reason(model: Path, adapters: Sequence[Path] = ()) -> str:
     """How llama.cpp crashed on a model with adapters, and at what; "" if it did not.
 
-    Whether the files can be used is not said: loading them will.
+    "" does not mean that the files can be used: loading them will tell.
     """
     paths = [os.fsdecode(path) for path in (model, *adapters)]
     try:
@@ -93,16 +95,9 @@ def try_files(paths: Sequence[str]) -> None:
 
 def _limit_memory(paths: Sequence[str]) -> None:
     """Let an allocation fail before the machine runs out of memory, where the system allows it."""
-    try:
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(OSError, ValueError):
         size = sum(os.stat(path).st_size for path in paths)  # noqa: PTH116
-        wanted = size + min(_LEAST_MEMORY + 4 * size, _MOST_MEMORY)
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-    except (ImportError, OSError, ValueError):
-        pass
+        child.lower(resource.RLIMIT_DATA, size + min(_LEAST_MEMORY + 4 * size, _MOST_MEMORY))
 
 
 def _text() -> str:

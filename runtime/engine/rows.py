@@ -14,16 +14,11 @@ _LOOKED_AT = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """Logits of some rows of a call; columns ascend by token.
+    """Logits of some rows of a call; columns ascend by token."""
 
-    Attributes:
-        logits: float32 [rows, columns]; -inf where a column stands for no token.
-        blocks: int [rows, k], for each row the numbers of its blocks of `width` tokens that its
-            columns are of, ascending; None if column and token are the same.
-        width: tokens of a block.
-    """
-
-    logits: np.ndarray
+    logits: np.ndarray  # float32 [rows, columns]; -inf where a column stands for no token
+    # int [rows, k], for each row the numbers of the blocks of `width` tokens that its columns
+    # come from, ascending; None if column and token are the same.
     blocks: np.ndarray | None = None
     width: int = 1
 

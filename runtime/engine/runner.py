@@ -33,14 +33,7 @@ class _Piece:
 
 
 class Runner:
-    """Runs steps on the cache's context.
-
-    Args:
-        model: not owned.
-        cache: not owned; its context may change between steps.
-        stats: what is done is counted here.
-        shape: of calls.
-    """
+    """Runs steps on the cache's context, which may change between them, and counts in `stats`."""
 
     def __init__(self, model: Model, cache: Cache, stats: Stats, shape: Shape) -> None:
         self._model = model
@@ -56,10 +49,9 @@ class Runner:
         return self._cache.context
 
     def run(self, step: Step) -> Result | None:
-        """Compute a step. Changes nothing but the contents of slots.
+        """Compute a step, which changes only the contents of slots.
 
-        Returns:
-            what was computed; None if `give_way` stopped it: the same step can be run again.
+        Returns None if `give_way` stopped it: the same step can be run again.
 
         Raises:
             EngineError: llama.cpp refused the call; the slots in it must be cleared.
@@ -67,8 +59,10 @@ class Runner:
         """
         self._may_stop = all(generation.request.background for generation in step.generations)
         try:
-            if isinstance(step, Decode):  # also where it is not run now: a next one has no moves
-                self._move(step)
+            if isinstance(step, Decode):  # also if it is not run now: the next one has no moves
+                for _, source, target in step.moves:
+                    self._context.restore(target, self._context.save(source))
+                    self._context.clear(source)
             if self._may_stop and self._asked_to_stop:
                 return None
             if isinstance(step, Prefill):
@@ -101,7 +95,7 @@ class Runner:
 
     @property
     def cells(self) -> int:
-        """Tokens that a slot can hold at present."""
+        """Tokens that a slot can hold now."""
         return self._context.cells_per_slot
 
     def restore(self, slot: int, state: np.ndarray, n_tokens: int) -> None:
@@ -119,7 +113,7 @@ class Runner:
                 raise
 
     def cut(self, slot: int, n_tokens: int) -> int:
-        """Drop what a slot holds beyond its first tokens; bytes that `save` of the rest takes.
+        """Keep only a slot's first tokens; returns the bytes that `save` would take.
 
         Raises:
             EngineError: llama.cpp refused it.
@@ -128,7 +122,7 @@ class Runner:
         return self._context.state_bytes(slot)
 
     def save(self, slot: int) -> np.ndarray:
-        """A copy of what a slot holds. Raises EngineError where it cannot be made."""
+        """A copy of what a slot holds. Raises EngineError."""
         return self._context.save(slot)
 
     def check_numbers(self) -> None:
@@ -137,18 +131,16 @@ class Runner:
         Raises:
             EngineError: the logits are not numbers; it names the file.
         """
-        for names in self._calls([None, *self._model.adapters]):
+        all_names = [None, *self._model.adapters]
+        at_once = self._cache.layout.sequences if self._model.stack else 1
+        for first in range(0, len(all_names), at_once):
+            names = all_names[first : first + at_once]
             pieces = [_Piece(slot, 0, [0], name, [0]) for slot, name in enumerate(names)]
             logits = self._call(pieces, 1).logits
             good = np.isfinite(logits).all(axis=1) & (logits.min(axis=1) < logits.max(axis=1))
             self._context.clear_all()
             if not good.all():
                 raise EngineError(self._model.why_damaged(names[int(good.argmin())]))
-
-    def _calls(self, names: list[str | None]) -> list[list[str | None]]:
-        """Adapters, by those that can be in one call."""
-        at_once = self._cache.layout.sequences if self._model.stack else 1
-        return [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
     def _in_pieces(self, step: Step) -> Result:
         pieces = [self._piece(generation, step.length) for generation in step.generations]
@@ -182,12 +174,6 @@ class Runner:
             wanted.append(end - 1 - start)
         return _Piece(generation.slot, start, tokens, request.adapter, wanted)
 
-    def _move(self, step: Decode) -> None:
-        context = self._context
-        for _, source, target in step.moves:
-            context.restore(target, context.save(source))
-            context.clear(source)
-
     def _decode(self, step: Decode) -> Rows:
         """The next token of each; a row of logits for each of step.sampled."""
         context = self._context
@@ -215,7 +201,7 @@ class Runner:
         return rows
 
     def _call(self, pieces: Sequence[_Piece], length: int, n_likeliest: int | None = None) -> Rows:
-        """Compute pieces of at most `length` tokens in consecutive slots, shorter ones padded.
+        """Compute pieces, padded to `length` tokens, in consecutive slots.
 
         Returns the logits of the wanted places, in order of piece and place; valid until the
         next call.
@@ -242,10 +228,7 @@ class Runner:
         return rows
 
     def _more_outputs(self, flags: np.ndarray) -> np.ndarray | None:
-        """Flag as many outputs as the shape of calls wants; the rows of those flagged before.
-
-        None where no others were flagged.
-        """
+        """Flag more outputs if the shape of calls needs them; the rows of those flagged before."""
         wanted = np.flatnonzero(flags)
         least = 1 if self._model.stack is None else LEAST_MIXED
         n_more = self._shape.outputs(len(wanted), least) - len(wanted)

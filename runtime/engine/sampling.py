@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from runtime.engine import adjust
 from runtime.engine.rows import Rows
 
 # Columns per block when looking for the top k: the maxima of the blocks are found in
@@ -83,22 +82,14 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Draw:
-    """How to draw a token from one row of logits.
-
-    Attributes:
-        uniform: the random number, in [0, 1).
-        may_end: an end-of-generation token, or one of `stop_token_ids`, may be drawn.
-        prompt: token ids before the text.
-        written: token ids of the text so far.
-        allowed: the tokens that a grammar allows, bool [vocab]; None is all.
-    """
+    """How to draw a token from one row of logits."""
 
     params: SamplingParams
-    uniform: float
-    may_end: bool = True
-    prompt: Sequence[int] = ()
-    written: Sequence[int] = ()
-    allowed: np.ndarray | None = None
+    uniform: float  # the random number, in [0, 1)
+    may_end: bool = True  # an end-of-generation token, or one of `stop_token_ids`, may be drawn
+    prompt: Sequence[int] = ()  # token ids before the text
+    written: Sequence[int] = ()  # token ids of the text so far
+    allowed: np.ndarray | None = None  # by a grammar, bool [vocab]; None is all
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ class Choice:
     rank: int = 0
 
 
-# In the place of a token where none is allowed.
+# Stands for a token where none is allowed.
 NOTHING = Choice(-1)
 
 
@@ -136,19 +127,32 @@ def _adjust(row: np.ndarray, draw: Draw) -> None:
     """Change a row of logits [vocab] as a draw's parameters say, in place."""
     params, written = draw.params, draw.written
     if params.logit_bias:
-        adjust.bias(row, params.logit_bias)
+        tokens, values = zip(*params.logit_bias, strict=True)
+        np.add.at(row, np.array(tokens, np.int64), np.array(values, np.float32))
     if params.repetition_penalty != 1.0:
         seen = [*draw.prompt, *written][-params.penalty_last_n :]
-        adjust.penalize(row, np.array(seen, np.int64), params.repetition_penalty)
+        penalize(row, np.array(seen, np.int64), params.repetition_penalty)
     if written and (params.presence_penalty or params.frequency_penalty):
-        tokens = np.array(written, np.int64)
-        adjust.lower(row, tokens, params.presence_penalty, params.frequency_penalty)
+        used, counts = np.unique(np.array(written, np.int64), return_counts=True)
+        lower = params.frequency_penalty * counts + params.presence_penalty
+        row[used] -= lower.astype(np.float32)
     if params.allowed_token_ids:
-        adjust.allow_only(row, params.allowed_token_ids)
-    if params.bad_words:
-        adjust.forbid(row, adjust.word_ends(params.bad_words, written))
+        allowed = list(params.allowed_token_ids)
+        kept = row[allowed]
+        row[:] = -np.inf
+        row[allowed] = kept
+    for *before, last in params.bad_words:  # a word's last token, where its others were written
+        if not before or list(written[-len(before) :]) == before:
+            row[last] = -np.inf
     if params.stop_token_ids and not draw.may_end:
-        adjust.forbid(row, params.stop_token_ids)
+        row[list(params.stop_token_ids)] = -np.inf
+
+
+def penalize(row: np.ndarray, seen: np.ndarray, penalty: float) -> None:
+    """Apply a repetition penalty in place to `row` [vocab] for the token ids `seen`."""
+    seen = np.unique(seen)
+    values = row[seen]
+    row[seen] = np.where(values > 0, values / penalty, values * penalty)
 
 
 def choose(rows: Rows, draws: Sequence[Draw], end_tokens: np.ndarray) -> list[Choice | None]:
@@ -208,10 +212,7 @@ def _sample_allowed(row: np.ndarray, draw: Draw, allowed: np.ndarray) -> int:
 
 
 def score(
-    logits: np.ndarray,
-    tokens: Sequence[int] | np.ndarray,
-    n_top: int = 0,
-    ranked: bool = False,
+    logits: np.ndarray, tokens: Sequence[int] | np.ndarray, n_top: int = 0, ranked: bool = False
 ) -> list[Choice]:
     """Log-probabilities of given tokens, one for each row: logits [len(tokens), vocab].
 
@@ -243,7 +244,7 @@ def top_k_ids(logits: np.ndarray, k: int) -> np.ndarray:
     else:
         whole = logits[:, : n_blocks * _BLOCK].reshape(rows, n_blocks, _BLOCK)
         maxima = whole.max(axis=2)
-        maxima[np.isnan(maxima)] = np.inf  # NaN is to be found, not passed over
+        maxima[np.isnan(maxima)] = np.inf  # so that it is chosen, and found
         best = np.argpartition(-maxima, k - 1, axis=1)[:, :k]
         ids = (best[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, k * _BLOCK)
         rest = np.broadcast_to(np.arange(n_blocks * _BLOCK, vocab), (rows, vocab % _BLOCK))

@@ -26,7 +26,9 @@ from runtime.engine.sizing import PADDING_CELLS, Layout
 from runtime.engine.step import Decode, Prefill, Step
 from runtime.engine.waiting import WaitingRoom
 
-ROWS_AT_ONCE = CPU.rows_at_once
+# What one more llama.cpp call costs, in tokens: a prompt joins the prefill of a longer one if
+# padding wastes no more than that.
+CALL_COST = 8
 
 
 class Scheduler:
@@ -37,23 +39,17 @@ class Scheduler:
     the first slot that becomes free. So prefill has a batch of its own
     and no decode step runs with an empty slot while questions wait.
 
-    All prompts are complete before anything is decoded, unless somebody reads an answer while it
-    grows. Then prompts get staging slots only, which decode steps leave alone, so that `schedule`
-    can put decode steps between the pieces of a prompt.
+    All prompts are complete before anything is decoded, unless an answer is streamed. Then prompts
+    get staging slots only, which decode steps leave alone, so that `schedule` can put decode steps
+    between the pieces of a prompt.
 
     Args:
-        layout: of the slots.
+        layout: of the slots; `resize` changes it.
         call_tokens: most tokens of a prefill step.
-        waiting: where the next come from.
-        call_cost: what one more call costs, in tokens: a prompt joins the prefill of a
-            longer one if padding wastes no more than that.
-        rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`).
+        rows_at_once: a pass is padded to a multiple of it (see `DeviceProfile`), and to at least
+            the attribute `least_rows`.
         shape: of the pieces that prompts are cut into.
-        tile: no piece has fewer tokens than this, if that can be (see `DeviceProfile`).
-
-    Attributes:
-        layout: of the slots; changed by `resize`.
-        least_rows: a pass is padded to at least as many.
+        tile: pieces have at least this many tokens where possible (see `DeviceProfile`).
     """
 
     def __init__(
@@ -62,8 +58,8 @@ class Scheduler:
         call_tokens: int,
         waiting: WaitingRoom,
         *,
-        call_cost: int = 8,
-        rows_at_once: int = ROWS_AT_ONCE,
+        call_cost: int = CALL_COST,
+        rows_at_once: int = CPU.rows_at_once,
         shape: Shape = ANY_SHAPE,
         tile: int = 0,
     ) -> None:
@@ -93,14 +89,14 @@ class Scheduler:
 
     @property
     def is_prefilling_first(self) -> bool:
-        """Whether some prompt is not complete yet that is not in the background."""
+        """Whether some prompt outside the background is not complete yet."""
         return any(not generation.request.background for generation in self._prefilling)
 
     @property
     def is_watched(self) -> bool:
         """Whether an answer has begun that prompts must not hold up.
 
-        It is read while it grows, or all prompts that are half prefilled are in the background.
+        It is streamed, or all prompts that are half prefilled are in the background.
         """
         begun = (*self._running.values(), *self._staged)
         yielding = not self.is_prefilling_first
@@ -207,7 +203,6 @@ class Scheduler:
             self._run(generation)
 
     def padded(self, n_rows: int) -> int:
-        """How many rows to compute for `n_rows` on this device."""
         return padded(n_rows, self._rows_at_once, self.least_rows)
 
     def _complete(self, generation: Generation) -> None:
@@ -245,10 +240,10 @@ class Scheduler:
     def admit(self) -> list[Generation]:
         """Give slots to those that wait: all slots if none runs, else the staging ones.
 
-        None gets one before the last to get one has its prompt complete. As many slots as there
-        are staged stay free for them: where all that run end in one step, newcomers would else
-        take their slots, again and again. Those in the background count for none of this while
-        others wait.
+        No one gets a slot while the prompt of another that got one is incomplete. For each staged
+        one a slot stays free: otherwise, where all that run end in one step, newcomers would take
+        their slots, again and again. Those in the background count for none of this while others
+        wait.
 
         Returns:
             those that have got a slot. Before `schedule`, `n_cached` may be raised to what was
@@ -282,7 +277,7 @@ class Scheduler:
         return staging, [] if self._is_streaming or yielding else spare
 
     def _not_yielding(self, generations: Iterable[Generation]) -> list[Generation]:
-        """Those that count for those who wait: all, or where some go first only their like."""
+        """Those that the next ones must wait for: not the background's, if others wait."""
         first = self.waiting.n_first > 0
         return [each for each in generations if not (first and each.request.background)]
 
@@ -310,12 +305,9 @@ class Scheduler:
     def _together(
         self, candidates: Sequence[Generation], length: int, most_tokens: int
     ) -> tuple[list[Generation], int]:
-        """The first of the candidates, and those after it that can be computed with it.
+        """The first candidate, and those after it that can be computed with it.
 
-        Args:
-            candidates: in the order in which they may join.
-            length: tokens of each in the call; returned raised where that costs nothing.
-            most_tokens: of all.
+        `length`, the tokens of each in the call, is returned raised where that costs nothing.
         """
         first = candidates[0]
         together = [first]

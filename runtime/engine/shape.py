@@ -29,17 +29,11 @@ LEAST_MIXED = 2
 
 @dataclass(frozen=True)
 class Shape:
-    """What calls must look like.
+    """What calls must look like."""
 
-    Attributes:
-        least_rows: of a call, and of its logits.
-        rows_at_once: their number is a multiple of it.
-        piece_tokens: most tokens of a sequence in a call; 0 is no limit.
-    """
-
-    least_rows: int = 1
-    rows_at_once: int = 1
-    piece_tokens: int = 0
+    least_rows: int = 1  # of a call, and of its logits
+    rows_at_once: int = 1  # their number is a multiple of it
+    piece_tokens: int = 0  # most tokens of a sequence in a call; 0 is no limit
 
     def piece(self, wanted: int, most: int) -> int:
         """Tokens of a prompt in a call, with padding: for `wanted` of it, and at most `most`."""
@@ -53,7 +47,7 @@ class Shape:
         return n // self.rows_at_once * self.rows_at_once or min(n, 2)
 
     def row_tokens(self, n_slots: int) -> int:
-        """Tokens of each of so many slots in a decode step: one, and padding after it."""
+        """Tokens of each of `n_slots` in a decode step: one, and padding after it."""
         length = 1
         while n_slots * length < self.least_rows or n_slots * length % self.rows_at_once:
             length += 1
@@ -65,7 +59,7 @@ class Shape:
         return max(rows, self.least_rows, least)
 
     def tile(self, tokens: int) -> int:
-        """Tokens of an attention tile where these calls can have so many of a prompt, else 0."""
+        """The tokens of an attention tile if these calls can have that many of a prompt, else 0."""
         return 0 if self.piece_tokens else tokens
 
     @property

@@ -17,8 +17,8 @@ MIN_SHARED = 8
 # A prompt with fewer new tokens is kept with its answer only, not before it, too.
 MIN_NEW_PROMPT = 64
 
-# Attention of a token over so many others costs twice as much as all else that is computed for it,
-# where a call has fewer tokens of the prompt than an attention tile (demo: 130 others, once).
+# Attention of a token over this many others costs twice as much as everything else for it, where a
+# call has fewer tokens of the prompt than an attention tile (demo: over 130 others, as much).
 _LIKE_TWO_TOKENS = 300
 
 # An adapter, or None, and the tokens of a prefix for it.
@@ -29,13 +29,9 @@ class Sharing:
     """Knows what requests have in common, and gives each what is saved of its prompt.
 
     Args:
-        runner: not owned.
         budget: bytes of what is saved beside what is pinned; with 0 nothing is kept of a request
             that has ended.
         tile: tokens of a prompt in a call from which on attention is fast; 0: always.
-
-    Attributes:
-        saved: the prefixes.
     """
 
     def __init__(self, runner: Runner, budget: int, tile: int = 0) -> None:
@@ -49,7 +45,7 @@ class Sharing:
         return sorted(new, key=lambda each: each[0] or "")
 
     def save(self, generation: Generation) -> None:
-        """Save a prefix that a generation has computed, for good while somebody waits for it."""
+        """Save a prefix that a generation has computed, as long as another waits for it."""
         try:
             state = self._runner.save(generation.slot)
         except (EngineError, MemoryError) as error:  # costs no answer
@@ -87,10 +83,9 @@ class Sharing:
                 generation.prefix = None if saved.kept else saved.state
 
     def restore(self, generation: Generation, least: int = MIN_SHARED) -> None:
-        """Put what is saved of a prompt into the slot that its generation was just given.
+        """Put what is saved of a prompt, at least `least` tokens, into its generation's new slot.
 
-        A state that llama.cpp refuses is dropped, and the prompt computed as a whole. Fewer than
-        `least` tokens are not restored.
+        A state that llama.cpp refuses is dropped, and the prompt computed as a whole.
         """
         request, promised = generation.request, generation.prefix
         sharable = request.prompt[: generation.n_shareable]
@@ -127,11 +122,8 @@ class Sharing:
         """Keep what the slot of a generation holds, if its request wants that.
 
         The slot is cut to the prompt and all generated tokens but the last ones, whose keys and
-        values nothing has needed yet.
-
-        Args:
-            generation: its prompt is complete.
-            least: fewer tokens than this beyond what is saved already are not worth a copy.
+        values nothing has needed yet. Fewer than `least` tokens that are not saved already are
+        not worth a copy.
         """
         request = generation.request
         if not request.keep or not self.saved.budget:

@@ -32,11 +32,8 @@ _POOL_MAX = 0  # GGML_OP_POOL_MAX of ggml.h
 class Shortlist:
     """Has each call of a context report the likeliest blocks of each row instead of all logits.
 
-    Args:
-        context: pointer to it; its owner frees it before calling `close`.
-        n_vocab: tokens of the vocabulary.
-        n_sequences: of the context.
-        n_best: blocks of a row that are reported. They contain its `n_best` likeliest tokens.
+    Reports `n_best` blocks of a row, in which its `n_best` likeliest tokens are. The owner of the
+    context, of which it has the pointer, frees that before calling `close`.
     """
 
     def __init__(self, context: Any, n_vocab: int, n_sequences: int, n_best: int) -> None:
@@ -136,7 +133,7 @@ class _Operations:
         self._built = None
 
     def apply(self, _: Any, context: int, __: int, data: Any) -> None:
-        """For the row `data.logits`: say what is to be copied out of the device."""
+        """For the row `data.logits`: choose what is copied out of the device."""
         row = Tensor.from_address(data.contents.logits)
         # All rows of the call, of which it is a view; in a trial there is but one.
         logits = row.view_src or data.contents.logits

@@ -12,17 +12,11 @@ _CELL_STEP = 256
 
 @dataclass(frozen=True)
 class Layout:
-    """How a KV cache is divided.
+    """How a KV cache is divided."""
 
-    Attributes:
-        slots: sequences that are decoded at once.
-        staging: further sequences, numbered behind them, for prompts that wait prefilled.
-        cells: tokens that each of them can hold.
-    """
-
-    slots: int
-    staging: int
-    cells: int
+    slots: int  # sequences that are decoded at once
+    staging: int  # further sequences, numbered after them, for prompts that wait prefilled
+    cells: int  # tokens that each of them can hold
 
     @property
     def sequences(self) -> int:
@@ -56,14 +50,10 @@ def round_up_cells(cells: int) -> int:
 
 
 def call_tokens(wanted: int, sequences: int) -> int:
-    """Most tokens of a llama.cpp call.
+    """Most tokens of a llama.cpp call, where `wanted` were asked for.
 
     llama.cpp reserves a row of logits for each sequence of a context, staging ones included, and
     aborts the process where a call has room for fewer.
-
-    Args:
-        wanted: what was asked for.
-        sequences: of the context.
     """
     return max(wanted, sequences)
 
@@ -76,11 +66,8 @@ def staging_slots(slots: int) -> int:
 def fit_layout(cells: int, slots: int, affordable_cells: int | None = None) -> Layout:
     """The layout with most slots, up to `slots`, for generations of up to `cells` cells.
 
-    Args:
-        cells: what the longest needs; rounded up as llama.cpp does.
-        slots: how many are wanted.
-        affordable_cells: how many cells the whole cache may have; None is no limit. One slot
-            and its staging slot are there in any case.
+    The whole cache has at most `affordable_cells` (None is no limit), but room for one slot and
+    its staging slot in any case.
     """
     cells = round_up_cells(cells)
     if affordable_cells is not None:

@@ -20,14 +20,7 @@ _WARM_UP = 2
 class SingleCalls:
     """Times calls on a context of its own; close it, or use it in a `with`.
 
-    Args:
-        model: not owned.
-        slots: most sequences of a call.
-        cells: most tokens of a sequence.
-        threads: CPU threads.
-        call_tokens: most tokens of a call.
-        cache_type: of the KV cache.
-        average: takes the average of repeated times.
+    It has `slots` sequences of `cells` tokens; `average` reduces the times of repeated calls.
 
     Raises:
         EngineError: no context could be made, or, in each method, a call failed.
@@ -63,11 +56,7 @@ class SingleCalls:
     def prefill(self, sequences: int, length: int, prefix: int = 0, repeats: int = 3) -> float:
         """Tokens per second of calls with `length` tokens of each sequence.
 
-        Args:
-            sequences: how many share a call.
-            length: tokens of each in it.
-            prefix: tokens that each has in the cache before.
-            repeats: calls that count.
+        Each has `prefix` tokens in the cache before; `repeats` calls count.
         """
 
         def call() -> float:

@@ -14,8 +14,8 @@ class Stats:
 
     `prefill_tokens` are prompt tokens computed, `shared_tokens` those taken from a saved
     prefix, `decode_tokens` those computed one per generation and step, `padding_tokens`
-    those computed for nothing; `resizes` counts how often the cache was laid out anew, and
-    `suspensions` how often a background request gave up its slot.
+    those computed for nothing; `resizes` counts new divisions of the cache, and `suspensions`
+    how often a background request gave up its slot.
     """
 
     prefill_tokens: int = 0

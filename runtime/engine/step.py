@@ -15,18 +15,12 @@ class Prefill:
     """Decode `length` prompt tokens of each generation, in consecutive slots.
 
     One with fewer tokens left is padded; one with more goes on in a later step.
-
-    Attributes:
-        generations: in order of slot.
-        length: tokens of each.
-        sampled: those of them that get their first token from this step.
-        n_likeliest: how many of a row's likeliest tokens must be known; None is all.
     """
 
-    generations: Sequence[Generation]
+    generations: Sequence[Generation]  # in order of slot
     length: int
-    sampled: Sequence[Generation]
-    n_likeliest: int | None = None
+    sampled: Sequence[Generation]  # those of them that get their first token from this step
+    n_likeliest: int | None = None  # of a row's likeliest tokens that must be known; None is all
 
 
 @dataclass(frozen=True)
@@ -35,22 +29,15 @@ class Decode:
 
     More than one only where grammars have forced several; then slots are consecutive, and one with
     fewer tokens is padded.
-
-    Attributes:
-        generations: in order of slot.
-        idle_slots: they get a token whose result is dropped. With the running ones they fill
-            slots 0 to n without a gap. None where `length` is more than 1.
-        moves: (generation, from slot, to slot), to be done first.
-        sampled: those of the generations that get a new token from this step.
-        n_likeliest: as in `Prefill`.
-        length: tokens of each.
     """
 
-    generations: Sequence[Generation]
+    generations: Sequence[Generation]  # in order of slot
+    # They get a token whose result is dropped, and fill slots 0 to n with the running ones. None
+    # where `length` is more than 1.
     idle_slots: Sequence[int]
-    moves: Sequence[tuple[Generation, int, int]]
-    sampled: Sequence[Generation]
-    n_likeliest: int | None = None
+    moves: Sequence[tuple[Generation, int, int]]  # (generation, from slot, to slot), done first
+    sampled: Sequence[Generation]  # those of the generations that get a new token from this step
+    n_likeliest: int | None = None  # as in `Prefill`
     length: int = 1
 
 
@@ -59,13 +46,9 @@ Step = Prefill | Decode
 
 @dataclass(frozen=True)
 class Result:
-    """What a step computed.
+    """What a step computed."""
 
-    Attributes:
-        rows: logits for each of `step.sampled`.
-        prompt_scores: for each of `step.generations` those of its prompt's tokens that it asked
-            for, as far as they are known from this step.
-    """
-
-    rows: Rows
+    rows: Rows  # logits for each of `step.sampled`
+    # For each of `step.generations` the scores of its prompt's tokens, if it asked for them, that
+    # are known from this step.
     prompt_scores: Sequence[Sequence[Choice]]

@@ -18,12 +18,8 @@ from runtime.engine.generation import Generation
 class WaitingRoom:
     """Requests in the order they came, those in the background after the others.
 
-    Args:
-        patience: how many later requests may overtake a waiting one.
-        shared: requests with different adapters may run together.
-
-    Attributes:
-        n_streamed: how many of those that wait are read while they grow.
+    `patience` later requests may overtake a waiting one; where adapters are `shared`, requests
+    with different ones may run together. `n_streamed` of those that wait are streamed.
     """
 
     def __init__(self, patience: int, shared: bool = False) -> None:
@@ -51,7 +47,7 @@ class WaitingRoom:
         queue.add(generation, self._kind(generation))
 
     def put_back(self, generation: Generation) -> None:
-        """Add a request that had a slot: it goes before those of its sort that had none."""
+        """Add a request that had a slot: it goes before those of its kind that had none."""
         self.n_streamed += generation.request.streamed
         if generation.request.background:
             self._suspended.appendleft(generation)
@@ -71,9 +67,7 @@ class WaitingRoom:
     def take(self, running: list[Generation], cells: int) -> Generation | None:
         """The next to be served, taken out; None if it must wait for those that run.
 
-        Args:
-            running: what holds slots now.
-            cells: of a slot. If the next one needs more, it waits, and so do those behind it.
+        If it needs more than the `cells` of a slot, it waits, and so do those behind it.
         """
         chosen = self.next(running)
         if chosen is None or chosen.cells > cells:

@@ -20,7 +20,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a GGUF file. It has the vocabulary, too, so it is read once for all.
+    """The header of a GGUF file; read once, since the vocabulary in it takes time.
 
     Raises:
         EngineError: ggml cannot read the file.
@@ -40,19 +40,13 @@ def _read_header(path: Path, size: int, changed: int) -> Header:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Sizes of a model.
+    """Sizes of a model."""
 
-    Attributes:
-        layers: bytes of each repeating layer's weights, in order.
-        output: bytes of what follows them; with tied embeddings a copy of those.
-        cell_values: numbers that one token takes in the KV cache, for each layer.
-        row_values: numbers of the widest intermediate results of one token: the logits, and
-            those of a feed-forward block and its surroundings.
-    """
-
-    layers: tuple[int, ...]
-    output: int
-    cell_values: tuple[int, ...]
+    layers: tuple[int, ...]  # bytes of each repeating layer's weights, in order
+    output: int  # bytes of what follows them; with tied embeddings a copy of those
+    cell_values: tuple[int, ...]  # numbers that one token takes in the KV cache, for each layer
+    # Numbers of the widest intermediate results of one token: the logits, and those of a
+    # feed-forward block and its surroundings.
     row_values: int
 
     @property
@@ -73,23 +67,24 @@ def read_sizes(path: Path) -> ModelSizes:
     output = 0
     for name, size in sizes.items():
         if match := re.match(r"blk\.(\d+)\.", name):
-            layers[int(match[1])] = layers.get(int(match[1]), 0) + size
+            layer = int(match[1])
+            layers[layer] = layers.get(layer, 0) + size
         elif name != "token_embd.weight":
             output += size
     if "output.weight" not in sizes:
         output += sizes.get("token_embd.weight", 0)
     vocabulary, width = shapes.get("token_embd.weight", (0, 0))
 
-    def keys_and_values(layer: int) -> int:
-        # Where they are fused with the queries, as many as those is the most there can be.
-        parts = (shapes.get(f"blk.{layer}.attn_{part}.weight", (width, 0))[0] for part in "kv")
-        return sum(parts)
-
+    # Where keys and values are fused with the queries, there are at most as many as of those.
+    cell_values = {
+        layer: sum(shapes.get(f"blk.{layer}.attn_{part}.weight", (width, 0))[0] for part in "kv")
+        for layer in layers
+    }
     feed_forward = max((s[0] for n, s in shapes.items() if ".ffn_up." in n), default=4 * width)
     order = sorted(layers)
     return ModelSizes(
         tuple(layers[layer] for layer in order),
         output,
-        tuple(keys_and_values(layer) for layer in order),
+        tuple(cell_values[layer] for layer in order),
         vocabulary + 3 * feed_forward + 8 * width,
     )
