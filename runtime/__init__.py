@@ -5,9 +5,9 @@ from runtime import loadPipeline
 pipeline = loadPipeline()
 answers = pipeline([{"questionID": "1", "subject": "history", "question": "..."}])
 
-The contest's harness does just this: it imports `inferencePipeline`, which is another name for
-these lines, calls `loadPipeline()` once without arguments, and then the pipeline once with all
-questions. The call is timed, loading is not. `python -m evaluation` does the same.
+The contest's harness does the same through the package `inferencePipeline`: it calls
+`loadPipeline()` once without arguments, and then the pipeline once with all questions. Only
+that call is timed. `python -m evaluation` does the same.
 """
 
 from typing import TYPE_CHECKING

@@ -19,30 +19,14 @@ from runtime.common import command
 if TYPE_CHECKING:
     from runtime.pipeline import Pipeline
 
-# Answered when no file is given.
-BUILT_IN = [
-    {
-        "questionID": "built-in-1",
-        "subject": "algebra",
-        "question": "Solve for x: 3x + 4 = 19.",
-    },
-    {
-        "questionID": "built-in-2",
-        "subject": "geography",
-        "question": "What is the capital of France?",
-    },
-    {
-        "questionID": "built-in-3",
-        "subject": "history",
-        "question": "In which year did World War II end?",
-    },
-    {"questionID": "built-in-4", "subject": "chinese", "question": "中国的首都是哪里？"},
-    {
-        "questionID": "built-in-5",
-        "subject": "general",
-        "question": "Which gas do plants take from the air?",
-    },
-]
+# (subject, question), answered when no file is given.
+_BUILT_IN = (
+    ("algebra", "Solve for x: 3x + 4 = 19."),
+    ("geography", "What is the capital of France?"),
+    ("history", "In which year did World War II end?"),
+    ("chinese", "中国的首都是哪里？"),
+    ("general", "Which gas do plants take from the air?"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,12 +75,16 @@ def _print_settings(_: argparse.Namespace) -> int:
 def _answer(options: argparse.Namespace) -> int:
     from runtime.answer_file import answer_questions, questions_of
     from runtime.pipeline import loadPipeline
-    from runtime.questions import parse
+    from runtime.questions import Question
     from runtime.settings import Settings
 
     settings = Settings.load()
     source, target = options.input, options.output
-    questions = parse(BUILT_IN) if source is None else questions_of(source, target)
+    if source is None:
+        numbered = enumerate(_BUILT_IN, start=1)
+        questions = [Question(f"built-in-{n}", subject, text) for n, (subject, text) in numbered]
+    else:
+        questions = questions_of(source, target)
     answer_questions(
         questions, target, options.resume, settings, lambda: loadPipeline(settings), _speed
     )
@@ -104,7 +92,7 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _speed(pipeline: Pipeline, seconds: float) -> str:
-    """What the engines did."""
+    """For the line of the speed."""
     stats = pipeline.stats
     return (
         f", {stats.new_tokens / seconds:.0f} new tokens/s; prefill {stats.prefill_seconds:.1f} s,"

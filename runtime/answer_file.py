@@ -69,16 +69,14 @@ def answer_questions(
     """Answer questions, with a progress bar on a terminal.
 
     Args:
-        questions: in the order in which `target` is to have their answers.
-        target: a file for the answers; without it they are only shown.
+        target: a file for the answers, in the order of the questions; None only shows them.
         resume: keep the answers of a stopped run.
-        settings: those of the answerer.
         load: makes the answerer, when there is something to answer.
         describe: what to add to the line of the speed, from the answerer and the seconds taken.
         show: print the answers.
 
     Raises:
-        SetupError: `target` cannot be used, or an unfinished run is to be overwritten.
+        SetupError: `target` cannot be used, or has an unfinished run that is not resumed.
         OSError: an answer cannot be written; those before are kept.
     """
     with Answers(target, questions, settings, resume) as answers:
@@ -134,33 +132,22 @@ def _answer(
 
 
 class Answers:
-    """Answers on their way into a file: `FILE.partial` grows, `FILE` appears whole.
+    """Answers on their way into a file: `FILE.partial` (`path`) grows, `FILE` appears whole.
 
     Each line of the partial file has the place of its question and a fingerprint of question
-    and settings, so that `resume` keeps an answer only where both are still the same. What
-    could not be answered is not kept: a resumed run tries again.
+    and settings, so that `resume` keeps an answer only where both are still the same. Questions
+    that could not be answered are not kept: a resumed run tries them again. `done` has the
+    answers so far as records, by the place of their question.
 
-    Args:
-        target: the file, or None: the answers are not written. A device or a pipe is written
-            to when all are there, without a partial file.
-        questions: all of them.
-        settings: with which they are answered.
-        resume: keep what is in the partial file.
+    Without a `target` nothing is written. A device or a pipe is written to when all answers are
+    there, without a partial file.
 
     Raises:
         SetupError: the file cannot be written, or there is a partial file and `resume` is False.
-
-    Attributes:
-        path: the partial file.
-        done: the answers so far as records, by the place of their question.
     """
 
     def __init__(
-        self,
-        target: Path | None,
-        questions: Sequence[Question],
-        settings: Settings,
-        resume: bool,
+        self, target: Path | None, questions: Sequence[Question], settings: Settings, resume: bool
     ) -> None:
         self.target = target
         self.questions = questions

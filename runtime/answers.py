@@ -59,9 +59,8 @@ def clean(text: str, question: str = "", cut: bool = False, opened_thinking: boo
     Cleaning an answer again changes nothing. Takes time in proportion to the text's length.
 
     Args:
-        text: what the model wrote.
-        question: what it was asked, to tell an echo of it.
-        cut: the text ends where the model was stopped, not where it would have.
+        question: to recognize an echo of it.
+        cut: the model was stopped where the text ends.
         opened_thinking: the prompt ended inside a think block, so the text begins in it.
     """
     bare = _bare(text, question, cut, opened_thinking)
@@ -77,12 +76,8 @@ def clean(text: str, question: str = "", cut: bool = False, opened_thinking: boo
 class Cleaner:
     """Cleans a text while it is written, and holds back only what may still be taken away.
 
-    What `add` and `finish` return is, put together, what `clean` returns for the whole text,
-    whatever the pieces in which it comes.
-
-    Args:
-        question: what the text is to answer, as for `clean`.
-        opened_thinking: as for `clean`.
+    What `add` and `finish` return is, put together, what `clean` returns for the whole text with
+    the same arguments, whatever pieces it comes in.
     """
 
     def __init__(self, question: str = "", opened_thinking: bool = False) -> None:
@@ -139,7 +134,7 @@ class Cleaner:
 
 
 class Verbatim:
-    """In the place of a `Cleaner`, shows a text as it is."""
+    """Takes the place of a `Cleaner` and shows a text as it is."""
 
     def add(self, text: str) -> str:
         return text
@@ -149,11 +144,7 @@ class Verbatim:
 
 
 def _settled(text: str, question: str, cut: bool, loops: bool) -> str:
-    """The bare text made shorter until nothing more changes.
-
-    Args:
-        loops: take loops away.
-    """
+    """The bare text made shorter until nothing changes; `loops` takes loops away, too."""
     while True:
         cut = cut or len(text) > MAX_CHARS
         shorter = text[:MAX_CHARS].rstrip()
@@ -198,7 +189,9 @@ def _known_start(text: str, question: str, opened_thinking: bool = False) -> int
             end = _end_of_thinking(text, begin + len(_OPEN), balanced=True)
         elif label := _label(text, begin, question):
             end = label.end()
-        elif _OPEN.startswith(word) or _begins_label(word, question):
+        elif _OPEN.startswith(word) or (
+            _BEGUN_LABEL.fullmatch(word) and not _is_about_labels(question)
+        ):
             return None
         elif (echo := _end_of_echo(text, begin, question)) is not None:
             end = echo
@@ -215,14 +208,9 @@ def _is_about_labels(question: str) -> bool:
 
 
 def _label(text: str, at: int, question: str) -> re.Match[str] | None:
-    """The label at a place of a text that goes, if there is one."""
+    """The label to take away at a place of a text, if there is one."""
     label = _LABEL.match(text, at)
     return label if label and not _is_about_labels(question) else None
-
-
-def _begins_label(word: str, question: str) -> bool:
-    """Whether a text's last word may become a label that goes."""
-    return bool(_BEGUN_LABEL.fullmatch(word)) and not _is_about_labels(question)
 
 
 def _may_become_echo(text: str, at: int, question: str) -> bool:
@@ -241,11 +229,7 @@ def _first_word(text: str, at: int) -> int:
 
 
 def _end_of_thinking(text: str, at: int, balanced: bool = False) -> int | None:
-    """Where the block ends that was open at `at`; None if nothing closes it.
-
-    Args:
-        balanced: each block within it is closed, too.
-    """
+    """Where the block ends that was open at `at`, with all blocks within it if `balanced`."""
     depth, end = 1, None
     for tag in _TAG.finditer(text, at):
         if tag.group() == _OPEN:

@@ -26,13 +26,13 @@ from runtime.files.routes import Route
 
 log = logging.getLogger(__name__)
 
-# Raised when what is kept for a key changes, so that older completions are not found.
+# Increased when what is kept for a key changes, so that older completions are not found.
 _FORMAT = 2
 _MOST_BYTES = 256 * 2**20
 # How long to wait for another process that writes, in seconds.
 _PATIENCE = 5.0
 _FAILURES = (sqlite3.Error, diskcache.Timeout, OSError)
-# Failures at opening that a wrong path is not the cause of.
+# Failures at opening that do not come from a wrong path.
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
@@ -47,14 +47,10 @@ class _TextOnly(diskcache.Disk):  # type: ignore[misc]
 
 
 class AnswerCache:
-    """Completions by what was asked; for any thread.
+    """Completions by what was asked; for any thread. The folder is made if it is not there.
 
     A cache that fails after it was opened, as on a full disk, never costs an answer: the failure
     is logged once, and the cache is not used any more.
-
-    Args:
-        folder: made if it is not there.
-        most_bytes: the size limit of its database.
 
     Raises:
         SetupError: `folder` is not a folder, or its database is not an answer cache.
@@ -122,19 +118,10 @@ class AnswerCache:
 
 
 class Keys:
-    """Hashes of everything that the text of a completion depends on.
-
-    Args:
-        routes: all routes; their files are identified once.
-        options: how each model's engine runs.
-        files: tells files apart.
-    """
+    """Hashes of everything that the text of a completion depends on."""
 
     def __init__(
-        self,
-        routes: Iterable[Route],
-        options: Mapping[Path, EngineOptions],
-        files: ModelFiles,
+        self, routes: Iterable[Route], options: Mapping[Path, EngineOptions], files: ModelFiles
     ) -> None:
         self._about = {}
         for route in set(routes):

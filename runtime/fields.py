@@ -31,12 +31,10 @@ def field(
     """A field of a settings class.
 
     Args:
-        default: its value where it is not set.
         allowed: the allowed values in words, for the table and for errors; or the least and the
             most, in which case they are the constraint, too.
-        meaning: for the table.
         contest: whether the contest's pipeline has this setting.
-        contest_default: its default there, where it is another than here.
+        contest_default: its default there, if it differs.
         constraints: as for pydantic's `Field`.
     """
     if not isinstance(allowed, str):
@@ -107,8 +105,6 @@ def explain(
     """Each wrong setting in a line: its name, its value and what is allowed.
 
     Args:
-        error: what pydantic found wrong.
-        fields: of the settings class.
         names: location in the class → name of the setting, where it is not the field's.
         gone: name of a field of earlier versions → what replaces it.
     """

@@ -38,11 +38,9 @@ class _Loop(NamedTuple):
 
 
 def without_loops(text: str, cut: bool) -> str:
-    """The text with one copy of each phrase that loops.
+    """A text without blanks at its end, with one copy of each phrase that loops.
 
-    Args:
-        text: without blanks at its end.
-        cut: the text ends where the model was stopped.
+    `cut`: the model was stopped where the text ends.
     """
     while loop := _find_loop(text, cut):
         start, end, period = loop
@@ -58,14 +56,12 @@ class Repetitions:
     """Tells, while a text grows, how much of it no loop can take away any more.
 
     Where the end of the text was written before, in the same order, it may be the second copy
-    of a phrase, so it is not safe yet. In most texts that is a word or two.
-
-    Args:
-        most: characters of the text that are looked at; later ones are ignored.
+    of a phrase, so it is not safe yet. In most texts that is a word or two. Characters beyond the
+    first `most` are ignored.
 
     Attributes:
-        safe: characters from the start that are safe. It depends on the text alone, not on the
-            pieces in which it came.
+        safe: characters from the start that are safe; depends on the text alone, not on its
+            pieces.
     """
 
     def __init__(self, most: int) -> None:
@@ -184,7 +180,7 @@ def _counts_anywhere(period: Any, length: Any, has_words: Any, is_number: Any) -
         period: characters of the phrase.
         length: characters of all copies.
         has_words: the phrase has a letter.
-        is_number: the phrase has digits alone; how many a number should have cannot be known.
+        is_number: the phrase has only digits; how many a number should have cannot be known.
     """
     factor = _WORDLESS - (_WORDLESS - 1) * has_words
     long = (length >= _FAR_COPIES * factor * period) & (length >= _FAR_CHARS * factor)

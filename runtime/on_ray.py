@@ -46,7 +46,7 @@ _OURS = re.compile(r"\n(?:[\w.]+\.)?(?:SetupError|EngineError): (.+)\Z", re.DOTA
 class AnswerQuestions:
     """Adds the column `answer` to batches of questions, for `Dataset.map_batches`.
 
-    Each actor loads one pipeline, once:
+    Each actor loads a pipeline once:
 
         dataset.repartition(target_num_rows_per_block=256).map_batches(
             AnswerQuestions,
@@ -61,11 +61,7 @@ class AnswerQuestions:
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Load the pipeline.
-
-        Args:
-            settings: as for `Settings.load`: settings in lower case, over those of the environment
-                that the actor runs in.
+        """Load the pipeline, with settings as for `Settings.load` over the actor's environment.
 
         Raises:
             SetupError: a wrong setting, a missing file, too little memory.
@@ -84,16 +80,14 @@ class AnswerQuestions:
         return self._pipeline.settings
 
     def __call__(self, batch: Any) -> Any:
-        """The batch and its answers.
+        """The batch with a further column `answer` (n texts).
+
+        A row that cannot be answered gets "ERROR: not answered: " and the reason.
 
         Args:
             batch: n rows, as columns in NumPy (Ray's usual form) or as a table of pyarrow, which
-                leaves columns of lists and empty numbers as they are. `question`, and if they
-                are there `questionID` and `subject`, are looked at.
-
-        Returns:
-            the same columns and `answer` (n texts), in the form that came. A row that cannot be
-            answered has one that begins with "ERROR: not answered: " and says why.
+                leaves columns of lists and empty numbers as they are; with `question`, and
+                perhaps `questionID` and `subject`.
 
         Raises:
             SetupError: there is no column `question`, or already one called `answer`.
@@ -291,10 +285,7 @@ class _Actors:
 
 
 def _mapped(
-    dataset: Dataset,
-    kind: type[AnswerQuestions],
-    settings: Settings,
-    options: argparse.Namespace,
+    dataset: Dataset, kind: type[AnswerQuestions], settings: Settings, options: argparse.Namespace
 ) -> Dataset:
     import ray.data
 
@@ -343,7 +334,7 @@ def _ray(options: argparse.Namespace) -> Iterator[None]:
 def _start(options: argparse.Namespace) -> None:
     import ray.data
 
-    # Nothing is sent to Ray's makers; it must be said before Ray starts.
+    # No usage statistics are sent; this must be set before Ray starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     asked_to_end = signal.getsignal(signal.SIGTERM)
     if "RAY_ADDRESS" in os.environ:
@@ -353,9 +344,9 @@ def _start(options: argparse.Namespace) -> None:
         # without it ray.init() would join whatever `ray start` left on this machine.
         cpus = math.ceil(options.actors * options.cpus) + 1
         ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level="warning")
-    signal.signal(signal.SIGTERM, asked_to_end)  # Ray's way leaves without a word
+    signal.signal(signal.SIGTERM, asked_to_end)  # Ray's own handler ends without a message
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # Its log tells of every step, and of an error by a traceback; it is in Ray's own files too.
+    # Its log, which Ray's own files have too, has every step, and a traceback for an error.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 

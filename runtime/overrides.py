@@ -1,4 +1,4 @@
-"""What a caller wants of an answer other than the settings and the subject say."""
+"""What a caller wants instead of what the settings and the subject say."""
 
 from __future__ import annotations
 
@@ -14,20 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a caller wants other than the settings say; None leaves a setting as it is.
-
-    Attributes:
-        ignore_end: go on after end-of-generation tokens too.
-        logprobs: report each token's log-probability and this many rivals; such a completion
-            is neither taken from the answer cache nor kept there.
-        clean: clean the answer; None cleans the answers of subjects.
-        compute: let the exact tool answer what it can.
-        cache: use the answer cache.
-        constraint: what the answer must look like. Such an answer is the model's, to the letter:
-            neither computed nor cleaned.
-        declared: without a constraint, the one that the subject declares holds.
-        more: further fields of `SamplingParams`, by name.
-    """
+    """What a caller wants instead of the settings; None leaves a setting as it is."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -36,14 +23,17 @@ class Overrides:
     min_new_tokens: int | None = None
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
-    ignore_end: bool = False
+    ignore_end: bool = False  # go on after end-of-generation tokens too
+    # Report each token's log-probability and this many rivals; such a completion is neither taken
+    # from the answer cache nor kept there.
     logprobs: int | None = None
-    clean: bool | None = None
-    compute: bool = True
-    cache: bool = True
+    clean: bool | None = None  # clean the answer; None cleans the answers of subjects
+    compute: bool = True  # let the exact tool answer what it can
+    cache: bool = True  # use the answer cache
+    # What the answer must look like. Such an answer is neither computed nor cleaned.
     constraint: Constraint | None = None
-    declared: bool = True
-    more: Mapping[str, Any] = field(default_factory=dict)
+    declared: bool = True  # without a constraint, use the one that the subject declares
+    more: Mapping[str, Any] = field(default_factory=dict)  # further fields of `SamplingParams`
 
     def form(self, settings: Settings, subject: str | None) -> Constraint | None:
         """What the answer must look like; a subject of None is the bare model."""
@@ -52,12 +42,7 @@ class Overrides:
         return settings.subjects[subject].constraint
 
     def params(self, settings: Settings, subject: str | None) -> SamplingParams:
-        """How tokens are picked, and when to stop.
-
-        Args:
-            settings: hold where nothing else is wanted.
-            subject: None is the bare model, whose answers may be as short as they are.
-        """
+        """How tokens are picked, and when to stop; a subject of None is the bare model."""
         longest = _either(self.max_new_tokens, settings.longest_answer_of(subject))
         # A form says itself when an answer may end.
         free = subject is not None and self.form(settings, subject) is None

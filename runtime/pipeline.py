@@ -70,16 +70,11 @@ def loadPipeline(  # noqa: N802  (the contest's spelling)
 class Pipeline:
     """Answers lists of questions. Call it, and close it when done (or use it in a `with`).
 
-    One that is dropped is closed, too.
-
-    Calls from several threads are served one after another. A process forked from the one that
-    loaded it cannot use it, and is told so.
+    A pipeline that is garbage collected is closed, too. Calls from several threads are served one
+    after another. A process forked from the one that loaded it cannot use it, and gets an error.
 
     Attributes:
-        settings: what it was loaded with.
-        routes: what answers each subject.
         engines: by model file.
-        way: how questions become requests, and completions answers.
         answer_seconds: for each question of the last call, when its answer was ready, in
             seconds from the start of the call.
     """
@@ -122,8 +117,7 @@ class Pipeline:
     def __call__(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Answers, `{"questionID", "answer"}`, one for each question and in their order.
 
-        A question that cannot be answered gets an answer that begins with "ERROR: " and
-        says why; the log names it too.
+        A question that cannot be answered gets "ERROR: " and the reason; the log names it too.
 
         Raises:
             TypeError: `questions` is not a list.
@@ -171,9 +165,8 @@ class Pipeline:
         Until it is used up or closed the pipeline is busy. Use it in one thread.
 
         Args:
-            questions: as in a call.
-            passages: for each question the texts to show with it, in place of those that
-                knowledge bases have.
+            passages: for each question the texts to show with it, in place of those of knowledge
+                bases.
             logprobs: report the log-probability of each token that the model wrote.
 
         Raises:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from runtime.common.errors import SetupError
+from runtime.retrieval.tokens import has_han
 from runtime.subjects import Subjects
 from runtime.templates import Messages, Rendered, TemplateLimitError, render_all
 
@@ -20,7 +21,7 @@ _PLAIN_TEMPLATE = (
     "{{ messages[0].content }}\n\n{{ messages[1].content }}{{ '\n\n' }}"
     "{% if messages[2] %}{{ messages[2].content + eos_token }}{% endif %}"
 )
-# In the place of question and answer while the template is rendered around them.
+# They stand for question and answer while the template is rendered around them.
 _MARK = "@@QUESTION@@"
 _ANSWER_MARK = "@@ANSWER@@"
 # Most characters of a token, where it matters. A text longer than the longest prompt times
@@ -48,13 +49,7 @@ class Tokenizer(Protocol):
         """Text of the begin- or end-of-sequence token, "" without one."""
 
     def tokenize(self, text: str, special: bool = False, follows: bool = False) -> list[int]:
-        """Token ids of a text, nothing added.
-
-        Args:
-            text: any text.
-            special: "<|im_end|>" and the like are one token each.
-            follows: the text continues another one.
-        """
+        """Token ids of a text, nothing added; see `Model.tokenize`."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +60,12 @@ class Frame:
     tail: str
     end: str
 
-    @property
-    def opens_thinking(self) -> bool:
-        """Whether the prompt ends inside a think block, so that the model begins in it."""
-        return self.tail.count("<think>") > self.tail.count("</think>")
-
 
 def frame(template: str | None, instruction: str, bos: str = "", eos: str = "") -> Frame:
     """Render a chat template around an instruction, leaving a gap for the question.
 
-    Args:
-        template: the model's Jinja chat template, or None for a plain prompt. It comes
-            out of a model file, so it runs within limits (see `templates`). Thinking is
-            switched off where it knows `enable_thinking`.
-        instruction: the system message.
-        bos, eos: texts of the model's special tokens.
+    The template, or None for a plain prompt, comes out of a model file, so it runs within limits
+    (see `templates`). Thinking is switched off where it knows `enable_thinking`.
 
     Raises:
         SetupError: the template fails, takes too much time or memory, or does not show the
@@ -171,20 +157,25 @@ def instructed_frame(tokenizer: Tokenizer, instruction: str) -> TokenFrame:
 
 def _tokenized(tokenizer: Tokenizer, rendered: Frame) -> TokenFrame:
     """Special tokens are special only here: "<|im_end|>" in a question is plain text."""
-    head = tokenizer.tokenize(rendered.head, special=True)
+    head = with_bos(tokenizer, tokenizer.tokenize(rendered.head, special=True))
     tail = tokenizer.tokenize(rendered.tail, special=True, follows=True)
     end = tokenizer.tokenize(rendered.end, special=True, follows=True)
-    if tokenizer.bos_to_add is not None and head[:1] != [tokenizer.bos_to_add]:
-        head = [tokenizer.bos_to_add, *head]
-    return TokenFrame(head, tail, end, rendered.opens_thinking)
+    return TokenFrame(head, tail, end, opens_thinking(rendered.tail))
+
+
+def opens_thinking(tail: str) -> bool:
+    """Whether a prompt with this end leaves a think block open, so that the model begins in it."""
+    return tail.count("<think>") > tail.count("</think>")
+
+
+def with_bos(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
+    """Tokens with the begin-of-sequence token before them, if the vocabulary has it there."""
+    bos = tokenizer.bos_to_add
+    return tokens if bos is None or tokens[:1] == [bos] else [bos, *tokens]
 
 
 def prompt_tokens(
-    tokenizer: Tokenizer,
-    frame: TokenFrame,
-    question: str,
-    limit: int,
-    passages: Sequence[str] = (),
+    tokenizer: Tokenizer, frame: TokenFrame, question: str, limit: int, passages: Sequence[str] = ()
 ) -> tuple[list[int], bool]:
     """Token ids of the whole prompt, and whether the question was cut to fit `limit` tokens.
 
@@ -206,7 +197,7 @@ def _with_passages(
     tokenizer: Tokenizer, passages: Sequence[str], question: str, room: int
 ) -> list[int]:
     """At most `room` token ids of passages and the question; none if no passage fits."""
-    begin, between = _AROUND_PASSAGES_IN_CHINESE if _is_chinese(question) else _AROUND_PASSAGES
+    begin, between = _AROUND_PASSAGES_IN_CHINESE if has_han(question) else _AROUND_PASSAGES
 
     def tokens(shown: Sequence[str]) -> list[int]:
         text = begin + "\n\n".join(shown) + between + question
@@ -236,10 +227,6 @@ def _most(tokens: Callable[[int], list[int]], sizes: range, room: int) -> list[i
         else:
             high = size
     return found
-
-
-def _is_chinese(text: str) -> bool:
-    return any("\u4e00" <= c <= "\u9fff" for c in text)
 
 
 def fit(head: list[int], question: list[int], tail: list[int], limit: int) -> tuple[list[int], int]:

@@ -20,23 +20,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Question:
-    """One question, checked.
+    """One question, checked."""
 
-    Attributes:
-        id: the caller's questionID as it came, of any type; None if missing.
-        subject: as it came, or "" if it is missing or not a string.
-        text: the question without control characters and lone surrogates.
-        problem: why it cannot be answered, or "".
-        warning: what is odd about it though it can be answered, or "".
-        draws: a text that its random draws depend on; "" is the setting `SEED` and its id.
-    """
-
-    id: Any
-    subject: str = ""
-    text: str = ""
-    problem: str = ""
-    warning: str = ""
-    draws: str = ""
+    id: Any  # the caller's questionID as it came, of any type; None if missing
+    subject: str = ""  # as it came, or "" if it is missing or not a string
+    text: str = ""  # without control characters and lone surrogates
+    problem: str = ""  # why it cannot be answered
+    warning: str = ""  # what is odd about it though it can be answered
+    draws: str = ""  # what its random draws depend on; "" is the setting `SEED` and its id
 
     @property
     def key(self) -> str:

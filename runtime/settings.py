@@ -50,10 +50,8 @@ class _SubjectsFile(BaseModel):
 class Settings(_SubjectsFile):
     """All settings. `Settings.load()` reads them from the environment.
 
-    Attributes:
-        peft_adapters: subject → its adapter, from `PEFT_ADAPTER_<SUBJECT>`, or from the setting
-            that the subjects file names.
-        subjects: those that `subjects_file` declares.
+    `peft_adapters` has each subject's adapter, from `PEFT_ADAPTER_<SUBJECT>` or the setting that
+    the subjects file names; `subjects` are those that `subjects_file` declares.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -143,10 +141,7 @@ class Settings(_SubjectsFile):
         " ([subjects](subjects.md)).",
     )
     min_new_tokens: int = _contest(
-        1,
-        (0, 32768),
-        "No answer ends before this many tokens.",
-        contest_default=20,
+        1, (0, 32768), "No answer ends before this many tokens.", contest_default=20
     )
     max_tokens_multiplier: float = _contest(
         1.0, "over 0, at most 16", "Multiplies `MAX_NEW_TOKENS`.", gt=0, le=16
@@ -234,11 +229,10 @@ class Settings(_SubjectsFile):
 
     @staticmethod
     def load(**overrides: Any) -> Settings:
-        """Settings from the environment; keyword arguments (lower case) win.
+        """Settings from the environment; keyword arguments win.
 
-        Args:
-            overrides: by the names of the fields; a subject's adapter also by its setting, such
-                as `peft_adapter_history`.
+        They have the fields' names; a subject's adapter also that of its setting, such as
+        `peft_adapter_history`.
 
         Raises:
             SetupError: names each wrong setting, its value and what is allowed; or the subjects

@@ -49,27 +49,16 @@ _MOST_LENGTH = 16
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject.
+    """One subject."""
 
-    Attributes:
-        name: as in file names, such as "history".
-        instruction: the system message before each question.
-        names: other names that questions may use.
-        setting: the setting that names its adapter, such as "PEFT_ADAPTER_HISTORY".
-        length: factor by which its answers may exceed MAX_NEW_TOKENS.
-        tool: the one of `TOOLS` that is tried before the model, or None.
-        judge: the one of `JUDGES` for its answers.
-        constraint: what its answers must look like, or None.
-    """
-
-    name: str
-    instruction: str
-    names: tuple[str, ...]
-    setting: str
-    length: float = 1.0
-    tool: str | None = None
-    judge: str = JUDGES[0]
-    constraint: Constraint | None = None
+    name: str  # as in file names, such as "history"
+    instruction: str  # the system message before each question
+    names: tuple[str, ...]  # others that questions may use
+    setting: str  # the one that names its adapter, such as "PEFT_ADAPTER_HISTORY"
+    length: float = 1.0  # factor by which its answers may exceed MAX_NEW_TOKENS
+    tool: str | None = None  # the one of `TOOLS` that is tried before the model
+    judge: str = JUDGES[0]  # the one of `JUDGES` for its answers
+    constraint: Constraint | None = None  # what its answers must look like
 
     @property
     def is_computed(self) -> bool:
@@ -81,10 +70,8 @@ class Subject:
 class Subjects(Mapping[str, Subject]):
     """All subjects by name, in the order of the file.
 
-    Attributes:
-        declared: the subjects.
-        fallback: name of the subject for questions of undeclared subjects.
-        file: where they are declared, for error messages.
+    `fallback` is the name of the subject for questions of undeclared subjects; `file` is where
+    they are declared, for error messages.
     """
 
     declared: tuple[Subject, ...]
@@ -122,11 +109,7 @@ class Subjects(Mapping[str, Subject]):
         return _normalize(name) in self._by_spelling
 
     def check(self, name: str, source: str) -> None:
-        """Refuse a name that is not exactly a subject's.
-
-        Args:
-            name: the name.
-            source: where it was given, such as an option, for the message.
+        """Refuse a name, given by `source` such as an option, that is not exactly a subject's.
 
         Raises:
             SetupError: there is no such subject.
@@ -146,7 +129,11 @@ class Subjects(Mapping[str, Subject]):
 
     @cached_property
     def _by_spelling(self) -> dict[str, Subject]:
-        return {spelling: subject for subject in self.declared for spelling in _spellings(subject)}
+        return {
+            _normalize(name): subject
+            for subject in self.declared
+            for name in (subject.name, *subject.names)
+        }
 
     def __getitem__(self, name: str) -> Subject:
         return self._by_name[name]
@@ -191,11 +178,7 @@ def _subject(name: str, table: Any, file: Path) -> Subject:
             f"{where} setting: must be made of A-Z, 0-9 and _, as PEFT_ADAPTER_PHYSICS"
         )
     length = table.get("length", 1.0)
-    if (
-        isinstance(length, bool)
-        or not isinstance(length, int | float)
-        or not (0 < length <= _MOST_LENGTH)
-    ):
+    if type(length) not in (int, float) or not 0 < length <= _MOST_LENGTH:
         raise _WrongError(f"{where} length: must be a number over 0, at most {_MOST_LENGTH}")
     tool, judge = table.get("tool"), table.get("judge", JUDGES[0])
     for key, value, allowed in (("tool", tool, TOOLS), ("judge", judge, JUDGES)):
@@ -250,10 +233,6 @@ def _refuse_shared(subjects: tuple[Subject, ...]) -> None:
             raise _WrongError(
                 f"[{subject.name}] setting: {subject.setting} is also the setting of [{other}]"
             )
-
-
-def _spellings(subject: Subject) -> list[str]:
-    return [_normalize(name) for name in (subject.name, *subject.names)]
 
 
 def _normalize(name: str) -> str:

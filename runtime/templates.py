@@ -1,14 +1,14 @@
 """Chat templates, rendered where they can do no harm.
 
 A template is a program out of a model file. Jinja's sandbox keeps it from the machine, but not
-from running for ever or taking all memory, and Python cannot stop itself in the middle of a
-computation. So templates run in a child process, which is ended at its limits. One process
-renders everything that is asked for at once.
+from running forever or taking all memory, and Python cannot stop itself in the middle of a
+computation. So templates run in a child process, which is ended at its limits.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 import time
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -26,11 +25,6 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.common import child
-
-try:
-    import resource
-except ImportError:  # Windows: only the time on the clock is limited
-    resource = None  # type: ignore[assignment]
 
 Messages = Sequence[dict[str, str]]
 
@@ -70,13 +64,12 @@ def render_all(
     is limited on Linux, elsewhere only the time in which it could be filled.
 
     Args:
-        template: a Jinja chat template.
-        conversations: messages, each with "role" and "content"; and whether the prompt is to
-            go on with the assistant's words.
+        conversations: messages, each with "role" and "content"; and whether the prompt goes on
+            with the assistant's words.
         bos, eos: texts of the model's special tokens.
         seconds: of processor time for all of them.
-        variables: further variables of the template, such as "tools"; JSON. They take the
-            place of those that have the same name.
+        variables: further variables of the template, such as "tools"; JSON. They replace those
+            with the same name.
 
     Raises:
         TemplateLimitError: it is too long, takes too much time or memory, writes too much, or
@@ -121,7 +114,7 @@ def render_job(job: dict[str, Any]) -> str | list[dict[str, str]]:
 def _why_ended(status: int | None, seconds: int) -> str:
     if status is None:
         return f"it was not rendered in {_PATIENCE} seconds"
-    if status == -getattr(signal, "SIGXCPU", 0):
+    if status == -signal.SIGXCPU:
         return _too_long(seconds)
     return f"the process that rendered it crashed (exit status {status})"
 
@@ -140,20 +133,13 @@ def _render_here(job: dict[str, Any]) -> list[Rendered]:
 
 @contextmanager
 def _memory_limit() -> Iterator[None]:
-    """Let this process take `MEMORY` bytes more than it has; only Linux can do that."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        wanted = pages * resource.getpagesize() + MEMORY
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        others = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *others]), hard))
-    except (OSError, ValueError, AttributeError):
-        yield
-        return
+    """Limit this process to `MEMORY` bytes more than it has, on Linux."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    child.limit_memory(MEMORY)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @contextmanager
@@ -197,8 +183,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         value, **{"ensure_ascii": False, **options}
     )
     environment.globals.update(
-        raise_exception=raise_exception,
-        strftime_now=lambda form: datetime.now().strftime(form),
+        raise_exception=raise_exception, strftime_now=lambda form: datetime.now().strftime(form)
     )
     return environment
 
@@ -206,7 +191,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 def _render(job: dict[str, Any]) -> list[Rendered]:
     """Render all conversations of a job; a template may fail at some and not at others.
 
-    Raises TemplateLimitError or MemoryError where it is no use to go on with the others.
+    Raises TemplateLimitError or MemoryError where all would fail.
     """
     try:
         template = _environment().from_string(job["template"])

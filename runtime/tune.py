@@ -32,12 +32,9 @@ NEAR = 0.97
 MEMORY = 0.5
 # The position in the context at which a usual answer is decoded.
 DEPTH = 100
-# Cells of a slot for that, as llama.cpp rounds them.
-CELLS = 256
-# How often each value is measured.
-_ROUNDS = 2
-# Sequences for comparing numbers of threads.
-A_FEW = 16
+CELLS = 256  # of a slot for that, as llama.cpp rounds them
+_ROUNDS = 2  # how often each value is measured
+A_FEW = 16  # sequences for comparing numbers of threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """The way of a question: to a prompt, and from what the model wrote to an answer.
 
 Lists, the server, batches, Ray, calibration and training all take it, so they cannot differ.
-A question is prepared: it is answered at once (computed, found in the answer cache, refused) or
-becomes a request to an engine; what the engine completes is finished into an answer.
+`prepare` answers a question at once (computed, found in the answer cache, refused) or makes a
+request to an engine; `finish` makes an answer of the completion.
 """
 
 from __future__ import annotations
@@ -31,22 +31,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to `questions[index]`.
-
-    Attributes:
-        problem: why there is none, or "".
-        cut: it ended because it reached the limit of its length, and may lack its result.
-        logprobs: the log-probability of each token that the model wrote, in nats, if wanted.
-        source: who answered: the model, the exact tool, or the answer cache.
-    """
+    """The answer to `questions[index]`."""
 
     index: int
     question_id: Any
     answer: str
-    problem: str = ""
-    cut: bool = False
-    logprobs: tuple[float, ...] = ()
-    source: Literal["model", "computed", "cached"] = "model"
+    problem: str = ""  # why there is none
+    cut: bool = False  # it reached the limit of its length, and may lack its result
+    logprobs: tuple[float, ...] = ()  # of each token that the model wrote, in nats, if wanted
+    source: Literal["model", "computed", "cached"] = "model"  # computed: by the exact tool
 
     def record(self) -> dict[str, Any]:
         """The answer as a call of the pipeline returns it."""
@@ -55,40 +48,26 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a prompt.
-
-    Attributes:
-        opens_thinking: it ends inside a think block, so that the model begins in it.
-        cut: the question lost its middle to fit `MAX_INPUT_TOKENS`.
-    """
+    """Token ids of a prompt."""
 
     tokens: list[int]
-    opens_thinking: bool = False
-    cut: bool = False
+    opens_thinking: bool = False  # it ends inside a think block, so that the model begins in it
+    cut: bool = False  # the question lost its middle to fit `MAX_INPUT_TOKENS`
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that a model has to answer.
+    """A question that a model has to answer."""
 
-    Attributes:
-        index: its place in the list.
-        model: the file of the model whose engine is to run the request.
-        passages: how many texts of a knowledge base were found for the question.
-        cleaned: what the model writes is to be cleaned.
-        key: equal for questions that must get the same completion; b"" is unknown.
-        cached: the completion is kept in the answer cache.
-    """
-
-    index: int
+    index: int  # its place in the list
     question: Question
     prompt: Prompt
     request: Request
-    model: Path
-    passages: int = 0
-    cleaned: bool = True
-    key: bytes = b""
-    cached: bool = False
+    model: Path  # the file of the model whose engine runs the request
+    passages: int = 0  # how many texts of a knowledge base are shown with it
+    cleaned: bool = True  # what the model writes will be cleaned
+    key: bytes = b""  # equal for questions that must get the same completion; b"" is unknown
+    cached: bool = False  # the completion is kept in the answer cache
 
     def cleaner(self) -> Cleaner | Verbatim:
         """What shows the answer while it is written."""
@@ -100,14 +79,7 @@ class Asked:
 class Way:
     """Makes requests of questions and answers of completions. For any number of threads.
 
-    Args:
-        settings: limits, sampling, seed and subjects.
-        routes: what answers each subject.
-        models: the loaded models by file; only their vocabularies are used.
-        keys: hashes of requests, for the answer cache.
-        solver: answers exercises exactly; not owned, as the following.
-        retrieval: the knowledge of subjects.
-        cache: completions of earlier questions.
+    It owns none of its parts, and uses only the vocabularies of the loaded models.
 
     Raises:
         SetupError: a chat template cannot be used, or leaves no room for a question.
@@ -147,11 +119,7 @@ class Way:
     ) -> Iterator[Answer | Asked]:
         """For each question, in order, its answer or what to ask a model.
 
-        Args:
-            questions: of any subjects.
-            passages: for each question the texts to show with it, in place of those that
-                knowledge bases have.
-            overrides: for all of them.
+        `passages` has for each the texts to show with it, in place of those of knowledge bases.
         """
         compute = overrides.compute and overrides.constraint is None
         computed = self._computed(questions) if compute else {}
@@ -183,13 +151,9 @@ class Way:
         """What to ask a model with a prompt that was made elsewhere, such as a conversation.
 
         Args:
-            question: what the answer is to; its draws are the request's.
-            prompt: is neither cut nor shown passages.
-            model: the file of the model.
+            question: is only looked at for its draws and by the cleaner.
             adapter: the name under which an adapter is loaded, or None.
             subject: whose settings apply, and whose answers are cleaned; or None.
-            overrides: as above.
-            index: its place in the list.
         """
         request = self._request(question, prompt, model, adapter, subject, overrides)
         cleaned = subject is not None if overrides.clean is None else overrides.clean
@@ -219,7 +183,6 @@ class Way:
         passages are shown as far as they fit beside the whole question.
 
         Args:
-            subject: the name of a declared subject.
             question: as `questions.clean_text` leaves it.
             passages: texts to show with it, best first.
         """
@@ -235,12 +198,7 @@ class Way:
         return self._retrieval.passages(self.subject(question), question.text)
 
     def params(self, subject: str | None, overrides: Overrides = AS_SET) -> SamplingParams:
-        """How tokens are picked, and when to stop.
-
-        Args:
-            subject: None is the bare model, whose answers may be as short as they are.
-            overrides: take the place of settings.
-        """
+        """How tokens are picked, and when to stop; a subject of None is the bare model."""
         return overrides.params(self._settings, subject)
 
     def subject(self, question: Question) -> str:
