@@ -53,7 +53,7 @@ def test_an_adapter_for_a_subject_that_is_not_declared_is_told(
     shutil.copytree(work / "loras" / "tiny-chat-lora-history", work / "loras" / "x-lora-maths")
     (work / "loras" / "tiny-chat-lora-law.gguf").touch()
     plan_routes(settings(work, adapters_base_dir=work / "loras"))
-    assert "loras: adapters for law, maths are passed over: " in caplog.text
+    assert "loras: adapters for law, maths are ignored: " in caplog.text
 
 
 def test_other_types_are_served_where_the_usual_one_is_not_there(work: Path) -> None:

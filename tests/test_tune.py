@@ -132,7 +132,7 @@ def test_trials_go_on_without_a_note_that_is_damaged(
     else:
         (model.parent / trials.FILE_NAME).write_text(content)
     monkeypatch.setattr(trials, "crash_reason", lambda model, adapters: "")
-    assert trials.Trials(model.parent, ModelFiles()).crash_reason(model) == ""
+    trials.Trials(model.parent, ModelFiles()).refuse_crashing(model)
 
 
 def test_a_value_that_is_not_allowed_is_not_used_and_said(

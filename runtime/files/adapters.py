@@ -48,16 +48,13 @@ def in_folder(
     """The adapters `*-lora-<subject>` in a folder that are for a base, by subject.
 
     GGUF adapters come before PEFT folders. Of those that the folder's manifest lists, the ones
-    for other bases are passed over; of PEFT folders, those trained on the base come first.
+    for other bases are ignored; of PEFT folders, those trained on the base come first.
 
     Args:
-        folder: where they are.
-        subjects: those to look for.
         base: name of the base, as in manifests.
-        files: for the folder's manifest.
         named: how the user named the folder, for errors: a setting or an option, up to its value.
         instead: how to choose among several adapters of a subject; by default its setting.
-        peft_only: pass GGUF adapters over.
+        peft_only: ignore GGUF adapters.
 
     Raises:
         SetupError: no such folder, several adapters for a subject, or a file that is not what
@@ -80,7 +77,7 @@ def in_folder(
             ggufs.setdefault(_subject_of(path.stem), []).append(path)
     if unknown := sorted({*ggufs, *pefts} - {"", *subjects}):
         log.warning(
-            "%s%s: adapters for %s are passed over: %s has no such subject",
+            "%s%s: adapters for %s are ignored: %s has no such subject",
             named,
             folder,
             ", ".join(unknown),
@@ -129,9 +126,9 @@ def is_peft(path: Path) -> bool:
 def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | None:
     """A GGUF adapter as it is; a PEFT folder converted, once.
 
-    `python -m convert.export_gguf --adapter-file` converts it, which docs/exporting.md describes:
-    in a process of its own, since a damaged folder or a lack of memory must not end the server,
-    and since this package imports nothing of `convert`.
+    `python -m convert.export_gguf --adapter-file` converts it (docs/exporting.md), in a process of
+    its own: a damaged folder or a lack of memory must not end the server, and this package imports
+    nothing of `convert`.
 
     Kept is what was converted from the same files, so that a start needs neither the extra nor
     the time.

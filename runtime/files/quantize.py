@@ -40,8 +40,7 @@ def quantize(
     """Write `source` as `target` with the weights in another type, whole or not at all.
 
     Args:
-        source: a GGUF file of any type; it may be quantized already.
-        target: replaced if it exists.
+        source: a GGUF file, perhaps quantized already.
         type_name: a key of `TYPES`, such as "Q4_K_M".
         threads: 0 is one per core that this process may use.
         uniform: all matrices get this type, but for the embeddings, which get Q8_0;

@@ -35,10 +35,6 @@ def plan_routes(settings: Settings, files: ModelFiles | None = None) -> dict[str
     A subject is served by, in this order: its own setting's adapter, its merged file, its
     adapter, the adapter of `PEFT_ADAPTER_PATH`, whatever serves the fallback, the bare base.
 
-    Args:
-        settings: what to serve.
-        files: to verify files with.
-
     Raises:
         SetupError: names every file that was looked for and what makes them, or that is not
             what the manifest says.

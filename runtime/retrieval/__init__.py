@@ -7,7 +7,7 @@ retrieval.passages("geography", "What is the capital of Latvia?")
 from typing import TYPE_CHECKING
 
 from runtime.common.doors import lazy
-from runtime.retrieval.errors import KnowledgeError
+from runtime.retrieval.files import KnowledgeError
 
 if TYPE_CHECKING:
     from runtime.retrieval.gate import Gate

@@ -18,41 +18,30 @@ from pydantic import (
 
 from runtime.common.atomic import replacing
 from runtime.common.files import read_bytes
-from runtime.retrieval.errors import KnowledgeError
-from runtime.retrieval.files import gate_path
+from runtime.retrieval.files import KnowledgeError, gate_path
 from runtime.retrieval.search import FEATURES, SHORT
 
 
 class Gate(BaseModel):
     """A calibrated gate.
 
-    Attributes:
-        format: of this file.
-        subject: whose questions it is for.
-        base_sha256: the base that it was calibrated on.
-        mode: "off" never shows passages, "always" always does, "threshold" where `feature`
-            is at least `at_least`.
-        feature: one of `runtime.retrieval.search.FEATURES`.
-        at_least: the threshold.
-        most_words: how much is shown.
-        model: the file of the model that it was calibrated with, and `top_k` its RAG_TOP_K.
-        adapter: the file of the adapter, "" if there was none; None in a gate that does not say.
-        evidence: what was measured, for people to read.
+    Its mode "off" never shows passages, "always" always does, "threshold" where `feature` is at
+    least `at_least`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     subject: str
-    base_sha256: str
+    base_sha256: str  # of the base that it was calibrated on
     mode: Literal["off", "always", "threshold"]
-    feature: str = ""
+    feature: str = ""  # one of `FEATURES`
     at_least: FiniteFloat = 0.0
-    most_words: PositiveInt = SHORT
-    model: str = ""
-    adapter: str | None = None
-    top_k: int = 0
-    evidence: dict[str, Any] = {}
+    most_words: PositiveInt = SHORT  # that are shown
+    model: str = ""  # the file of the model that it was calibrated with
+    adapter: str | None = None  # its file, "" if there was none; None in a gate that does not say
+    top_k: int = 0  # the RAG_TOP_K of its calibration
+    evidence: dict[str, Any] = {}  # what was measured, for people to read
 
     @model_validator(mode="after")
     def _known(self) -> Gate:
@@ -74,7 +63,7 @@ class Gate(BaseModel):
 
     @classmethod
     def load(cls, folder: Path, subject: str, base_sha256: str) -> Gate | None:
-        """The gate beside a base, or None.
+        """The gate beside a base, or None if there is no file.
 
         Raises:
             KnowledgeError: it cannot be read, or was calibrated on another base.

@@ -22,35 +22,24 @@ from typing import Any, Self
 import numpy as np
 
 from runtime.common.hashing import sha256
-from runtime.retrieval.errors import KnowledgeError
-from runtime.retrieval.files import FORMAT, base_path, index_path
+from runtime.retrieval.files import FORMAT, KnowledgeError, base_path, index_path
 from runtime.retrieval.tokens import can_simplify
 
 ARRAYS = ("header", "vocabulary", "indptr", "indices", "data", "offsets")
+_KINDS = dict(zip(ARRAYS, ("u1", "u1", "i8", "i4", "f4", "i8"), strict=True))
 # A token in more than this share of the passages cannot make one a candidate on its own.
 _COMMON = 0.05
 
 
-_KINDS = dict(zip(ARRAYS, ("u1", "u1", "i8", "i4", "f4", "i8"), strict=True))
-
-
 @dataclass(frozen=True)
 class Passage:
-    """A record of a base.
+    """A record of a base."""
 
-    Attributes:
-        id: its place in the base, from 0.
-        title: what it is about, or "".
-        section: where under that title, or "".
-        text: its sentences.
-        tags: what kinds of fact it holds (see `runtime.retrieval.tags`).
-    """
-
-    id: int
-    title: str
-    section: str
+    id: int  # its place in the base, from 0
+    title: str  # what it is about, or ""
+    section: str  # where under that title, or ""
     text: str
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()  # kinds of fact in it (see `runtime.retrieval.tags`)
 
     @property
     def heading(self) -> str:
@@ -67,7 +56,6 @@ class Index:
         self.data, self.offsets = arrays["data"], arrays["offsets"]
         words = arrays["vocabulary"].tobytes().decode("utf-8").split("\n")
         self.vocabulary = {word: number for number, word in enumerate(words)}
-        self._base = base
         with base.open("rb") as file:
             self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -76,8 +64,8 @@ class Index:
         """Open a subject's base.
 
         Raises:
-            KnowledgeError: a file that is missing, damaged, half written, of another version
-                or not made for the other; its message names it.
+            KnowledgeError: names a file that is missing, damaged, half written, of another
+                version or not made for the other.
         """
         base, path = base_path(folder, subject), index_path(folder, subject)
         again = f"make both again: python -m kb.preprocess --subject {subject} ..."
@@ -121,7 +109,7 @@ class Index:
         if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != len(self.indices):
             return "its postings are not in order"
         if len(self.indices) != len(self.data) or not np.isfinite(self.data).all():
-            return "its scores are no numbers, or not one for each posting"
+            return "its scores are not numbers, or not one for each posting"
         if len(self.indices) and not 0 <= self.indices.min() <= self.indices.max() < len(self):
             return "it names passages that are not in the base"
         if offsets[0] < 1 or (np.diff(offsets) < 1).any() or offsets[-1] > len(self._text):
@@ -185,7 +173,7 @@ class Index:
         if len(candidates) > 4 * count:  # a passage may be named once by each of its tokens
             most = min(len(candidates), count * len(rare))
             best = np.argpartition(-found, most - 1)[:most]
-            # All with the score of the last one, so that which are kept does not depend on luck.
+            # And all others with the score of the last one: equal scores are not left to chance.
             best = np.flatnonzero(found >= found[best].min())
             candidates = candidates[best]
         candidates = np.unique(candidates)
@@ -195,7 +183,7 @@ class Index:
 
 
 def _refuse(path: Path, again: str) -> None:
-    """Raise KnowledgeError for what is no regular file; opening a pipe would wait for a writer."""
+    """Raise KnowledgeError unless it is a regular file; opening a pipe would wait for a writer."""
     if not path.is_file():
         problem = "not a regular file" if path.exists() else "missing"
         raise KnowledgeError(f"{path}: {problem}; {again}")

@@ -17,11 +17,9 @@ Use = bool | Literal["always"]
 
 
 class Retrieval:
-    """The bases of all subjects that use them, loaded once.
+    """The bases of all subjects that use them, each with its gate.
 
-    Args:
-        bases: for each subject its base and the gate before it.
-        top_k: from at most this many passages are sentences shown for a question.
+    Sentences of at most `top_k` passages are shown for a question.
     """
 
     def __init__(self, bases: Mapping[str, tuple[Index, Gate]], top_k: int) -> None:
@@ -39,10 +37,8 @@ class Retrieval:
         """Open the bases of subjects.
 
         Args:
-            folder: of the bases.
             subjects: True uses a base as its gate says, and not at all without one; "always"
                 shows passages for every question, whatever a gate says; False does not use it.
-            top_k: as above.
             served: for each subject the names of the model file and of the adapter that serve it,
                 "" without an adapter.
 
@@ -80,16 +76,10 @@ class Retrieval:
                 bases[subject] = (index, gate)
         return cls(bases, top_k)
 
-    @property
-    def subjects(self) -> list[str]:
-        """Those whose questions may be shown passages."""
-        return list(self._bases)
-
     def passages(self, subject: str, question: str) -> list[str]:
         """The texts to show with a question, best first.
 
-        None where the gate is shut, nothing is found or the search fails (the log then says
-        why).
+        Empty where the gate is shut, nothing is found or the search fails (the log says why).
         """
         if subject not in self._bases:
             return []

@@ -46,13 +46,9 @@ FEATURES = ("score", "margin", "coverage", "rarest", "density", "brevity")
 
 
 def find(index: Index, question: str, top_k: int, most_words: int = SHORT) -> Found:
-    """Search a base for a question.
+    """Search a base for a question, and show sentences of at most `top_k` passages.
 
-    Args:
-        index: the base.
-        question: any text.
-        top_k: from at most this many passages are sentences shown.
-        most_words: of all that is shown, but that one sentence is never cut for it.
+    They have `most_words` together, but one sentence is never cut for that.
     """
     words = list(dict.fromkeys(tokens(question)))
     best_first = candidates(index, question, words)[:top_k]

@@ -27,7 +27,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 # Spellings with an apostrophe: its ending is dropped ("Canada's", "don’t").
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?:s|t|re|ll|ve|d|m)\b")
 
-# Words that say nothing about what is asked.
+# Words that say nothing about a question's topic.
 _STOPWORDS = (
     "a about above after again all also although am an and another any are as at be because been"
     " before being between both but by can could did do does doing during each either for from"

@@ -2,7 +2,7 @@
 
 Off unless allowed: a client that may load adapters can make this machine read any file.
 llama.cpp sizes a context for its adapters when it is made. So running requests are finished first,
-a new context is made, and requests that came meanwhile go on.
+then a new context is made, and requests that came meanwhile go on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import FastAPI, Response
 
 from runtime.common.errors import SetupError
-from runtime.engine import Engine, EngineError, check_gguf
+from runtime.engine import Engine, EngineError
 from runtime.files.adapters import as_gguf
 from runtime.files.manifest import ModelFiles
 from runtime.serve.body.schema import LoadAdapterBody, UnloadAdapterBody
@@ -71,19 +71,14 @@ def _checked(service: Service, path: Path) -> Path:
     base = service.catalog.base
     if base is None:
         raise ApiError(400, "no bare model is served that adapters could be loaded on")
-    if sum(1 for name in service.catalog.names()) > MOST_ADAPTERS:
+    if len(service.catalog.names()) > MOST_ADAPTERS:
         raise ApiError(400, f"{MOST_ADAPTERS} models are served already", "lora_name")
     if not path.exists():
         raise ApiError(404, f"{path}: no such file or folder", "lora_path")
     model = base.engine.model.path
     try:
         adapter = as_gguf(path, model, service.settings) or path
-        check_gguf(adapter)
-        reason = Trials(service.settings.models_dir, ModelFiles()).crash_reason(model, [adapter])
+        Trials(service.settings.models_dir, ModelFiles()).refuse_crashing(model, [adapter])
     except (SetupError, EngineError, OSError) as error:
         raise ApiError(400, str(error), "lora_path") from None
-    if reason:
-        raise ApiError(
-            400, f"{adapter} is damaged: llama.cpp crashes on it ({reason})", "lora_path"
-        )
     return adapter

@@ -1,4 +1,4 @@
-"""Where a model runs. Pure: hardware and settings go in, a plan comes out.
+"""Where a model runs: from hardware and settings to a plan, without side effects.
 
 | DEVICE_MAP | build with CUDA | cards | plan |
 | --- | --- | --- | --- |
@@ -30,42 +30,25 @@ _FLOAT = 4
 
 @dataclass(frozen=True)
 class Need:
-    """What a model needs memory for besides its weights.
+    """What a model needs memory for besides its weights."""
 
-    Attributes:
-        cells: tokens of the KV cache, all slots together.
-        value_bytes: bytes of one of its numbers.
-        call_tokens: most rows of a call.
-        adapters: bytes of all adapter files.
-    """
-
-    cells: int
-    value_bytes: float
-    call_tokens: int
-    adapters: int = 0
+    cells: int  # tokens of the KV cache, all slots together
+    value_bytes: float  # of one of its numbers
+    call_tokens: int  # most rows of a call
+    adapters: int = 0  # bytes of all adapter files
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a model runs.
+    """Where a model runs."""
 
-    Attributes:
-        gpu_layers: layers on cards, counting the output as one; 0 is the CPU alone.
-        cards: indices of the cards.
-        nbytes: estimated bytes on all of them together.
-        says: the decision in words.
-        warns: it is less than a user may expect.
-        cache_bytes: the most bytes of its KV cache.
-        prefix_bytes: the most bytes of prefixes that are kept in main memory.
-    """
-
-    gpu_layers: int
-    cards: tuple[int, ...]
-    nbytes: int
-    says: str
-    warns: bool = False
-    cache_bytes: int = 0
-    prefix_bytes: int = 0
+    gpu_layers: int  # on cards, counting the output as one; 0 is the CPU alone
+    cards: tuple[int, ...]  # their indices
+    nbytes: int  # estimated, on all cards together
+    says: str  # the decision in words
+    warns: bool = False  # it is less than a user may expect
+    cache_bytes: int = 0  # at most, of its KV cache
+    prefix_bytes: int = 0  # at most, of prefixes in main memory
 
     @property
     def main_gpu(self) -> int | None:
@@ -84,12 +67,9 @@ def plan(
     """Where a model runs.
 
     Args:
-        device_map: auto, cpu, cuda or cuda:N.
         most_layers: N_GPU_LAYERS; -1 is no limit.
         with_cuda: the build of llama.cpp has CUDA.
         cards: those it finds, with the memory that is free for this model.
-        sizes: of the model.
-        need: memory besides the weights.
 
     Raises:
         SetupError: DEVICE_MAP names a card that does not exist or has no room for a layer.
@@ -130,11 +110,6 @@ def plan(
 
 def choose_cards(device_map: str, with_cuda: bool, cards: Sequence[Card]) -> list[int]:
     """Indices of the cards that may be used; none with `auto` if there are none.
-
-    Args:
-        device_map: auto, cuda or cuda:N.
-        with_cuda: the build of llama.cpp has CUDA.
-        cards: those it finds.
 
     Raises:
         SetupError: DEVICE_MAP names a card that does not exist.
@@ -208,7 +183,7 @@ def less(cards: Sequence[Card], made: Plan) -> list[Card]:
 
 
 def compare(before: Sequence[Card], after: Sequence[Card], made: Plan) -> tuple[str, bool]:
-    """The memory taken beside the estimate, in words; and whether it exceeds it by over a fifth.
+    """The memory taken and the estimate, in words; and whether it was a fifth more than that.
 
     What other processes took meanwhile counts, too.
     """

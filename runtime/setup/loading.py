@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from algebra import Solver, available
 from runtime.common.errors import SetupError
 from runtime.common.machine import cpus
-from runtime.engine import (
-    Engine,
-    EngineError,
-    EngineOptions,
-    Model,
-    check_gguf,
-    describe_build,
-)
+from runtime.engine import Engine, EngineOptions, Model, describe_build
 from runtime.engine.context import CACHE_BYTES
 from runtime.engine.sizing import PADDING_CELLS, cells_needed, longest_slot
 from runtime.files.manifest import ModelFiles
@@ -81,11 +74,7 @@ def load_engines(
 ) -> dict[Path, Engine]:
     """An engine for each model file of the routes, with its adapters; the caller closes them.
 
-    Args:
-        settings: what to serve, and how.
-        routes: what answers each subject.
-        files: tells files apart.
-        progress: called with the share of a model that is loaded, 0.0 to 1.0.
+    `progress` is called with the share of a model that is loaded, 0.0 to 1.0.
 
     Raises:
         SetupError: no such device, or too little memory.
@@ -99,7 +88,7 @@ def load_engines(
     placement = Placement(settings, list(models))
     trials = Trials(settings.models_dir, files)
     for path, adapters in models.items():
-        _refuse_crashing(trials, path, adapters)
+        trials.refuse_crashing(path, adapters)
     served = [Served(path, tuned(settings, path, files), models[path]) for path in models]
     engines: dict[Path, Engine] = {}
     with ExitStack() as stack:
@@ -142,12 +131,7 @@ def _load(served: Served, made: Plan, progress: Callable[[float], None] | None) 
 
 
 def engine_options(settings: Settings, model: Model, made: Plan) -> EngineOptions:
-    """How the engine of a loaded model runs.
-
-    Args:
-        settings: as tuned for the model.
-        model: for the positions it was trained for and the device it is on.
-        made: for the memory of its KV cache and of prefixes.
+    """How the engine of a loaded model runs, with settings as tuned for it.
 
     Raises:
         SetupError: a usual question and answer are longer than the model was trained for.
@@ -177,14 +161,3 @@ def engine_options(settings: Settings, model: Model, made: Plan) -> EngineOption
         stream_gap=settings.stream_gap_ms / 1000,
         usual_cells=usual(settings),
     )
-
-
-def _refuse_crashing(trials: Trials, model: Path, adapters: Sequence[Path]) -> None:
-    """Raises EngineError for a model on which llama.cpp would end this process."""
-    check_gguf(model)
-    reason = trials.crash_reason(model, adapters)
-    if reason:
-        among = f" or an adapter on it ({', '.join(map(str, adapters))})"
-        raise EngineError(
-            f"{model}{among if adapters else ''} is damaged: llama.cpp crashes on it ({reason})"
-        )

@@ -1,6 +1,6 @@
-"""Whether models fit, where they run and how much their KV caches may take: all before loading.
+"""Whether models fit, where they run and how much memory their KV caches may take, before loading.
 
-It asks what there is of GPUs, memory and files; `runtime.setup.devices` decides about layers.
+It finds out about GPUs, memory and files; `runtime.setup.devices` decides about layers.
 """
 
 from __future__ import annotations
@@ -36,13 +36,7 @@ _PREFIX_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Served:
-    """A model file to place.
-
-    Attributes:
-        path: the model.
-        settings: as tuned for it.
-        adapters: GGUF files of the adapters on it.
-    """
+    """A model file to place, with settings as tuned for it and its GGUF adapters."""
 
     path: Path
     settings: Settings
@@ -50,11 +44,7 @@ class Served:
 
 
 class Placement:
-    """Places models on GPUs and in memory.
-
-    Args:
-        settings: for DEVICE_MAP and N_GPU_LAYERS.
-        paths: all models that are going to be placed.
+    """Places models on GPUs and in memory; `paths` are all that will be placed.
 
     Raises:
         SetupError: DEVICE_MAP names a card that is not there, or there is none; or the models

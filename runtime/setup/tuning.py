@@ -72,17 +72,9 @@ def _unused(settings: Settings, path: Path, model: Path, problem: str) -> Settin
 def keep(
     folder: Path, model: Path, values: dict[str, Any], measured: dict[str, Any], files: ModelFiles
 ) -> Path:
-    """Note what was found for a model file.
+    """Note what was found for a model file; returns the file of notes in `folder` (`MODELS_DIR`).
 
-    Args:
-        folder: `MODELS_DIR`.
-        model: the GGUF file.
-        values: by the names of settings in `TUNED`.
-        measured: what the choice is based on, for people to read.
-        files: tells model files apart.
-
-    Returns:
-        the file of notes.
+    `values` are by the names of settings in `TUNED`, and `measured` is for people to read.
 
     Raises:
         SetupError: it cannot be written.
