@@ -227,10 +227,11 @@ def test_a_line_of_a_batch_is_the_very_request_of_a_question_in_a_list(
     """Prompt, sampling, seed, adapter and group: nothing is left that could differ."""
     from runtime.serve.asking import chat_task
     from runtime.serve.body.schema import ChatBody
-    from runtime.serve.service import Limits, Service
+    from runtime.serve.options import Options
+    from runtime.serve.service import Service
 
     asked = [q for q in questions() if q["question"].strip()]
-    service = Service(in_process, Limits())
+    service = Service(in_process, Options())
 
     async def tasks() -> list[Any]:
         bodies = [ChatBody.model_validate(body(q, temperature=temperature)) for q in asked]

@@ -322,7 +322,7 @@ def test_the_lines_of_a_batch_have_no_deadline(pipeline: Pipeline, tmp_path: Pat
         start_service = Service.start
 
         def hurried(self: Any) -> None:
-            self.limits = replace(self.limits, deadline=0.001)
+            self.options = replace(self.options, deadline=0.001)
             start_service(self)
 
         patch.setattr(Service, "start", hurried)

@@ -42,8 +42,10 @@ def test_the_key_is_wanted_everywhere_but_where_nothing_is_to_be_had(limited: Se
         b'{"model": "demo", "prompt": "A", "max_tokens": ' + b"9" * 5000 + b"}",
         b'{"model": "demo", "prompt": "A", "temperature": NaN}',
         b'{"model": "demo", "prompt": "A", "temperature": Infinity}',
+        b'{"model": "demo", "prompt": "A", "logit_bias": {"5": NaN}}',
+        b'{"model": "demo", "prompt": "A", "logit_bias": [[5, Infinity]]}',
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_no_body_is_refused(keyed: Any, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}

@@ -4,13 +4,14 @@ python -m runtime.serve
 
 From the bottom up:
 
-- `errors`, `schema`: OpenAI's form of an error, and the bodies of requests;
+- `errors`, `body`: OpenAI's form of an error, and the bodies of requests;
 - `worker`: the one thread that owns the engines;
-- `catalog`, `conversations`: models by name, and messages to tokens;
-- `metrics`, `service`: Prometheus, and requests on their way: admission, deadlines, updates;
+- `catalog`, `chat`, `tools`: models by name, messages to tokens, calls of tools;
+- `metrics`, `turns`, `service`: Prometheus, whose turn it is, admission, deadlines, updates;
 - `asking`, `answering`, `tokens`: a body to requests, and completions to OpenAI's JSON;
-- `store`, `journal`, `batches`: files and batches in a folder;
-- `limits`, `hangups`, `requests`: keys and sizes of bodies, clients that leave, ids and the log;
-- `app`, `batch_routes`, `adapters`: the routes;
+- `converted`, `responses`, `anthropic`: the two other APIs, answered as chats;
+- `batches`: files and batches in a folder;
+- `web`: keys and sizes of bodies, clients that hang up, ids and the log;
+- `app`, `adapters`, `page`: the routes;
 - `options`, `server`, `__main__`: the command.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 from runtime.engine import Choice, Completion
 from runtime.serve.asking import Task
@@ -15,30 +15,6 @@ from runtime.serve.tools.reader import Piece, Reader
 from runtime.way import Answer, Asked
 
 JsonDict = dict[str, Any]
-
-
-class Shape(Protocol):
-    """How a kind of response looks; a choice is an entry of its `choices`."""
-
-    whole_object: str
-    chunk_object: str
-
-    def whole(self, task: Task, index: int, ended: Ended) -> JsonDict:
-        """The choice of a whole response."""
-
-    def beside(self, task: Task, ended: Ended) -> JsonDict:
-        """What a whole response has beside its choices, of which `ended` is one."""
-
-    def opening(self, task: Task, index: int) -> JsonDict | None:
-        """The choice of a stream's first chunk, if there is one before any text."""
-
-    def delta(
-        self, task: Task, index: int, text: str, scores: Sequence[Choice], offsets: Offsets
-    ) -> JsonDict | None:
-        """The choice of a chunk, if there is anything to say; `offsets` counts on in it."""
-
-    def last(self, task: Task, index: int, ended: Ended) -> JsonDict:
-        """The choice of the chunk that says why the text ends."""
 
 
 class Ended(NamedTuple):
@@ -60,7 +36,9 @@ class Ended(NamedTuple):
 
 
 class ChatShape:
-    """Of /v1/chat/completions; one for each response."""
+    """How a response of /v1/chat/completions looks; one for each. Its methods make entries of
+    `choices`: of a whole response, or of the first, a further, and the last chunk of a stream.
+    """
 
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
@@ -87,6 +65,7 @@ class ChatShape:
         return {**choice, **ended.raw}
 
     def beside(self, task: Task, ended: Ended) -> JsonDict:
+        """What a whole response has beside its choices, of which `ended` is one."""
         return _prompt_logprobs(task, ended)
 
     def opening(self, task: Task, index: int) -> JsonDict | None:
@@ -160,7 +139,7 @@ def _prompt_logprobs(task: Task, ended: Ended) -> JsonDict:
 
 
 class CompletionShape:
-    """Of /v1/completions."""
+    """The same for /v1/completions."""
 
     whole_object = chunk_object = "text_completion"
 
@@ -202,12 +181,11 @@ class CompletionShape:
         return {"index": index, "text": text, **ended, "logprobs": None}
 
 
-async def whole(service: Service, task: Task, shape: Shape, limited: bool = True) -> JsonDict:
-    """Run a task; the whole response. Raises ApiError.
+Shape = ChatShape | CompletionShape
 
-    Args:
-        limited: it counts for the queue's limit, and has a deadline.
-    """
+
+async def whole(service: Service, task: Task, shape: Shape, limited: bool = True) -> JsonDict:
+    """Run a task; the whole response. Raises ApiError. `limited`: as for `Service.running`."""
     ended = {a.index: Ended.at_once(a) for a in task.choices if isinstance(a, Answer)}
     if task.asked:
         service.metrics.asked(task.n, task.most_new)
@@ -248,8 +226,8 @@ async def chunks(
 ) -> AsyncGenerator[JsonDict | None, None]:
     """Run a task; the chunks of its stream. Raises ApiError.
 
-    None comes once the engine has accepted all requests, before it has anything to say. Put
-    together, the texts of a choice's chunks are the text of the whole response.
+    None comes once the engine has accepted all requests. Put together, the texts of a choice's
+    chunks are the text of the whole response.
     """
     options = options or StreamOptions()
     head = _head(task, shape.chunk_object)
@@ -330,13 +308,10 @@ def _head(task: Task, kind: str) -> JsonDict:
 
 
 def _usage(task: Task, n_new: int, ended: Mapping[int, Completion]) -> JsonDict:
-    """A response's `usage`.
+    """A response's `usage`, with `n_new` tokens of all choices.
 
-    Args:
-        task: with the prompts.
-        n_new: tokens of all choices.
-        ended: the completions of choices, as far as they have ended. Of a prompt with several,
-            as much counts as cached as was found for each.
+    Of a prompt with several choices, as many tokens count as cached as were found for each that
+    has `ended`.
     """
     cached: dict[int, int] = {}
     for index, completion in ended.items():

@@ -36,7 +36,7 @@ from runtime.serve.metrics import CONTENT_TYPE
 from runtime.serve.options import Options
 from runtime.serve.page import page
 from runtime.serve.responses import routes as response_routes
-from runtime.serve.service import Limits, Service
+from runtime.serve.service import Service
 from runtime.serve.web.connections import log_briefly
 from runtime.serve.web.hangups import EventStream, HangUpError, unless_gone
 from runtime.serve.web.keys import Keys
@@ -51,16 +51,12 @@ def make_app(
 ) -> FastAPI:
     """The ASGI application over a loaded pipeline, which nothing else may use meanwhile.
 
-    Args:
-        pipeline: not owned.
-        options: how it serves.
-        keys: the API keys; None are those of the options.
-        store: of files and batches, closed when the application ends; None is the options' folder.
+    Without `keys` and `store` it makes those of the options; the store is closed at the end.
 
     Raises:
         SetupError: the options cannot be followed.
     """
-    service = Service(pipeline, Limits(options.queue, options.deadline), options.served_model_name)
+    service = Service(pipeline, options)
     if store is None and options.batch_dir:
         store = Store(options.batch_dir, options.file_days)
     batches = Batches(service, store) if store else None

@@ -11,6 +11,7 @@ from functools import partial
 
 from runtime.engine import Model
 from runtime.overrides import Overrides
+from runtime.prompts import with_bos
 from runtime.questions import Question, clean_text, parse_one
 from runtime.serve.body.schema import ChatBody, CompletionBody, Sampling
 from runtime.serve.body.wanted import overrides_of
@@ -18,10 +19,10 @@ from runtime.serve.catalog import Served
 from runtime.serve.chat.conversations import is_question
 from runtime.serve.chat.messages import form_for_tools, turns_of
 from runtime.serve.chat.usage import Turn
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import ApiError, invalid
 from runtime.serve.service import Service
-from runtime.serve.tools.calling import constraint_for
 from runtime.serve.tools.formats import Form
+from runtime.serve.tools.grammar import constraint_for
 from runtime.serve.tools.reader import Reader
 from runtime.way import Answer, Asked, Prompt
 
@@ -32,30 +33,21 @@ _SHORT = 20_000
 
 @dataclass(frozen=True)
 class Task:
-    """What a body asks for, ready to run.
+    """What a body asks for, ready to run."""
 
-    Attributes:
-        id: of the response.
-        model: the name that was asked for.
-        choices: those of the first prompt, then those of the next. Each is an answer, or what
-            to ask the engine of `served`.
-        n: choices of each prompt.
-        shown: how many of them are returned, the likeliest.
-        reader: makes what tells calls of tools from content, where an answer may have calls.
-        function_call: a call is shown in its older form.
-    """
-
-    id: str
-    model: str
+    id: str  # of the response
+    model: str  # the name that was asked for
     served: Served
+    # Those of the first prompt, then those of the next; to be written by the engine of `served`,
+    # or answered already.
     choices: list[Answer | Asked]
-    n: int = 1
-    shown: int = 1
+    n: int = 1  # choices of each prompt
+    shown: int = 1  # how many of them are returned, the likeliest
     echo: bool = False
     logprobs: bool = False
     prompt_logprobs: bool = False
-    reader: Callable[[], Reader] | None = None
-    function_call: bool = False
+    reader: Callable[[], Reader] | None = None  # makes one, where an answer may have calls
+    function_call: bool = False  # show a call in its older form
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -83,8 +75,7 @@ class Task:
 async def completion_task(service: Service, body: CompletionBody, key: str | None = None) -> Task:
     """What a body of /v1/completions asks for. Raises ApiError.
 
-    Args:
-        key: what random draws depend on where the body has no seed; None is chance.
+    Where the body has no seed, random draws depend on `key`; None is chance.
     """
     served = service.catalog.find(body.model, body.subject)
     model, prompts = served.engine.model, body.prompts
@@ -94,10 +85,10 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
         tokens = _tokens(model, prompts, body.add_special_tokens)
     n = body.n_written
     if len(tokens) * n > MOST_REQUESTS:
-        raise ApiError(400, f"prompts times n is over {MOST_REQUESTS}", "prompt", "invalid_value")
+        raise invalid(f"prompts times n is over {MOST_REQUESTS}", "prompt")
     scored = bool(body.echo) and body.logprobs is not None
     if scored and body.stream:
-        raise ApiError(400, "echo with logprobs is not streamed", "stream", "invalid_value")
+        raise invalid("echo with logprobs is not streamed", "stream")
     overrides = replace(
         await overrides_of(body, model, body.max_tokens, body.logprobs),
         min_new_tokens=body.min_tokens or 0,
@@ -147,8 +138,7 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         constraint = await constraint_for(offer, form, served.engine.model, overrides.constraint)
         overrides = replace(overrides, constraint=constraint)
     if body.clean and overrides.constraint:
-        message = "an answer of a given form is never cleaned: leave clean out"
-        raise ApiError(400, message, "clean", "invalid_value")
+        raise invalid("an answer of a given form is never cleaned: leave clean out", "clean")
     id_, n = f"chatcmpl-{secrets.token_hex(12)}", body.n_written
     draws = _draws(service, body, key, n)
     if served.subject and is_question(turns) and not offer and body.usage.is_usual:
@@ -193,11 +183,11 @@ def _turns(served: Served, body: ChatBody) -> tuple[list[Turn], Form | None]:
 def _prepared(
     service: Service, questions: list[Question], overrides: Overrides
 ) -> list[Answer | Asked]:
-    """The same question once for each choice, the way that questions in lists take."""
+    """The same question once for each choice, prepared as in a list."""
     choices = list(service.way.prepare(questions, overrides=overrides))
     for choice in choices:
         if isinstance(choice, Answer) and choice.problem:
-            raise ApiError(400, choice.problem, "messages", "invalid_value")
+            raise invalid(choice.problem, "messages")
     return choices
 
 
@@ -219,12 +209,6 @@ def _scored(asked: Asked, body: Sampling) -> Asked:
     return replace(asked, request=scored)
 
 
-def with_bos(model: Model, tokens: list[int]) -> list[int]:
-    """Tokens with the begin-of-sequence token before them, if the vocabulary wants it."""
-    bos = model.bos_to_add
-    return tokens if bos is None or tokens[:1] == [bos] else [bos, *tokens]
-
-
 def _tokens(
     model: Model, prompts: Sequence[str] | Sequence[list[int]], add_special: bool
 ) -> list[list[int]]:
@@ -235,11 +219,9 @@ def _tokens(
             tokens = model.tokenize(prompt, special=True)
             prompt = with_bos(model, tokens) if add_special else tokens
             if not prompt:
-                raise ApiError(400, "the prompt is empty", "prompt", "invalid_value")
+                raise invalid("the prompt is empty", "prompt")
         elif max(prompt) >= model.n_vocab:
-            raise ApiError(
-                400, f"there are {model.n_vocab} token ids, 0 on", "prompt", "invalid_value"
-            )
+            raise invalid(f"there are {model.n_vocab} token ids, 0 on", "prompt")
         found.append(prompt)
     return found
 

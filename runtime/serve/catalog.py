@@ -21,20 +21,14 @@ MARGIN = 1  # tokens of a slot that are always left for an answer
 
 @dataclass(frozen=True)
 class Served:
-    """A model as clients see it.
-
-    Attributes:
-        id: its name.
-        adapter: under which its adapter is loaded in the engine; None for the bare model.
-        subject: the subject that its questions have, or None.
-    """
+    """A model as clients see it."""
 
     id: str
     engine: Engine
     conversations: Conversations
-    root: Path
-    adapter: str | None = None
-    subject: str | None = None
+    root: Path  # the file of the adapter, or of the model
+    adapter: str | None = None  # its name in the engine; None for the bare model
+    subject: str | None = None  # that its questions have
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -47,9 +41,6 @@ class Catalog:
     """The models by name.
 
     Args:
-        settings: name the base.
-        routes: what answers each subject.
-        engines: by model file.
         names: of the bare base, the first for answers; with none it is the settings'.
 
     Raises:
@@ -57,7 +48,7 @@ class Catalog:
 
     Attributes:
         base: the bare model, if there is one for all adapters.
-        name: of it, or else of what the settings name.
+        name: of the base, or of the settings' model.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Chats in another API's form: asked by its body, answered by its events or a whole of them."""
+"""Chats in another API's form: asked by its body, answered by its events or all at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JsonDict = dict[str, Any]
 
 
 def chat_of(fields: JsonDict, names: Mapping[str, str]) -> ChatBody:
-    """The chat with these fields. Raises ApiError, by the names that they have in the body."""
+    """The chat with these fields. Raises ApiError, with the body's `names` of them."""
     try:
         return ChatBody.model_validate(fields)
     except ValidationError as error:
@@ -29,7 +29,7 @@ def chat_of(fields: JsonDict, names: Mapping[str, str]) -> ChatBody:
 
 
 def renamed(error: ApiError, names: Mapping[str, str]) -> ApiError:
-    """An error of a chat, naming the body's field by what `names` has for the chat's."""
+    """An error of a chat with the field's name in the other API's body."""
     error.param = names.get(error.param or "", error.param)
     return error
 
@@ -39,13 +39,13 @@ class Events(Protocol):
 
     @property
     def answer(self) -> JsonDict:
-        """The whole answer, as far as it has come."""
+        """The whole answer so far."""
 
     def begin(self) -> Iterator[JsonDict]:
         """Before the first chunk."""
 
     def add(self, chunk: JsonDict) -> Iterator[JsonDict]:
-        """Go on with a chunk."""
+        """For a chunk."""
 
     def finish(self) -> Iterator[JsonDict]:
         """After the last chunk."""
@@ -62,20 +62,20 @@ async def respond(
     stream: bool,
     ended: Callable[[], None] = lambda: None,
 ) -> Response:
-    """Run a chat; the response in the form of `events`. Raises ApiError.
+    """Run a chat; the response in the form of `events`, whole or streamed. Raises ApiError.
 
-    Args:
-        stream: send the events, else the whole answer.
-        ended: is called once the answer is complete.
+    `ended` is called once the answer is complete.
     """
 
+    made = _events(service, task, events, ended, stream)
+    if stream:
+        return EventStream(made, named=True)
+
     async def run() -> None:
-        async with aclosing(_events(service, task, events, ended)) as made:
+        async with aclosing(made):
             async for _ in made:
                 pass
 
-    if stream:
-        return EventStream(_failing(_events(service, task, events, ended), events), named=True)
     try:
         await unless_gone(request.receive, run())
     except HangUpError:
@@ -84,35 +84,26 @@ async def respond(
 
 
 async def _events(
-    service: Service, task: Task, events: Events, ended: Callable[[], None]
-) -> AsyncGenerator[JsonDict, None]:
+    service: Service, task: Task, events: Events, ended: Callable[[], None], stream: bool
+) -> AsyncGenerator[JsonDict | None, None]:
+    """All events; an error after the first is the last event of a stream."""
     begun = False
     made = chunks(service, task, ChatShape(), StreamOptions(include_usage=True))
-    async with aclosing(made):
-        async for chunk in made:
-            if not begun:
-                begun = True
-                for event in events.begin():
-                    yield event
-            if chunk is not None:
-                for event in events.add(chunk):
-                    yield event
+    try:
+        async with aclosing(made):
+            async for chunk in made:
+                if not begun:
+                    begun = True
+                    for event in events.begin():
+                        yield event
+                if chunk is not None:
+                    for event in events.add(chunk):
+                        yield event
+    except ApiError as error:
+        if not (stream and begun):
+            raise
+        yield events.fail(error)
+        return
     for event in events.finish():
         yield event
     ended()
-
-
-async def _failing(
-    made: AsyncGenerator[JsonDict, None], events: Events
-) -> AsyncGenerator[JsonDict | None, None]:
-    """Events, the last of which says what went wrong, if something did after the first."""
-    begun = False
-    async with aclosing(made):
-        try:
-            async for event in made:
-                begun = True
-                yield event
-        except ApiError as error:
-            if not begun:
-                raise
-            yield events.fail(error)

@@ -25,11 +25,11 @@ _TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
-# Of Anthropic's API: paths of its routes begin with this.
+# The paths of Anthropic's API begin with this.
 MESSAGES = "/v1/messages"
 _ANTHROPICS_TYPES = {**_TYPES, 413: "request_too_large", 503: "overloaded_error"}
 
-# What pydantic says, and what it means of JSON.
+# pydantic's words, and those of JSON for them.
 _WORDS = {
     "Input should be": "must be",
     "Field required": "is missing",
@@ -47,14 +47,9 @@ _WORDS = {
 
 
 class ApiError(HTTPException):
-    """An answer that says what is wrong with a request, or with us.
+    """A response that says what is wrong with a request or the server, and what to do.
 
-    Args:
-        status: of HTTP.
-        message: what is wrong and what to do.
-        param: the field of the body that it is about.
-        code: a word that programs tell errors by.
-        headers: of the response.
+    `param` is the field of the body that it is about, `code` a word for programs.
     """
 
     def __init__(
@@ -83,12 +78,16 @@ class ApiError(HTTPException):
         return {"error": {"message": message, "type": kind, **about}}
 
 
+def invalid(message: str, param: str) -> ApiError:
+    """An error of status 400: a field has a value that cannot be used."""
+    return ApiError(400, message, param, "invalid_value")
+
+
 def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
     """What pydantic found wrong with a body, as an error of status 400.
 
-    Args:
-        problems: from `ValidationError.errors()`.
-        body: what was validated, by which names of fields are told from those of types.
+    `problems` are from `ValidationError.errors()`; `body`, which was validated, tells names of
+    fields from those of types.
     """
     first = problems[0]
     if first["type"] == "json_invalid":
@@ -104,7 +103,7 @@ def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
         )
     found = [(_place(problem["loc"], body), problem) for problem in problems]
     root = found[0][0][:1]
-    # Where a value may be of several types, the one that it is nearest to says most.
+    # Where a value may be of several types, the problem with the nearest one is reported.
     mine = [(place, problem) for place, problem in found if place[:1] == root]
     nearest = max((len(place), _is_more(problem)) for place, problem in mine)
     place, best = next(each for each in mine if (len(each[0]), _is_more(each[1])) == nearest)
@@ -120,11 +119,11 @@ def explain_invalid(problems: Sequence[Any], body: Any = None) -> ApiError:
     more = len({tuple(where[:1]) for where, _ in found}) - 1
     rest_of = f" (wrong fields besides: {more})" if more > 0 else ""
     field = ".".join(place)[:200]
-    return ApiError(400, f"{field}: {message}{rest_of}", place[0], "invalid_value")
+    return invalid(f"{field}: {message}{rest_of}", place[0])
 
 
 def _place(loc: Sequence[str | int], body: Any) -> list[str]:
-    """The names on the way to a value; pydantic puts those of types between them."""
+    """The names of the fields that lead to a value; pydantic puts those of types between them."""
     place: list[str] = []
     for number, part in enumerate(part for part in loc if part != "body"):
         in_list = isinstance(body, list) and isinstance(part, int) and part < len(body)
@@ -142,7 +141,7 @@ def _is_more(problem: Any) -> bool:
 
 
 def _words(problem: Any) -> str:
-    """A problem without what a client does not know of: validation, types of Python."""
+    """A problem in a client's words, without validation and Python's types."""
     message = str(problem["msg"]).removeprefix("Value error, ").removesuffix(", not 0")
     message = message.partition(" or instance of ")[0]
     for theirs, ours in _WORDS.items():
@@ -159,7 +158,7 @@ def install(app: FastAPI) -> None:
     """Have every error of an app answered in this form."""
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
         return respond(explain_invalid(error.errors(), error.body), request.url.path)
 
     @app.exception_handler(StarletteHTTPException)

@@ -16,21 +16,8 @@ KEY_VARIABLE = "SERVE_API_KEY"
 class Options:
     """How the server listens and what it takes in.
 
-    Attributes:
-        host, port: where it listens; port 0 is any free one.
-        api_key: what clients must send; "" and no file of keys admit all clients.
-        api_keys_file: has further keys, a line each.
-        allowed_origins: pages of which origins may ask from a browser; "*" is all.
-        served_model_name: names of the bare base, the first for answers; () is MODEL_NAME.
-        max_model_len: most tokens of a prompt and its answer; None is the setting MAX_MODEL_LEN.
-        queue: requests that may wait before 429 is answered.
-        deadline: seconds until a request is given up.
-        grace: seconds that a server asked to stop gives to what still runs.
-        body_mb, file_mb: most megabytes (2**20 bytes) of a body, of an uploaded file.
-        batch_dir: where files and batches are kept; None serves neither.
-        file_days: days after which a file is deleted; 0 keeps all.
-        access_log: log a line for each request.
-        runtime_adapters: whether adapters may be loaded and unloaded over HTTP.
+    `parse` says what each is. Without `api_key` and `api_keys_file` all clients are admitted; a
+    `served_model_name` of () is MODEL_NAME, and a `max_model_len` of None MAX_MODEL_LEN.
     """
 
     host: str = "127.0.0.1"

@@ -24,11 +24,10 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# asyncio accepts this many at once before any is looked at.
-_BACKLOG = 128
+_BACKLOG = 128  # connections that asyncio accepts at once
 # Seconds: longer than proxies keep an idle connection, nginx 60, so that they close it.
 _KEEP_ALIVE = 75
-# Seconds in which requests that are broken off can say so.
+# Seconds in which requests that are ended at a stop can send their error.
 _LAST_WORDS = 3.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -45,7 +44,7 @@ def run(options: Options, settings: Settings | None = None) -> int:
         settings = settings.model_copy(update={"max_model_len": options.max_model_len})
     allow_many()
     keys = Keys(options.api_key, options.api_keys_file)
-    if options.api_keys_file and hasattr(signal, "SIGHUP"):
+    if options.api_keys_file:
         signal.signal(signal.SIGHUP, lambda *_: keys.reload())
     PatientProtocol.unread = min(PatientProtocol.unread, options.deadline)
     store = Store(options.batch_dir, options.file_days) if options.batch_dir else None
@@ -78,7 +77,7 @@ def run(options: Options, settings: Settings | None = None) -> int:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Leave signals to uvicorn: the frame of commands gives them less than a second."""
+    """Leave signals to uvicorn: `command.run` would end the process in less than a second."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -92,10 +91,7 @@ def _own_signals() -> Iterator[None]:
 class _Server(uvicorn.Server):
     """Ends with status 0 when asked to stop: uvicorn's own would raise the signal again.
 
-    Args:
-        config: what it serves.
-        grace: seconds that running requests may take when it stops.
-        break_off: called then to end the rest.
+    Running requests may take `grace` seconds; `break_off` then ends the rest.
     """
 
     def __init__(self, config: uvicorn.Config, grace: float, break_off: Callable[[], None]) -> None:

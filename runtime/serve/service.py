@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,83 +18,38 @@ from runtime.pipeline import Pipeline
 from runtime.serve.catalog import Catalog, Served
 from runtime.serve.errors import ApiError
 from runtime.serve.metrics import Metrics, Times
+from runtime.serve.options import Options
 from runtime.serve.turns import Turns, client
 from runtime.serve.worker import Load, Run, Worker
 from runtime.way import Answer, Asked
 
 log = logging.getLogger(__name__)
 
-# Most answers are shorter, whatever `max_tokens` says. So many tokens have room in the cache from
-# the beginning; longer answers may have to wait for more.
+# Tokens of an answer that have room in the cache from the beginning, whatever `max_tokens` says:
+# most answers are shorter, and longer ones may have to wait for more room.
 _RESERVED = 512
-# They stand in a run's queue for its deadline, and for the end of the server.
+# In a run's queue they mark its deadline, and the end of the server.
 _LATE, _STOPPED = object(), object()
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How many requests are accepted.
-
-    Attributes:
-        queue: requests that may wait for a slot; further ones are answered 429.
-        deadline: seconds until a request is given up.
-    """
-
-    queue: int = 1024
-    deadline: float = 600.0
-
-
+@dataclass(eq=False)
 class _Follower(Run):
-    """A request, where its updates go, and what is measured of it.
+    """A request, where its updates go, and what is measured of it."""
 
-    Args:
-        asked: what it is for.
-        model: the name of the model, for the metrics.
-        limited: it counts for the queue's limit; otherwise it is in the background.
-        streamed: its tokens are sent as they come.
-        queue: gets (asked, update); the update is None when the request is accepted.
-        arrived: gets updates from the worker's thread.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        asked: Asked,
-        model: str,
-        limited: bool,
-        streamed: bool,
-        queue: asyncio.Queue[object],
-        arrived: Callable[[_Arrived], None],
-    ) -> None:
-        # A conversation may go on; a batch is a list of questions that have nothing to do with
-        # one another.
-        keep = limited and asked.request.score_from is None
-        background = not limited
-        request = replace(
-            asked.request, keep=keep, streamed=streamed, background=background, reserve=_RESERVED
-        )
-        super().__init__(engine, request)
-        self.asked = asked
-        self.model = model
-        self.limited = limited
-        self.queue = queue
-        self.announced = False
-        self.ended = False
-        self.times = Times(time.perf_counter())
-        self.n_new = 0
-        self._arrived = arrived
+    asked: Asked
+    served: Served
+    limited: bool  # as for `Service.running`
+    queue: asyncio.Queue[object]  # gets (asked, update); the update is None when it is accepted
+    times: Times
+    announced: bool = False
+    ended: bool = False
+    n_new: int = 0
 
     def announce(self) -> None:
         """Say that it is accepted, once; in the event loop's thread."""
         if not self.announced:
             self.announced = True
             self.queue.put_nowait((self.asked, None))
-
-    def accepted(self) -> None:
-        self._arrived(_Arrived(self, None, time.perf_counter()))
-
-    def deliver(self, update: Update) -> None:
-        self._arrived(_Arrived(self, update, time.perf_counter()))
 
 
 class _Arrived(NamedTuple):
@@ -104,24 +59,20 @@ class _Arrived(NamedTuple):
 
 
 class Service:
-    """Runs requests on a pipeline's engines, in one event loop.
+    """Runs requests on the engines of a pipeline, which nothing else may use, in one event loop."""
 
-    Args:
-        pipeline: loaded; nothing else may use it meanwhile. Not owned.
-        limits: how many requests are accepted.
-        names: of the bare base; with none it is the settings'.
-    """
-
-    def __init__(self, pipeline: Pipeline, limits: Limits, names: Sequence[str] = ()) -> None:
+    def __init__(self, pipeline: Pipeline, options: Options) -> None:
         self.pipeline = pipeline
         self.settings = pipeline.settings
         self.way = pipeline.way
-        self.limits = limits
-        self.catalog = Catalog(pipeline.settings, pipeline.routes, pipeline.engines, names)
+        self.options = options
+        self.catalog = Catalog(
+            pipeline.settings, pipeline.routes, pipeline.engines, options.served_model_name
+        )
         self.metrics = Metrics(self.catalog.name, lambda: self.load, _cache_config(pipeline))
         engines = pipeline.engines.values()
-        self.worker = Worker(engines, self._hand_over, self.metrics.stepped)
-        # More than there are slots, so that prompts of like length can be prefilled together.
+        self.worker = Worker(engines, self._arrive, self._hand_over, self.metrics.stepped)
+        # More than there are slots, so that prompts of similar length can be prefilled together.
         self._turns: dict[Engine, Turns[_Follower]] = {
             engine: Turns(
                 engine.options.slots + staging_slots(engine.options.slots), self.worker.submit
@@ -140,7 +91,7 @@ class Service:
         self.worker.start()
 
     def break_off(self) -> None:
-        """End what still runs, but for background requests, with an error that says why."""
+        """End all requests but those in the background with an error that says why."""
         for queue in self._queues:
             queue.put_nowait(_STOPPED)
 
@@ -161,21 +112,14 @@ class Service:
 
     @asynccontextmanager
     async def running(
-        self,
-        served: Served,
-        asked: Sequence[Asked],
-        limited: bool = True,
-        streamed: bool = False,
+        self, served: Served, asked: Sequence[Asked], limited: bool = True, streamed: bool = False
     ) -> AsyncIterator[AsyncIterator[tuple[Asked, Update | None]]]:
         """Run requests; yields their updates, each with what was asked.
 
-        Before its first update each request has one that is None: it is accepted.
-
-        When the block is left, in whatever way, what still runs is ended and frees its slots.
+        Before its first update each request has one that is None: it is accepted. When the block
+        is left, in whatever way, what still runs is ended and frees its slots.
 
         Args:
-            served: whose engine runs them.
-            asked: their requests are run.
             limited: they count for the queue's limit, take turns with those of other clients, and
                 are given up at the deadline. Otherwise they are in the background: all others go
                 first, and may interrupt them.
@@ -188,11 +132,20 @@ class Service:
             self._refuse_if_full(len(asked))
         assert self._loop is not None
         queue: asyncio.Queue[object] = asyncio.Queue()
-        arrived = self._arrived
-        followers = [
-            _Follower(served.engine, each, served.id, limited, streamed, queue, arrived.append)
-            for each in asked
-        ]
+        times, followers = Times(time.perf_counter()), []
+        for each in asked:
+            request = replace(
+                each.request,
+                # A conversation may go on; the lines of a batch are unrelated.
+                keep=limited and each.request.score_from is None,
+                streamed=streamed,
+                background=not limited,
+                reserve=_RESERVED,
+            )
+            follower = _Follower(
+                served.engine, request, each, served, limited, queue, replace(times)
+            )
+            followers.append(follower)
         self._n_limited += limited * len(followers)
         for follower in followers:
             if not limited:
@@ -202,7 +155,7 @@ class Service:
         alarm = None
         if limited:
             self._queues.add(queue)
-            alarm = self._loop.call_later(self.limits.deadline, queue.put_nowait, _LATE)
+            alarm = self._loop.call_later(self.options.deadline, queue.put_nowait, _LATE)
         try:
             yield self._updates(queue, len(followers), limited)
         finally:
@@ -217,14 +170,14 @@ class Service:
     async def _updates(
         self, queue: asyncio.Queue[object], left: int, limited: bool
     ) -> AsyncIterator[tuple[Asked, Update | None]]:
-        end = time.monotonic() + self.limits.deadline
+        end = time.monotonic() + self.options.deadline
         while left:
             item = await queue.get()
             if item is _STOPPED:
                 raise ApiError(503, "the server is stopping", code="server_stopping")
             # A client that does not read lets updates pile up before the deadline's mark.
             if item is _LATE or (limited and time.monotonic() > end):
-                seconds = f"{self.limits.deadline:g}"
+                seconds = f"{self.options.deadline:g}"
                 raise ApiError(
                     504, f"not done after {seconds} seconds, and given up", code="timeout"
                 )
@@ -249,13 +202,13 @@ class Service:
         free = max(0, self.slots - self._n_limited)
         waiting = max(0, self._n_limited - self.slots)
         more = max(1, count - free)  # that will have to wait
-        if waiting + more <= self.limits.queue:
+        if waiting + more <= self.options.queue:
             return
-        if count > self.limits.queue + self.slots:
+        if count > self.options.queue + self.slots:
             raise ApiError(
                 400,
                 f"{count} requests in one body are too many here: send at most"
-                f" {self.limits.queue + self.slots}, or a batch",
+                f" {self.options.queue + self.slots}, or a batch",
                 code="too_many_requests_in_body",
             )
         self.metrics.refused.labels("queue").inc()
@@ -274,6 +227,9 @@ class Service:
         return max(1, min(60, math.ceil(requests * took)))
 
     # From the worker's thread to the loop's, a call for each step
+
+    def _arrive(self, follower: _Follower, update: Update | None) -> None:
+        self._arrived.append(_Arrived(follower, update, time.perf_counter()))
 
     def _hand_over(self) -> None:
         arrived = []
@@ -316,7 +272,7 @@ class Service:
             follower.times.began = completion.began
         n_restored = completion.n_restored if completion else 0
         self.metrics.ended(
-            follower.model,
+            follower.served.id,
             follower.times,
             reason,
             len(follower.request.prompt),

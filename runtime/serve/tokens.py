@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.engine import Choice, Model
+from runtime.prompts import with_bos
 from runtime.questions import clean_text
-from runtime.serve.asking import with_bos
 from runtime.serve.body.schema import DetokenizeBody, TokenizeBody
 from runtime.serve.catalog import Served
 from runtime.serve.chat.conversations import is_question
@@ -78,13 +78,9 @@ def legacy_logprobs(
 ) -> dict[str, Any]:
     """A completion choice's `logprobs`.
 
-    `top_logprobs` has the token itself too, with the very same number, so that the likeliest
-    token is known by being equal to the largest.
-
-    Args:
-        scores: of each token; None for a prompt's first, which has no log-probability.
-        first: that first token.
-        offsets: of the tokens before, in a stream; counts on.
+    `top_logprobs` has the token itself too, with the very same number, so that clients can see
+    whether it was the likeliest. A prompt's `first` token has no log-probability: its score is
+    None. In a stream `offsets` count on from the tokens before.
     """
     texts: list[str] = []
     logprobs: list[float | None] = []
@@ -118,8 +114,7 @@ def prompt_logprobs(
 ) -> list[dict[str, dict[str, Any]] | None]:
     """vLLM's `prompt_logprobs`: for each token of a prompt, it and its rivals by token id.
 
-    Args:
-        scores: of all tokens but the first, which has no log-probability.
+    `scores` are those of all tokens but the first, which has no log-probability.
     """
 
     def entry(token: int, logprob: float, rank: int) -> dict[str, Any]:

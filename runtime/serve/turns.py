@@ -13,14 +13,7 @@ client: ContextVar[str] = ContextVar("client", default="")
 
 
 class Turns(Generic[T]):
-    """Requests of clients; a few are passed on, and each that ends makes room for the next.
-
-    Each client that has requests here has one of them passed on, then it is the next one's turn.
-
-    Args:
-        most: requests that may be passed on at once.
-        pass_on: called with each when it is its turn.
-    """
+    """Requests of clients, of which `most` are passed on at once, one of each client in turn."""
 
     def __init__(self, most: int, pass_on: Callable[[T], None]) -> None:
         self._most = most

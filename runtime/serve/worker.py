@@ -1,4 +1,4 @@
-"""The one thread that owns the engines: takes requests in, steps, hands back what is new."""
+"""The one thread that owns the engines: takes requests in, steps, hands updates back."""
 
 from __future__ import annotations
 
@@ -17,22 +17,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Run:
-    """A request on its way through an engine, and its tag there: updates lead back to it.
+    """A request on its way through an engine, where it is the request's tag.
 
-    Attributes:
-        number: by which the engine knows it; -1 where it does not have it.
+    `number` is the engine's for it; -1 before it has the request.
     """
 
     engine: Engine
     request: Request
     number: int = field(default=-1, init=False)
-
-    def accepted(self) -> None:
-        """The engine has the request; called in the worker's thread, before any update."""
-
-    def deliver(self, update: Update) -> None:
-        """Take an update, in the worker's thread; the last has a completion."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -58,26 +50,29 @@ class Worker:
     All other methods may be called from any thread. Nothing else may use the engines
     meanwhile, except what does not change in them: vocabularies and options.
 
+    These are called in the worker's thread:
+
     Args:
-        engines: not owned.
-        hand_over: called in the worker's thread when runs have been accepted, and after each
-            step when all its updates have been delivered.
-        stepped: called after each step with its tokens, and the requests that gave way before it.
+        deliver: with a run and its update, the last of which has a completion; the first is None:
+            the engine has accepted the request.
+        hand_over: when runs have been accepted, and when all updates of a step were delivered.
+        stepped: after each step with its tokens, and the requests that gave way before it.
 
     Attributes:
-        load: how busy the engines were after the last round.
         failure: why no request can be served any more, or "".
     """
 
     def __init__(
         self,
         engines: Iterable[Engine],
-        hand_over: Callable[[], None] = lambda: None,
-        stepped: Callable[[int, int], None] = lambda n_tokens, n_suspended: None,
+        deliver: Callable[[Any, Update | None], None],
+        hand_over: Callable[[], None],
+        stepped: Callable[[int, int], None],
     ) -> None:
         self.load = Load()
         self.failure = ""
         self._engines = list(engines)
+        self._deliver = deliver
         self._hand_over = hand_over
         self._stepped = stepped
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -136,7 +131,7 @@ class Worker:
             pause.future.set_exception(EngineError("the server is stopping"))
 
     def _take_commands(self, wait: bool) -> bool:
-        """Carry out what has come in; False if it is time to stop."""
+        """Carry out what has come in; False to stop."""
         try:
             command = self._inbox.get(block=wait)
             while command is not None:
@@ -167,7 +162,7 @@ class Worker:
         except EngineError as error:
             self._end_all([run], str(error))
         else:
-            run.accepted()
+            self._deliver(run, None)
 
     def _abort(self, run: Run) -> None:
         self._runs.discard(run)
@@ -179,7 +174,7 @@ class Worker:
     def _end_all(self, runs: Iterable[Run], error: str) -> None:
         for run in list(runs):
             self._abort(run)
-            run.deliver(Update(-1, completion=Completion(-1, [], "", "error", error)))
+            self._deliver(run, Update(-1, completion=Completion(-1, [], "", "error", error)))
 
     def _step(self, engine: Engine) -> None:
         stats = engine.stats
@@ -201,7 +196,7 @@ class Worker:
             if run in self._runs:
                 if update.completion is not None:
                     self._runs.discard(run)
-                run.deliver(update)
+                self._deliver(run, update)
 
     def _note_load(self) -> None:
         self.load = Load(

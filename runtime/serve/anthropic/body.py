@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runtime.serve.body.common import Body
-from runtime.serve.body.fields import REFUSED_IN_MESSAGES, refuse
+from runtime.serve.body.common import Body, Refusing, Text, joined
+from runtime.serve.body.fields import REFUSED_IN_MESSAGES
 from runtime.serve.body.schema import MOST_MESSAGES, MOST_NEW, ChatBody, Name, Stop
 from runtime.serve.converted import chat_of
 from runtime.serve.tools.request import MOST_TOOLS, CallId, ToolName
@@ -18,14 +18,6 @@ JsonDict = dict[str, Any]
 
 # What errors of chats name, as this body calls it.
 NAMES = {"stop": "stop_sequences"}
-
-
-class TextBlock(Body):
-    type: Literal["text"] = Field(description="Only text is served.")
-    text: str
-
-
-Text = str | Annotated[list[TextBlock], Field(max_length=1000)]
 
 
 class Block(Body):
@@ -66,19 +58,15 @@ class ToolChoice(Body):
     disable_parallel_tool_use: bool | None = None
 
 
-class CountBody(Body):
+class CountBody(Refusing):
     """Of /v1/messages/count_tokens."""
 
+    refused = REFUSED_IN_MESSAGES
     model: Name
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     system: Text | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served(cls, body: Any) -> Any:
-        return refuse(body, REFUSED_IN_MESSAGES)
 
 
 class MessagesBody(CountBody):
@@ -90,13 +78,8 @@ class MessagesBody(CountBody):
 
 
 def chat_body(body: CountBody, sent: Mapping[str, Any]) -> ChatBody:
-    """The chat that a body asks for. Raises ApiError.
-
-    Args:
-        body: as it was checked.
-        sent: as it was sent, with all its fields.
-    """
-    system = [{"role": "system", "content": _text(body.system)}] if body.system else []
+    """The chat that a body asks for, which was `sent` with all its fields. Raises ApiError."""
+    system = [{"role": "system", "content": joined(body.system)}] if body.system else []
     turns = [turn for message in body.messages for turn in _turns(message)]
     passed = {name: value for name, value in sent.items() if name not in MessagesBody.model_fields}
     choice = body.tool_choice
@@ -125,18 +108,12 @@ def _turns(message: Message) -> Iterator[JsonDict]:
             function = {"name": block.name, "arguments": json.dumps(block.input)}
             calls.append({"id": block.id, "type": "function", "function": function})
         else:
-            content = _text(block.content)
+            content = joined(block.content)
             yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
     if calls:
         yield {"role": message.role, "content": "\n".join(texts), "tool_calls": calls}
     elif texts:
         yield {"role": message.role, "content": "\n".join(texts)}
-
-
-def _text(content: Text | None) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(block.text for block in content or ())
 
 
 def _tool(tool: Tool) -> JsonDict:

@@ -15,15 +15,7 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 
 
 class MessageEvents:
-    """Makes the events of one answer from the chunks of a chat.
-
-    Args:
-        model: that was asked for.
-        n_prompt: tokens of the prompt.
-
-    Attributes:
-        answer: the message, as far as it has come.
-    """
+    """Makes the events of one answer from the chunks of a chat; see `converted.Events`."""
 
     def __init__(self, model: str, n_prompt: int) -> None:
         self.answer: JsonDict = {
@@ -39,12 +31,10 @@ class MessageEvents:
         self._inputs: dict[int, str] = {}  # of calls, by block
 
     def begin(self) -> Iterator[JsonDict]:
-        """Before the first chunk."""
         message = {**self.answer, "content": [], "usage": dict(self.answer["usage"])}
         yield {"type": "message_start", "message": message}
 
     def add(self, chunk: JsonDict) -> Iterator[JsonDict]:
-        """Go on with a chunk of the chat, which has one choice at most."""
         if usage := chunk.get("usage"):
             cached = usage["prompt_tokens_details"]["cached_tokens"]
             self.answer["usage"] = {
@@ -74,7 +64,6 @@ class MessageEvents:
                     self.answer |= {"stop_reason": "stop_sequence", "stop_sequence": stop}
 
     def finish(self) -> Iterator[JsonDict]:
-        """After the last chunk."""
         yield from self._end_block()
         for index, text in self._inputs.items():
             self.answer["content"][index]["input"] = _parsed(text)
@@ -83,7 +72,6 @@ class MessageEvents:
         yield {"type": "message_stop"}
 
     def fail(self, error: ApiError) -> JsonDict:
-        """When the chat has failed after its first chunk."""
         return error.body(MESSAGES)
 
     @property

@@ -44,27 +44,24 @@ def check(path: Path, endpoint: str) -> tuple[int, list[JsonDict]]:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
                 continue
-            problem = _problem(raw, endpoint, seen)
-            if problem:
-                problems.append(_error(problem, number))
+            if found := _problem(raw, endpoint, seen):
+                problems.append(problem(*found, number))
             if len(problems) >= _MOST_ERRORS or len(seen) > MOST_LINES:
                 break
     if not seen and not problems:
-        problems.append(_error(("empty_file", "the file has no lines", None), None))
+        problems.append(problem("empty_file", "the file has no lines"))
     if len(seen) > MOST_LINES:
-        problems.append(_error(("too_many_lines", f"over {MOST_LINES} lines", None), None))
+        problems.append(problem("too_many_lines", f"over {MOST_LINES} lines"))
     return len(seen), problems
 
 
-_Problem = tuple[str, str, str | None]  # code, message, field
+def problem(code: str, message: str, param: str | None = None, line: int | None = None) -> JsonDict:
+    """What is wrong with a batch, in OpenAI's form."""
+    return {"code": code, "message": message, "param": param, "line": line}
 
 
-def _error(problem: _Problem, number: int | None) -> JsonDict:
-    code, message, param = problem
-    return {"code": code, "message": message, "param": param, "line": number}
-
-
-def _problem(raw: bytes, endpoint: str, seen: set[str]) -> _Problem | None:
+def _problem(raw: bytes, endpoint: str, seen: set[str]) -> tuple[str, str, str | None] | None:
+    """Code, message and field of what is wrong with a line."""
     try:
         entry = json.loads(raw)
         json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates cannot be written again
@@ -88,17 +85,11 @@ def _problem(raw: bytes, endpoint: str, seen: set[str]) -> _Problem | None:
 
 
 class Answers:
-    """The answers of a batch, in a file that a kill does not damage.
-
-    Args:
-        path: JSON Lines; made if it does not exist.
+    """The answers of a batch, in a journal; `done` has which lines have one, and if it failed.
 
     Raises:
         UserError: it is another kind of file.
         OSError: it cannot be read or made.
-
-    Attributes:
-        done: numbers of the lines that have an answer, and whether it is an error.
     """
 
     def __init__(self, path: Path) -> None:

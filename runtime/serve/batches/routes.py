@@ -41,11 +41,7 @@ def add(app: FastAPI, kept: Batches | None) -> None:
             expiry = _expiry(form)
             name = file.filename or "file.jsonl"
             return await asyncio.to_thread(
-                store.add_file,
-                file.file,
-                name,
-                purpose,
-                seconds=expiry.seconds if expiry else None,
+                store.add_file, file.file, name, purpose, seconds=expiry.seconds if expiry else None
             )
 
     @app.get("/v1/files")

@@ -1,9 +1,9 @@
 """Batches: files of requests, answered beside all other requests.
 
 One batch runs at a time, the oldest first, with as many of its lines in the engine as keep the
-slots busy. Each answer is in the batch's journal as soon as it is there, so that a server that
-was killed goes on where it was: no answer is lost, none is computed twice but those that were
-half way. A line that has no seed draws from its custom_id, so that it makes no difference.
+slots busy. Each answer is written to the batch's journal at once, so that a server that was
+killed goes on from there: no answer is lost, and only unfinished ones are computed again. A line
+without a seed draws from its custom_id, so that this makes no difference.
 
 A full disk stops a batch until there is room again. A batch is complete when every line has an
 answer in the journal.
@@ -23,13 +23,13 @@ from pydantic import ValidationError
 
 from runtime.common.command import explain
 from runtime.common.files import NO_ROOM
-from runtime.serve.answering import ChatShape, CompletionShape, whole
+from runtime.serve.answering import ChatShape, CompletionShape, Shape, whole
 from runtime.serve.asking import chat_task, completion_task
 from runtime.serve.batches import journal
 from runtime.serve.batches.journal import Answers, Line
 from runtime.serve.batches.store import Store
 from runtime.serve.body.schema import BatchBody, ChatBody, CompletionBody
-from runtime.serve.errors import ApiError, explain_invalid
+from runtime.serve.errors import ApiError, explain_invalid, invalid
 from runtime.serve.service import Service
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,9 @@ _CLEANING = 300.0
 
 
 class Batches:
-    """Runs the batches of a folder, from `start` to `stop`.
+    """Runs the batches of a store, which `stop` closes, from `start` on.
 
-    Args:
-        service: runs the requests; not owned.
-        store: where files and batches are kept; closed by `stop`.
-
-    Attributes:
-        failure: why no batch runs at present, or "". It is tried again every second.
+    `failure` says why no batch runs at present, or is ""; it is tried again every second.
     """
 
     def __init__(self, service: Service, store: Store) -> None:
@@ -171,8 +166,7 @@ class Batches:
                 return  # the batch goes on when the server has been started again
 
     def _fail(self, batch: JsonDict, code: str, message: str) -> None:
-        problem = {"code": code, "message": message, "param": None, "line": None}
-        batch["errors"] = {"object": "list", "data": [problem]}
+        batch["errors"] = {"object": "list", "data": [journal.problem(code, message)]}
         with suppress(OSError):  # it will fail again, and may have room then
             self._set(batch, "failed")
 
@@ -207,7 +201,7 @@ class Batches:
         self.store.journal(batch["id"]).unlink(missing_ok=True)
 
     async def _answer_all(self, batch: JsonDict, source: Path, answers: Answers) -> None:
-        """Answer the lines that have no answer yet, until all have or the batch is cancelled."""
+        """Answer the lines that have no answer yet, unless the batch is cancelled."""
         cancelled = self._cancelled.setdefault(batch["id"], asyncio.Event())
         room = asyncio.Semaphore(2 * self._service.slots)
         tasks: set[asyncio.Task[None]] = set()
@@ -248,7 +242,7 @@ class Batches:
             raise failures[0]
 
     async def _keep(self, answers: Answers, line: Line, status: int, body: JsonDict) -> None:
-        """Keep an answer, as soon as there is room for it."""
+        """Keep an answer, once there is room for it on the disk."""
         result, reported = _result(line, status, body), False
         while True:
             try:
@@ -267,23 +261,23 @@ class Batches:
         """The status and body of a line's response."""
         try:
             if line.body.get("stream"):
-                raise ApiError(400, "a batch has no streams", "stream", "invalid_value")
+                raise invalid("a batch has no streams", "stream")
             if endpoint == "/v1/completions":
                 completion = CompletionBody.model_validate(line.body)
+                shape: Shape = CompletionShape()
                 task = await completion_task(self._service, completion, line.custom_id)
-                return 200, await whole(self._service, task, CompletionShape(), limited=False)
-            chat = ChatBody.model_validate(line.body)
-            task = await chat_task(self._service, chat, line.custom_id)
-            return 200, await whole(self._service, task, ChatShape(), limited=False)
+            else:
+                chat, shape = ChatBody.model_validate(line.body), ChatShape()
+                task = await chat_task(self._service, chat, line.custom_id)
+            return 200, await whole(self._service, task, shape, limited=False)
         except ValidationError as error:
-            invalid = explain_invalid(error.errors(), line.body)
-            return invalid.status_code, invalid.body()
+            failure = explain_invalid(error.errors(), line.body)
         except ApiError as error:
-            return error.status_code, error.body()
+            failure = error
         except Exception as error:  # one bad line never costs the others
             log.exception("line %d of a batch", line.number)
             failure = ApiError(500, f"{type(error).__name__} in the server")
-            return failure.status_code, failure.body()
+        return failure.status_code, failure.body()
 
     def _count(self, batch: JsonDict, answers: Answers) -> None:
         counts, failed = batch["request_counts"], answers.n_failed

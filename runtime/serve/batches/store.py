@@ -6,6 +6,7 @@ FOLDER/batches/ID.json    a batch's state         FOLDER/batches/ID.journal its 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -20,11 +21,6 @@ from typing import Any, BinaryIO
 from runtime.common.atomic import replacing
 from runtime.common.errors import SetupError
 from runtime.serve.errors import ApiError
-
-try:
-    import fcntl
-except ImportError:  # Windows: a second server is not kept away
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +40,9 @@ _ID = re.compile(r"(?:file|batch)[-_][A-Za-z0-9_-]{1,80}")
 
 
 class Store:
-    """A folder of files and batches, for one server at a time.
+    """A folder of files and batches, made if it is not there, for one server at a time.
 
-    Args:
-        folder: made if it is not there.
-        days: after which a file expires that has no time of its own; 0 is never.
+    Files without a time of their own expire after `days`; 0 is never.
 
     Raises:
         SetupError: it cannot be written, or another server has it.
@@ -64,8 +58,7 @@ class Store:
         except OSError as error:
             raise SetupError(f"--batch-dir {folder}: {error.strerror}") from None
         try:
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SetupError(f"--batch-dir {folder}: another server has it") from None
         self._remove_leftovers()
@@ -77,21 +70,11 @@ class Store:
     # Files
 
     def add_file(
-        self,
-        source: BinaryIO,
-        name: str,
-        purpose: str,
-        id_: str = "",
-        seconds: float | None = None,
+        self, source: BinaryIO, name: str, purpose: str, id_: str = "", seconds: float | None = None
     ) -> JsonDict:
         """Keep a file; returns what it is, in OpenAI's form. The same id replaces it.
 
-        Args:
-            source: its content.
-            name: the client's name for it.
-            purpose: the client's.
-            id_: "" makes one.
-            seconds: until it expires; None is the store's time.
+        An `id_` of "" makes one. It expires after `seconds`; None is the store's time.
         """
         id_ = id_ or f"file-{secrets.token_hex(12)}"
         with replacing(self._files / f"{id_}.data") as partial, partial.open("wb") as file:
@@ -112,7 +95,7 @@ class Store:
         try:
             _write(self._files / f"{id_}.json", entry)
         except OSError:
-            if not (self._files / f"{id_}.json").exists():  # else nobody would delete the content
+            if not (self._files / f"{id_}.json").exists():  # or the content would stay forever
                 self.content(id_).unlink(missing_ok=True)
             raise
         return entry

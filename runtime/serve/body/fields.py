@@ -1,16 +1,13 @@
 """Fields of OpenAI's, vLLM's and llama-server's requests that this server does not serve.
 
-A field that would change the answer is refused by its name, unless its value changes nothing.
-Fields that cannot change an answer are accepted and ignored. `schema` has those that are served;
-docs/api.md lists all three.
+A field that would change the answer is refused, unless its value changes nothing. Fields that
+cannot change an answer are ignored. `schema` has those that are served; docs/api.md lists all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from pydantic_core import PydanticCustomError
 
 # Field → values that change nothing; null never does.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
@@ -82,10 +79,7 @@ REFUSED_IN_STRUCTURED_OUTPUTS: Mapping[str, tuple[Any, ...]] = {
     "whitespace_pattern": ("",),
 }
 # Refused in chats alone: /v1/completions serves them.
-REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
-    "add_special_tokens": (False,),
-    "echo": (False,),
-}
+REFUSED_IN_CHATS: Mapping[str, tuple[Any, ...]] = {"add_special_tokens": (False,), "echo": (False,)}
 # Refused in /v1/completions alone: chats serve them.
 REFUSED_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
@@ -94,7 +88,7 @@ REFUSED_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "tools": ([],),
 }
-# Refused in /v1/responses, beside REFUSED; the last lines are what chats alone have.
+# Refused in /v1/responses, beside REFUSED; the last ones are fields that only chats have.
 REFUSED_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
     "background": (False,),
     "background_options": (),
@@ -115,7 +109,7 @@ REFUSED_IN_RESPONSES: Mapping[str, tuple[Any, ...]] = {
     "prompt_logprobs": (),
     "response_format": (),
 }
-# Refused in /v1/messages, beside REFUSED; the last lines are what chats alone have.
+# Refused in /v1/messages, beside REFUSED; the last ones are fields that only chats have.
 REFUSED_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
     "container": (),
     "context_management": ({},),
@@ -133,7 +127,7 @@ REFUSED_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
     "response_format": (),
     "stop": ([],),
 }
-# Names, notes, caching, and numbers of what is refused itself.
+# Names, notes, caching, and numbers that belong to refused fields.
 HARMLESS = frozenset(
     {
         *("metadata", "prompt_cache_key", "prompt_cache_options"),
@@ -148,17 +142,3 @@ HARMLESS = frozenset(
         *("reasoning_budget_start_tag", "sse_ping_interval", "xtc_threshold"),
     }
 )
-
-
-def refuse(body: Any, refused: Mapping[str, tuple[Any, ...]]) -> Any:
-    """The body as it came, if it has no field that is refused.
-
-    Raises:
-        PydanticCustomError: of type "not_served", with the name of the field.
-    """
-    for name in body if isinstance(body, dict) else ():
-        if name in refused and body[name] is not None and body[name] not in refused[name]:
-            raise PydanticCustomError(
-                "not_served", "{field} is not served here: leave it out", {"field": name}
-            )
-    return body

@@ -1,4 +1,4 @@
-"""What a body demands of its answer's form: the fields of OpenAI, vLLM and llama-server."""
+"""What a body requires of its answer's form: the fields of OpenAI, vLLM and llama-server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from runtime.engine import Constraint, ConstraintError, Model
 from runtime.serve.body.closing import closed
-from runtime.serve.body.fields import REFUSED_IN_STRUCTURED_OUTPUTS, refuse
-from runtime.serve.errors import ApiError
+from runtime.serve.body.common import Body, Refusing
+from runtime.serve.body.fields import REFUSED_IN_STRUCTURED_OUTPUTS
+from runtime.serve.errors import invalid
 
 Json = dict[str, Any] | str | bool
 Choices = Annotated[list[str], Field(max_length=10_000)]
@@ -21,40 +22,32 @@ Choices = Annotated[list[str], Field(max_length=10_000)]
 _COMPILER = ThreadPoolExecutor(1, "constraints")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", populate_by_name=True)
-
-
-class JsonSchema(_Part):
+class JsonSchema(Body):
     name: Annotated[str, Field(max_length=500)] | None = None
     description: str | None = None
     schema_: dict[str, Any] | bool | None = Field(None, alias="schema")
     strict: bool | None = Field(None, description="The schema is kept to in any case.")
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(Body):
     """Of OpenAI."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StructuredOutputs(_Part):
+class StructuredOutputs(Refusing):
     """Of vLLM."""
 
+    refused = REFUSED_IN_STRUCTURED_OUTPUTS
     json_: Json | None = Field(None, alias="json")
     regex: str | None = None
     choice: Choices | None = None
     grammar: str | None = None
     json_object: bool | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served(cls, body: Any) -> Any:
-        return refuse(body, REFUSED_IN_STRUCTURED_OUTPUTS)
 
-
-class Forms(_Part):
+class Forms(Refusing):
     """The fields of a body that give its answer a form; at most one may."""
 
     response_format: ResponseFormat | None = None
@@ -76,8 +69,8 @@ class Forms(_Part):
         if not field:
             return None
         if len(more) > 1:
-            message = f"{field} and {more[0][0]} cannot both be kept to: leave one out"
-            raise ApiError(400, message, more[0][0], "invalid_value")
+            other = more[0][0]
+            raise invalid(f"{field} and {other} cannot both be used: leave one out", other)
         make: Callable[[Any], Constraint] = {
             "schema": Constraint.schema,
             "pattern": Constraint.pattern,
@@ -88,7 +81,7 @@ class Forms(_Part):
         try:
             return make(value)
         except ConstraintError as error:
-            raise _refused(error, field) from None
+            raise invalid(str(error), field) from None
 
     async def compiled(self, model: Model) -> Constraint | None:
         """The same, compiled for a model.
@@ -100,7 +93,7 @@ class Forms(_Part):
         try:
             return constraint and await compiled(constraint, model)
         except ConstraintError as error:
-            raise _refused(error, next(self._demands())[0]) from None
+            raise invalid(str(error), next(self._demands())[0]) from None
 
     def _demands(self) -> Iterator[tuple[str, str, Any]]:
         """(field, kind of constraint, value)."""
@@ -110,8 +103,8 @@ class Forms(_Part):
         elif wanted and wanted.type == "json_schema":
             schema = wanted.json_schema and wanted.json_schema.schema_
             if schema is None:
-                message = "response_format.json_schema.schema is missing"
-                raise ApiError(400, message, "response_format", "invalid_value")
+                what = "response_format.json_schema.schema is missing"
+                raise invalid(what, "response_format")
             yield (
                 "response_format",
                 "schema",
@@ -135,7 +128,7 @@ class Forms(_Part):
 
 
 async def compiled(constraint: Constraint, model: Model) -> Constraint:
-    """A constraint, compiled for a model, so that nobody waits for that who needs no form.
+    """A constraint, compiled for a model, without delaying requests that have none.
 
     Raises:
         ConstraintError: it cannot be compiled within the limits.
@@ -146,7 +139,3 @@ async def compiled(constraint: Constraint, model: Model) -> Constraint:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(_COMPILER, model.grammars.compile, constraint)
     return constraint
-
-
-def _refused(error: ConstraintError, field: str) -> ApiError:
-    return ApiError(400, str(error), field, "invalid_value")

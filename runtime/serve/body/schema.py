@@ -7,12 +7,12 @@ served are refused (see `fields`); unknown ones are ignored.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from runtime.serve.body.common import Body, Metadata
-from runtime.serve.body.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS, refuse
+from runtime.serve.body.common import Body, Metadata, Text, joined
+from runtime.serve.body.fields import REFUSED, REFUSED_IN_CHATS, REFUSED_IN_COMPLETIONS
 from runtime.serve.body.forms import Forms
 from runtime.serve.chat.usage import Usage
 from runtime.serve.tools.request import (
@@ -57,6 +57,7 @@ Bias = Annotated[list[int | str | float | bool], Field(min_length=2, max_length=
 class Sampling(Forms):
     """What completions and chat have in common. None is the server's setting."""
 
+    refused = REFUSED
     model: Name = Field(description="A model of /v1/models: a subject, the bare base, or auto.")
     subject: Annotated[str, Field(max_length=500)] | None = Field(
         None,
@@ -94,7 +95,7 @@ class Sampling(Forms):
     )
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
-        None, description="Write so many, and return the n likeliest by token."
+        None, description="Write this many, and return the n likeliest by token."
     )
     ignore_eos: bool = False
     prompt_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = Field(
@@ -102,11 +103,6 @@ class Sampling(Forms):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served(cls, body: Any) -> Any:
-        return refuse(body, REFUSED)
 
     @field_validator("temperature")
     @classmethod
@@ -119,21 +115,13 @@ class Sampling(Forms):
         return None if value == -1 else value
 
     @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> Self:
+    def _fit_together(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is for stream: true only")
         if self.prompt_logprobs is not None and self.stream:
             raise ValueError("prompt_logprobs are not streamed")
-        return self
-
-    @model_validator(mode="after")
-    def _one_penalty(self) -> Self:
         if self.repeat_penalty is not None and self.repetition_penalty is not None:
             raise ValueError("give repetition_penalty or repeat_penalty, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _best_of_more(self) -> Self:
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise ValueError("best_of is below n")
         if self.stream and self.n_written > (self.n or 1):
@@ -153,6 +141,7 @@ class Sampling(Forms):
 class CompletionBody(Sampling):
     """Of /v1/completions."""
 
+    refused: ClassVar = {**REFUSED, **REFUSED_IN_COMPLETIONS}
     prompt: Annotated[
         str
         | Annotated[list[TokenId], Field(min_length=1, max_length=MOST_TOKENS)]
@@ -169,11 +158,6 @@ class CompletionBody(Sampling):
     add_special_tokens: bool = Field(
         True, description="Put the vocabulary's begin-of-sequence token, if any, before texts."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served_in_completions(cls, body: Any) -> Any:
-        return refuse(body, REFUSED_IN_COMPLETIONS)
 
     @model_validator(mode="after")
     def _served(self) -> Self:
@@ -193,14 +177,9 @@ class CompletionBody(Sampling):
         return self.prompt
 
 
-class Part(Body):
-    type: Literal["text"] = Field(description="Only text is served.")
-    text: str
-
-
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[Part], Field(max_length=1000)] | None = None
+    content: Text | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_CALLS)] | None = None
     tool_call_id: CallId | None = None
     function_call: Called | None = None
@@ -231,22 +210,20 @@ class Message(Body):
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content or ())
+        return joined(self.content)
 
 
 class ChatBody(Sampling):
     """Of /v1/chat/completions."""
 
+    refused: ClassVar = {**REFUSED, **REFUSED_IN_CHATS}
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: Annotated[int, Field(ge=1, le=MOST_NEW)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_NEW)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     clean: bool | None = Field(
-        None,
-        description="Take away what is known to be no answer; true for subjects, else false.",
+        None, description="Take away what is known to be no answer; true for subjects, else false."
     )
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = Field(
@@ -280,11 +257,6 @@ class ChatBody(Sampling):
         if length > 10_000:
             raise ValueError("it is longer than 10,000 characters")
         return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served_in_chats(cls, body: Any) -> Any:
-        return refuse(body, REFUSED_IN_CHATS)
 
     @model_validator(mode="after")
     def _served(self) -> Self:

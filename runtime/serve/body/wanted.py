@@ -9,7 +9,7 @@ from typing import Any
 from runtime.engine import Model
 from runtime.overrides import Overrides
 from runtime.serve.body.schema import Sampling
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import invalid
 
 
 async def overrides_of(
@@ -58,8 +58,7 @@ def _more(body: Sampling, model: Model) -> dict[str, Any]:
     }
     for name, tokens in named.items():
         if not all(0 <= token < model.n_vocab for token in tokens):
-            message = f"{name}: there are {model.n_vocab} token ids, 0 on"
-            raise ApiError(400, message, name, "invalid_value")
+            raise invalid(f"{name}: there are {model.n_vocab} token ids, 0 on", name)
     return {name: value for name, value in wanted.items() if value}
 
 
@@ -70,8 +69,8 @@ def _biases(body: Sampling, model: Model) -> Iterator[tuple[int, float]]:
         return
     for key, bias in given:
         if isinstance(key, bool | float) or bias is True or isinstance(bias, str):
-            message = "logit_bias: pairs of a token id or text and a number or false"
-            raise ApiError(400, message, "logit_bias", "invalid_value")
+            what = "logit_bias: pairs of a token id or text and a number or false"
+            raise invalid(what, "logit_bias")
         for token in [key] if isinstance(key, int) else model.tokenize(key):
             yield token, -math.inf if bias is False else bias
 

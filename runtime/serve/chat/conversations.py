@@ -1,8 +1,8 @@
 """From messages to token ids, in the model's own chat template.
 
-A conversation is rendered with a mark in the place of each message, once for each sequence of
-roles, as that needs a process; the messages' tokens then take the places of the marks. So what a
-message says cannot act as a template or as a special token.
+A conversation is rendered with marks for its messages, once for each sequence of roles, since that
+needs a process; the messages' tokens then replace the marks. So what a message says cannot act as
+a template or as a special token.
 
 A single question to a subject is not a conversation: `runtime.way` makes its prompt.
 """
@@ -12,16 +12,16 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from runtime.engine import Model
-from runtime.serve.chat.usage import USUAL, Turn, Usage, wrong_field
-from runtime.serve.errors import ApiError
+from runtime.prompts import opens_thinking, with_bos
+from runtime.serve.chat.usage import USUAL, Turn, Usage
+from runtime.serve.errors import ApiError, invalid
 from runtime.serve.tools.formats import Form, form_of
 from runtime.subjects import Subjects
 from runtime.templates import TemplateLimitError, render_all
@@ -50,12 +50,7 @@ def is_question(turns: Sequence[Turn]) -> bool:
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """A rendered conversation: token ids, and between them the messages.
-
-    Attributes:
-        parts: one more than there are messages.
-        as_json: for each message, whether it is written as JSON.
-    """
+    """A rendered conversation: token ids around its messages, and which of these are JSON."""
 
     parts: tuple[list[int], ...]
     as_json: tuple[bool, ...]
@@ -63,23 +58,17 @@ class _Skeleton:
 
 
 class Conversations:
-    """Makes prompts for one model; may be used from several threads.
-
-    Args:
-        model: has the vocabulary and the chat template.
-        subjects: their instructions go before questions.
-    """
+    """Makes prompts for one model; may be used from several threads."""
 
     def __init__(self, model: Model, subjects: Subjects) -> None:
         self._model = model
         self._subjects = subjects
-        self._skeletons: OrderedDict[tuple[object, ...], _Skeleton] = OrderedDict()
-        self._lock = threading.Lock()
+        self._skeleton = lru_cache(_MOST_KEPT)(self._make_skeleton)
+        self._lock = threading.Lock()  # none is made twice
 
     @cached_property
     def form(self) -> Form | None:
-        """How the chat template has calls of tools written; None if it knows no tools, or no form
-        that is known here."""
+        """How the chat template has calls of tools written; None if it has no known form."""
         try:
             turns = [("user", "?")]
             rendered = self._rendered(turns, [_ANY_TOOL], USUAL.of(turns))
@@ -96,11 +85,8 @@ class Conversations:
     ) -> Prompt:
         """The prompt after which the assistant answers, or goes on with its last message.
 
-        Args:
-            turns: roles ("system", "user", "assistant", "tool") and texts.
-            subject: its instruction is the system message where the turns have none.
-            tools: those that the assistant may call.
-            usage: of the template.
+        Roles are "system", "user", "assistant" and "tool". The subject's instruction is the
+        system message where the turns have none.
 
         Raises:
             ApiError: the template does not take such a conversation, or tools or variables have
@@ -109,7 +95,7 @@ class Conversations:
         shown = json.dumps(tools, ensure_ascii=False) if tools else ""
         for field, text in (("tools", shown), ("chat_template_kwargs", usage.variables)):
             if self._model.tokenize(text, special=True) != self._model.tokenize(text):
-                raise wrong_field(field, "there is a special token of the model in them")
+                raise invalid(f"{field}: there is a special token of the model in them", field)
         usage = usage.of(turns)
         if subject is not None and turns[0][0] != "system":
             turns = [("system", self._subjects[subject].instruction), *turns]
@@ -123,7 +109,9 @@ class Conversations:
         return self._filled([(role, f"{instruction}\n\n{text}"), *rest], shown, usage)
 
     def _filled(self, turns: Sequence[Turn], tools: str, usage: Usage) -> Prompt:
-        skeleton = self._skeleton(tuple(role for role, _ in turns), tools, usage)
+        with self._lock:
+            roles = tuple(role for role, _ in turns)
+            skeleton = self._skeleton(roles, tools, usage, date.today())
         tokens = list(skeleton.parts[0])
         for (_, text), as_json, part in zip(
             turns, skeleton.as_json, skeleton.parts[1:], strict=True
@@ -136,18 +124,10 @@ class Conversations:
             tokens = tokens[: len(tokens) - len(skeleton.parts[-1])]
         return Prompt(tokens, skeleton.opens_thinking)
 
-    def _skeleton(self, roles: tuple[str, ...], tools: str, usage: Usage) -> _Skeleton:
-        key = (tools, usage, roles, date.today())  # which some templates show
-        with self._lock:
-            known = self._skeletons.get(key)
-            if known is None:
-                known = self._skeletons[key] = self._make_skeleton(roles, tools, usage)
-                if len(self._skeletons) > _MOST_KEPT:
-                    self._skeletons.popitem(last=False)
-            self._skeletons.move_to_end(key)
-            return known
-
-    def _make_skeleton(self, roles: tuple[str, ...], tools: str, usage: Usage) -> _Skeleton:
+    def _make_skeleton(
+        self, roles: tuple[str, ...], tools: str, usage: Usage, _: date
+    ) -> _Skeleton:
+        """The skeleton of a day, which some templates show."""
         model = self._model
         turns = [(role, f'@@MESSAGE "{number}"@@') for number, role in enumerate(roles)]
         rendered = self._rendered(turns, json.loads(tools) if tools else [], usage)
@@ -159,13 +139,12 @@ class Conversations:
             model.tokenize(text, special=True, follows=place > 0)
             for place, text in enumerate(texts[::3])
         ]
-        if model.bos_to_add is not None and parts[0][:1] != [model.bos_to_add]:
-            parts[0] = [model.bos_to_add, *parts[0]]
-        thinking = bool(usage.asks) and texts[-1].count("<think>") > texts[-1].count("</think>")
+        parts[0] = with_bos(model, parts[0])
+        thinking = bool(usage.asks) and opens_thinking(texts[-1])
         return _Skeleton(tuple(parts), tuple(map(bool, texts[1::3])), thinking)
 
     def _rendered(self, turns: Sequence[Turn], tools: Tools, usage: Usage) -> str:
-        """What the chat template makes of turns. Raises ApiError."""
+        """The text that the chat template makes of turns. Raises ApiError."""
         model, template = self._model, self._model.chat_template
         variables = json.loads(usage.variables or "{}")
         if tools:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from runtime.serve.body.schema import Message
 from runtime.serve.catalog import Served
 from runtime.serve.chat.usage import Turn
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import ApiError, invalid
 from runtime.serve.tools.formats import Form
 
 
@@ -38,13 +38,10 @@ def turns_of(messages: Sequence[Message], served: Served) -> list[Turn]:
         if calls:
             pairs = [(call.function.name, call.function.arguments) for call in calls]
             text = form_for_tools(served).write(text, pairs)
-        turns.append((role(message), text))
+        # OpenAI's "developer" is the system.
+        role = "system" if message.role == "developer" else message.role
+        turns.append((role, text))
     return turns + _in_order(results)
-
-
-def role(message: Message) -> str:
-    """The role of a message's turn: OpenAI's "developer" is the system."""
-    return "system" if message.role == "developer" else message.role
 
 
 def form_for_tools(served: Served) -> Form:
@@ -73,4 +70,4 @@ def _in_order(results: Mapping[str, str | None]) -> list[Turn]:
 
 
 def _error(message: str) -> ApiError:
-    return ApiError(400, message, "messages", "invalid_value")
+    return invalid(message, "messages")

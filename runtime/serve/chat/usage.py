@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.serve.errors import ApiError
+from runtime.serve.errors import ApiError, invalid
 
 Turn = tuple[str, str]  # (role, text)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How a conversation is put into the chat template.
+    """How a conversation is put into the chat template."""
 
-    Attributes:
-        continues: the answer goes on with the last message, which is the assistant's; None does
-            so wherever that is the last.
-        asks: the prompt ends with the beginning of an answer; None unless it continues.
-        variables: further variables of the template, as JSON.
-    """
-
-    continues: bool | None = None
-    asks: bool | None = None
-    variables: str = ""
+    continues: bool | None = None  # the last message; None if that is the assistant's
+    asks: bool | None = None  # the prompt ends with the beginning of an answer; None: or continues
+    variables: str = ""  # further ones of the template, as JSON
 
     @property
     def is_usual(self) -> bool:
@@ -36,14 +29,14 @@ class Usage:
         continues = last and not self.asks if self.continues is None else self.continues
         asks = not continues if self.asks is None else self.asks
         if continues and not last:
-            raise wrong_field("continue_final_message", "the last message is not the assistant's")
+            raise _contradiction("the last message is not the assistant's")
         if continues and asks:
-            raise wrong_field("continue_final_message", "add_generation_prompt contradicts it")
+            raise _contradiction("add_generation_prompt contradicts it")
         return Usage(continues, asks, self.variables)
 
 
 USUAL = Usage()
 
 
-def wrong_field(field: str, reason: str) -> ApiError:
-    return ApiError(400, f"{field}: {reason}", field, "invalid_value")
+def _contradiction(reason: str) -> ApiError:
+    return invalid(f"continue_final_message: {reason}", "continue_final_message")

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runtime.serve.body.common import Body, Metadata
-from runtime.serve.body.fields import REFUSED_IN_RESPONSES, refuse
+from runtime.serve.body.common import AnyPart, Body, Metadata, Refusing, joined
+from runtime.serve.body.fields import REFUSED_IN_RESPONSES
 from runtime.serve.body.schema import MOST_LOGPROBS, MOST_NEW, ChatBody, Name
 from runtime.serve.converted import chat_of
 from runtime.serve.tools.request import MOST_TOOLS, CallId, ToolName
@@ -26,9 +26,8 @@ NAMES = {
 }
 
 
-class TextPart(Body):
+class TextPart(AnyPart):
     type: Literal["input_text", "output_text", "text"] = Field(description="Only text is served.")
-    text: str
 
 
 Text = str | Annotated[list[TextPart], Field(max_length=1000)]
@@ -86,9 +85,10 @@ class TextOptions(Body):
     verbosity: str | None = None
 
 
-class ResponseBody(Body):
+class ResponseBody(Refusing):
     """Of /v1/responses. Fields that only chats have, such as top_k, are passed on to the chat."""
 
+    refused = REFUSED_IN_RESPONSES
     model: Name
     input: str | Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS)]
     instructions: str | None = None
@@ -106,11 +106,6 @@ class ResponseBody(Body):
     parallel_tool_calls: bool | None = None
     metadata: Metadata | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _not_served(cls, body: Any) -> Any:
-        return refuse(body, REFUSED_IN_RESPONSES)
-
 
 def messages_of(body: ResponseBody) -> list[JsonDict]:
     """The messages of `input`, as chats have them."""
@@ -119,10 +114,10 @@ def messages_of(body: ResponseBody) -> list[JsonDict]:
     messages: list[JsonDict] = []
     for item in body.input:
         if item.type == "message":
-            messages.append({"role": item.role, "content": _text(item.content)})
+            messages.append({"role": item.role, "content": joined(item.content)})
         elif item.type == "function_call_output":
-            result = {"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)}
-            messages.append(result)
+            content = joined(item.output)
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
         else:
             function = {"name": item.name, "arguments": item.arguments}
             call = {"id": item.call_id, "type": "function", "function": function}
@@ -133,12 +128,9 @@ def messages_of(body: ResponseBody) -> list[JsonDict]:
 
 
 def chat_body(body: ResponseBody, sent: Mapping[str, Any], messages: Sequence[Any]) -> ChatBody:
-    """The chat that a body asks for. Raises ApiError.
+    """The chat that a body asks for, which was `sent` with all its fields. Raises ApiError.
 
-    Args:
-        body: as it was checked.
-        sent: as it was sent, with all its fields.
-        messages: of the whole conversation, but for the instructions.
+    `messages` are those of the whole conversation, without the instructions.
     """
     instructions = [{"role": "system", "content": body.instructions}] if body.instructions else []
     passed = {name: value for name, value in sent.items() if name not in ResponseBody.model_fields}
@@ -159,12 +151,6 @@ def chat_body(body: ResponseBody, sent: Mapping[str, Any], messages: Sequence[An
         wanted["verbosity"] = body.text.verbosity
         wanted["response_format"] = _response_format(body.text.format)
     return chat_of({**passed, **wanted}, NAMES)
-
-
-def _text(content: Text | None) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content or ())
 
 
 def _tool(tool: FunctionTool) -> JsonDict:

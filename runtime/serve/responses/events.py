@@ -14,14 +14,7 @@ JsonDict = dict[str, Any]
 
 
 class ResponseEvents:
-    """Makes the events of one response.
-
-    Args:
-        body: what was asked for.
-
-    Attributes:
-        answer: the response, as far as it has come.
-    """
+    """Makes the events of one response; see `converted.Events`."""
 
     def __init__(self, body: ResponseBody) -> None:
         given = body.model_dump(by_alias=True, exclude_unset=True)
@@ -57,12 +50,10 @@ class ResponseEvents:
         self._reason = "stop"
 
     def begin(self) -> Iterator[JsonDict]:
-        """Before the first chunk."""
         yield self._event("response.created", response=self.answer)
         yield self._event("response.in_progress", response=self.answer)
 
     def add(self, chunk: JsonDict) -> Iterator[JsonDict]:
-        """Go on with a chunk of the chat, which has one choice at most."""
         if usage := chunk.get("usage"):
             self.answer["usage"] = _usage(usage)
         if "route" in chunk:
@@ -76,7 +67,6 @@ class ResponseEvents:
             self._reason = choice["finish_reason"] or self._reason
 
     def finish(self) -> Iterator[JsonDict]:
-        """After the last chunk."""
         cut = self._reason == "length"
         status = "incomplete" if cut else "completed"
         if not self.answer["output"]:  # an empty answer is a message, too
@@ -88,7 +78,6 @@ class ResponseEvents:
         yield self._event(f"response.{status}", response=self.answer)
 
     def fail(self, error: ApiError) -> JsonDict:
-        """When the chat has failed after its first chunk."""
         code = "rate_limit_exceeded" if error.status_code == 429 else "server_error"
         self.answer["error"] = {"code": code, "message": str(error.detail)}
         self.answer["status"] = "failed"

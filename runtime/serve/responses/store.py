@@ -25,12 +25,7 @@ class Kept:
 
 
 class ResponseStore:
-    """Keeps what was used last.
-
-    Args:
-        most: how many responses.
-        size: bytes of all of them, as JSON.
-    """
+    """Keeps what was used last: up to `most` responses of `size` bytes together, as JSON."""
 
     def __init__(self, most: int = MOST_KEPT, size: int = MOST_BYTES) -> None:
         self._most = most

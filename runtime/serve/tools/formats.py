@@ -1,8 +1,8 @@
 """The forms in which models write calls of tools.
 
 A chat template tells the model in its prompt how to write a call. `FORMS` has the forms that are
-known, `form_of` finds the one that a prompt tells. `tool_reader` reads calls, and `tool_grammar`
-has models write them well formed.
+known, `form_of` finds the one that a prompt tells. `reader` reads calls, and `grammar` has models
+write them well formed.
 """
 
 from __future__ import annotations
@@ -15,29 +15,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Form:
-    """A way to write a call: text around a JSON object of a name and arguments.
+    """A way to write a call: text around a JSON object of a name and arguments."""
 
-    Attributes:
-        told: matches what a prompt says of the form.
-        opening, closing: text around the object; "" where there is none.
-        arguments: the object's key for the arguments; its other key is "name".
-        between: text between two calls.
-        several: the model may write more than one call.
-    """
-
-    told: re.Pattern[str]
-    opening: str
-    closing: str
-    arguments: str
-    between: str
-    several: bool
+    told: re.Pattern[str]  # matches what a prompt says of the form
+    opening: str  # before the object; "" where nothing is
+    closing: str  # after it
+    arguments: str  # the object's key for the arguments; its other key is "name"
+    between: str  # text between two calls
+    several: bool  # the model may write more than one call
 
     def write(self, text: str, calls: Sequence[tuple[str, str]]) -> str:
-        """What a model wrote that said `text`, if any, and then made calls.
-
-        Args:
-            calls: names of tools, and arguments as JSON.
-        """
+        """What a model writes that says `text`, if any, and then calls tools by name and JSON."""
         written = self.between.join(
             f"{self.head(name)}{arguments}}}{self.closing}" for name, arguments in calls
         )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.engine import Constraint, ConstraintError, Model
 from runtime.serve.body.closing import closed
+from runtime.serve.body.forms import compiled
+from runtime.serve.errors import invalid
 from runtime.serve.tools.formats import Form
+from runtime.serve.tools.request import Offer
+
+log = logging.getLogger(__name__)
 
 Schema = Mapping[str, Any]
 
@@ -16,6 +23,36 @@ Schema = Mapping[str, Any]
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 # As `json.dumps` does it.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+async def constraint_for(
+    offer: Offer, form: Form, model: Model, content: Constraint | None
+) -> Constraint | None:
+    """What an answer that may call tools must look like; None if its calls cannot be constrained
+    and need not be. `content` is what an answer without calls must look like.
+
+    Raises:
+        ApiError: calls must be constrained and cannot be.
+    """
+    if content is not None and content.kind != "schema":
+        what = f"tools and a {content.kind} cannot both be used: leave one out"
+        raise invalid(what, "tools")
+    ids = {tag: model.tokenize(tag, special=True) for tag in form.tags if tag}
+    grammar = tool_grammar(
+        form,
+        offer.schemas,
+        offer.required,
+        offer.several,
+        {tag: tokens[0] for tag, tokens in ids.items() if len(tokens) == 1},
+        None if content is None else json.loads(content.text),
+    )
+    try:
+        return await compiled(Constraint.grammar(grammar), model)
+    except ConstraintError as error:
+        if offer.strict or content is not None:
+            raise invalid(f"tools: {error}", "tools") from None
+        log.debug("calls are not constrained: %s", error)
+        return None
 
 
 def tool_grammar(
@@ -29,7 +66,6 @@ def tool_grammar(
     """A grammar of answers.
 
     Args:
-        form: how the model writes calls.
         tools: the JSON schema of each tool's arguments by the tool's name; None is a tool without
             parameters.
         required: the answer consists of calls, at least one. Otherwise text may be before and

@@ -1,6 +1,6 @@
 """Reads calls of tools in what a model writes, while it is written.
 
-Text that is no call in the model's form is content, so nothing is lost.
+All other text is content, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -21,29 +21,19 @@ _NAME = re.compile(r'"name"\s*:\s*"([^"]*)"')
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of an answer.
+    """A piece of an answer."""
 
-    Attributes:
-        text: of the content, or of a call's arguments.
-        call: the number of the call; None is the content.
-        name: the tool's, in a call's first piece; else "".
-    """
-
-    text: str
-    call: int | None = None
-    name: str = ""
+    text: str  # of the content, or of a call's arguments
+    call: int | None = None  # the number of the call; None is the content
+    name: str = ""  # the tool's, in a call's first piece
 
 
 class Reader:
     """Tells calls from content in a text that comes in pieces.
 
-    However a text is cut into pieces, the same content and calls come out. A call begins when all
-    that is before its arguments has come. What is in its arguments is not checked. Blanks around
-    calls are no content.
-
-    Args:
-        form: how the model writes calls.
-        names: of the tools. A call of another one is content.
+    However a text is cut into pieces, the same content and calls come out. A call begins when
+    everything before its arguments has come; what is in them is not checked. Blanks around calls
+    are dropped, and a call of a tool that is not in `names` is content.
 
     Attributes:
         n_calls: how many calls have begun.
@@ -53,7 +43,9 @@ class Reader:
     def __init__(self, form: Form, names: Sequence[str]) -> None:
         self.n_calls = 0
         self.complete = True
-        self._before, self._after = _before_arguments(form, names), _after_arguments(form)
+        closing = [(form.closing.strip(),)] if form.closing else []
+        self._before = _before_arguments(form, names)
+        self._after = (_BLANKS, *_spaced([("}",), *closing]))
         self._within: Literal["content", "arguments", "end"] = "content"
         self._text = ""  # what is not told yet
         self._depth = 0  # of braces in arguments
@@ -98,13 +90,13 @@ class Reader:
         return [] if self.n_calls and text.isspace() else [Piece(text)]
 
     def _show(self, end: int) -> list[Piece]:
-        """Content up to a place, without the blanks before it, which may belong to a call."""
+        """Content up to a place, without blanks at its end, which may belong to a call."""
         shown = self._text[:end].rstrip()
         self._text = self._text[len(shown) :]
         return [Piece(shown)] if shown else []
 
     def _begin(self, head: str) -> Piece:
-        """Begin a call with its head, which ends with the first brace of the arguments."""
+        """Begin a call; its head ends with the first brace of the arguments."""
         at = self._text.index(head) + len(head) - 1
         self._text, self._within, self.complete = self._text[at:], "arguments", False
         self.n_calls += 1
@@ -146,11 +138,6 @@ def _before_arguments(form: Form, names: Sequence[str]) -> tuple[_Part, ...]:
     return _spaced(parts)
 
 
-def _after_arguments(form: Form) -> tuple[_Part, ...]:
-    closing = [(form.closing.strip(),)] if form.closing else []
-    return (_BLANKS, *_spaced([("}",), *closing]))
-
-
 def _spaced(parts: Sequence[_Part]) -> tuple[_Part, ...]:
     """Parts with any blanks between them."""
     return tuple(each for part in parts for each in (_BLANKS, part))[1:]
@@ -164,7 +151,8 @@ def _match(parts: Sequence[_Part], text: str, at: int) -> int | None:
     """
     for part in parts:
         if not part:
-            at = _end_of_blanks(text, at)
+            blanks = _BLANK.match(text, at)
+            at = blanks.end() if blanks else at
             continue
         found = next((option for option in part if text.startswith(option, at)), None)
         if found is None:
@@ -172,11 +160,6 @@ def _match(parts: Sequence[_Part], text: str, at: int) -> int | None:
             return None if any(option.startswith(rest) for option in part) else 0
         at += len(found)
     return at
-
-
-def _end_of_blanks(text: str, at: int) -> int:
-    blanks = _BLANK.match(text, at)
-    return blanks.end() if blanks else at
 
 
 def _n_begun(text: str, word: str) -> int:

@@ -83,21 +83,13 @@ FUNCTION_CALL = "function_call"
 
 @dataclass(frozen=True)
 class Offer:
-    """What an answer may call.
+    """What an answer may call."""
 
-    Attributes:
-        tools: those that the prompt shows.
-        schemas: of the arguments of those that may be called, by name.
-        required: the answer must call one at least.
-        several: it may call more than one.
-        strict: the arguments must keep to their schemas.
-    """
-
-    tools: tuple[Tool, ...]
-    schemas: dict[str, dict[str, Any] | None]
-    required: bool
-    several: bool
-    strict: bool
+    tools: tuple[Tool, ...]  # those that the prompt shows
+    schemas: dict[str, dict[str, Any] | None]  # of arguments, by the names that may be called
+    required: bool  # the answer must call at least one
+    several: bool  # it may call more than one
+    strict: bool  # the arguments must follow their schemas
 
 
 def offer(tools: Sequence[Tool], choice: ToolChoice | None, several: bool) -> Offer | None:

@@ -1,19 +1,15 @@
-"""Connections of clients: those that ask nothing do not keep others out."""
+"""Connections of clients: idle ones do not keep others out."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import resource
 import time
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +21,10 @@ _OTHERS = 48
 
 
 class PatientProtocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
-    """uvicorn's protocol, which alone would wait for ever for the head of a request.
+    """uvicorn's protocol, which alone would wait forever for the head of a request.
 
-    A connection that sends none in time is closed, and so is one that takes in nothing of what
-    it is sent for `unread` seconds; where file descriptors run out, those that ask nothing are
-    closed first, the oldest before the others.
+    A connection that sends none in time is closed, and so is one that reads nothing of what it is
+    sent for `unread` seconds; where file descriptors run out, the oldest idle ones are closed.
     """
 
     unread = 60.0
@@ -106,12 +101,11 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
 
 def allow_many() -> None:
     """Have as many file descriptors as this process may: each connection takes one."""
-    if resource is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            log.debug("the limit of file descriptors stays", exc_info=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        log.debug("the limit of file descriptors stays", exc_info=True)
 
 
 def log_briefly(loop: asyncio.AbstractEventLoop) -> None:
@@ -132,7 +126,5 @@ def log_briefly(loop: asyncio.AbstractEventLoop) -> None:
 
 def _most_connections() -> int:
     """Connections that there are file descriptors for, beside those that the server needs."""
-    if resource is None:
-        return 1 << 30
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, most - _OTHERS)

@@ -28,10 +28,7 @@ class HangUpError(Exception):
 
 
 async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
-    """What `work` returns; it is cancelled when the client hangs up.
-
-    Args:
-        receive: of the request, whose body has been read.
+    """What `work` returns; it is cancelled when the client of `receive` hangs up.
 
     Raises:
         HangUpError: the client hung up.
@@ -62,16 +59,12 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
 
 
 class EventStream(StreamingResponse):
-    """Chunks as server-sent events: without names and with [DONE] at the end, or named.
+    """Chunks as server-sent events: `named` by their "type", or with [DONE] at the end.
 
     Status and headers are sent with the first item, which may be None: no chunk yet, but the
     request is accepted. What goes wrong before is an error response with its own status; later
     it is an event. While nothing comes, a comment every few seconds keeps the connection open.
     When the client hangs up the chunks' generator is closed.
-
-    Args:
-        chunks: are sent, each as an event.
-        named: each event has its chunk's "type" as its name, and nothing marks the end.
     """
 
     media_type = "text/event-stream"
@@ -110,11 +103,7 @@ class EventStream(StreamingResponse):
 
 
 class _Body:
-    """The body of a stream, after its head; a comment is sent where it is silent for long.
-
-    Attributes:
-        begun: the head has been sent, or is being sent.
-    """
+    """The head and body of a stream, with a comment where nothing comes for long."""
 
     def __init__(self, send: Send, head: dict[str, Any]) -> None:
         self.begun = False

@@ -15,9 +15,7 @@ log = logging.getLogger(__name__)
 class Keys:
     """Known keys, of which only digests are kept.
 
-    Args:
-        key: a key, or "".
-        file: has further keys, a line each; blank lines and those that begin with # are ignored.
+    The file has a key in each line; blank lines and those that begin with # are ignored.
 
     Raises:
         SetupError: the file cannot be read, or has no keys.
@@ -41,7 +39,7 @@ class Keys:
             log.info("%d API keys", len(self._known))
 
     def find(self, key: bytes) -> str | None:
-        """A name for a key that is known, which does not give it away; else None."""
+        """A name for a known key that does not reveal it; else None."""
         given = _digest(key)
         # All are compared, so that the time says nothing about any of them.
         found = [known for known in self._known if hmac.compare_digest(given, known)]

@@ -20,14 +20,10 @@ _LONGEST_DRAIN = 10.0
 
 
 class Gate:
-    """Passes on requests that have the key and a body within limits of size and time.
+    """Passes on requests that have a key, and a body within limits of size and time.
 
-    Args:
-        app: gets the requests that pass.
-        keys: the API keys; with none all clients are admitted.
-        body: most bytes of a body.
-        upload: most bytes of an upload to /v1/files.
-        patience: seconds that a body may take to come in.
+    With no keys all clients are admitted. `body` and `upload` (to /v1/files) are most bytes of
+    one, which must come within `patience` seconds.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, body: int, upload: int, patience: float) -> None:
@@ -83,13 +79,7 @@ class Gate:
         self, error: ApiError, headers: dict[bytes, bytes], scope: Scope, body: _Body, send: Send
     ) -> None:
         """Answer at once, and take in the rest of the body before the connection is closed."""
-        closing = ApiError(
-            error.status_code,
-            str(error.detail),
-            error.param,
-            error.code,
-            {**(error.headers or {}), "Connection": "close"},
-        )
+        error.headers = {**(error.headers or {}), "Connection": "close"}
 
         async def hold_end(message: Message) -> None:
             if message["type"] == "http.response.body":
@@ -101,7 +91,7 @@ class Gate:
             else:
                 await send(message)
 
-        await respond(closing, scope["path"])(scope, body.receive, hold_end)
+        await respond(error, scope["path"])(scope, body.receive, hold_end)
 
 
 class _Body:

@@ -1,4 +1,4 @@
-"""What is noted of each request: an id in the response, and a line in the log if it is wanted."""
+"""An id in each response, and a line in the log for each request if it is wanted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ _ID = re.compile(rb"[!-~]{1,128}")
 class RequestIds:
     """Gives each response the header x-request-id: the request's own, or a new one.
 
-    Args:
-        app: answers the requests.
-        access_log: log a line for each request when its response has ended.
-        responded: called then, too, with the method, the route's path and the status.
+    When a response has ended `responded` is called with the method, the route's path and the
+    status.
     """
 
     def __init__(
