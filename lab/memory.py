@@ -145,7 +145,7 @@ def _inside(options: argparse.Namespace) -> dict[str, Any]:
         if options.only == "load":
             return {"seconds": seconds, "prefixes": _decode_prefixes(pipeline)}
         # Shorter answers take less time, but no less memory: the cache has its size by now.
-        params, shorter = pipeline.way.params, Overrides(max_new_tokens=options.new_tokens)
+        params, shorter = pipeline.way.params, Overrides({"max_new_tokens": options.new_tokens})
         pipeline.way.params = lambda subject, _: params(subject, shorter)  # type: ignore[method-assign, misc, assignment]
         asked = _long(options) if options.only == "long" else _short(options)
         started = time.perf_counter()

@@ -179,7 +179,7 @@ class Pipeline:
         if passages is not None and len(passages) != len(parsed):
             raise ValueError(f"passages for {len(passages)} questions, there are {len(parsed)}")
         with self._exclusive():
-            overrides = Overrides(logprobs=0 if logprobs else None)
+            overrides = Overrides({"logprobs": 0} if logprobs else {})
             waiting: dict[Path, dict[bytes, list[Asked]]] = {}
             for prepared in self.way.prepare(parsed, passages, overrides):
                 if not self.engines:  # closed between two answers of this stream

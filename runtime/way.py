@@ -243,7 +243,7 @@ class Way:
             len(passages),
             cleaned=overrides.clean is not False and request.grammar is None,
             key=self._keys.of(route, request),
-            cached=overrides.cache and overrides.logprobs is None,
+            cached=overrides.cache and "logprobs" not in overrides.sampling,
         )
 
     def _request(

@@ -240,7 +240,7 @@ def test_a_line_of_a_batch_is_the_very_request_of_a_question_in_a_list(
             for each, q in zip(bodies, asked, strict=True)
         ]
 
-    overrides = Overrides(temperature=temperature)
+    overrides = Overrides({"temperature": temperature})
     in_list = list(in_process.way.prepare(parse(asked), overrides=overrides))
     for expected, task in zip(in_list, asyncio.run(tasks()), strict=True):
         (found,) = task.choices

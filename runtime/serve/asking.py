@@ -90,8 +90,7 @@ async def completion_task(service: Service, body: CompletionBody, key: str | Non
     if scored and body.stream:
         raise invalid("echo with logprobs is not streamed", "stream")
     overrides = replace(
-        await overrides_of(body, model, body.max_tokens, body.logprobs),
-        min_new_tokens=body.min_tokens or 0,
+        await overrides_of(body, model, body.max_tokens, body.logprobs, least=body.min_tokens or 0),
         clean=False,
         declared=False,
     )
@@ -124,12 +123,13 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
     max_new = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     scored = body.prompt_logprobs is not None
+    # A call may be short.
+    least = 0 if offer and body.min_tokens is None else body.min_tokens
     overrides = replace(
-        await overrides_of(body, served.engine.model, max_new, logprobs),
-        # Cleaning does not know calls; a call may be short.
+        await overrides_of(body, served.engine.model, max_new, logprobs, least),
+        # Cleaning does not know calls.
         clean=False if offer and body.clean is None else body.clean,
         declared=offer is None,
-        min_new_tokens=0 if offer and body.min_tokens is None else body.min_tokens,
         compute=logprobs is None and not scored,  # what is computed has no tokens
         # What is kept of an answer does not say which stop string ended it.
         cache=_is_repeatable(service, body, key) and not scored and not body.stops,
@@ -157,7 +157,8 @@ async def chat_task(service: Service, body: ChatBody, key: str | None = None) ->
         )
         _check(service, served, body, overrides, [prompt.tokens])
         if max_new is None and served.subject is None:  # as long as the context allows
-            overrides = replace(overrides, max_new_tokens=served.context - len(prompt.tokens))
+            longest = {"max_new_tokens": served.context - len(prompt.tokens)}
+            overrides = replace(overrides, sampling={**overrides.sampling, **longest})
         question = Question(id_, served.subject or "", clean_text(turns[-1][1]))
         choices = [
             _asked(service, served, replace(question, draws=each), prompt, overrides, index)
