@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 
+from runtime.questions import shown
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 # No system takes longer paths, or longer names in them; in bytes.
@@ -125,10 +127,7 @@ def explain(
 
 def _quoted(value: Any) -> str:
     """A wrong value as Python writes it, shortened."""
-    try:
-        text = repr(value)
-    except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
-        return f"<{type(value).__name__} that cannot be shown>"
+    text = shown(value)
     return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
 
 

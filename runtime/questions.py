@@ -32,10 +32,15 @@ class Question:
     @property
     def key(self) -> str:
         """A text that is different for different ids of any type."""
-        try:
-            return repr(self.id)
-        except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
-            return f"<{type(self.id).__name__} that cannot be shown>"
+        return shown(self.id)
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it."""
+    try:
+        return repr(value)
+    except Exception:  # a number of 5,000 digits, a list nested 1,000 deep, ...
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def parse(items: Any) -> list[Question]:

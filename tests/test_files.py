@@ -12,8 +12,7 @@ from runtime.common.files import read_bytes, read_json
 from runtime.common.hashing import sha256
 from runtime.files.manifest import FILE_NAME, Entry, Manifest, ModelFiles
 from runtime.files.routes import plan_routes
-from runtime.retrieval.files import KnowledgeError
-from runtime.retrieval.files import gate_path
+from runtime.retrieval.files import KnowledgeError, gate_path
 from runtime.retrieval.gate import Gate
 from tests.conftest import small_settings
 

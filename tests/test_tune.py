@@ -131,6 +131,7 @@ def test_trials_go_on_without_a_note_that_is_damaged(
         os.mkfifo(model.parent / trials.FILE_NAME)
     else:
         (model.parent / trials.FILE_NAME).write_text(content)
+    monkeypatch.setattr(trials, "check_gguf", lambda path: None)
     monkeypatch.setattr(trials, "crash_reason", lambda model, adapters: "")
     trials.Trials(model.parent, ModelFiles()).refuse_crashing(model)
 

@@ -31,7 +31,7 @@ _MOST_KEPT = 128
 _SPACE = r"[\x20\x0A\x0D\x09]{1,24}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Grammar:
     """A compiled constraint; any number of requests to the model may use it at once.
 

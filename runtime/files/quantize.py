@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.common.atomic import replacing
 from runtime.engine.calls import abandonable
-from runtime.engine.llama import EngineError, captured_log, check_gguf, physical_cores
+from runtime.engine.llama import EngineError, captured_log, check_gguf, physical_cores, with_log
 
 # Most bytes of tensor rows that the quantizer holds at once; llama.cpp's default is 8 GiB.
 _MOST_BYTES = 1 << 30
@@ -73,14 +73,12 @@ def quantize(
         # The list ends with an entry without a name.
         params.imatrix = (llama.llama_model_imatrix_data * (len(entries) + 1))(*entries)
     with replacing(target) as partial:
-        code, said = _run(source, partial, params)
-        if code != 0:
-            raise EngineError(f"{source}: cannot be quantized to {type_name} ({said or code})")
+        _run(source, partial, params, type_name)
 
 
 @abandonable  # it takes minutes and has no way to be stopped
-def _run(source: Path, target: Path, params: Any) -> tuple[int, str]:
-    """llama.cpp's exit code, and the end of what it logged."""
+def _run(source: Path, target: Path, params: Any, type_name: str) -> None:
     with captured_log() as lines:
         code = llama.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params))
-        return code, "; ".join(lines[-3:])
+    if code != 0:
+        raise EngineError(f"{source}: cannot be quantized to {type_name}{with_log(lines)}")

@@ -38,8 +38,9 @@ class Refusing(Body):
 
 
 class AnyPart(Body):
-    """A part of a message's content; its type differs between the APIs."""
+    """A part of a message's content; the types differ between the APIs."""
 
+    type: str
     text: str
 
 
