@@ -228,7 +228,7 @@ def test_arguments_have_no_further_properties_where_it_is_clear_which_there_are(
 @pytest.mark.parametrize("required", [True, False])
 def test_tags_may_be_special_tokens(engine: Engine, required: bool) -> None:
     pytest.importorskip("llguidance")
-    from runtime.serve.tools.calling import constraint_for
+    from runtime.serve.tools.grammar import constraint_for
 
     model = engine.model
     form = replace(HERMES_FORM, opening="<repo_name>\n", closing="\n<file_sep>")
