@@ -47,7 +47,7 @@ def test_another_layout_of_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -
     try:
         with monkeypatch.context() as patched:
             patched.setattr(ggml, "Tensor", _other_tensor())
-            with pytest.raises(EngineError, match="unknown way"):
+            with pytest.raises(EngineError, match="unknown layout"):
                 ggml.multiplication(0)
     finally:
         ggml.library.cache_clear()

@@ -11,6 +11,7 @@ from runtime.prompts import (
     fit,
     frame,
     instructed_frame,
+    opens_thinking,
     prompt_tokens,
     tokenized_frame,
 )
@@ -123,7 +124,7 @@ def test_a_template_may_write_messages_as_json() -> None:
 def test_it_is_known_whether_the_prompt_ends_inside_a_think_block(
     generation: str, opens: bool
 ) -> None:
-    assert frame(CHATML + generation, INSTRUCTION).opens_thinking is opens
+    assert opens_thinking(frame(CHATML + generation, INSTRUCTION).tail) is opens
 
 
 @pytest.mark.parametrize(
