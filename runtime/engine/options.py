@@ -44,6 +44,7 @@ class EngineOptions:
     cache_bytes: int | None = None
     usual_cells: int = 256
     call_tokens: int = 512
+    call_cost: int | None = None
     shortlist: int | None = None
     mix_adapters: bool = True
     prefix_bytes: int = 256 * 2**20
