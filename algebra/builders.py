@@ -63,6 +63,9 @@ def solve(eqs: str, v: str = "", v2: str = "") -> Built:
         raise UnclearError("nothing to solve for")
     if len({name.lower() for name in variables}) < len(variables):
         raise UnclearError("variables that may be mistaken")
+    equations = any(relation.is_equation for relation in found)
+    if len(variables) == 1 < len(found) and (equations or ";" in eqs):
+        raise UnclearError("a system, or several exercises")
     if len(found) == 1 and len(variables) > 1 and not asked:
         raise UnclearError("which variable is asked for?")
     return "solve", found, asked or tuple(sorted(variables))

@@ -55,8 +55,8 @@ def recognize(question: str) -> Exercise | None:
             kind, *given = build(**{k: v for k, v in match.groupdict().items() if v is not None})
         except (UnclearError, ArithmeticError):
             continue
-        if any((part or "").startswith("- ") for part in match.groups()):
-            return None  # "Solve for x - 2x + 1 = 9": a minus, or a dash
+        if any(_may_begin_with_dash(text, match.start(name)) for name in match.groupdict()):
+            return None
         return Exercise(kind, tuple(given), chinese)
     return None
 
@@ -68,6 +68,13 @@ def _cuts_a_word(match: re.Match[str]) -> bool:
         0 < at < len(text) and _is_letter(text[at - 1]) and _is_letter(text[at])
         for name in match.groupdict()
         for at in match.span(name)
+    )
+
+
+def _may_begin_with_dash(text: str, at: int) -> bool:
+    """Whether a part begins with a minus or a dash: "Solve for x - 2x + 1 = 9"."""
+    return text[at : at + 2] == "- " or (
+        text[at : at + 1] == "-" and re.search(r"\b[A-Za-z] $", text[:at]) is not None
     )
 
 

@@ -131,10 +131,13 @@ class _Parser:
                 raise UnclearError("bars that can be paired in two ways")
 
     def _check_labels(self) -> None:
-        """Refuse numbers in brackets that may count exercises or marks: (2) x = 4, x = 5 [3]."""
+        """Refuse numbers of exercises and marks: (2) x = 4, (a) x = 4, x = 5 [3]."""
         for n, opens in enumerate(self._tokens):
             before, number, closes, after, last = (self._look(n + at) for at in (-1, 1, 2, 3, 4))
-            if opens.text + closes.text not in ("()", "[]") or not number.text.isdigit():
+            if opens.text + closes.text not in ("()", "[]") or number.kind not in (
+                "number",
+                "name",
+            ):
                 continue
             if before is END:
                 spaced = closes.end < after.start and after.end < last.start  # (2) + 3, not (2) -3
@@ -144,7 +147,7 @@ class _Parser:
                 unclear = False
             else:
                 apart = before.end < opens.start or opens.text == "["
-                unclear = apart and before.text not in self._functions
+                unclear = apart and number.kind == "number" and before.text not in self._functions
             if unclear:
                 raise UnclearError("a factor, or the number of an exercise or of marks")
 
@@ -280,8 +283,9 @@ class _Parser:
                 else:
                     exponent = exponent_over
             node = Operation("^", node, Operation("neg", exponent) if negative else exponent)
-            closed = (base.kind == "name" and base.text not in CONSTANTS) or base.text in ")]|"
-            if first.text not in "([" and not (closed and first.kind == "number"):  # but x^2y
+            letter = base.kind == "name" and base.text not in CONSTANTS
+            closed = letter or (base.text in ")]|" and self._next.text == "(")  # x^2y, (x)^2(y)
+            if first.text not in "([" and not (closed and first.kind == "number"):
                 self._open_exponents.add(self._at)
             self._depth -= 1
         return node
@@ -349,6 +353,9 @@ class _Parser:
         after = self._next
         if after.text in ("^", "!"):
             raise UnclearError("a power of a function, or of its argument")
+        tight = self._is_tight() and self._look(1).text not in self._functions
+        if tight and after.text in ("+", "-", "*", "÷") and not self._lenient:
+            raise UnclearError("a function of a letter, or of a sum")  # √x+1
         root = function in ("sqrt", "cbrt")
         if (after.text == "/" and (self._is_tight() or not root)) or (
             after.text in ("*", "÷") and not root

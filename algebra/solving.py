@@ -205,6 +205,8 @@ def _inequality(words: Words, relations: tuple[Relation, ...], name: str) -> str
             parts.append((left - right, sign))
     found = equations.solve_inequalities(parts, holes, x)
     text = words.both([relation.text for relation in relations])
+    if not found and len(relations) > 1:
+        raise UnclearError("a system without a solution, or several exercises")
     if not found:
         return words.sentence(words.phrase("no solution", text))
     decimal = _decimal(list(relations))

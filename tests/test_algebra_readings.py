@@ -107,6 +107,10 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Simplify 4√(81)",
         "What is 5³√8?",
         # functions without brackets
+        "Simplify (x + 1)^2x",
+        "Solve √x+1 = 3",
+        "What is √16+9?",
+        "What is ln 1+2?",
         "What is √16/25?",
         "What is log 100/10?",
         "Simplify sqrt 2x",
@@ -120,6 +124,7 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Solve 2 x (x + 1) = 4",
         "Solve for x - 2x + 1 = 9",
         "Solve for x – 2x + 1 = 9",
+        "Solve for x –2x + 1 = 9",
         "What is 2|3|4|5|?",
         "What is 15-7?",  # a date, a score
         "What is the mean of 1,5 and 2,5?",
@@ -142,6 +147,12 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Find the value of c in h = c + 2g",
         # numbers of exercises, of equations, of marks
         "Solve (2) x + 3 = 7",
+        "Solve for x: (a) x + 3 = 7",
+        # a system, or several exercises
+        "Solve 2x + 1 = 5; 3x - 2 = 7",
+        "Solve: 2x = 4, 3x = 9",
+        "Solve 2x + 1 > 5; 3x - 2 < 7",
+        "Solve 2x > 4, 3x < 3",
         "解方程：（2）x + 3 = 7",
         "(3) -5 + 2 = ?",
         "Solve 2x + 3 = 7 [3]",
