@@ -7,6 +7,11 @@ import pytest
 from tests.verdicts import CITIES, verdict
 
 GUINEAS = ("Papua New Guinea", "Guinea", "Guinea-Bissau", "Equatorial Guinea")
+ENDS = (
+    "The bridge fell into the river during a heavy storm in winter.",
+    "Engineers took it apart to sell its iron to a shipyard.",
+    "A freight train derailed on it and destroyed two pillars.",
+)
 RIVERS = ("黄河", "长江", "珠江")
 
 
@@ -59,6 +64,9 @@ def test_a_choice_and_the_one_within_it_are_two() -> None:
 @pytest.mark.parametrize(
     ("right", "choices", "answer", "correct"),
     [
+        (ENDS[0], ENDS, "It collapsed in a storm one winter and fell in the river.", True),
+        (ENDS[0], ENDS, "Its iron was sold to a shipyard after engineers took it apart.", False),
+        (ENDS[0], ENDS, "It was in a storm or a freight train derailed, two pillars fell.", False),
         ("长江", RIVERS, "中国最长的河流是長江。", True),
         ("长江", RIVERS, "不是黄河，是长江", True),
         ("长江", RIVERS, "选择B", True),

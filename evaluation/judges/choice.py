@@ -36,8 +36,8 @@ _CAPITAL = re.compile(
     r"\s*:?\s*\(?([A-H])\b(?!')|\b([A-H]) (?:is|would be|could be|may be|might be|seems)\b"
     r"(?! (?:not|wrong|incorrect|false))"
 )
-# An answer in other words says the choice of which it has this share of what only that one says,
-# and twice the share of any other. Choices with fewer own words are not said in others.
+# An answer in other words says a choice if it has this share of the words that no other choice has,
+# and twice the share of any other. A choice must have this many words of its own.
 _ENOUGH, _LONG = 0.4, 4
 
 
@@ -79,7 +79,7 @@ def _right(item: Item, choices: list[str]) -> set[int]:
     right: set[int] = set()
     for reference in item.references:
         same = {n for n, choice in enumerate(choices) if spelled(choice) == spelled(reference)}
-        same = same or {n for n, c in enumerate(choices) if _tokens(c) == _tokens(reference)}
+        same = same or {n for n, c in enumerate(choices) if read(c).forms == read(reference).forms}
         letter = _BARE_LETTER.fullmatch(spelled(reference))
         index = string.ascii_lowercase.index(letter[1]) if letter else len(choices)
         if not same and index < len(item.choices):
@@ -126,11 +126,11 @@ def _conclusions(answer: str) -> list[str]:
 
 def _by_text(text: str, choices: list[str]) -> set[int]:
     """Choices whose text is in an answer; a longer one hides those within it."""
-    wanted = [_tokens(choice) for choice in choices]
+    wanted = [read(choice).forms for choice in choices]
     # "<" and ">" or "x + 1" and "x - 1" differ in nothing but signs.
     symbols = not all(wanted) or len(set(map(tuple, wanted))) < len(wanted)
     if symbols:
-        wanted = [_tokens(choice, symbols) for choice in choices]
+        wanted = [read(choice, symbols).forms for choice in choices]
     reading = read(text, symbols)
     whole = list(reading.forms)
     found: dict[int, int] = {}
@@ -145,13 +145,15 @@ def _by_text(text: str, choices: list[str]) -> set[int]:
 
 
 def _shares(text: str, choices: list[str], question: str) -> list[float]:
-    """For each choice, the share of what only it says that is in a text; 0.0 if that is little."""
+    """The share of each choice's own words that is in a text; 0.0 if it has few."""
+    for choice in choices:  # where the question shows them
+        question = question.replace(choice, " ")
     known = FUNCTION_WORDS.union(read(question).forms)
     words = [set(read(choice).forms) - known for choice in choices]
     said = set(read(text).forms)
     shares = []
-    for n, choice in enumerate(words):
-        own = choice.difference(*words[:n], *words[n + 1 :])
+    for n, own in enumerate(words):
+        own = own.difference(*words[:n], *words[n + 1 :])
         shares.append(len(own & said) / len(own) if len(own) >= _LONG else 0.0)
     return shares
 
@@ -174,10 +176,6 @@ def _by_letter(text: str, n_choices: int, capitals: str = "") -> set[int]:
         letters += ["".join(found) for found in _CAPITAL.findall(capitals)]
     indices = {string.ascii_lowercase.index(letter.casefold()) for letter in letters}
     return indices if max(indices, default=n_choices) < n_choices else set()
-
-
-def _tokens(text: str, symbols: bool = False) -> list[str]:
-    return read(text, symbols).forms
 
 
 def _names(indices: set[int], choices: list[str]) -> str:

@@ -26,10 +26,9 @@ _DATE = re.compile(
     r"|(?:(?P<year5>\d{2,4})年)?(?P<month5>\d{1,2})月(?:初?(?P<day5>\d{1,2})(?:(?<=初\d)|(?<=初10)|[日号]))?)"
 )
 _BEFORE_CHRIST = r"(?:b\.? ?c\.?(?: ?e\.?)?|before christ)(?!\w)"
-_ANNO_DOMINI = r"(?:a\.? ?d\.?|c\.? ?e\.?)(?!\w)"
 _ERA = re.compile(
-    rf"(?P<ad>\b{_ANNO_DOMINI} ?)?(?<![\d.,])(?P<before>公元前 ?)?(?P<year>\d{{1,4}})(?![\d,.]\d)"
-    rf"(?: ?(?P<bc>{_BEFORE_CHRIST})| ?(?P<ce>{_ANNO_DOMINI}))?"
+    r"(?<![\d.,])(?P<before>公元前 ?)?(?P<year>\d{1,4})(?![\d,.]\d)"
+    rf"(?: ?(?P<bc>{_BEFORE_CHRIST}))?"
 )
 _PERIOD = re.compile(
     rf"(?:the )?(?:(?P<century>\d{{1,2}})(?:st|nd|rd|th)[ -]century|(?P<century2>\d{{1,2}})世纪"
@@ -92,7 +91,7 @@ def within(reference: str, answer: str) -> bool | None:
     """
     match = _PERIOD.fullmatch(_plain(reference).strip(" .。"))
     said = _plain(answer)
-    years = [(int(year), bc) for year, bc, _ in _eras(_PERIOD.sub(" ", said)) if len(year) >= 3]
+    years = [(int(year), bc) for year, bc in _eras(_PERIOD.sub(" ", said)) if len(year) >= 3]
     if match is None:
         return None
     before_christ = bool(match["bc"])
@@ -160,27 +159,17 @@ def _dates(text: str) -> list[list[Date]]:
     return found
 
 
-def _eras(text: str) -> list[tuple[str, bool, bool]]:
-    """Years with whether they are before Christ, and whether that is said of them."""
+def _eras(text: str) -> list[tuple[str, bool]]:
+    """Years, with whether they are before Christ."""
     return [
-        (
-            match["year"].lstrip("0"),
-            bool(match["bc"] or match["before"]),
-            bool(match["bc"] or match["before"] or match["ad"] or match["ce"]),
-        )
+        (match["year"].lstrip("0"), bool(match["bc"] or match["before"]))
         for match in _ERA.finditer(text)
     ]
 
 
 def _another_era(wanted: str, said: str) -> bool:
-    eras = [era for era in _eras(wanted) if era[2]]
-    if len(eras) != 1:
-        before = {year for year, bc, _ in _eras(said) if bc}
-        alone = {year for year, bc, _ in _eras(wanted) if not bc and len(year) >= 3}
-        return bool(before & alone)
-    year, before_christ, _ = eras[0]
-    same = [era for era in _eras(said) if era[0] == year]
-    return bool(same) and all(bc != before_christ for _, bc, _ in same)
+    told = _eras(said)
+    return any((year, not bc) in told and (year, bc) not in told for year, bc in _eras(wanted))
 
 
 def _another_currency(wanted: str, said: str) -> bool:
