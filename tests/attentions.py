@@ -21,11 +21,6 @@ from tests.products import Init, Int, Pointer, backend_with, call, computed, lib
 MOST_TOKENS = 160
 
 
-def has_kernel() -> bool:
-    """Whether llama.cpp was built with the patch for attention."""
-    return hasattr(library("ggml-cpu"), "ggml_attention_avx512")
-
-
 def attention(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """What ggml computes for a job, and what is right."""
     tokens, heads, kv_heads, size = (job[k] for k in ("tokens", "heads", "kv_heads", "size"))

@@ -28,11 +28,6 @@ def library(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(LIBRARIES / f"lib{name}.so"), mode=ctypes.RTLD_GLOBAL)
 
 
-def has_kernel() -> bool:
-    """Whether llama.cpp was built with the patch for K-quants."""
-    return hasattr(library("ggml-cpu"), "ggml_kquant_vnni_mul_mat")
-
-
 class Init(ctypes.Structure):
     """ggml's `ggml_init_params`."""
 

@@ -15,10 +15,9 @@ import pytest
 
 from runtime.engine.kernels import has_attention_kernel
 from runtime.settings import PROJECT_DIR
-from tests import attentions
 
 pytestmark = pytest.mark.skipif(
-    not (attentions.has_kernel() and has_attention_kernel()),
+    not has_attention_kernel(),
     reason="llama.cpp was built without this project's patches, or not for AVX-512",
 )
 

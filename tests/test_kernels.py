@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from runtime.engine import Engine, EngineOptions, Model
-from runtime.engine.kernels import is_best_mapped
+from runtime.engine.kernels import has_kquant_kernel, is_best_mapped
 from runtime.engine.library import cpu_features
 from tests import products
 
 pytestmark = pytest.mark.skipif(
-    not products.has_kernel(), reason="llama.cpp was built without this project's patches"
+    not has_kquant_kernel(),
+    reason="llama.cpp was built without this project's patches, or not for AVX-512",
 )
 
 LAYOUTS = [("Q4_K", True), ("Q4_K", False), ("Q5_K", False), ("Q6_K", False)]
