@@ -63,12 +63,8 @@ def recognize(question: str) -> Exercise | None:
 
 def _cuts_a_word(match: re.Match[str]) -> bool:
     """Whether a part of the match begins or ends within a word."""
-    text = match.string
-    return any(
-        0 < at < len(text) and _is_letter(text[at - 1]) and _is_letter(text[at])
-        for name in match.groupdict()
-        for at in match.span(name)
-    )
+    ends = {at for name in match.groupdict() for at in match.span(name) if at > 0}
+    return any(re.match("[A-Za-z]{2}", match.string[at - 1 : at + 1]) for at in ends)
 
 
 def _may_begin_with_dash(text: str, at: int) -> bool:
@@ -76,10 +72,6 @@ def _may_begin_with_dash(text: str, at: int) -> bool:
     return text[at : at + 2] == "- " or (
         text[at : at + 1] == "-" and re.search(r"\b[A-Za-z] $", text[:at]) is not None
     )
-
-
-def _is_letter(character: str) -> bool:
-    return character.isascii() and character.isalpha()
 
 
 FORMS = [*ENGLISH, *CHINESE]

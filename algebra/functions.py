@@ -11,23 +11,22 @@ from algebra.meaning import Expression, expanded, is_finite, is_zero, meaning, s
 from algebra.readings import UnclearError
 from algebra.rewriting import check_same, simplest
 from algebra.sentences import Words
-from algebra.solving import ranges
-from algebra.syntax import Call, Node, Number, Operation, has_decimals, names, walk
+from algebra.solving import is_whole, ranges
+from algebra.syntax import Call, Node, Operation, has_decimals, names, walk
 
 
 def _compose(words: Words, call: str, x: str, outer: Node, inner: Node, at: Node) -> str:
     """f(g(x)), or its value at a number."""
-    argument = meaning(at)
-    middle = meaning(inner, {x: argument})
-    value = meaning(outer, {x: middle})
+    value = meaning(outer, {x: meaning(inner, {x: meaning(at)})})
     if value.is_number:
-        return words.sentence(f"{call} = {show(simplest(value))}")
-    if not value.is_polynomial(*value.free_symbols):
+        value = simplest(value)
+    elif value.is_polynomial(*value.free_symbols):
+        value = expanded(value)
+    else:
         value = sp.cancel(sp.together(value))
         if not value.is_rational_function(*value.free_symbols):
             raise UnclearError("a composition without a plain form")
-        return words.sentence(f"{call} = {show(value)}")
-    return words.sentence(f"{call} = {show(expanded(value))}")
+    return words.sentence(f"{call} = {show(value)}")
 
 
 def _inverse_function(words: Words, f: str, x: str, node: Node) -> str:
@@ -67,7 +66,7 @@ def _domain(words: Words, node: Node) -> str:
                     raise UnclearError("a denominator with a root or logarithm")
                 else:
                     holes.append(meaning(under))
-            elif part.sign == "^" and names(part) and not _is_plain_power(part):
+            elif part.sign == "^" and names(part) and not is_whole(part.right):
                 raise UnclearError("a power whose domain is not known")
     if not parts and not holes:
         return words.sentence(words.phrase("all reals"))
@@ -75,11 +74,6 @@ def _domain(words: Words, node: Node) -> str:
     if not found:
         raise UnclearError("a function that is defined nowhere")
     return words.sentence(ranges(words, x, found, False) or words.phrase("all reals"))
-
-
-def _is_plain_power(node: Operation) -> bool:
-    right = node.right
-    return isinstance(right, Number) and right.value.denominator == 1 and right.value >= 0
 
 
 def _divide(words: Words, asked: str, over: Node, under: Node) -> str:

@@ -100,22 +100,15 @@ def spoken(text: str) -> str:
 
 def number(text: str) -> Number:
     """Parse a single number: -3, 2.5, 3/4, 1 1/2, 1,200. Raises UnclearError."""
-    text = without_separators(text)
-    node = parse(text)
-    if isinstance(node, Operation):
-        sign = -1 if node.sign == "neg" else 1
-        node = node.left if node.sign == "neg" else node
-        if isinstance(node, Operation) and node.sign == "/":
-            over, under = node.left, node.right
-            if isinstance(over, Operation) and over.sign == "neg":
-                over, sign = over.left, -1
-            if isinstance(over, Number) and isinstance(under, Number) and under.value:
-                return Number(sign * over.value / under.value)
-        if isinstance(node, Number):
-            return Number(sign * node.value, node.decimal)
+    text = without_separators(text.strip())
+    node = parse(text.removeprefix("-"))
+    if isinstance(node, Operation) and node.sign == "/":
+        over, under = node.left, node.right
+        if isinstance(over, Number) and isinstance(under, Number) and under.value:
+            node = Number(over.value / under.value)
     if not isinstance(node, Number):
         raise UnclearError("not a number")
-    return node
+    return Number(-node.value, node.decimal) if text[0] == "-" else node
 
 
 def listed_numbers(text: str) -> tuple[Number, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import sympy as sp
 
@@ -30,11 +30,8 @@ def _substitute(words: Words, node: Node, pairs: tuple[tuple[str, Node], ...], t
     values = {name: meaning(value) for name, value in pairs}
     given = words.both([f"{name} = {show(value, True)}" for name, value in values.items()])
     decimal = has_decimals(node) or any(has_decimals(value) for _, value in pairs)
-    try:
-        value = simplest(meaning(node, values))
-    except NotRealError:
-        raise UnclearError("not a real number") from None
-    except UndefinedError:
+    value = _exact(node, values)
+    if value is None:
         return words.sentence(words.phrase("with", given, words.phrase("undefined", text)))
     return words.so(given, f"{text} = {_value(value, decimal)}")
 
@@ -46,18 +43,13 @@ def _function(words: Words, f: str, x: str, node: Node, at: Node, text: str) -> 
 
 
 def _evaluate(words: Words, node: Node, text: str) -> str:
-    try:
-        value = simplest(meaning(node))
-    except NotRealError:
-        raise UnclearError("not a real number") from None
-    except UndefinedError:
+    value = _exact(node)
+    if value is None:
         return words.sentence(words.phrase("undefined", text))
-    decimal = has_decimals(node)
-    shown = _value(value, decimal)
+    shown = _value(value, has_decimals(node))
     if _bare(shown) == _bare(text):
         if not value.is_Rational:
-            shown = f"≈ {approximate(value)}"
-            return words.sentence(f"{text} {shown}")
+            return words.sentence(f"{text} ≈ {approximate(value)}")
         if re.fullmatch(r"\d+/\d+", text):
             raise UnclearError("a fraction in lowest terms, a date, a score")
         shown = show(value, True)
@@ -66,6 +58,16 @@ def _evaluate(words: Words, node: Node, text: str) -> str:
         if shown == text:
             raise UnclearError("nothing to compute")
     return words.sentence(f"{text} = {shown}")
+
+
+def _exact(node: Node, values: Mapping[str, Expression] | None = None) -> Expression | None:
+    """The value of an expression; None for a division by zero."""
+    try:
+        return simplest(meaning(node, values))
+    except NotRealError:
+        raise UnclearError("not a real number") from None
+    except UndefinedError:
+        return None
 
 
 def _bare(text: str) -> str:

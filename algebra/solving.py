@@ -78,14 +78,15 @@ def _special(relation: Relation) -> bool:
         if isinstance(node, Operation) and node.right is not None:
             if node.sign == "/" and names(node.right):
                 return True
-            if node.sign == "^" and names(node.left) and not _whole(node.right):
+            if node.sign == "^" and names(node.left) and not is_whole(node.right):
                 return True
             if node.sign == "^" and names(node.right):
                 return True
     return False
 
 
-def _whole(node: Node) -> bool:
+def is_whole(node: Node) -> bool:
+    """Whether an exponent is a whole number, not below 0."""
     value = meaning(node)
     return bool(value.is_Integer and value >= 0)
 
@@ -198,7 +199,7 @@ def _inequality(words: Words, relations: tuple[Relation, ...], name: str) -> str
             if isinstance(node, Operation) and node.right is not None:
                 if node.sign == "/" and names(node.right):
                     holes.append(meaning(node.right))
-                if node.sign == "^" and (names(node.right) or not _whole(node.right)):
+                if node.sign == "^" and (names(node.right) or not is_whole(node.right)):
                     raise UnclearError("an inequality with such powers")
         values = [meaning(side) for side in relation.sides]
         for left, sign, right in zip(values, relation.signs, values[1:], strict=False):
