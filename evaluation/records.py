@@ -59,7 +59,13 @@ class Verdict:
     reason: str
 
 
-class Run(BaseModel):
+class _Record(BaseModel):
+    """Data in which an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Run(_Record):
     """One run of a pipeline under test: its results, and measurements from outside.
 
     Attributes:
@@ -80,8 +86,6 @@ class Run(BaseModel):
         hidden: the right answers were hidden from the pipeline, or `why_not_hidden`.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     answers: list[str | None]
     failure: str = ""
     violations: list[str] = []
@@ -97,15 +101,13 @@ class Run(BaseModel):
     why_not_hidden: str = ""
 
 
-class Result(BaseModel):
+class Result(_Record):
     """A line of results.jsonl: one question, its answer and the verdict.
 
     `credit` is what a right answer counts after guessing is taken off (`evaluation.guessing`); None
     in reports of earlier versions. `rules` is the verdict of the rules on an answer that a model
     judged, else None.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     questionID: Any  # noqa: N815  (the contest's spelling)
     subject: str
@@ -128,10 +130,8 @@ class Result(BaseModel):
         return float(self.correct) if self.credit is None else self.credit
 
 
-class Interval(BaseModel):
+class Interval(_Record):
     """A share of n tries with its 95 % bootstrap interval; all 0.0 to 1.0."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mean: Share
     low: Share
@@ -145,7 +145,7 @@ class Interval(BaseModel):
         return self
 
 
-class Agreement(BaseModel):
+class Agreement(_Record):
     """How far a judge model and the rules agree on the answers that the model judged.
 
     Attributes:
@@ -154,8 +154,6 @@ class Agreement(BaseModel):
             undefined, as both judges call all answers right, or all of them wrong.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     n: NonNegativeInt
     agree: NonNegativeInt
     kappa: FiniteFloat | None
@@ -163,14 +161,12 @@ class Agreement(BaseModel):
     high: FiniteFloat | None
 
 
-class Latency(BaseModel):
+class Latency(_Record):
     """Seconds, except for rates and shares; None if the pipeline does not report it.
 
     `other_cores` is how many CPU cores other programs kept busy during the call, on average;
     latencies are comparable only if it is close to 0. None if it is not known.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     total: Seconds
     per_question: Seconds
@@ -182,7 +178,7 @@ class Latency(BaseModel):
     other_cores: float | None = None
 
 
-class Summary(BaseModel):
+class Summary(_Record):
     """summary.json: a judged run.
 
     Attributes:
@@ -208,8 +204,6 @@ class Summary(BaseModel):
             `why_not_hidden`.
         gated: the accuracy without guessing is under the gate, so the run scores nothing.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     pipeline: str
