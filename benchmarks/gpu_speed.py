@@ -31,7 +31,7 @@ def make_prompts(count: int) -> list[list[int]]:
     """Random prompts of about `PROMPT_TOKENS` tokens, a quarter more or less."""
     random = np.random.default_rng(0)
     lengths = random.integers(3 * PROMPT_TOKENS // 4, 5 * PROMPT_TOKENS // 4 + 1, count)
-    return [random.integers(1000, 50_000, n).tolist() for n in lengths]
+    return [random.integers(1000, 30_000, n).tolist() for n in lengths]
 
 
 def free_bytes() -> int:
