@@ -90,6 +90,7 @@ PROSE = (
         "3sqrt(2), ln(7)",
     ),
     Rule(r"(?<![\d.])(\d+) (\d+)/(\d+)", r"(\1+\2/\3)", "2 1/2", "(2+1/2)"),
+    Rule(r"\b(\d+) and a (?=half|third|quarter)", r"\1+1 ", "2 and a half", "2+1 half"),
     Rule(r"\b(\d+)[ -](?:half|halves)\b", r"(\1/2)", "1 half", "(1/2)"),
     Rule(r"\b(\d+)[ -]thirds?\b", r"(\1/3)", "2 thirds", "(2/3)"),
     Rule(r"\b(\d+)[ -](?:quarter|fourth)s?\b", r"(\1/4)", "3 quarters", "(3/4)"),
@@ -154,8 +155,6 @@ def plain(text: str, points: bool = True) -> str:
     text = _SPACES.sub(" ", _marked(text[-_MAX_CHARS:]))
     for rule in MARKUP:
         text = rule.apply(text)
-    if "\\begin" in text:
-        text = text.replace("\n", " ")
     text = "\n".join(notation.plain(line) for line in text.split("\n"))
     text = re.sub("[₀-₉]", "", text)
     text = without_separators(spelled(text.translate(_DROPPED)))

@@ -62,7 +62,7 @@ _FROM_TO = re.compile(r" to \d")
 # Between a name and another that it explains: "Venice, Italy", "was first, Buzz Aldrin second".
 _LINK = re.compile(
     r"^[^(\w]*(?:(?:in|of|to) (?:the )?)?$|[,;:] (?:and )?(?:the )?$"
-    r"|\b(?:is|are|was|were|be|called|named|name)\W+(?:the )?$"
+    r"|\b(?:is|are|was|were|be|called|named|name|known as)\W+(?:the )?$"
 )
 
 # --- names that go on -------------------------------------------------------------
@@ -80,7 +80,7 @@ _OF = re.compile(r" of (?:the )?")
 _SEPARATOR = re.compile(
     r"([,;/|、，；\n。！？]\s*(?:(?:and|or)\b|[和或])?|(?<!\d)[.!?]\s|\b(?:or|and)\b|或|还是|以及|和)"
 )
-_AND = re.compile(r"and|和|以及")
+_AND = re.compile(r"\band\b|和|以及|、.+、")
 _EITHER = re.compile(r"or|或|还是|/")
 # An item of a list has at most this many words, and no word of a clause.
 _SHORT = 3
@@ -180,14 +180,13 @@ def _goes_on(clause: Reading, at: int, end: int, asked: Reading) -> bool:
             return True
     if _is_of(clause, at):
         return is_foreign(words[at - 2], asked)
-    return bool(at) and _adjoin(clause, at) and words[at - 1].form in DIRECTIONS - {*asked.forms}
+    before = words[at - 1] if at and _adjoin(clause, at) else None
+    return bool(before and before.capital and before.form in DIRECTIONS - {*asked.forms})
 
 
 def _is_namesake(clause: Reading, at: int, end: int, whole: list[str], asked: Reading) -> bool:
     """Whether a part of a name belongs to another: Martha Washington, Washington Irving."""
     words = clause.words
-    if not words[at].capital:
-        return len(words) > len(whole)
     while at and words[at - 1].form in _PARTICLES:
         at -= 1
     beside = words[at - 1 : at] if at and _adjoin(clause, at) else []
@@ -273,8 +272,7 @@ def _is_chosen(clause: Reading, at: int, end: int) -> bool:
         after = []
     # The last item may go on: "the Alps, the Pyrenees and the Andes are mountains".
     more = tail[2 * len(after) :][:1] if before and ends else []
-    if _AND.search("".join(before + after + more)) or (
-        before + after and "and" in clause.forms[at:end]
-    ):
+    own = clause.text[clause.words[at].start : clause.words[end - 1].end]
+    if _AND.search("".join(before + after + more)) or (before + after and _AND.search(own)):
         return bool(number)
     return len(before + after) < _MANY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from evaluation.judges.text import ARTICLES, spelled, tokens
+from evaluation.judges.text import ARTICLES, read, spelled, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "yes or no"
@@ -19,7 +19,7 @@ _HEDGE = r"\W*(?:(?:technically|actually|well|in fact|strictly speaking|probably
 _OPENING_YES = re.compile(
     _HEDGE + r"(?:yes|yeah|yep|true|correct|right|indeed|absolutely|certainly"
     r"|definitely(?! not)|of course(?! not)|sure"
-    r"|(?:是|对)的?(?=\W|$)|正确)(?![a-z])"
+    r"|(?:是|对)的?(?=\W|$)|正确|没错|当然(?!不))(?![a-z])"
 )
 _OPENING_NO = re.compile(
     _HEDGE
@@ -71,6 +71,8 @@ def says(question: str, answer: str) -> bool | None:
         return False
     if _OPENING_YES.match(text):
         return True
+    if _names_another(question, answer):
+        return False
     question = _WHETHER.sub(r"\1", spelled(question))
     asked = _matter(question)
     clauses = [clause for clause in _CLAUSE_END.split(text) if clause.strip()]
@@ -92,6 +94,14 @@ def says(question: str, answer: str) -> bool | None:
     asked_denied = len(_DENIAL.findall(spelled(question))) % 2
     denied = len(_DENIAL.findall(clause)) % 2
     return denied == asked_denied
+
+
+def _names_another(question: str, answer: str) -> bool:
+    """Whether an answer has another name for the last of the question: French for English."""
+    names = [word.form for word in read(question).words[1:] if word.capital]
+    known = {*read(question).forms}
+    others = [word for word in read(answer).words[1:] if word.capital and word.form not in known]
+    return bool(names and others) and names[-1] not in read(answer).forms
 
 
 def _matter(text: str) -> set[str]:
