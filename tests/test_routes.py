@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -112,6 +113,12 @@ def test_a_kept_conversion_needs_no_converter_until_something_changes(
         with pytest.raises(SetupError, match="could not be converted"):
             plan_routes(by_setting)
         (lora / "adapter_config.json").write_bytes(config)
+        base = plan_routes(by_setting)["history"].model
+        before = base.stat().st_mtime_ns
+        os.utime(base, ns=(before, before + 1))
+        with pytest.raises(SetupError, match="could not be converted"):
+            plan_routes(by_setting)
+        os.utime(base, ns=(before, before))
         kept = first.read_bytes()
         first.write_bytes(kept[:-1] + b"?")
         with pytest.raises(SetupError, match="could not be converted"):

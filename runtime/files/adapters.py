@@ -167,9 +167,10 @@ def as_gguf(adapter: Path | None, model: Path, settings: Settings) -> Path | Non
 
 
 def _made_of(adapter: Path, model: Path) -> str:
-    """A fingerprint of a PEFT folder and of its base's size, which its shapes change."""
+    """A fingerprint of a PEFT folder and of the state of its base, which may be gigabytes."""
     try:
         files = [sha256(path) for path in sorted(adapter.glob("adapter_*")) if path.is_file()]
-        return fingerprint([CONVERSION, model.stat().st_size, files])
+        base = model.stat()
+        return fingerprint([CONVERSION, base.st_size, base.st_mtime_ns, files])
     except OSError as error:
         raise SetupError(f"{error.filename}: cannot be read ({error.strerror})") from None
