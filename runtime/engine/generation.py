@@ -22,45 +22,37 @@ FinishReason = Literal["stop", "length", "error", "abort"]
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to complete.
+    """One prompt to complete."""
 
-    Attributes:
-        prompt: token ids, at least one.
-        params: how to sample and when to stop.
-        seed: of this request's random numbers; the same seed gives the same draws
-            whatever else is in the batch.
-        adapter: name of an adapter loaded into the model, or None for the bare model.
-        group: requests of a group and adapter share the longest common prefix of their prompts,
-            which is decoded once.
-        score_from: also report the log-probabilities of the prompt's own tokens from this
-            position on (at least 1: the first has none). With it `max_new_tokens` may be 0.
-        score_top: how many of the likeliest tokens to report in the place of each of those, and
-            report their ranks; None is `params.logprobs`, without ranks.
-        reserve: it may begin where there is room for this many new tokens. One that gets longer
-            is suspended until there is room for more. None: room for all of them.
-        grammar: what the answer must look like, compiled by the model's `grammars`; or None.
-        keep: later requests may begin like this one and its answer, as the next turn of a
-            conversation does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
-        streamed: the answer is read while it grows, so that the prompts of others must not hold
-            it up for long (see `EngineOptions.stream_gap`).
-        background: it waits for all requests without it, and gives up its slot for them. What
-            was computed for it is kept meanwhile.
-        tag: any object of the caller's; it comes back on this request's updates and completion.
-            The engine does not look at it, and requests are compared without it.
-    """
-
-    prompt: Sequence[int]
+    prompt: Sequence[int]  # token ids, at least one
     params: SamplingParams = field(default_factory=SamplingParams)
+    # Of its random numbers: the same seed gives the same draws whatever else is in the batch.
     seed: int = 0
-    adapter: str | None = None
+    adapter: str | None = None  # the name of a loaded adapter, or None for the bare model
+    # Requests of a group and adapter share the longest common prefix of their prompts, which is
+    # decoded once.
     group: str = ""
+    # Also report the log-probabilities of the prompt's own tokens from this position on (at least
+    # 1: the first has none). With it `max_new_tokens` may be 0.
     score_from: int | None = None
+    # How many of the likeliest tokens to report in the place of each of those, and report their
+    # ranks; None is `params.logprobs`, without ranks.
     score_top: int | None = None
+    # It may begin where there is room for this many new tokens. One that gets longer is suspended
+    # until there is room for more. None: room for all of them.
     reserve: int | None = None
-    grammar: Grammar | None = None
+    grammar: Grammar | None = None  # what the answer must look like; of the model's `grammars`
+    # Later requests may begin like this one and its answer, as the next turn of a conversation
+    # does: what its slot holds is kept for them in `EngineOptions.prefix_bytes`.
     keep: bool = False
+    # The answer is read while it grows, so that the prompts of others must not hold it up for long
+    # (see `EngineOptions.stream_gap`).
     streamed: bool = False
+    # It waits for all requests without it, and gives up its slot for them. What was computed for
+    # it is kept meanwhile.
     background: bool = False
+    # Any object of the caller's; it comes back on this request's updates and completion. The
+    # engine does not look at it, and requests are compared without it.
     tag: Any = field(default=None, compare=False)
 
 
@@ -68,31 +60,23 @@ class Request:
 class Completion:
     """The outcome of a request.
 
-    Attributes:
-        index: the number that `Engine.add` gave the request; its place in the list given to
-            `Engine.generate`.
-        tokens: generated token ids, without the end-of-generation token.
-        text: their text, cut before the first stop string.
-        finish_reason: "stop" (end-of-generation token or stop string), "length"
-            (`max_new_tokens` reached or the slot full), "abort" or "error".
-        stopped_by: the stop string or stop token that ended it; None otherwise.
-        error: what went wrong, for finish_reason "error".
-        scores: for each of `tokens` its log-probability and its likeliest rivals, where
-            `SamplingParams.logprobs` asked for them.
-        prompt_scores: the same for the prompt's tokens from `Request.score_from` on.
-        n_restored: tokens of the prompt that were not computed for it, but found saved.
-        began: when it first had a slot, by `time.perf_counter`; 0.0 if it never had one.
+    It ends with "stop" (end-of-generation token or stop string), "length" (`max_new_tokens` reached
+    or the slot full), "abort" or "error".
     """
 
-    index: int
-    tokens: list[int]
-    text: str
+    index: int  # the number from `Engine.add`; with `Engine.generate` the place in the list
+    tokens: list[int]  # generated, without the end-of-generation token
+    text: str  # of them, cut before the first stop string
     finish_reason: FinishReason
-    error: str = ""
-    stopped_by: str | int | None = None
+    error: str = ""  # what went wrong
+    stopped_by: str | int | None = None  # the stop string or stop token that ended it
+    # For each of `tokens` its log-probability and its likeliest rivals, where
+    # `SamplingParams.logprobs` asked for them.
     scores: list[Choice] = field(default_factory=list)
+    # The same for the prompt's tokens from `Request.score_from` on.
     prompt_scores: list[Choice] = field(default_factory=list)
-    n_restored: int = 0
+    n_restored: int = 0  # tokens of the prompt that were not computed for it, but found saved
+    # When it first had a slot, by `time.perf_counter`; 0.0 if it never had one.
     began: float = field(default=0.0, compare=False)
     tag: Any = field(default=None, compare=False)
 

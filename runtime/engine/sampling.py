@@ -24,51 +24,31 @@ _ROWS_SCORED = 32
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to pick tokens, and when to stop.
+    """How to pick tokens, and when to stop."""
 
-    Attributes:
-        temperature: 0 picks the most likely token.
-        top_k: keep the k most likely tokens; 0 keeps all.
-        top_p: keep the most likely tokens that together reach this probability.
-        min_p: keep tokens at least this likely, relative to the likeliest.
-        repetition_penalty: divides the positive and multiplies the negative logits
-            of tokens that are in the prompt or the text so far (CTRL,
-            arXiv:1909.05858); 1 does nothing.
-        penalty_last_n: that penalty applies to this many of the last tokens; 0 is all.
-        presence_penalty: subtracted from the logits of tokens that are in the text so far.
-        frequency_penalty: the same, for each time that they are in it.
-        logit_bias: (token, what is added to its logit).
-        allowed_token_ids: no others; () is all. End-of-generation tokens are not excepted.
-        bad_words: sequences of tokens that must not be written.
-        min_new_tokens: no end-of-generation token before this many tokens.
-        max_new_tokens: stop after this many tokens.
-        stop: strings that end the text and are cut from it.
-        stop_token_ids: tokens that end the text, and are not in it.
-        include_stop: keep the string or token that ended the text in it.
-        show_special: the text has the names of control tokens.
-        ignore_end: go on after end-of-generation tokens too.
-        logprobs: report each token's log-probability and this many likeliest rivals; None
-            reports nothing. They are the model's own, before any of the above.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    temperature: float = 0.0  # 0 picks the most likely token
+    top_k: int = 0  # keep the k most likely tokens; 0 keeps all
+    top_p: float = 1.0  # keep the most likely tokens that together reach this probability
+    min_p: float = 0.0  # keep tokens at least this likely, relative to the likeliest
+    # Divides the positive and multiplies the negative logits of tokens that are in the prompt or
+    # the text so far (CTRL, arXiv:1909.05858); 1 does nothing.
     repetition_penalty: float = 1.0
-    penalty_last_n: int = 0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
+    penalty_last_n: int = 0  # that penalty applies to this many of the last tokens; 0 is all
+    presence_penalty: float = 0.0  # subtracted from logits of tokens that are in the text so far
+    frequency_penalty: float = 0.0  # the same, for each time that they are in it
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token, what is added to its logit)
+    # No others; () is all. End-of-generation tokens are not excepted.
     allowed_token_ids: tuple[int, ...] = ()
-    bad_words: tuple[tuple[int, ...], ...] = ()
-    min_new_tokens: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()  # sequences of tokens that must not be written
+    min_new_tokens: int = 0  # no end-of-generation token before this many tokens
     max_new_tokens: int = 128
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    include_stop: bool = False
-    show_special: bool = False
-    ignore_end: bool = False
+    stop: tuple[str, ...] = ()  # strings that end the text and are cut from it
+    stop_token_ids: tuple[int, ...] = ()  # tokens that end the text, and are not in it
+    include_stop: bool = False  # keep the string or token that ended the text in it
+    show_special: bool = False  # the text has the names of control tokens
+    ignore_end: bool = False  # go on after end-of-generation tokens too
+    # Report each token's log-probability and this many likeliest rivals; None reports nothing.
+    # They are the model's own, before any of the above.
     logprobs: int | None = None
 
     @property
