@@ -28,14 +28,10 @@ class Constraint:
 
     Make one with the class methods, which raise ConstraintError for what cannot be a constraint.
     `runtime.engine.grammars` compiles it for a model's vocabulary.
-
-    Attributes:
-        kind: what `text` is.
-        text: a JSON schema, a regular expression, a JSON list of texts, or a grammar.
     """
 
     kind: Kind
-    text: str
+    text: str  # a JSON schema, a regular expression, a JSON list of texts, or a grammar
 
     def __post_init__(self) -> None:
         if len(self.text) > MOST_CHARACTERS:

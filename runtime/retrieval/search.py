@@ -27,15 +27,10 @@ _WORD = re.compile(r"[\u3400-\u9fff]{2}|[^\s\u3400-\u9fff]+")
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for a question.
+    """What was found for a question."""
 
-    Attributes:
-        passages: texts to show, best first, trimmed to the sentences that matter.
-        features: how good they look; what a gate decides by (see `FEATURES`).
-    """
-
-    passages: list[str]
-    features: dict[str, float]
+    passages: list[str]  # texts to show, best first, trimmed to the sentences that matter
+    features: dict[str, float]  # how good they look; what a gate decides by (see `FEATURES`)
 
 
 # score: of the best passage; margin: what it has over the second, as a share of it;

@@ -53,11 +53,6 @@ async def _hung_up(receive: Receive) -> None:
         pass
 
 
-async def _nothing() -> AsyncGenerator[bytes, None]:
-    return
-    yield b""
-
-
 class EventStream(StreamingResponse):
     """Chunks as server-sent events: `named` by their "type", or with [DONE] at the end.
 
@@ -73,7 +68,7 @@ class EventStream(StreamingResponse):
         self, chunks: AsyncGenerator[dict[str, Any] | None, None], named: bool = False
     ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(_nothing(), headers=headers)  # sent by `_run`
+        super().__init__((), headers=headers)  # `_run` sends the chunks
         self._chunks = chunks
         self._end = b"" if named else b"data: [DONE]\n\n"
 
