@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kb.making import make
+from kb.passages import drafts
 from runtime import Pipeline, SetupError, loadPipeline
 from runtime.engine import Completion, Request
 from runtime.retrieval import Gate, Index, Retrieval
@@ -62,7 +64,9 @@ def test_a_gate_of_another_model_is_used_with_a_warning(
     assert loaded.passages("geography", ASKED)
 
 
-def test_only_the_sentences_that_matter_are_shown(folder: Path) -> None:
+def test_only_the_sentences_that_matter_are_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = Index.load(folder, "geography")
     found = find(index, "What is Florin's capital?", 1)
     assert found.passages == [
@@ -71,7 +75,8 @@ def test_only_the_sentences_that_matter_are_shown(folder: Path) -> None:
     long = [f"Sentence {n} tells of the weather in spring and of the harvest." for n in range(30)]
     raw = folder / "long.txt"
     raw.write_text(" ".join([*long[:15], "The mill of Florin burned down.", *long[15:]]))
-    make("history", [raw], folder, length=1000)
+    monkeypatch.setattr("kb.making.drafts", partial(drafts, length=1000))
+    make("history", [raw], folder)
     index = Index.load(folder, "history")
     (text,) = find(index, "When did the mill of Florin burn down?", 3).passages
     assert "The mill of Florin burned down." in text
