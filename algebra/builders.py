@@ -48,7 +48,9 @@ def _echo(text: str) -> str:
     """An expression as the answer repeats it."""
     text = text.replace("sqrt", "√").replace("cbrt", "∛").replace("pi", "π")
     text = re.sub(r"(?<=[√∛]) |(?<=[a-z]) (?=π)|(?<=π) (?=[a-z])", "", text)
-    return " ".join(re.sub(r"\^\((\d|[a-z])\)(?![\w(])", r"^\1", text).split())
+    text = re.sub(r"\(\((\w+)\)/\((\w+)\)\)", r"(\1/\2)", text)
+    text = re.sub(r"\((\d+)\+\((\d+)\)/\((\d+)\)\)", r"(\1 \2/\3)", text)
+    return " ".join(re.sub(r"(?<=[√∛^])\((\d+|[a-z])\)(?![\w(^!])", r"\1", text).split())
 
 
 # --- equations --------------------------------------------------------------------------

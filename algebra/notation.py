@@ -134,4 +134,5 @@ def _without_delimiters(text: str) -> str:
 
 def _money(text: str) -> bool:
     """Whether dollar signs stand for money: there is prose between two of them."""
-    return any(re.search(r"[A-Za-z]{4,}", piece) for piece in text.split("$")[1::2])
+    pieces = re.sub("sqrt|cbrt", "", text).split("$")[1::2]
+    return any(re.search(r"[A-Za-z]{4,}", piece) for piece in pieces)

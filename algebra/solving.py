@@ -114,9 +114,9 @@ def _is(name: str, value: Expression, decimal: bool = False) -> str:
 
 def _literal(words: Words, difference: Expression, x: Expression, shown: list[str]) -> str:
     factor = sp.Poly(difference, x).nth(1)
-    if factor.is_number:
+    _, condition = sp.fraction(sp.factor(factor))[0].as_coeff_Mul()  # 2a is zero where a is
+    if condition.is_number:
         return words.sentence(shown[0])
-    _, condition = sp.factor(factor).as_coeff_Mul()  # 2a is zero where a is
     return words.sentence(words.phrase("parameters", show(condition), shown[0]))
 
 

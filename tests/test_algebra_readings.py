@@ -30,11 +30,11 @@ def exact() -> Iterator[Solver]:
         ("Simplify a/b ÷ c/d", "With slashes as fraction bars, a/b ÷ c/d = ad/(bc)."),
         # fractions that are written as one
         ("What is ½ ÷ ¼?", "½ ÷ ¼ = 2."),
-        ("What is 1⁄2 ÷ 1⁄4?", "((1)/(2)) ÷ ((1)/(4)) = 2."),
-        (r"What is \frac{1}{2} \div \frac{1}{4}?", "((1)/(2)) ÷ ((1)/(4)) = 2."),
+        ("What is 1⁄2 ÷ 1⁄4?", "(1/2) ÷ (1/4) = 2."),
+        (r"What is \frac{1}{2} \div \frac{1}{4}?", "(1/2) ÷ (1/4) = 2."),
         ("What is 9^½?", "9^½ = 3."),
         ("What is 2½ + 1?", "2½ + 1 = 7/2."),
-        (r"What is 2\frac12 + 1?", "(2+(1)/(2)) + 1 = 7/2."),
+        (r"What is 2\frac12 + 1?", "(2 1/2) + 1 = 7/2."),
         # one reading, though it looks like more
         ("What is 12 x 7?", "12 x 7 = 84."),
         ("What is 15 - 7?", "15 - 7 = 8."),
@@ -49,7 +49,7 @@ def exact() -> Iterator[Solver]:
         ("Simplify x^-2y^3", "x^-2y^3 = y^3/x^2."),
         (r"Solve $2\pi r = 8$ for $r$", "2πr = 8, so r = 4/π."),
         ("What is ³√27?", "∛27 = 3."),
-        (r"What is 3\sqrt{8}?", "3√(8) = 6√2."),
+        (r"What is 3\sqrt{8}?", "3√8 = 6√2."),
         ("What is 3 squared?", "3^2 = 9."),
         ("What is (2)(3)?", "(2)(3) = 6."),
         ("What is the value of m in 3m + 1 = 7?", "3m = 6, so m = 2."),
@@ -59,6 +59,8 @@ def exact() -> Iterator[Solver]:
         ("Subtract 2x + 3 from (5x - 1)", "(5x - 1) - (2x + 3) = 3x - 4."),
         ("What is 17 mod 5?", "17 = 5 * 3 + 2, so the remainder is 2."),
         ("2+2?", "2+2 = 4."),
+        (r"Solve $\sqrt{x+1} = 3$", "The solution is x = 8."),
+        (r"Solve $\frac{a}{b} = c$ for $a$", "a = bc."),
         # readings that lead to one answer
         ("What is 6/3(1)?", "6/3(1) = 2."),
         # a logarithm's base
