@@ -44,7 +44,7 @@ _RELATIONS = (
 # What follows one of these is not given as the answer.
 _BESIDE = re.compile(
     r"\b(?:near|than|like|besides?|between|beyond|unlike|until|(?:(?:north|south|east|west)\w*"
-    rf"|outside|instead|{_RELATIONS}) of|(?:next|similar|close|opposed) to|far from|border\w*"
+    rf"|outside|instead|{_RELATIONS}) of|(?:next|similar|close|opposed) to|far from"
     r"|used to be|formerly|mistaken for|with)"
     r"(?: (?:the|a|an|it is|it was))? $"
 )
