@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime import Pipeline, SetupError, loadPipeline
+from runtime import Pipeline, Settings, SetupError, loadPipeline
 from runtime.common.offline import OfflineError
 from runtime.engine import Request
 from tests.conftest import small_settings
 from tests.ggufs import write_adapter
 
+Small = Callable[..., Settings]
 QUESTIONS = [
     {"questionID": "g1", "subject": "geography", "question": "What is the capital of France?"},
     {"questionID": "h1", "subject": "History", "question": "Who was the first US president?"},
@@ -28,6 +31,12 @@ QUESTIONS = [
     {"questionID": "c1", "subject": "chinese", "question": "中国的首都是哪里？"},
     {"questionID": "x", "subject": "no such subject", "question": "Which gas do plants breathe?"},
 ]
+
+
+@pytest.fixture
+def small(shallow_model: Path) -> Small:
+    """`small_settings` where it does not matter what is answered."""
+    return partial(small_settings, models_dir=shallow_model.parent)
 
 
 def test_answers_come_one_for_each_question_in_their_order(pipeline: Pipeline) -> None:
@@ -197,11 +206,11 @@ def test_a_pipeline_closes_twice_and_then_says_so() -> None:
         pipeline(QUESTIONS)
 
 
-def test_a_pipeline_that_is_dropped_is_freed_at_once() -> None:
+def test_a_pipeline_that_is_dropped_is_freed_at_once(small: Small) -> None:
     gc.collect()
     gc.disable()  # no cycle may keep it until Python looks for cycles
     try:
-        pipeline = loadPipeline(small_settings(offline_guard="process"))
+        pipeline = loadPipeline(small(offline_guard="process"))
         assert pipeline(QUESTIONS[:1])[0]["answer"]
         (engine,) = pipeline.engines.values()
         with pytest.raises(OfflineError):
@@ -275,16 +284,16 @@ def test_an_exercise_is_computed_and_needs_no_model(pipeline: Pipeline) -> None:
     assert pipeline.stats.new_tokens == before
 
 
-def test_exact_algebra_can_be_switched_off() -> None:
-    with loadPipeline(small_settings(algebra_tool="off")) as pipeline:
+def test_exact_algebra_can_be_switched_off(small: Small) -> None:
+    with loadPipeline(small(algebra_tool="off")) as pipeline:
         pipeline([{"questionID": 1, "subject": "algebra", "question": "Solve 2x + 6 = 14."}])
         assert pipeline.stats.new_tokens > 0
 
 
-def test_a_subject_may_have_longer_answers_than_others() -> None:
+def test_a_subject_may_have_longer_answers_than_others(small: Small) -> None:
     question = "Tell me of the sea, of all its ships and of all who sailed in them."
     spent = {}
-    with loadPipeline(small_settings(min_new_tokens=500)) as pipeline:
+    with loadPipeline(small(min_new_tokens=500)) as pipeline:
         for subject in ("history", "algebra"):
             before = pipeline.stats.new_tokens
             asked = [{"questionID": 1, "subject": subject, "question": question}]
@@ -293,11 +302,13 @@ def test_a_subject_may_have_longer_answers_than_others() -> None:
     assert spent == {"history": 24, "algebra": 72}
 
 
-def test_a_model_without_room_for_a_subjects_longer_answers_gives_what_it_can() -> None:
+def test_a_model_without_room_for_a_subjects_longer_answers_gives_what_it_can(
+    small: Small,
+) -> None:
     question = "Tell me of the sea, of all its ships and of all who sailed in them."
     # Algebra's answers may be three times as long: 180 tokens, and the model takes 8,192 in all.
     lengths = {"max_input_tokens": 8040, "max_new_tokens": 60, "min_new_tokens": 60}
-    with loadPipeline(small_settings(batch_size=2, **lengths)) as pipeline:
+    with loadPipeline(small(batch_size=2, **lengths)) as pipeline:
         (answer,) = pipeline([{"questionID": 1, "subject": "algebra", "question": question}])
         assert not answer["answer"].startswith("ERROR")
 
@@ -316,15 +327,15 @@ def test_the_same_question_is_completed_once_and_answered_each_time(pipeline: Pi
     assert ask(7) == ([once] * 7, tokens)
 
 
-def test_a_kept_answer_needs_no_model(demo_model: Path, tmp_path: Path) -> None:
+def test_a_kept_answer_needs_no_model(small: Small, tmp_path: Path) -> None:
     questions = [
         {"questionID": 1, "subject": "history", "question": "Who was Caesar?"},
         {"questionID": 2, "subject": "geography", "question": "What is an island?"},
     ]
     settings = {"answer_cache": tmp_path / "answers", "temperature": 0.7}
-    with loadPipeline(small_settings(**settings)) as pipeline:
+    with loadPipeline(small(**settings)) as pipeline:
         answers = pipeline(questions)
-    with loadPipeline(small_settings(**settings)) as pipeline:
+    with loadPipeline(small(**settings)) as pipeline:
         assert pipeline(questions) == answers
         assert pipeline.stats.new_tokens == 0
         pipeline([{**questions[0], "questionID": "another seed"}])

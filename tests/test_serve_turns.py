@@ -94,7 +94,8 @@ def test_a_batch_gives_way_and_loses_nothing(pipeline: Pipeline, tmp_path: Path)
             health = (await client.get("/health")).json()
             if interruptions and health["running"] >= 8:
                 interruptions -= 1
-                before = state["request_counts"]["completed"]
+                now = (await client.get(f"/v1/batches/{state['id']}")).json()
+                before = now["request_counts"]["completed"]
                 answer = await client.post("/v1/completions", json={**ASK, "max_tokens": 3})
                 assert answer.json()["usage"]["completion_tokens"] == 3
                 after = (await client.get(f"/v1/batches/{state['id']}")).json()
