@@ -1,4 +1,4 @@
-"""What every raw file is read as: entries, and what is wrong with the others."""
+"""Entries, as which all raw files are read, and problems with those that are not entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the index of a base out of the tokens of its passages, of any number.
+"""Makes the index of a base from the tokens of any number of passages.
 
 The scores are BM25 in Lucene's variant, as the library bm25s computes them ahead of time (Lù,
 "BM25S", 2024; a test compares the two). That library holds all postings in memory several times
@@ -25,7 +25,7 @@ import numpy as np
 
 from runtime.retrieval.files import FORMAT
 
-# BM25's constants: these found most right answers (docs/knowledge.md).
+# BM25's constants: these gave the most right answers (docs/knowledge.md).
 K1, B = 1.2, 0.5
 # Tokens, and later postings, that are held in memory at once; each takes about 50 bytes while it
 # is sorted.
@@ -50,7 +50,7 @@ class _Run:
         return self.name.with_suffix(f".{what}")
 
     def array(self, what: str) -> np.ndarray:
-        """What is in one of the files, int32, as far as it is used."""
+        """The contents of one of the files, int32, read as needed."""
         return np.memmap(self.file(what), np.int32, "r")
 
     def numbered(self, run: int) -> Iterator[tuple[str, int, int]]:
@@ -67,7 +67,7 @@ class IndexWriter:
     In memory are about 12 bytes for each passage and 24 for each token of the vocabulary.
 
     Args:
-        scratch: a folder for what is not yet in the index.
+        scratch: a folder for temporary files.
         portion: tokens that are held in memory at once.
     """
 
@@ -83,7 +83,7 @@ class IndexWriter:
         self._ids = array("i")
 
     def add(self, words: Sequence[str]) -> None:
-        """Take the tokens of the next passage. Raises OSError."""
+        """Add the tokens of the next passage. Raises OSError."""
         known = self._vocabulary
         self._ids.extend(known.setdefault(word, len(known)) for word in words)
         self._lengths.append(len(words))
@@ -91,7 +91,7 @@ class IndexWriter:
             self._end_run()
 
     def _end_run(self) -> None:
-        """Sort what is in memory, and put it on disk."""
+        """Sort the tokens in memory and write them to disk."""
         order = sorted(self._vocabulary)
         place = np.empty(len(order), dtype=np.int32)
         place[[self._vocabulary[word] for word in order]] = np.arange(len(order))

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from kb.entries import Entry
 from runtime.questions import clean_text
 
-# What finds most right answers (docs/knowledge.md): words, two Han characters counting as one.
+# In words; two Han characters count as one. This length gave the most right answers
+# (docs/knowledge.md).
 LENGTH = 100
-# Markup that was left in a text. "a<b and c>d" has none: tags are known ones, and attributes have
-# values.
+# Markup left in a text. "a<b and c>d" has none: only known tags count, and attributes need values.
 _ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)){0,20}\s*/?"""
 _INLINE = "a|abbr|b|big|cite|code|em|font|i|kbd|mark|q|s|small|span|strong|sub|sup|tt|u|var"
 _BLOCK = (
     "article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|figcaption|figure|footer|h[1-6]"
     "|head|header|hr|html|img|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
 )
-# What is not shown: where it begins, and by that where it ends.
+# Parts that a browser does not show: their beginnings, and the end for each kind.
 _UNSHOWN = re.compile(r"<(?:(script|style)\b[^<>]*>|!--)", re.IGNORECASE)
 _UNSHOWN_ENDS = {
     "script": re.compile(r"</script\s*>", re.IGNORECASE),
@@ -32,14 +32,14 @@ _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK}){_ATTRIBUTES}>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
 _WORD = re.compile(r"[\u3400-\u9fff]{1,2}|[^\s\u3400-\u9fff]+")
-# A "word" of more characters is cut, so that no passage is endless.
+# Longer "words" are cut, so that no passage gets too long.
 _LONGEST_WORD = 100
 _LONGEST_HEADING = 120
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A passage before it has its place: heading, text, and the entry that it begins with."""
+    """A passage without its number: heading, text, and the place of its first entry."""
 
     title: str
     section: str
@@ -76,7 +76,7 @@ def drafts(entries: Iterable[Entry], length: int = LENGTH) -> Iterator[Draft]:
 
 
 def clean(text: str) -> str:
-    """A text without tags, entities, control characters and needless white space."""
+    """A text without tags, entities, control characters and extra white space."""
     if "<" in text:
         text = _shown(text)
         text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
@@ -88,7 +88,7 @@ def clean(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text without scripts, styles and comments; one that does not end is text."""
+    """A text without scripts, styles and comments; those without an end count as text."""
     parts, at, endless = [], 0, set()
     for begin in _UNSHOWN.finditer(text):
         kind = (begin[1] or "").casefold()

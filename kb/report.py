@@ -1,4 +1,4 @@
-"""What the whole way has gained, lost and cost: a page of Markdown and a picture."""
+"""Reports what base, adapter and gate gained, lost and cost: a page of Markdown and a picture."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _LONGEST = 160  # characters of an answer in a list
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells.
+    """The contents of a report.
 
     Attributes:
-        subject, model: as they are called.
+        subject, model: their names.
         items: the development questions.
-        ways: how they were answered, by the names above; the first is what others are compared to.
-        shown: with how many of them passages were shown, by way.
+        ways: the results by name of the way (see above); the first is compared with the others.
+        shown: how many questions were shown passages, by way.
         gate: with the evidence for it.
-        questions: to train on, and for the gate.
+        questions: how many there were to train on, and for the gate.
         seconds: of each step.
         files: what was made.
         served: environment variables that serve it.
@@ -63,7 +63,7 @@ class Findings:
 
     @property
     def without_passages(self) -> str:
-        """The name of the same without passages."""
+        """The name of that way without passages."""
         names = list(self.ways)
         return names[names.index(self.gated) - 1]
 
