@@ -65,7 +65,7 @@ def complete(engine: Engine, requests: list[Request]) -> list[Completion]:
 
 @pytest.mark.parametrize(
     "count",
-    [pytest.param(24, marks=pytest.mark.quick), pytest.param(100, marks=pytest.mark.slow)],
+    [pytest.param(24, marks=pytest.mark.quick), pytest.param(200, marks=pytest.mark.slow)],
 )
 def test_random_schemas_are_kept_to_at_high_temperature(wide: Engine, count: int) -> None:
     schemas = [random_schema(seed) for seed in range(count)]
