@@ -181,7 +181,8 @@ def test_completions_come_as_they_end(engine: Engine) -> None:
 
 
 def test_leaving_a_run_half_way_frees_the_engine(engine: Engine) -> None:
-    requests = [Request(prompt(engine, f"Count to {n}."), SamplingParams()) for n in range(8)]
+    params = SamplingParams(max_new_tokens=32)
+    requests = [Request(prompt(engine, f"Count to {n}."), params) for n in range(8)]
     expected = complete(engine, requests[:1])
     running = engine.generate(requests)
     next(running)
