@@ -26,7 +26,7 @@ square_roots: <求> ?{named("e")} ?的平方根{IS}
 points kind=slope: <求|计算><过|经过|通过|连接>{POINTS}的?<直线>的?斜率{IS}
 points kind=distance: <求|计算>{POINTS}<之间>的?距离{IS}
 
-percent_of: <求|计算> ?{B} ?的 ?{A}% ?{ASK}?
+percent_of: <求|计算> ?{B} ?的 ?{A}% ?<{ASK}|是>
 numbers kind=share: {A} ?[是占] ?{B} ?的百分之几
 percent_change: <把 ?>{A} ?(?P<way>增加|减少) ?{B}%<后>{ASK}?
 whole_list kind=gcd: <求|计算> ?{LIST} ?的(最大公约数|最大公因数){IS}
@@ -39,9 +39,9 @@ convert: <把 ?|将 ?>{A} ?(?P<f>{units.PATTERN}) ?\
     (换算成|转换成|化成|转换为|换算为|等于多少|是多少|合多少) ?(?P<t>{units.PATTERN})
 
 substitute: (当|若|如果|已知) ?(?P<eqs>[^=]*=.+?)<时>[, ]+<则|那么> ?<求|计算>\
-    <代数式|式子> ?(?P<e>[^=]+?) ?{ASK}?
+    <代数式|式子> ?(?P<e>[^=]+?)< ?= ?\??| ?{ASK}>
 solve: {GIVEN} ?(?P<eqs>.+?)[,;. ]+(则|那么|求|求出) ?{V} ?<= ?\??|{ASK}>
-wanted: {GIVEN} ?(?P<eqs>.+?)[,;. ]+(则|那么|求|求出)<代数式|式子> ?(?P<e>[^=]+?) ?{ASK}?
+wanted: {GIVEN} ?(?P<eqs>.+?)[,;. ]+(则|那么|求|求出)<代数式|式子> ?(?P<e>[^=]+?)< ?= ?\??| ?{ASK}>
 solve: (求解|解|求)<下列|以下><关于 ?[a-z] ?的><一元一次|一元二次|二元一次|分式|无理>\
     (方程组|方程|不等式组|不等式)<的解|的根>[:, ]*{EQS}
 solve: <求>(方程组|方程|不等式|一元二次方程) ?{EQS} ?的(解|根|解集)<是什么|是多少|是>

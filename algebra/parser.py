@@ -134,10 +134,8 @@ class _Parser:
         """Refuse numbers of exercises and marks: (2) x = 4, (a) x = 4, x = 5 [3]."""
         for n, opens in enumerate(self._tokens):
             before, number, closes, after, last = (self._look(n + at) for at in (-1, 1, 2, 3, 4))
-            if opens.text + closes.text not in ("()", "[]") or number.kind not in (
-                "number",
-                "name",
-            ):
+            bracketed = opens.text + closes.text in ("()", "[]")
+            if not bracketed or number.kind not in ("number", "name"):
                 continue
             if before is END:
                 spaced = closes.end < after.start and after.end < last.start  # (2) + 3, not (2) -3

@@ -59,6 +59,8 @@ def exact() -> Iterator[Solver]:
         ("Subtract 2x + 3 from (5x - 1)", "(5x - 1) - (2x + 3) = 3x - 4."),
         ("What is 17 mod 5?", "17 = 5 * 3 + 2, so the remainder is 2."),
         ("2+2?", "2+2 = 4."),
+        ("若x+y=5，xy=6，则x²+y²=？", "x^2+y^2 = 13。"),
+        ("60的15%是", "15/100 * 60 = 9，所以 9。"),
         (r"Solve $\sqrt{x+1} = 3$", "The solution is x = 8."),
         (r"Solve $\frac{a}{b} = c$ for $a$", "a = bc."),
         # readings that lead to one answer
