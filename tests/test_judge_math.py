@@ -59,6 +59,10 @@ def right(reference: str, answer: str, question: str = "What is it?") -> bool:
         ("4", r"\begin{aligned} 2x &= 8 \\ x &= 4 \end{aligned}"),
         ("4", r"\begin{align*} 2x &= 8 \\ x &= 4 \end{align*}"),
         ("x = 3, y = 2", r"\begin{cases} x = 3 \\ y = 2 \end{cases}"),
+        ("2^3·3^2·5", "360 = 2^3 * 3^2 * 5."),
+        ("1", "With logarithms to base 10, log 2 + log 5 = 1."),
+        ("2.268 kg", "5 lb = 2.26796185 kg."),
+        ("(-1, 1), (2, 4)", "(x = -1 and y = 1) or (x = 2 and y = 4)."),
     ],
 )
 def test_equal(reference: str, answer: str) -> None:
@@ -85,6 +89,9 @@ def test_equal(reference: str, answer: str) -> None:
         ("1", "1 1/2 1/3"),
         ("x > 2", "x ≥ 2"),
         ("[2, 3]", "(2, 3]"),
+        ("2.267", "5 lb = 2.26796185 kg."),
+        ("2.35", "2.345"),
+        ("(-1, 1), (2, 4)", "(x = -1 and y = 4) or (x = 2 and y = 1)."),
     ],
 )
 def test_not_equal(reference: str, answer: str) -> None:

@@ -312,8 +312,12 @@ def _is_point(claims: list[Claim]) -> bool:
 def _points(claims: list[Claim]) -> list[list[Claim]]:
     """Claims as points: those of coordinates, or x = 2, y = 3 in the order of the letters."""
     if not _is_point(claims):
-        claims = [claim for claim in claims if claim.name] or claims
-        return [[_nameless(claim) for claim in sorted(claims, key=lambda claim: claim.name)]]
+        solutions: list[dict[str, Claim]] = [{}]
+        for claim in [claim for claim in claims if claim.name] or claims:
+            if claim.name and claim.name in solutions[-1]:  # x = 1, y = 2 or x = 3, y = 4
+                solutions.append({})
+            solutions[-1][claim.name or str(len(solutions[-1]))] = _nameless(claim)
+        return [[found[name] for name in sorted(found)] for found in solutions]
     points: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.name.startswith("#"):
@@ -377,7 +381,7 @@ def _relation(claim: Claim) -> str:
 
 
 def _rounded(decimal: Claim, exact: Claim) -> bool:
-    """Whether a decimal of three or more digits stands for a value that no decimal can equal."""
+    """Whether a decimal of three or more digits stands for a value that no short decimal equals."""
     digits = re.fullmatch(r"-?(\d*)\.(\d+)", decimal.text)
     if (
         digits is None

@@ -37,6 +37,8 @@ class Rule:
 MARKUP = (
     # bullets
     Rule(r"^[ \t]*[*-][ \t]{1,9}(?=\S+ |[a-z] ?=)", " ", "- x = 4", " x = 4"),
+    # the exact tool reads no dot between digits, which may be a decimal point
+    Rule(r"(?<=\d) ?· ?(?=\d)", " * ", "2^3·3^2", "2^3 * 3^2"),
     # a letter and degrees as the exact tool writes them
     Rule("λ", "l", "λ = 2", "l = 2"),
     Rule(r"°\s?[CF]\b", " ", "68 °F = 20 °C", "68   = 20  "),
@@ -50,6 +52,12 @@ MARKUP = (
 )
 # Applied to it in plain notation and lower case.
 PROSE = (
+    Rule(
+        r"\blog(?:arithm)?s? (?:are )?(?:to|in) (?:the )?base \d+",
+        "",
+        "with logarithms to base 10, log(4)",
+        "with , log(4)",
+    ),
     Rule(r"(?<!log)(?<!\d)_(?:\d(?=\s*=)|[a-z]\b)", "", "x_1 = 2, log_2(8)", "x = 2, log_2(8)"),
     Rule(r"(?<=\d) \(?(?:in )?base (\d+)\)?", r"_\1", "55 (base 8)", "55_8"),
     Rule(r"\b([a-z])[12](?=\s*=)", r"\1", "x1 = 2, x2 = 3", "x = 2, x = 3"),

@@ -22,6 +22,8 @@ Value = Any
 # Two values are compared at points first: what differs there by more than this is not equal.
 _DIFFERENT = 1e-9
 _DIGITS = 15
+# A number of up to this many decimal places is not rounded in exercises.
+_PLACES = 4
 
 
 @lru_cache(maxsize=4096)
@@ -81,9 +83,9 @@ def _differ(one: Value, other: Value) -> bool:
 
 
 def rounds(decimal: Value, places: int, exact: tuple[Value, ...]) -> bool:
-    """Whether a decimal is the rounded form of a value without a finite decimal, such as 1/3."""
+    """Whether a decimal is the rounded form of a value without a short decimal, such as 1/3."""
     for value in exact:
-        if not value.is_number or (value.is_Rational and 10**18 % value.q == 0):
+        if not value.is_number or (value.is_Rational and 10**_PLACES % value.q == 0):
             continue
         if abs(complex(value) - complex(decimal)) <= 0.5 * 10.0**-places * (1 + 1e-9):
             return True
