@@ -22,8 +22,7 @@ The modules, from the bottom up:
   handles with one owner), `ggml` (tensors, GGUF files), `sizing` (all sums of capacity),
   `profiles` (what differs on a GPU)
 - a model: `mixing` (adapters stacked, each token with its own), `lora_rows` (the same inside
-  llama.cpp), `kernels` (whether weights are repacked for this CPU), `model`, `adapters` (which are
-  loaded and stacked)
+  llama.cpp), `kernels` (whether weights are repacked for this CPU), `model`
 - a call: `batch`, `rows` (logits), `shortlist` (the likeliest of them, found on the device),
   `context`, `sampling`
 - an answer's form: `grammars` (constraints compiled for a vocabulary)

@@ -39,20 +39,15 @@ class Model:
     """A GGUF model: weights, vocabulary, metadata and the LoRA adapters loaded for it.
 
     Args:
-        path: the GGUF file.
         gpu_layers: layers to offload; -1 is all, 0 keeps the model on the CPU.
         main_gpu: index of the GPU to use, or None to let llama.cpp split over all.
-        progress: called with the loaded share, 0.0 to 1.0, in a thread of its own.
-        mapped: whether the weights stay as they are in the file, without layers on a GPU; None
-            decides by which is faster (see `kernels`).
+        progress: called with the loaded share, 0.0 to 1.0, in another thread.
+        mapped: use the weights as they are in the file, which processes share, rather than a
+            copy in memory; None decides by which is faster (see `kernels`). Never on a GPU.
 
     Raises:
         EngineError: no such file, not a whole GGUF file, or a model that llama.cpp
             does not know.
-
-    Attributes:
-        mapped: the weights are used as they are in the file, which processes share; else they
-            are a copy in memory, or on a GPU.
     """
 
     def __init__(
@@ -186,6 +181,12 @@ class Model:
         return int(llama.llama_model_n_layer(self.pointer) * kv_heads * (key + value))
 
     @cached_property
+    def caps_attention(self) -> bool:
+        """Whether attention's scores are capped, as Gemma 2's are."""
+        arch = self.metadata("general.architecture")
+        return bool(self.metadata(f"{arch}.attn_logit_softcapping"))
+
+    @cached_property
     def n_layers(self) -> int:
         """Layers that can be offloaded: the repeating ones and the output."""
         return int(llama.llama_model_n_layer(self.pointer)) + 1
@@ -257,11 +258,9 @@ class Model:
     ) -> Stack:
         """Load GGUF LoRA adapters as one, for contexts made after with `mix=True`.
 
-        Its type is F16 or F32, whichever is faster without changing a value, or `dtype`.
-
-        It is written to a temporary file of `Stack.nbytes`, removed before this returns, and
-        stays in memory as long as the model. Adapters that are loaded singly are neither
-        needed nor freed.
+        Its type is F16 or F32, whichever is faster without changing a value, or `dtype`. It is
+        written to a temporary file of `Stack.nbytes`, removed before this returns, and stays in
+        memory as long as the model. Adapters that are loaded singly are neither needed nor freed.
 
         Raises:
             EngineError: a file cannot be stacked (see `write_stack`) or is not an adapter for
@@ -296,7 +295,7 @@ class Model:
         """What to say where the logits with an adapter, or without one, are not numbers."""
         path = self.path if adapter is None else self._adapter_paths[adapter]
         of = "the model" if adapter is None else f"adapter {adapter!r}"
-        # Products of quantized weights can hide what is not a number, and those of an adapter not.
+        # Products of quantized weights can hide a NaN, those of an adapter cannot.
         other = "" if adapter is None else f", or the model, {self.path}"
         return (
             f"{path}: damaged: the logits of {of} are not numbers (NaN, or all alike); export or"
@@ -315,7 +314,6 @@ class Model:
         """Token ids of a text, without a beginning-of-sequence token.
 
         Args:
-            text: any text.
             special: "<|im_end|>" and the like are one token each.
             follows: the text continues another, so that a vocabulary that adds a space at the
                 beginning of texts (SentencePiece) adds none.
@@ -345,17 +343,13 @@ class Model:
             n = -got
 
     def piece(self, token: int, special: bool = False) -> bytes:
-        """The bytes that a token stands for; control tokens stand for none, or with `special`
-        for their names ("<|im_end|>")."""
+        """The bytes of a token; a control token has none, or with `special` its name."""
         known = self._pieces.get((token, special))
         if known is None:
-            size = 64
-            while True:
-                buffer = ctypes.create_string_buffer(size)
-                n = llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
-                if n >= 0:
-                    break
-                size = -n
+            n = -64  # a negative number is minus the size that is needed
+            while n < 0:
+                buffer = ctypes.create_string_buffer(-n)
+                n = llama.llama_token_to_piece(self._vocab, token, buffer, -n, 0, special)
             known = self._pieces[token, special] = buffer.raw[:n]
         return known
 
@@ -373,7 +367,7 @@ class Model:
 
     @property
     def bos_to_add(self) -> int | None:
-        """The token that the vocabulary wants in front of every prompt, or None."""
+        """The token that the vocabulary has in front of every prompt, or None."""
         wanted = llama.llama_vocab_get_add_bos(self._vocab)
         return int(llama.llama_vocab_bos(self._vocab)) if wanted else None
 

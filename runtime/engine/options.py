@@ -22,7 +22,6 @@ class EngineOptions:
     cache_bytes: int | None = None
     usual_cells: int = 256  # that most requests need; a cache with a limit is first sized for that
     call_tokens: int = 512  # most tokens of a prefill call
-    call_cost: int | None = None
     # How many of a row's likeliest tokens a call reports at least, where no request needs more
     # (see `shortlist`); 0 is all, None takes the device profile's.
     shortlist: int | None = None

@@ -19,7 +19,6 @@ class DeviceProfile:
     rows_at_once: int  # a call of more than two rows is padded to a multiple of it
     # Of how many of a row's likeliest tokens a call reports logits (see `shortlist`); 0 is all.
     shortlist: int = 0
-    call_cost: int = 8
     # Tokens of a sequence in a call from which on llama.cpp's own attention is several times faster
     # for each; 0: always. The kernel of scripts/patches has no such bound (see `kernels`).
     attention_tile: int = 0

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runtime.engine.adapters import set_adapters
 from runtime.engine.arrivals import Arrivals
 from runtime.engine.cache import Cache
 from runtime.engine.context import Context
 from runtime.engine.generation import Generation, Status
 from runtime.engine.kernels import has_attention_kernel
 from runtime.engine.llama import EngineError
+from runtime.engine.mixing import worth_mixing
 from runtime.engine.model import Model
 from runtime.engine.options import EngineOptions
 from runtime.engine.pace import Pace
@@ -36,27 +36,13 @@ _COMPLETE = (Status.STAGED, Status.RUNNING)
 
 
 class Slots:
-    """Keeps cache, scheduler and saved prefixes in agreement.
+    """Keeps cache, scheduler and saved prefixes in agreement; loads a model's `adapters`.
 
-    Args:
-        model: not owned.
-        options: how the engine runs.
-        adapters: GGUF adapters, by name, for the model to have.
-        stats: what is done is counted here.
+    A prompt and its answer have at most `most_cells` tokens.
 
     Raises:
         EngineError: an adapter cannot be loaded, no context could be made, what the files compute
             is not numbers, or answers cannot be batch-invariant on this device.
-
-    Attributes:
-        cache: with the context.
-        runner: runs steps on it.
-        arrivals: who has just come.
-        waiting: who waits for a slot.
-        scheduler: who has one, and what is next.
-        sharing: saved prefixes.
-        pace: how long steps may take.
-        most_cells: tokens of a prompt and its answer at most.
     """
 
     def __init__(
@@ -65,9 +51,9 @@ class Slots:
         self._model = model
         self._stats = stats
         self._options = options
-        profile, call_cost = model.profile, options.call_cost
+        profile = model.profile
         self._may_mix = options.mix_adapters and profile.mixes_adapters
-        set_adapters(model, adapters, self._may_mix)
+        self._load(adapters)
         self.cache = Cache(model, options)
         self._shape = self.cache.shape
         self.most_cells = options.cells_per_slot - self._shape.spare_cells
@@ -78,12 +64,13 @@ class Slots:
             self.context.close()
             raise
         self.waiting = WaitingRoom(0)
-        tile = 0 if self._has_any_tile() else self._shape.tile(profile.attention_tile)
+        served = options.cache_type == "f16" and not model.caps_attention
+        any_tile = served and has_attention_kernel()  # any number of tokens is equally fast
+        tile = 0 if any_tile else self._shape.tile(profile.attention_tile)
         self.scheduler = Scheduler(
             self.cache.layout,
             self.context.max_tokens,
             self.waiting,
-            call_cost=profile.call_cost if call_cost is None else call_cost,
             rows_at_once=max(profile.rows_at_once, self._shape.rows_at_once),
             shape=self._shape,
             tile=tile,
@@ -94,27 +81,18 @@ class Slots:
         self._share_calls()
 
     def set_patience(self, in_list: bool) -> None:
-        """Say how often a request may be overtaken from now on.
-
-        Args:
-            in_list: the requests are a list's, of which nobody waits for one.
-        """
+        """Set how often a request may be overtaken; in a list no client waits for a single one."""
         takes_turns = self._model.adapters and not self._model.stack
         per_slot = _PATIENT if in_list or takes_turns else _FAIR
         given, slots = self._options.patience, self._options.slots
         self.waiting.patience = per_slot * slots if given is None else given
 
-    def _has_any_tile(self) -> bool:
-        """Whether attention is equally fast for any number of tokens."""
-        return self._options.cache_type == "f16" and has_attention_kernel()
-
     @property
     def context(self) -> Context:
-        """The current llama.cpp context."""
         return self.cache.context
 
     def run(self, step: Step) -> Result | None:
-        """Compute a step, and note what it cost. Returns and raises as `Runner.run`."""
+        """As `Runner.run`; notes what it cost."""
         started = self.pace.clock()
         result = self.runner.run(step)
         if result is not None:
@@ -122,7 +100,7 @@ class Slots:
         return result
 
     def let_in(self) -> None:
-        """Let those wait for slots that have come, once what they have in common is computed.
+        """Let newcomers wait for slots, once what they have in common is computed.
 
         Raises:
             EngineError: the cache could not be divided anew, and what was in it is lost.
@@ -179,8 +157,7 @@ class Slots:
         """Suspend what is in the way or has become too long for its slot; divide the cache anew if
         what waits needs longer slots, or could have more of them.
 
-        Returns:
-            a generation for which there can be no room, and why; None if there is none.
+        Returns a generation for which there can be no room, and why; or None.
 
         Raises:
             EngineError: what was in the cache is lost.
@@ -258,11 +235,7 @@ class Slots:
                 self.sharing.keep(generation, MIN_NEW_PROMPT)
 
     def free(self, generation: Generation, keep: bool) -> None:
-        """Take one out that has ended, wherever it is, and free its slot.
-
-        Args:
-            keep: what the slot holds is sound, and may be kept for requests to come.
-        """
+        """Take one out that has ended and free its slot; `keep`: what that holds may be kept."""
         if generation.status is Status.ARRIVED:
             self.arrivals.remove(generation)
         if keep and generation.status in _COMPLETE and not self.context.closed:
@@ -292,10 +265,35 @@ class Slots:
                 self._set_adapters(before)
             raise
 
+    def _load(self, adapters: Mapping[str, Path]) -> None:
+        """Load the adapters that the model lacks, free all others, and stack them if that pays.
+
+        The model must have no context. If a file is refused, the others stay loaded.
+        """
+        model = self._model
+        if model.stack is not None:
+            model.drop_stack()
+        for name in model.adapters:
+            if name not in adapters:
+                model.unload_adapter(name)
+        for name, path in adapters.items():
+            if name not in model.adapters:
+                model.load_adapter(name, path)
+        if not self._may_mix or len(adapters) < 2:
+            return
+        try:
+            stack = model.load_stack(adapters)
+        except EngineError as error:
+            log.info("adapters take turns: %s", error)
+            return
+        if not worth_mixing(stack, model.n_parameters):
+            log.info("adapters take turns: together they are too large to be mixed")
+            model.drop_stack()
+
     def _set_adapters(self, adapters: Mapping[str, Path]) -> None:
         self.context.close()
         try:
-            set_adapters(self._model, adapters, self._may_mix)
+            self._load(adapters)
         finally:
             self.cache.renew()
             self._share_calls()
