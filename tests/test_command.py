@@ -342,6 +342,27 @@ PREPROCESS = ["kb.preprocess", "--subject", "history", "--input", "{}/raw.tsv", 
 EXPORT = ["convert.export_gguf", "--base", "demo", "--output", "{}/out"]
 
 
+def test_ctrl_c_after_the_work_is_done_does_not_change_the_exit_status(tmp_path: Path) -> None:
+    """Python frees its modules last, and has forgotten all signal handlers by then."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins, os, signal\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid(), sigint=signal.SIGINT):\n"
+        "        kill(me, sigint)\n"
+        "builtins.late = Late()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, "-m", "runtime", "--help"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "usage" in ended.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "share"),

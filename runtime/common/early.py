@@ -1,7 +1,8 @@
-"""Ctrl-C while one of this project's commands is being imported ends it without a traceback."""
+"""Ctrl-C while one of this project's commands is being imported or has ended: no traceback."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -28,3 +29,5 @@ def _end(number: int, frame: FrameType | None) -> None:
 if _is_our_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, _end)  # until `command.run` takes over, and after it
+        # Python ends with the default handler, and could be killed while it frees modules.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
