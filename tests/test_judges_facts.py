@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from evaluation.judges import judge
 from evaluation.judges.chinese import with_arabic_digits
+from evaluation.records import Item
 from tests.verdicts import verdict
 
 # --- facts ----------------------------------------------------------------------------
@@ -82,6 +84,26 @@ def test_the_score_says_how_near_an_answer_is() -> None:
     near = verdict("history", "George Washington", "George Bush")
     far = verdict("history", "George Washington", "Napoleon")
     assert far.score == 0.0 < near.score < 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer"),
+    [
+        ("On which road in London is it?", "Brompton Road", "It is on the London Road."),
+        (
+            "Which battle of 1916 was the worst?",
+            "Battle of the Somme",
+            "The worst battle was in 1916.",
+        ),
+        (
+            "What island is shared by Indonesia and the nation of East Timor?",
+            "Timor",
+            "The island of Sumatra is shared by Indonesia and the nation of East Timor.",
+        ),
+    ],
+)
+def test_words_of_the_question_are_no_answer(question: str, reference: str, answer: str) -> None:
+    assert not judge(Item("1", "geography", question, (reference,)), answer).correct
 
 
 # --- Chinese --------------------------------------------------------------------------

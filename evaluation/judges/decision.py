@@ -65,7 +65,7 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
         bare = n == 0 and len(clauses) > 1 and _is_bare(clause)
         if bare:
             weight = max(weight, _BARE_WEIGHT)
-        if _commits(clause, wanted):
+        if _commits(clause, wanted, known):
             weight += _SAYING
         weights.append(weight)
         naming.append(_names_something(clause, known, bare))
@@ -111,10 +111,11 @@ def opening_name(clause: Reading) -> int:
     return 0 if after else end
 
 
-def _commits(clause: Reading, wanted: list[str]) -> bool:
-    """Whether a clause says that something is the reference, or else that it is a name."""
-    found = places(wanted, clause.forms)
-    found = found[:1] or [n for n, word in enumerate(clause.words) if n and word.capital]
+def _commits(clause: Reading, wanted: list[str], known: set[str]) -> bool:
+    """Whether a clause says that something is the reference, or else that it is a new name."""
+    found = places(wanted, clause.forms)[:1] or [
+        n for n, w in enumerate(clause.words) if n and w.capital and w.form not in known
+    ]
     return any(at and clause.forms[at - 1] in _COPULAS for at in found)
 
 

@@ -94,6 +94,9 @@ def _against(item: Item, reference: str, answer: str) -> Verdict:
         return verdict(False, "has others beside what is listed")
     if lacking:
         return verdict(False, f"lacks {' '.join(lacking[0])} of what is listed")
+    new = {*needed} - {*asked.forms}
+    if new and new.isdisjoint(words):  # "London Road" for Brompton Road, asked for a road
+        return verdict(False, "only repeats words of the question")
     if score >= THRESHOLD and not (len(needed) <= _FEW and {*needed} - {*words} and others):
         return verdict(True, f"token F1 {score:.2f}")
     if len(set(needed)) > 1 and set(needed) <= set(words):

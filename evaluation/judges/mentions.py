@@ -181,7 +181,10 @@ def _goes_on(clause: Reading, at: int, end: int, asked: Reading) -> bool:
     if _is_of(clause, at):
         return is_foreign(words[at - 2], asked)
     before = words[at - 1] if at and _adjoin(clause, at) else None
-    return bool(before and before.capital and before.form in DIRECTIONS - {*asked.forms})
+    if before is None or not before.capital or before.form not in DIRECTIONS:
+        return False
+    # Where the question has the direction, it may be the kind of thing, but "East Timor" is a name.
+    return before.form not in asked.forms or bool(places(clause.forms[at - 1 : end], asked.forms))
 
 
 def _is_namesake(clause: Reading, at: int, end: int, whole: list[str], asked: Reading) -> bool:
