@@ -175,6 +175,23 @@ def test_an_adapter_that_its_manifest_does_not_know_any_more_is_refused(tmp_path
         plan_routes(settings(tmp_path, model_name="tiny-chat", adapters_base_dir=folder))
 
 
+def test_a_peft_folder_that_serves_several_subjects_is_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def as_gguf(adapter: Path, model: Path, settings: Settings) -> Path:
+        asked.append((adapter, model))
+        return adapter
+
+    monkeypatch.setattr("runtime.files.routes.as_gguf", as_gguf)
+    common = touch(tmp_path / "common" / "adapter_config.json").parent
+    model = touch(tmp_path / "tiny.gguf")
+    routes = plan_routes(settings(tmp_path, model_name=str(model), peft_adapter_path=common))
+    assert {route.adapter for route in routes.values()} == {common}
+    assert asked == [(common, model)]
+
+
 def test_of_several_peft_folders_the_one_trained_on_this_model_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

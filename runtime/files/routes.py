@@ -76,10 +76,11 @@ def plan_routes(settings: Settings, files: ModelFiles | None = None) -> dict[str
     routes = {subject: specific(subject) or fallback for subject in subjects}
     planned = {subject: route or on_base(None) for subject, route in routes.items()}
     files.verify(folder, used)
-    return {
-        subject: Route(route.model, as_gguf(route.adapter, route.model, settings))
-        for subject, route in planned.items()
+    made = {  # subjects may share an adapter
+        route: Route(route.model, as_gguf(route.adapter, route.model, settings))
+        for route in dict.fromkeys(planned.values())
     }
+    return {subject: made[route] for subject, route in planned.items()}
 
 
 def _exported(settings: Settings, files: ModelFiles) -> dict[tuple[str, str | None], Entry]:
