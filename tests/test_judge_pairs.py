@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 PAGE = (PROJECT_DIR / "docs" / "judges.md").read_text(encoding="utf-8")
 # A row of the page: the list, pairs to read or kept back, how many, too kind, too strict, share.
 ROW = re.compile(
-    r"^\| list (\d) \| (to read|kept back) \| (\d+) \| (\d+) \| (\d+) \| (\S+) % \|$", re.M
+    r"^\| list (\d+) \| (to read|kept back) \| (\d+) \| (\d+) \| (\d+) \| (\S+) % \|$", re.M
 )
 ROWS = [match.groups() for match in ROW.finditer(PAGE)]
 
@@ -57,7 +57,7 @@ def test_the_judges_disagree_with_a_person_as_often_as_the_page_says(
 
 def test_the_page_has_every_list() -> None:
     halves = {
-        (path.stem[-1], "kept back" if row["kept_back"] else "to read")
+        (path.stem.rpartition("_")[2], "kept back" if row["kept_back"] else "to read")
         for path in FOLDER.glob("judge_pairs_*.jsonl")
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     }

@@ -13,9 +13,11 @@ from functools import lru_cache
 from evaluation.judges.text import FUNCTION_WORDS, Reading, places, read, stem
 
 _CLAUSE_END = re.compile(
-    r"(?<=\w\w\w[.!?])\s+(?=[^a-z])|(?<=[;\n])|(?<=\w:)\s"
+    r"(?:(?<=\w\w\w[.!?])|(?<=[A-Z][A-Z]\.))\s+(?=[^a-z])|(?<=[;\n])|(?<=\w:)\s"
     r"|(?<!nything),? (?=(?:but|whereas|while|although|though)\b)"
 )
+# Who says so is no answer: "According to The New York Times, ...".
+_SOURCE = re.compile(r"\b[Aa]ccording to [^,.;\n]{1,80}, ")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _WORD = re.compile(r"\w")
 _PRONOUNS = "it he she they this that these those its his her their"
@@ -26,6 +28,12 @@ _COPULAS = frozenset(["is", "are", "was", "were", "be", "called", stem("named")]
 # "Many people think it is Sydney, but it is Canberra."
 _OPINION = re.compile(r"\b(?:thinks?|believes?|assumes?|says?|often|sometimes)\b")
 _CONTRAST = re.compile(r"\W*(?:but|however|in fact|actually)\b")
+# Clauses that overrule those before them.
+_CORRECTION = re.compile(r"^\W*(?:actually|no,|wait|correction|sorry)\b")
+_CONCLUSION = re.compile(
+    r"^\W*(?:so|therefore|thus|hence|in conclusion|所以|因此)\b"
+    r"|\banswer (?:is|was|would be|must be)\b|答案"
+)
 # Capitalized words at the beginning of a clause that are not names.
 _ADVERBS = "yes no none not according however today"
 _OPENERS = FUNCTION_WORDS.union(map(stem, _ADVERBS.split()))
@@ -52,9 +60,11 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
     wanted = read(reference).forms
     asked = matter(read(question)) - matter(read(reference))
     known = set(read(question).forms)
-    clauses = [read(clause) for clause in _CLAUSE_END.split(answer) if _WORD.search(clause)]
+    said = _SOURCE.sub("", answer)
+    clauses = [read(clause) for clause in _CLAUSE_END.split(said) if _WORD.search(clause)]
     del clauses[_MOST_CLAUSES:]
     weights: list[float] = []
+    committed: list[bool] = []
     naming: list[bool] = []
     before = 0
     for n, clause in enumerate(clauses):
@@ -65,8 +75,8 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
         bare = n == 0 and len(clauses) > 1 and _is_bare(clause)
         if bare:
             weight = max(weight, _BARE_WEIGHT)
-        if _commits(clause, wanted, known):
-            weight += _SAYING
+        committed.append(_commits(clause, wanted, known))
+        weight += _SAYING * committed[n]
         weights.append(weight)
         naming.append(_names_something(clause, known, bare))
     if all(len(clause.words) <= _ITEM for clause in clauses):  # "Paris. London. Rome."
@@ -80,7 +90,12 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
         rivals = [weights[m] for m in range(n) if naming[m]]
         if weights[n] == 0 and not _ANAPHORS.intersection(clause.forms[:1]):
             rivals += [weights[m] for m in range(n + 1, len(clauses)) if naming[m]]
-        if weights[n] >= max(rivals, default=0):
+        overruled = any(
+            (committed[m] and _CONCLUSION.search(clauses[m].text))
+            or (naming[m] and _CORRECTION.search(clauses[m].text))
+            for m in range(n + 1, len(clauses))
+        )
+        if weights[n] >= max(rivals, default=0) and not overruled:
             kept.append(clause)
     return kept
 
@@ -107,7 +122,7 @@ def opening_name(clause: Reading) -> int:
     if end == len(words):
         return end
     # A verb or a sign follows a name; "so" and "when" are followed by "the".
-    after = clause.forms[end] in _PREPOSITIONS or re.search(r"\w", clause.between(end))
+    after = clause.forms[end] in _PREPOSITIONS or re.match(r"\s*\w", clause.between(end))
     return 0 if after else end
 
 

@@ -14,10 +14,11 @@ import re
 
 from evaluation.judges import dates, quantities
 from evaluation.judges.decision import deciding
-from evaluation.judges.mentions import DIRECTIONS, forms, is_foreign, states
-from evaluation.judges.names import acronym, parts, unified
+from evaluation.judges.mentions import DIRECTIONS, forms, is_denied, is_foreign, states
+from evaluation.judges.names import acronym, joined, parts, unified
 from evaluation.judges.text import (
     FUNCTION_WORDS,
+    Reading,
     f1,
     folded,
     is_number,
@@ -31,8 +32,12 @@ from evaluation.records import Item, Verdict
 NAME = "facts"
 THRESHOLD = 0.6
 
-_LIST = re.compile(r"[^,]+(?:, [^,]+)*,? and [^,]+", re.IGNORECASE)
+_LIST = re.compile(r"[^,]+(?:(?:, [^,]+)*,? and [^,]+|(?:, [^,]+){2,})", re.IGNORECASE)
+# Signs between two words that would end a sentence.
+_SIGN = re.compile(r"[.!?:;]+(?= \w)")
 _LIST_COMMA = re.compile(r",? and |, ", re.IGNORECASE)
+# A reference of at least this many words is not said by accident.
+_LONG = 6
 # In a reference of at most this many words, none may be replaced by another.
 _FEW = 3
 
@@ -41,11 +46,16 @@ def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
     said = unified(answer)
     verdicts = [
-        _settled(reference, answer) or _against(item, form, said)
+        _settled(reference, answer) or _against(item, form, _spaced(said, form))
         for reference in item.references
         for form in forms(unified(reference), said, tokens) + acronym(reference, answer)
     ]
     return max(verdicts, key=lambda verdict: (verdict.correct, verdict.score))
+
+
+def _spaced(answer: str, reference: str) -> str:
+    """An answer in which a reference is spaced as it is itself, and ends no sentence within."""
+    return joined(answer, reference).replace(reference, _SIGN.sub("", reference))
 
 
 def _settled(reference: str, answer: str) -> Verdict | None:
@@ -73,12 +83,13 @@ def _against(item: Item, reference: str, answer: str) -> Verdict:
     words, needed = without(FUNCTION_WORDS, given), without(FUNCTION_WORDS, wanted)
     asked = read(question)
     others = [word for word in words if word not in needed and word not in asked.forms]
+    more = {*words} - {*needed}
     score = f1([word for word in words if word in needed] + others, needed)
-    if given and "".join(given) == "".join(wanted):  # "May Flower"
+    if given and given == wanted:
         return verdict(True, "equals the reference")
     if FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
-    if states(clauses, wanted, question):
+    if states(clauses, wanted, question) or _quotes(read(answer), wanted, question):
         return verdict(True, f'contains "{reference}"')
     if places(wanted, given):
         return verdict(False, f'denies "{reference}" or has others beside it')
@@ -97,11 +108,18 @@ def _against(item: Item, reference: str, answer: str) -> Verdict:
     new = {*needed} - {*asked.forms}
     if new and new.isdisjoint(words):  # "London Road" for Brompton Road, asked for a road
         return verdict(False, "only repeats words of the question")
-    if score >= THRESHOLD and not (len(needed) <= _FEW and {*needed} - {*words} and others):
+    if score >= THRESHOLD and not (len(needed) <= _FEW and {*needed} - {*words} and more):
         return verdict(True, f"token F1 {score:.2f}")
     if len(set(needed)) > 1 and set(needed) <= set(words):
         return verdict(True, f'has every word of "{reference}"')
     return verdict(False, f"token F1 {score:.2f} is under {THRESHOLD}")
+
+
+def _quotes(answer: Reading, wanted: list[str], question: str) -> bool:
+    """Whether an answer has a long reference word for word, and does not deny it."""
+    return len(wanted) >= _LONG and any(
+        not is_denied(answer, at, at + len(wanted), question) for at in places(wanted, answer.forms)
+    )
 
 
 def _listed(reference: str) -> list[list[str]]:

@@ -68,7 +68,11 @@ def judge(item: Item, answer: str) -> Verdict:
                 return verdict
         elif _repeats(item.question, wanted, found) or _is_other_form(item.question, wanted, found):
             continue
-        elif _same(wanted, found) or _solves(wanted, everything):
+        elif (
+            _same(wanted, found)
+            or _solves(wanted, everything)
+            or (_CURVE.search(item.question.casefold()) and _same_curve(wanted, found))
+        ):
             return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
     if not found:
         return Verdict(False, 0.0, NAME, "no result found")
@@ -80,6 +84,8 @@ _FORM = re.compile(
     r"\b(?:factor|expand|simplify|rationali|multiply out|rewrite)|因式分解|展开|化简"
 )
 _PRODUCT_OR_SUM = re.compile(r"\b(?:factor|expand|multiply out)|因式分解|展开")
+# Questions for the equation of a line or another curve, in any form.
+_CURVE = re.compile(r"\bequation (?:of|for) (?:the|a)\b(?!.*\bform\b)|的方程(?!式)")
 
 
 def _repeats(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
@@ -102,14 +108,21 @@ def _is_other_form(question: str, wanted: list[Claim], found: list[Claim]) -> bo
     decimal = any(re.fullmatch(r"-?\d*\.\d+", claim.text) for claim in found)
     if decimal and not any("." in claim.text for claim in wanted):
         return True
+    if not _PRODUCT_OR_SUM.search(question):
+        return False
     forms = [any(map(_is_product, claims)) for claims in (wanted, found)]
-    return bool(_PRODUCT_OR_SUM.search(question)) and forms[0] != forms[1]
+    return forms[0] != forms[1] or (forms[0] and _factors(found) < _factors(wanted))
 
 
 def _is_product(claim: Claim) -> bool:
     return bool(
         re.search(r"\w[^()]*[+-][^()]*\)\s*(?:\(|\^|\*)|[\w)]\s*\*?\s*\([^()]*[+-]", claim.text)
     )
+
+
+def _factors(claims: list[Claim]) -> int:
+    """How many factors with a variable the expressions are written with."""
+    return sum(max(map(values.factors, claim.values), default=0) for claim in claims)
 
 
 def _special(item: Item, reference: str, answer: str) -> bool | None:
@@ -335,6 +348,16 @@ def _same_points(wanted: list[list[Claim]], found: list[list[Claim]]) -> bool:
 
     return all(any(same(a, b) for b in found) for a in wanted) and all(
         any(same(a, b) for a in wanted) for b in found
+    )
+
+
+def _same_curve(wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether two equations in several unknowns have the same solutions: y = 2x - 3, 2x - y = 3."""
+    if len(wanted) != 1 or len(found) != 1 or _relation(wanted[0]) or _relation(found[0]):
+        return False
+    sides = [(values.read(claim.name), claim.values) for claim in (wanted[0], found[0])]
+    return values.proportional(
+        *(tuple(a - b for a in left for b in right) for left, right in sides)
     )
 
 

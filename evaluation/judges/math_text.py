@@ -62,6 +62,7 @@ PROSE = (
     Rule(r"(?<=\d) \(?(?:in )?base (\d+)\)?", r"_\1", "55 (base 8)", "55_8"),
     Rule(r"\b([a-z])[12](?=\s*=)", r"\1", "x1 = 2, x2 = 3", "x = 2, x = 3"),
     Rule(r"(?<=\d) x (?=\d)", " * ", "7 x 8 = 56", "7 * 8 = 56"),
+    Rule(r"(?<=\d) an? (?!and |or |is )(?=[a-z]{2})", " per ", "20 a day, 5 a", "20 per day, 5 a"),
     Rule(
         r"\b(?:is )?(?:greater|more) than or equal to\b",
         "≥",

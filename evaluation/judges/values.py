@@ -66,12 +66,8 @@ def _equal(one: Value, other: Value) -> bool:
 
 def _differ(one: Value, other: Value) -> bool:
     """Whether two expressions have other values where each variable is some number."""
-    sp = _sympy()
     names = sorted({symbol.name for symbol in one.free_symbols | other.free_symbols})
-    point = {
-        symbol: sp.Rational(zlib.crc32(symbol.name.encode()) % 997 + 2, 101)
-        for symbol in one.free_symbols | other.free_symbols
-    }
+    point = _point(one.free_symbols | other.free_symbols)
     if len(names) != len(point):  # one letter with two assumptions
         return True
     try:
@@ -80,6 +76,42 @@ def _differ(one: Value, other: Value) -> bool:
         return bool(one != other)
     size = max(1.0, *map(abs, values))
     return not abs(values[0] - values[1]) <= _DIFFERENT * size
+
+
+def _point(symbols: set[Value], number: int = 0) -> dict[Value, Value]:
+    """A value for each variable, always the same for a number."""
+    sp = _sympy()
+    return {
+        symbol: sp.Rational(zlib.crc32(f"{symbol.name}{number or ''}".encode()) % 997 + 2, 101)
+        for symbol in symbols
+    }
+
+
+def proportional(some: tuple[Value, ...], others: tuple[Value, ...]) -> bool:
+    """Whether a reading of one text, in several variables, is a multiple of one of another."""
+    return any(_proportional(one, other) for one in some for other in others)
+
+
+def _proportional(one: Value, other: Value) -> bool:
+    symbols = one.free_symbols
+    if len(symbols) < 2 or symbols != other.free_symbols:
+        return False
+    points = [_point(symbols, number) for number in range(3)]
+    try:
+        first, *ratios = [
+            complex(one.evalf(_DIGITS, subs=point) / other.evalf(_DIGITS, subs=point))
+            for point in points
+        ]
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+    return all(abs(ratio - first) <= _DIFFERENT * abs(first) for ratio in ratios)
+
+
+def factors(value: Value) -> int:
+    """How many factors with a variable an expression is written with: 3 for x(x - 2)^2."""
+    sp = _sympy()
+    parts = [part.as_base_exp() for part in sp.Mul.make_args(value) if part.free_symbols]
+    return sum(int(power) if power.is_Integer else 1 for _, power in parts)
 
 
 def rounds(decimal: Value, places: int, exact: tuple[Value, ...]) -> bool:
