@@ -103,3 +103,25 @@ def test_an_expression_is_read_whole_or_not_at_all() -> None:
         assert values.read(text) == ()
     assert len(values.read("1/2x")) == 2
     assert len(values.read("2x/3")) == 1
+
+
+LINE = "Find the equation of the line with slope 3 through (2, -1)"
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "right"),
+    [
+        (LINE, "y = 3x - 7", "y + 1 = 3(x - 2)", True),
+        (LINE, "y = 3x - 7", "The line is 6x - 2y = 14.", True),
+        (LINE, "y = 3x - 7", "6x - 2y = 15", False),
+        (LINE + " in slope-intercept form.", "y = 3x - 7", "6x - 2y = 14", False),
+        ("Find the equation of the circle.", "x^2 + y^2 = 4", "x^2 + y^2 - 4 = 0", True),
+        ("Factor completely: 3x^3 - 12x", "3x(x - 2)(x + 2)", "3x(x^2 - 4)", False),
+        ("Factor x^2 - 2x + 1", "(x - 1)^2", "(x - 1)(x - 1)", True),
+        ("How many pages must he read?", "20", "He must read 20 a day.", True),
+    ],
+)
+def test_the_form_that_a_question_asks_for(
+    question: str, reference: str, answer: str, right: bool
+) -> None:
+    assert judge(Item("1", "algebra", question, (reference,)), answer).correct is right

@@ -110,6 +110,46 @@ def test_words_of_the_question_are_no_answer(question: str, reference: str, answ
 
 
 @pytest.mark.parametrize(
+    ("question", "reference", "answer", "right"),
+    [
+        (
+            "Which country pays most to the EU?",
+            "Germany",
+            "Germany is large, but France founded the EU. So the country that pays most is France.",
+            False,
+        ),
+        ("What is the capital?", "Lyon", "Lyon. Actually, Paris is the capital.", False),
+        ("What is the capital?", "Paris", "Lyon. Actually, Paris is the capital.", True),
+        ("What is the capital?", "Paris", "Paris. So the Louvre is a museum there.", True),
+        ("Which town was it?", "Bugtussle", "Bug Tussle, a farming community.", True),
+        ("Which ship was it?", "May Flower", "It was the Mayflower that came.", True),
+        ("Where was it invented?", "On the island of Crete", "It was invented in Crete.", True),
+        ("What is it?", "Assembly Building (VAB)", "The shuttle stands in the VAB.", True),
+        ("How long did he sit?", "5 minutes", "According to The Times, he sat 5 minutes.", True),
+        ("Which battle was it?", "Leipzig", "Halle, a few miles from Leipzig.", False),
+        ("Who were enemies?", "Egypt, Syria, Jordan", "Egypt and Syria were enemies.", False),
+        ("Which town was lit?", "Arco, Idaho", "The town that was lit is in Idaho.", False),
+        (
+            "What did Stalin agree to do?",
+            "Attack on the eastern front to keep the Germans there",
+            "Churchill met him. He would attack on the eastern front to keep the Germans there.",
+            True,
+        ),
+        (
+            "What was the play?",
+            "Drat! The Cat!",
+            'The play was called "Drat! The Cat!" then.',
+            True,
+        ),
+    ],
+)
+def test_what_an_answer_comes_down_to(
+    question: str, reference: str, answer: str, right: bool
+) -> None:
+    assert judge(Item("1", "history", question, (reference,)), answer).correct is right
+
+
+@pytest.mark.parametrize(
     ("reference", "answer"),
     [
         ("吴承恩", "吴承恩"),

@@ -81,6 +81,16 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
         naming.append(_names_something(clause, known, bare))
     if all(len(clause.words) <= _ITEM for clause in clauses):  # "Paris. London. Rome."
         return [read(answer)]
+    start = max(
+        (
+            n
+            for n, clause in enumerate(clauses)
+            if (committed[n] and _CONCLUSION.search(clause.text))
+            or (naming[n] and _CORRECTION.search(clause.text))
+        ),
+        default=0,
+    )
+    clauses, weights, naming = clauses[start:], weights[start:], naming[start:]
     kept = []
     for n, clause in enumerate(clauses):
         if _OPINION.search(clause.text) and any(
@@ -90,12 +100,7 @@ def deciding(question: str, answer: str, reference: str) -> list[Reading]:
         rivals = [weights[m] for m in range(n) if naming[m]]
         if weights[n] == 0 and not _ANAPHORS.intersection(clause.forms[:1]):
             rivals += [weights[m] for m in range(n + 1, len(clauses)) if naming[m]]
-        overruled = any(
-            (committed[m] and _CONCLUSION.search(clauses[m].text))
-            or (naming[m] and _CORRECTION.search(clauses[m].text))
-            for m in range(n + 1, len(clauses))
-        )
-        if weights[n] >= max(rivals, default=0) and not overruled:
+        if weights[n] >= max(rivals, default=0):
             kept.append(clause)
     return kept
 
