@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from kb.entries import LONGEST_ENTRY, Bad, Entry, from_record
+from kb.entries import ANSWERS, LONGEST_ENTRY, TEXTS, TITLES, Bad, Entry, from_record
 from runtime.common.errors import UserError
 from runtime.common.extras import require
 
@@ -42,7 +42,8 @@ class _Source:
 def json_entries(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[Entry | Bad]:
     """The entries of a JSON list, or of the lists in a JSON object.
 
-    Another object or text in the object is an entry with its key as its title.
+    Another member of the object is an entry with its key as its title. If the object has a title
+    itself, it is about that, and its other members are under that title.
 
     Args:
         file: opened for reading bytes; it is read in pieces.
@@ -58,10 +59,12 @@ def json_entries(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[
     number = 0
     try:
         for number, record in enumerate(_records(ijson, _Source(file, progress)), start=1):
-            yield from_record(record, f"record {number}")
+            yield from from_record(record, f"record {number}")
     except (ijson.JSONError, UnicodeDecodeError, _WrongError) as error:
         said = " ".join(str(error).split())[:200]
         where = f"after record {number}" if number else "at its beginning"
+        if "trailing garbage" in said:
+            said += "; if each line is an object, name the file .jsonl"
         raise UserError(
             f"{file.name}, {where}: not JSON with entries ({said}); the rest was not read"
         ) from None
@@ -71,6 +74,7 @@ def _records(ijson: Any, source: _Source) -> Iterator[Any]:
     is_object = False
     depth = around = 0  # open containers, and those of them outside of a record
     key = ""
+    title = unused = ""  # of the file's own object, and its key while nothing is under it
     builder: Any = None
     for event, value in ijson.basic_parse(source, use_float=True, buf_size=_PIECE):
         opens, closes = event.startswith("start_"), event.startswith("end_")
@@ -96,9 +100,19 @@ def _records(ijson: Any, source: _Source) -> Iterator[Any]:
         if depth == around:
             record, builder = builder.value, None
             if around == 2 or not is_object:
+                unused = ""
                 yield record
+            elif isinstance(record, str) and not title and key.casefold() in TITLES:
+                title, unused = record, key
             elif isinstance(record, dict):
-                yield {"title": key, **record}
+                unused = ""
+                yield {**({"title": title, "section": key} if title else {"title": key}), **record}
+            elif title and not isinstance(record, bool | None):
+                unused = ""
+                text = record if key.casefold() in (*TEXTS, *ANSWERS) else {key: record}
+                yield {"title": title, "text": text}
             elif isinstance(record, str):
                 yield {"title": key, "text": record}
-            # Numbers and the like in a file's object describe the file itself.
+            # Other numbers and the like describe the file itself.
+    if unused:
+        yield {"title": unused, "text": title}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kb.entries import LONGEST_ENTRY, Bad, Entry
+from kb.passages import superscript
+from kb.tables import Row, Table
 from runtime.common.extras import require
 from runtime.common.files import open_regular
 
@@ -18,7 +20,8 @@ KINDS = (".html", ".htm", ".xhtml")
 # Not shown by a browser, not text, or marks within the text.
 _HIDDEN = (
     "script, style, noscript, template, svg, canvas, iframe, object, audio, video, dialog, button,"
-    " select, textarea, [hidden], [aria-hidden=true], sup.reference, .mw-editsection"
+    " select, textarea, [hidden], [aria-hidden=true], [style*='display:none' i],"
+    " [style*='display: none' i], sup.reference, .mw-editsection"
 )
 # Navigation of a site.
 _AROUND = (
@@ -39,7 +42,13 @@ _MARKUP = re.compile(r"</(?:html|body|article|div|p|table|[uo]l|h[1-6]|script)\s
 _SEPARATOR = re.compile(r" [-–—|·•»:]+ ")
 # Characters of a heading's link to itself.
 _ANCHOR = " §¶#"
-_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+_CHARSET = re.compile(
+    rb"""<(?:\?xml[^>]+encoding|meta[^>]+charset)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
+)
+_COMMENT = re.compile(rb"(?s)<!--.*?-->")
+# In XML an element may end where it begins; in HTML these would go on to their end tag.
+_ENDED = re.compile(r"<(title|script|style|textarea|iframe|noscript|template)\b([^<>]*)/>", re.I)
+_LOST = "\ufffd"  # in place of bytes that are not in the page's encoding
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -49,6 +58,7 @@ _MARKS = {
 _ENCODINGS = ("ascii", "big5", "cp", "euc", "gb", "hz", "iso", "koi8", "mac", "shift", "tis", "utf")
 # Encodings that browsers read as a larger one.
 _LARGER = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
+_LARGER |= dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be"), "utf-8")  # read this far as ASCII
 # Blocks on nearly all pages of a site are left out. This many pages are looked at, at most.
 _SAMPLE, _FEWEST_PAGES, _SHARE = 200, 3, 0.8
 
@@ -92,6 +102,9 @@ def markup_entries(entry: Entry) -> Iterator[Entry | Bad]:
     name, blocks = _parsed(entry.text)
     found = list(_entries(entry.title or name, blocks, f"{entry.where}, "))
     for each in found:
+        if isinstance(each, Bad):
+            yield each
+            continue
         title = entry.title or each.title
         above = [each.section] if title == each.title else [each.title, each.section]
         section = " / ".join(filter(None, [entry.section, *above]))
@@ -100,12 +113,15 @@ def markup_entries(entry: Entry) -> Iterator[Entry | Bad]:
         yield Bad(entry.where, "has no text")
 
 
-def _entries(name: str, blocks: Iterable[Block], where: str) -> Iterator[Entry]:
+def _entries(name: str, blocks: Iterable[Block], where: str) -> Iterator[Entry | Bad]:
     headings: list[tuple[int, str]] = []
     for number, (tag, text) in enumerate(blocks, start=1):
         if tag in _HEADINGS:
-            level = _HEADINGS[tag]
+            level, text = _HEADINGS[tag], "" if _LOST in text else text
             headings = [each for each in headings if each[0] < level] + [(level, text)]
+            continue
+        if _LOST in text:
+            yield Bad(f"{where}block {number}", "is not in the encoding of the page")
             continue
         above = [text for _, text in headings]
         if not headings or (headings[0][0] > 1 and headings[0][1] != name):
@@ -146,7 +162,10 @@ def _page(path: Path) -> tuple[str, list[Block]]:
         raw = file.read(LONGEST_ENTRY + 1)
     if len(raw) > LONGEST_ENTRY:
         raise ValueError(f"is longer than {LONGEST_ENTRY >> 20} MiB")
-    return _parsed(_decoded(raw))
+    text = _decoded(raw)
+    if path.suffix.lower() == ".xhtml" or text.startswith("<?xml"):
+        text = _ENDED.sub(r"<\1\2></\1>", text)
+    return _parsed(text)
 
 
 def _parsed(text: str) -> tuple[str, list[Block]]:
@@ -159,33 +178,44 @@ def _parsed(text: str) -> tuple[str, list[Block]]:
     name = " ".join(named.text().split()) if named is not None else ""
     # Not decomposed: that also frees the nodes inside, which may be among them.
     unread = {node.mem_id for node in tree.css(f"{_HIDDEN}, {_AROUND}")}
-    root = tree.css_first("main, [role=main]") or tree.body
-    return name, list(_blocks(root, unread)) if root is not None else []
+    mains = tree.css("main, [role=main]")
+    blocks = list(_blocks(mains[0], unread)) if len(mains) == 1 else []
+    if not blocks and tree.body is not None:
+        blocks = list(_blocks(tree.body, unread))
+    return "" if _LOST in name else name, blocks
 
 
 def _decoded(raw: bytes) -> str:
     """The text of a page, in the encoding that it names, or UTF-8. Raises ValueError."""
-    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "")
-    if not encoding:
-        named = _CHARSET.search(raw[:4096])
-        encoding = named[1].decode() if named else "utf-8"
+    marked = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "")
+    if marked:
+        return raw.decode(marked, "replace").removeprefix("\ufeff")
+    named = _CHARSET.search(_COMMENT.sub(b"", raw[:4096]))
+    if named is None:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"names no encoding and is not in utf-8 (byte {error.start}); convert it first, for"
+                " example with iconv -f gb18030 -t utf-8"
+            ) from None
+    encoding = named[1].decode()
     try:
         known = codecs.lookup(encoding).name
     except LookupError:
         known = ""
     if not known.startswith(_ENCODINGS):
         raise ValueError(f"is in an unknown encoding, {encoding}")
-    try:
-        return raw.decode(_LARGER.get(known, known)).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not in {encoding} ({error.reason} at byte {error.start})") from None
+    return raw.decode(_LARGER.get(known, known), "replace")
 
 
 def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
     """The headings, rows and paragraphs below a node, in order, without unread nodes."""
     texts: list[str] = []
     heading = ""
-    row: _Row | None = None
+    raised = 0  # where the text of a superscript begins
+    row: Row | None = None
+    tables: list[Table] = []
 
     def flushed() -> Iterator[Block]:
         text = " ".join("".join(texts).split())
@@ -197,10 +227,13 @@ def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
         elif text:
             yield (heading or "p"), text
 
-    table = _Table()
     for tag, node in _walk(root, unread):
         if tag == "-text":
             texts.append(node.text_content or "")
+        elif tag == "sup":
+            raised = len(texts)
+        elif tag == "/sup":
+            texts[raised:] = [superscript("".join(texts[raised:]))]
         elif tag in ("br", "/dt"):
             texts.append("\n" if tag == "br" else ": ")
         elif tag == "dd" and row is None and texts[-1:] == [": "]:
@@ -208,13 +241,16 @@ def _blocks(root: Any, unread: Collection[int]) -> Iterator[Block]:
         elif tag.removeprefix("/") in _BLOCKS:
             yield from flushed()
             if tag == "table":
-                table = _Table()
-            elif tag == "tr" and not _arranges(node):
-                row = _Row()
+                tables.append(Table())
+            elif tag == "/table":
+                tables.pop()
+            elif tag == "tr" and tables and not _arranges(node):
+                row = Row()
             elif tag in ("td", "th") and row is not None:
-                row.open(tag)
+                head = tag == "th" or node.parent.parent.tag == "thead"
+                row.open(head, _span(node, "colspan"), _span(node, "rowspan"))
             elif tag == "/tr" and row is not None:
-                line, row = table.text(row), None
+                line, row = tables[-1].text(row), None
                 if line:
                     yield "row", line
             if tag.removeprefix("/") in _HEADINGS:
@@ -227,41 +263,10 @@ def _arranges(row: Any) -> bool:
     return row.css_first(_LAYOUT) is not None
 
 
-class _Row:
-    """A table row while it is read: its cells, and which of them are headings."""
-
-    def __init__(self) -> None:
-        self.cells: list[str] = []
-        self.heads: list[bool] = []
-
-    def open(self, tag: str) -> None:
-        self.cells.append("")
-        self.heads.append(tag == "th")
-
-    def add(self, text: str) -> None:
-        if not self.cells:
-            self.open("td")
-        self.cells[-1] = f"{self.cells[-1]} {text}".strip()
-
-
-class _Table:
-    """A table while it is read; a row of headings names the cells below it."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-
-    def text(self, row: _Row) -> str:
-        """A row as text: each cell after its name; "" for a row of headings."""
-        if len(row.cells) > 1 and all(row.heads):
-            self._names = row.cells
-            return ""
-        if len(row.cells) == len(self._names):
-            pairs = zip(self._names, row.cells, strict=True)
-            return "; ".join(f"{name}: {cell}" if name else cell for name, cell in pairs if cell)
-        filled = [(cell, head) for cell, head in zip(row.cells, row.heads, strict=True) if cell]
-        if len(filled) > 1 and filled[0][1]:
-            return f"{filled[0][0]}: {'; '.join(cell for cell, _ in filled[1:])}"
-        return "; ".join(cell for cell, _ in filled)
+def _span(cell: Any, name: str) -> int:
+    """The number of columns or rows that a cell spans."""
+    found = re.match(r"\s*(\d{1,4})", cell.attributes.get(name) or "")
+    return int(found[1]) if found else 1
 
 
 def _walk(root: Any, unread: Collection[int]) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from runtime.questions import clean_text
 LENGTH = 100
 # Markup left in a text. "a<b and c>d" has none: only known tags count, and attributes need values.
 _ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)){0,20}\s*/?"""
-_INLINE = "a|abbr|b|big|cite|code|em|font|i|kbd|mark|q|s|small|span|strong|sub|sup|tt|u|var"
+_INLINE = "a|abbr|b|big|cite|code|em|font|i|kbd|mark|q|s|small|span|strong|sub|tt|u|var|wbr"
 _BLOCK = (
     "article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|figcaption|figure|footer|h[1-6]"
     "|head|header|hr|html|img|li|main|nav|ol|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
@@ -28,6 +28,10 @@ _UNSHOWN_ENDS = {
     "": re.compile("-->"),
 }
 _INLINE_TAG = re.compile(rf"</?(?:{_INLINE}){_ATTRIBUTES}>", re.IGNORECASE)
+_SUPERSCRIPT = re.compile(rf"<sup{_ATTRIBUTES}>([^<>]*)</sup\s*>", re.IGNORECASE)
+_RAISED = dict(zip("0123456789+-\u2212=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ", strict=True))
+# Where a word may be broken, and marks of direction: not seen, and not in what is searched for.
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK}){_ATTRIBUTES}>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
@@ -79,12 +83,19 @@ def clean(text: str) -> str:
     """A text without tags, entities, control characters and extra white space."""
     if "<" in text:
         text = _shown(text)
-        text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
+        text = _SUPERSCRIPT.sub(lambda found: superscript(found[1]), _INLINE_TAG.sub("", text))
+        text = _BLOCK_TAG.sub(" ", text)
     if "&" in text:
         text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
-    text = clean_text(text)
+    text = clean_text(_UNSEEN.sub("", text))
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(filter(None, lines))
+
+
+def superscript(text: str) -> str:
+    """A text in raised characters, or as it is if it has others than numbers: 10⁶, but 4th."""
+    raised = [_RAISED.get(each) for each in text.strip()]
+    return text if None in raised else "".join(filter(None, raised))
 
 
 def _shown(text: str) -> str:

@@ -331,7 +331,7 @@ def test_a_damaged_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"a\.parquet, .*: damaged or not Parquet"):
             list(entries(_file(tmp_path, "a.parquet", damaged)))
     parquet.write_table(pyarrow.table({"number": [1]}), path)
-    with pytest.raises(UserError, match=r"a\.parquet: has no column of texts"):
+    with pytest.raises(UserError, match=r"a\.parquet: has no column of text"):
         list(entries(path))
 
 
