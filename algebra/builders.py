@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from algebra import units
@@ -46,7 +47,8 @@ def _with_variable(text: str) -> Node:
 
 def _echo(text: str) -> str:
     """An expression as the answer repeats it."""
-    text = text.replace("sqrt", "√").replace("cbrt", "∛").replace("pi", "π")
+    for written, shown in (("sqrt", "√"), ("cbrt", "∛"), ("pi", "π"), ("<=", "≤"), (">=", "≥")):
+        text = text.replace(written, shown)
     text = re.sub(r"(?<=[√∛]) |(?<=[a-z]) (?=π)|(?<=π) (?=[a-z])", "", text)
     text = re.sub(r"\(\((\w+)\)/\((\w+)\)\)", r"(\1/\2)", text)
     text = re.sub(r"\((\d+)\+\((\d+)\)/\((\d+)\)\)", r"(\1 \2/\3)", text)
@@ -70,6 +72,7 @@ def solve(eqs: str, v: str = "", v2: str = "") -> Built:
         raise UnclearError("a system, or several exercises")
     if len(found) == 1 and len(variables) > 1 and not asked:
         raise UnclearError("which variable is asked for?")
+    found = tuple(replace(relation, text=_echo(relation.text)) for relation in found)
     return "solve", found, asked or tuple(sorted(variables))
 
 
@@ -210,8 +213,6 @@ def matrix(kind: str, m: str) -> Built:
 
 def evaluate(e: str) -> Built:
     text = without_separators(spoken(e))
-    if text.endswith("!") and text.count("!") == 1 and not text[:-1].isdigit():
-        raise UnclearError("a factorial, or the end of the sentence")
     node = parse(text)
     if names(node):
         raise UnclearError("a variable")
@@ -261,7 +262,8 @@ def form_of_number(kind: str, e: str) -> Built:
     node = parse(text.rstrip("% "))
     if names(node):
         raise UnclearError("a variable")
-    if text.isdigit() and kind != "as_percent":
+    plain = text.isdigit() if kind == "as_fraction" else text.replace(".", "").isdigit()
+    if plain and kind != "as_percent":
         raise UnclearError("nothing to convert, or a number to another base")  # 1010 to decimal
     return kind, node, text.endswith("%"), text
 
@@ -327,8 +329,14 @@ def step(ns: str, what: str) -> Built:
     return "step", listed_numbers(ns), _asked(what)
 
 
-def described(family: str, a: str, d: str, n: str) -> Built:
-    return "described_term", _asked(family), number(a), number(d), _index(n)
+def described(family: str, what: str, a: str, d: str, n: str) -> Built:
+    return "described_term", *_described(family, what, a, d), _index(n)
+
+
+def _described(family: str, what: str, a: str, d: str) -> Built:
+    if _asked(family) != _asked(what):
+        raise UnclearError("an arithmetic sequence with a ratio, or a geometric one without")
+    return _asked(family), number(a), number(d)
 
 
 def _index(text: str) -> int:
@@ -337,8 +345,12 @@ def _index(text: str) -> int:
     return int(text)
 
 
-def sum_of_terms(family: str, a: str, d: str, n: str) -> Built:
-    return "sum_of_terms", _asked(family), number(a), number(d), int(n)
+def sum_of_terms(a: str, d: str, n: str, family: str, what: str) -> Built:
+    return "sum_of_terms", *_described(family, what, a, d), int(n)
+
+
+def infinite_sum(family: str, what: str, a: str, d: str) -> Built:
+    return "infinite_sum", *_described(family, what, a, d)[1:]
 
 
 def sum_of_sequence(ns: str, n: str, family: str = "") -> Built:

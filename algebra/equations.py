@@ -79,9 +79,11 @@ def _factor_roots(factor: Any) -> list[Expression]:
         a, b, c = coefficients
         root = sp.sqrt(b**2 - 4 * a * c)
         return [sp.expand(sp.radsimp((-b + sign * root) / (2 * a))) for sign in (1, -1)]
-    if degree == step and degree % 2 and degree <= 5:  # x^3 = 5: only the real root
+    if degree == step and degree in (3, 5):  # x^3 = 5
         value = -coefficients[-1] / coefficients[0]
-        return [sp.root(value, degree) if value > 0 else -sp.root(-value, degree)]
+        root = sp.root(value, degree) if value > 0 else -sp.root(-value, degree)
+        angles = [2 * sp.pi * n / degree for n in range(degree)]
+        return [root * (sp.cos(angle) + sp.I * sp.sin(angle)) for angle in angles]
     if degree == 4 and step == 2:
         a, b, c = coefficients[0], coefficients[2], coefficients[4]
         squares = [(-b + sign * sp.sqrt(b**2 - 4 * a * c)) / (2 * a) for sign in (1, -1)]
@@ -100,7 +102,14 @@ def _sorted(found: list[Expression]) -> Roots:
 
 
 def _checked(difference: Expression, x: Expression, candidates: list[Expression]) -> Roots:
-    """The candidates that are real and solve the original equation."""
+    """The candidates that are real and solve the original equation.
+
+    Raises:
+        UnclearError: the equation has other letters; whether a candidate is a solution depends on
+            them: sqrt(x) = a.
+    """
+    if difference.free_symbols != {x}:
+        raise UnclearError("an equation that holds under conditions on other letters")
     true = [root for root in dict.fromkeys(candidates) if holds(difference, x, root)]
     return Roots(_sorted(true).real)
 

@@ -18,7 +18,7 @@ from algebra.notation import plain
 from algebra.phrases import COURTESIES, HAN, SPOKEN, without_courtesies
 from algebra.readings import UnclearError
 from algebra.syntax import FUNCTIONS
-from algebra.tokens import PRODUCTS
+from algebra.tokens import FRACTIONS, PRODUCTS
 
 MAX_CHARS = 400
 
@@ -47,6 +47,8 @@ def recognize(question: str) -> Exercise | None:
         return None
     chinese = HAN.search(text) is not None
     text = without_courtesies(text)
+    if _may_be_exclamation(text) or _has_two_kinds_of_x(text):
+        return None
     for pattern, build in FORMS:
         match = pattern.fullmatch(text)
         if match is None or _cuts_a_word(match):
@@ -67,6 +69,20 @@ def _cuts_a_word(match: re.Match[str]) -> bool:
     return any(re.match("[A-Za-z]{2}", match.string[at - 1 : at + 1]) for at in ends)
 
 
+def _may_be_exclamation(text: str) -> bool:
+    """Whether the ! at the end of a text is no factorial: "Solve 2x = 10!", but not "Find 5!"."""
+    last = text.endswith("!") and text.count("!") == 1
+    return last and re.fullmatch(r"[^\d+*/÷^=-]*\d+!", text) is None
+
+
+def _has_two_kinds_of_x(text: str) -> bool:
+    """Whether x may be both a letter and "times", or have lost its exponent: 3 x 2 + x = 10."""
+    times = rf"(?<= )[xX](?= [\d{''.join(FRACTIONS)}])"
+    words = re.findall("[A-Za-z]+", re.sub(times, "", text))
+    letters = any(word in ("x", "X") or (word in PRODUCTS and "x" in word) for word in words)
+    return letters and re.search(times, text) is not None
+
+
 def _may_begin_with_dash(text: str, at: int) -> bool:
     """Whether a part begins with a minus or a dash: "Solve for x - 2x + 1 = 9"."""
     return text[at : at + 2] == "- " or (
@@ -80,7 +96,7 @@ FORMS = [*ENGLISH, *CHINESE]
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:
     """The lower-case words and the Chinese characters that occur in exercises."""
     patterns = [*(pattern for pattern, _ in [*FORMS, *SPOKEN]), *COURTESIES]
-    sources = " ".join([*(pattern.pattern for pattern in patterns), *FUNCTIONS, *PRODUCTS, "pi"])
+    sources = " ".join([*(pattern.pattern for pattern in patterns), *FUNCTIONS, *PRODUCTS, "pi", "lg"])
     return frozenset(_words(sources)), frozenset(HAN.findall(sources))
 
 

@@ -42,7 +42,7 @@ SERIES = "(sequence|progression|series|pattern|number sequence|list)"
 IN_SERIES = f"( in| of)< the| this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}"
 FIRST = rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of"
 TERM = r"<the >(?P<n>\d{1,6})(st|nd|rd|th) term"
-WITH = rf"(with|whose) <a >first term< is> {A} and <a >common (difference|ratio)< is| of> {D}"
+WITH = rf"(with|whose) <a >first term< is> {A} and <a >common (?P<what>difference|ratio)< is| of> {D}"
 LIST = rf"(?P<ns>{NUMBER}( ?,? <and >|, ?){NUMBER}((, ?<and >| and ){NUMBER})*)"
 MONEY = "<(?P<u>[$€£¥])>"
 RATE = "(percent|percentage|per cent)"
@@ -79,7 +79,7 @@ matrix kind=determinant: <{WHAT} >det ?\(? ?{MATRIX} ?\)?
 
 sum_of_terms: {FIRST} <an |a |the >(?P<family>arithmetic|geometric) {SERIES} {WITH}
 sum_of_sequence: {FIRST} <the >{FAMILY}{SERIES}:? ?{TERMS}
-numbers kind=infinite_sum: {WHAT} <the >sum of <the |an >infinite geometric {SERIES} {WITH}
+infinite_sum: {WHAT} <the >sum of <the |an >infinite (?P<family>geometric) {SERIES} {WITH}
 listed kind=infinite_series: {WHAT} <the >sum of <the >infinite geometric {SERIES}:?
     (?P<ns>{NUMBER}( ?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.
 sigma: <{WHAT} ><the sum >\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) ?\}}?\
@@ -93,7 +93,7 @@ as_mixed: {WRITE} {named("e")} {AS}mixed (number|fraction)
 form_of_number kind=as_fraction: {WRITE} {named("e")} {AS}improper fraction
 square_roots: {WHAT} <the >square roots of {named("e")}
 rewrite kind=expand: multiply:? (?P<e>\(.+\) ?\(.+\))
-combine sign=+: (add|{WHAT} <the >sum of) (?P<a>.+?) (and|to) (?P<b>.+)
+combine sign=+: (add (?P<a>.+?) (and|to)|{WHAT} <the >sum of (?P<c>.+?) and) (?P<b>.+)
 combine sign=*: ({WHAT} <the >product of (?P<a>.+?) and|multiply (?P<c>.+?) by) (?P<b>.+)
 combine sign=-: subtract (?P<b>.+?) from (?P<a>.+)
 combine sign=÷: {WHAT} <the >quotient of (?P<a>.+?) and (?P<b>.+)
@@ -142,7 +142,7 @@ general_term: {SAY} <the |a formula for the >(nth|n-th|general) term{IN_SERIES}
 step: {WHAT} <the >common (?P<what>difference|ratio)( in| of)< the| this> ?\
     <arithmetic |geometric >{SERIES}:? ?{TERMS}
 described: {WHAT} {TERM} of an? (?P<family>arithmetic|geometric) {SERIES} {WITH}
-sum_of_terms family=arithmetic a=1 d=1: {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
+sum_of_terms family=arithmetic what=difference a=1 d=1: {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
     (positive integers|natural numbers|positive whole numbers|counting numbers)
 
 convert: {WRITE} {A} ?{UNIT} (to|into|in) <a >{OTHER}

@@ -21,8 +21,7 @@ _SIGNS: dict[str, str] = {
     **dict.fromkeys("≤⩽≦", "<="),
     **dict.fromkeys("≥⩾≧", ">="),
     **dict.fromkeys("\u00a0\u2002\u2003\u2009\u200a\u202f\u3000\t", " "),
-    **dict.fromkeys("（［【", "("),
-    **dict.fromkeys("）］】", ")"),
+    **dict(zip("（【）】［］", "(())[]", strict=True)),
     **{chr(0xFF10 + n): str(n) for n in range(10)},
     **{chr(0xFF21 + n): chr(0x41 + n) for n in range(26)},
     **{chr(0xFF41 + n): chr(0x61 + n) for n in range(26)},
@@ -68,6 +67,8 @@ _INNERMOST = (
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 # A mixed number in LaTeX, 2\frac{1}{2}.
 _MIXED = re.compile(r"(?<![\d.^{])(\d+)\s*\\[dt]?frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
+# A base in braces, or one digit: in LaTeX \log_28 is the logarithm of 8. \log_10 is meant as 10.
+_BASE = re.compile(r"\\log\s*_\s*(?:\{(\d+)\}|(10(?!\d)|\d))")
 # Spaces mean nothing in LaTeX: 1/2 x is the same as 1/2x.
 _SPACED_FRACTION = re.compile(r"(\d/\d+) +(?=[A-Za-z(\\])")
 # A fraction with U+2044, the fraction slash: 1⁄2 or 2 1⁄2.
@@ -79,10 +80,10 @@ def plain(text: str) -> str:
     """Convert a question to plain notation; words stay, runs of white space become one space."""
     text = _SUPERSCRIPT.sub(_raised, re.sub(r"(?<![\w)\]])³√", "∛", text))
     text = _BAR.sub(lambda m: _fraction(*m.groups()), text)
-    text = re.sub(r"log([₀-₉]+)", lambda m: "log_" + m[1].translate(_SUBSCRIPTS), text)
+    text = re.sub(r"log([₀-₉]+)", lambda m: f"log_{m[1].translate(_SUBSCRIPTS)} ", text)
     if any(sign in text for sign in "\\{$"):
         text = _from_latex(text)
-    text = re.sub(r"\blg(?=[ \d(a-z])", "log_10", text)
+    text = re.sub(r"\blg(?=[ \d(a-z])", "log_10 ", text)
     text = re.sub(r"(?<=\d)·(?=\d)", "•", text)  # times, or a decimal point: not read
     text = text.translate(_TABLE).replace("**", "^")
     text = re.sub(r"(?<=[A-Za-z])(?=π)|(?<=π)(?=[A-Za-z])", " ", text).replace("π", "pi")
@@ -108,6 +109,7 @@ def _from_latex(text: str) -> str:
     text = _CASES.sub(lambda m: m[1].replace("\\\\", " ; ").replace("&", " "), text)
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = re.sub(r"\\[()\[\]]", "$", text)
+    text = _BASE.sub(r"\\log_\1\2 ", text)
     text = text.replace("\\%", "%").replace("\\$", "\\dollar ").replace("{,}", ",")
     text = _MIXED.sub(lambda m: _fraction(m[1], m[2] or m[3], m[4] or m[5]), text)
     text = _SPACED_FRACTION.sub(r"\1", text)

@@ -311,7 +311,7 @@ class _Parser:
                 raise UnclearError("not a mixed number")
             return _mixed(token.text)
         if token.text in ("(", "["):
-            return self._closed(")" if token.text == "(" else "]")
+            return self._closed(")") if token.text == "(" else self._in_square_brackets()
         if token.text == "|" and not self._in_bars:
             self._in_bars = True
             node = self._sum()
@@ -344,7 +344,11 @@ class _Parser:
         """A function's argument: in parentheses, or a number or letter alone."""
         first = self._next
         if first.text == "(":
-            return self._atom()
+            node = self._atom()
+            power = self._next.text in ("^", "!") and function in ("ln", "log")
+            if power and not self._lenient:
+                raise UnclearError("a power of a logarithm, or of its argument")
+            return node
         if first.kind not in ("number", "name", "fraction") or first.text in self._functions:
             raise UnclearError("a function without an argument")
         node = self._atom()
@@ -367,6 +371,17 @@ class _Parser:
             return node
         sign = self._take()
         return Operation("/" if sign.text == "÷" else sign.text, node, self._power())
+
+    def _in_square_brackets(self) -> Node:
+        """Refuse [x/2] and [2.5], which may be rounded down, but not [3(x + 1)/2] and [3 + 4]."""
+        start = self._at
+        node = self._closed("]")
+        inside = self._tokens[start : self._at - 1]
+        grouped = any(token.text in ("(", "[", "|") for token in inside)
+        whole = all(token.text.isdigit() or token.text in ("+", "-", "*") for token in inside)
+        if not (grouped or whole or self._lenient):
+            raise UnclearError("brackets, or a number rounded down")
+        return node
 
     def _closed(self, end: str) -> Node:
         in_bars, self._in_bars = self._in_bars, False

@@ -117,8 +117,8 @@ def _factor(words: Words, node: Node, text: str) -> str:
     if not value.is_polynomial(*value.free_symbols) or has_decimals(node):
         raise UnclearError("not a polynomial, or one with decimals")
     before = expanded(value)
-    if before.is_number:
-        raise UnclearError("no variable left")
+    if not before.is_Add:
+        raise UnclearError("a single term")
     found = sp.factor(before)
     content, _ = sp.Poly(before, *before.free_symbols).primitive()
     if found == before or (found.is_Mul and _is_trivial(found, before)):
@@ -147,7 +147,7 @@ def _simplify(words: Words, node: Node, text: str) -> str:
         over, under = sp.fraction(found)
         found = over / (sp.factor(under) if under.is_Add else under)
     elif all(power.exp.is_number for power in value.atoms(sp.Pow)) and not value.has(sp.log):
-        found = value if not value.is_Add else expanded(value)
+        found = expanded(value.replace(_is_root, lambda root: sp.sqrt(sp.factor(root.base))))
     else:
         raise UnclearError("no rule for this")
     roots = [power for power in found.atoms(sp.Pow) if not power.exp.is_Integer]
@@ -156,6 +156,11 @@ def _simplify(words: Words, node: Node, text: str) -> str:
         raise UnclearError("logarithms, or roots of powers or of roots")
     check_same(node, found)
     return words.sentence(f"{text} = {show(found, has_decimals(node))}")
+
+
+def _is_root(value: Expression) -> bool:
+    """Whether this is the square root of a sum, of which a factor may come out."""
+    return bool(value.is_Pow and value.exp == sp.Rational(1, 2) and value.base.is_Add)
 
 
 def check_same(node: Node, found: Expression) -> None:

@@ -58,6 +58,8 @@ _CONVENTIONS = {
     "fractions": ("with slashes as fraction bars", "斜线表示分数线"),
     "log": ("with logarithms to base 10", "对数以 10 为底"),
 }
+_WORDS = {english.split()[0] for english, _ in (*_PHRASES.values(), *_CONVENTIONS.values())}
+_FIRST_WORDS = _WORDS - {"a"}  # which may be a variable
 
 
 class Words:
@@ -89,8 +91,7 @@ class Words:
         if self._chinese:
             return f"{text}。"
         first, _, rest = text.partition(" ")
-        prose = len(first) > 1 and first.isalpha() and rest[:1].isalnum()
-        return f"{first.capitalize()} {rest}." if prose else f"{text}."
+        return f"{first.capitalize()} {rest}." if first in _FIRST_WORDS else f"{text}."
 
     def either(self, parts: Sequence[str]) -> str:
         """Join alternatives with "or"."""

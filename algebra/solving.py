@@ -86,9 +86,9 @@ def _special(relation: Relation) -> bool:
 
 
 def is_whole(node: Node) -> bool:
-    """Whether an exponent is a whole number, not below 0."""
+    """Whether an exponent is a whole number above 0; x^0 has no value at 0."""
     value = meaning(node)
-    return bool(value.is_Integer and value >= 0)
+    return bool(value.is_Integer and value > 0)
 
 
 def _solves(relation: Relation, name: str, root: Expression) -> bool:
@@ -117,6 +117,8 @@ def _literal(words: Words, difference: Expression, x: Expression, shown: list[st
     _, condition = sp.fraction(sp.factor(factor))[0].as_coeff_Mul()  # 2a is zero where a is
     if condition.is_number:
         return words.sentence(shown[0])
+    if condition.could_extract_minus_sign():
+        condition = -condition
     return words.sentence(words.phrase("parameters", show(condition), shown[0]))
 
 
@@ -146,6 +148,8 @@ def _system(words: Words, relations: tuple[Relation, ...], asked: tuple[str, ...
         )
     found = equations.solve_system(differences, unknowns)
     if found is None:
+        if len(relations) < len(unknowns) or len(asked) < len(unknowns):
+            raise UnclearError("more unknowns than equations")
         return words.sentence(words.phrase("dependent"))
     if not found:
         return words.sentence(words.phrase("contradiction"))

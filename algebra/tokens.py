@@ -29,8 +29,12 @@ _PATTERN = re.compile(
     r"|(?P<sign>[-+*/÷^()|!\[\]]))",
     re.ASCII,
 )
-# 2e-3 is 0.002 or 2e - 3; "+-" is a sign of its own, "--" may be a dash.
-_DOUBTFUL = re.compile(r"\d[eE][-+]?\d|\+-|-\+|--")
+# 2e-3 is 0.002 or 2e - 3; "+-" is a sign of its own, "--" may be a dash; log_28x is the logarithm
+# of x, or of 8x; 2*x* + 3 is 2x + 3 with Markdown's italics; 2-1/2 may be a mixed number.
+_DOUBTFUL = re.compile(
+    r"\d[eE][-+]?\d|\+-|-\+|--|log_(?!10(?!\d))\d{2,}[A-Za-z]|\*[A-Za-z]{1,3}\* ?[-+]"
+    r"|(?<![\w./^])\d+-(?:1/\d+|2/[3-9]|3/[458]|[57]/8)(?![\d.])"
+)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,22 @@ def exact() -> Iterator[Solver]:
             "(60 - 80)/80 * 100 = -25, so a decrease of 25%.",
         ),
         ("Convert 5 KM to m", "5 km = 5000 m."),
+        # the base of a logarithm ends where the notation ends it
+        ("log₂8 = ?", "log_2 8 = 3."),
+        (r"Evaluate $\log_{3}27$", "log_3 27 = 3."),
+        (r"Evaluate $\log_28$", "log_2 8 = 3."),
+        (r"Evaluate $\log_10 100$", "log_10 100 = 2."),
+        ("Solve lg x = 2", "The solution is x = 100."),
+        ("lg100等于多少？", "log_10 100 = 2。"),
+        # brackets that group, and a factorial at the end
+        ("What is [3 + 4] * 2?", "[3 + 4] * 2 = 14."),
+        ("What is 5!", "5! = 120."),
+        # the simplest form
+        ("Simplify √(x^2 + 2x + 1)", "√(x^2 + 2x + 1) = |x + 1|."),
+        ("Simplify √(4x + 4)", "√(4x + 4) = 2√(x + 1)."),
+        ("Simplify (√x + 1)(√x - 1)", "(√x + 1)(√x - 1) = x - 1."),
+        ("What is ln 1?", "ln 1 = 0."),
+        ("Solve S = (n/2)(a + l) for n", "For a + l ≠ 0, n = 2S/(a + l)."),
     ],
 )
 def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: str) -> None:
@@ -179,6 +195,50 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "What comes next: 1, 2, 4?",
         "What is the next number: 3, 6, 9?",
         "Find the nth term of the sequence 1, 2, 4",
+        "Find the sum of 1 to 100",
+        # "times", a letter, or an exponent that was lost
+        "Solve x x 3 = 12",
+        "Solve 3 x 2 + x = 10",
+        "If f(x) = 3 x 2, find f(2)",
+        # a base that may go on
+        "Solve log₂2x = 3",
+        r"Solve $\log_{2}4x = 5$",
+        r"Solve $\log_28x = 5$",
+        "Solve log_28x = 5",
+        "Solve lg2x = 1",
+        # powers of logarithms
+        "What is log(10)^3?",
+        "Solve ln(x)^2 = 4",
+        # Gauss's brackets
+        "What is [2.5] + [3.7]?",
+        "Solve [x/2] = 3",
+        "计算［2.5］+［3.7］",
+        # mixed numbers with a hyphen
+        "What is 3-1/2 + 2-1/4?",
+        "Solve x + 2-1/2 = 5",
+        # Markdown
+        "Solve 2*x* + 3 = 7",
+        "Solve 3*x* −2 = 4",
+        # the end of a sentence
+        "Solve 2x = 10!",
+        "解方程 2x=10！",
+        "Simplify 2x + 3!",
+        # conditions on other letters
+        "Solve |x| = a for x",
+        "Solve y = √x for x",
+        "Solve T = 2π√(L/g) for L",
+        # more unknowns than are asked for, or than equations
+        "If x = 3 and y + z = 5, what is x?",
+        "Solve x + y + z = 6, x - y = 0",
+        # of no value at 0
+        "Solve x^0 = 1",
+        "Find the domain of f(x) = x^0",
+        # nothing to do, or in another sense
+        "Factor 12x^2",
+        "Convert 101.1 to decimal",
+        # an arithmetic sequence with a ratio
+        "Find the 5th term of an arithmetic sequence with first term 2 and common ratio 3",
+        "Find the sum of an infinite geometric series with first term 4 and common difference 1/2",
     ],
 )
 def test_what_has_several_readings_is_left_alone(exact: Solver, question: str) -> None:

@@ -70,8 +70,9 @@ def test_answers_are_sentences_with_their_steps(exact: Solver, question: str, an
             "x^2 = -4 has no real solution; the complex ones are x = 2i and x = -2i.",
         ),
         ("Solve (x-2)^2/(x-2) = 0", "(x-2)^2/(x-2) = 0 has no real solution."),
-        ("Solve sqrt(x) = -2", "sqrt(x) = -2 has no real solution."),
+        ("Solve sqrt(x) = -2", "√x = -2 has no real solution."),
         ("Solve (x-3)/(x-3) > 0", "x ≠ 3."),
+        ("Solve x^3 = 5", "The only real solution is x = 5^(1/3)."),
         ("What is 5/0?", "5/0 is undefined, because one cannot divide by zero."),
         (
             "What is the slope of the line through (2, 1) and (2, 7)?",
