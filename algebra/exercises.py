@@ -96,7 +96,9 @@ FORMS = [*ENGLISH, *CHINESE]
 def vocabulary() -> tuple[frozenset[str], frozenset[str]]:
     """The lower-case words and the Chinese characters that occur in exercises."""
     patterns = [*(pattern for pattern, _ in [*FORMS, *SPOKEN]), *COURTESIES]
-    sources = " ".join([*(pattern.pattern for pattern in patterns), *FUNCTIONS, *PRODUCTS, "pi", "lg"])
+    sources = " ".join(
+        [*(pattern.pattern for pattern in patterns), *FUNCTIONS, *PRODUCTS, "pi", "lg"]
+    )
     return frozenset(_words(sources)), frozenset(HAN.findall(sources))
 
 

@@ -42,7 +42,9 @@ SERIES = "(sequence|progression|series|pattern|number sequence|list)"
 IN_SERIES = f"( in| of)< the| this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}"
 FIRST = rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of"
 TERM = r"<the >(?P<n>\d{1,6})(st|nd|rd|th) term"
-WITH = rf"(with|whose) <a >first term< is> {A} and <a >common (?P<what>difference|ratio)< is| of> {D}"
+WITH = (
+    rf"(with|whose) <a >first term< is> {A} and <a >common (?P<what>difference|ratio)< is| of> {D}"
+)
 LIST = rf"(?P<ns>{NUMBER}( ?,? <and >|, ?){NUMBER}((, ?<and >| and ){NUMBER})*)"
 MONEY = "<(?P<u>[$€£¥])>"
 RATE = "(percent|percentage|per cent)"
