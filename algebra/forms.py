@@ -144,7 +144,8 @@ general_term: {SAY} <the |a formula for the >(nth|n-th|general) term{IN_SERIES}
 step: {WHAT} <the >common (?P<what>difference|ratio)( in| of)< the| this> ?\
     <arithmetic |geometric >{SERIES}:? ?{TERMS}
 described: {WHAT} {TERM} of an? (?P<family>arithmetic|geometric) {SERIES} {WITH}
-sum_of_terms family=arithmetic what=difference a=1 d=1: {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
+sum_of_terms family=arithmetic what=difference a=1 d=1:
+    {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
     (positive integers|natural numbers|positive whole numbers|counting numbers)
 
 convert: {WRITE} {A} ?{UNIT} (to|into|in) <a >{OTHER}

@@ -26,7 +26,7 @@ from algebra.syntax import (
     Relation,
     names,
 )
-from algebra.tokens import END, FRACTIONS, Token, tokens
+from algebra.tokens import END, FRACTIONS, Token, check_bars, check_labels, may_be_floor, tokens
 
 _MAX_DEPTH = 40
 # Letters that before a bracket are factors; others are as likely to be functions.
@@ -76,9 +76,9 @@ class _Parser:
         self._open_exponents: set[int] = set()
 
     def whole(self) -> Node:
-        self._check_bars()
+        check_bars(self._tokens)
         if not self._lenient:
-            self._check_labels()
+            check_labels(self._tokens, self._functions)
         node = self._sum()
         if self._next is not END:
             raise UnclearError(f"{self._next.text!r} was not expected")
@@ -119,35 +119,6 @@ class _Parser:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise UnclearError("too deep")
-
-    def _check_bars(self) -> None:
-        """Refuse |a|b|c|, where bars can be paired in two ways."""
-        bars = [n for n, token in enumerate(self._tokens) if token.text == "|"]
-        for n in bars[1:-1]:
-            before, after = self._tokens[n - 1], self._tokens[n + 1]
-            ends = before.kind != "sign" or before.text in ")]!"
-            begins = after.kind != "sign" or after.text in "(["
-            if ends and begins:
-                raise UnclearError("bars that can be paired in two ways")
-
-    def _check_labels(self) -> None:
-        """Refuse numbers of exercises and marks: (2) x = 4, (a) x = 4, x = 5 [3]."""
-        for n, opens in enumerate(self._tokens):
-            before, number, closes, after, last = (self._look(n + at) for at in (-1, 1, 2, 3, 4))
-            bracketed = opens.text + closes.text in ("()", "[]")
-            if not bracketed or number.kind not in ("number", "name"):
-                continue
-            if before is END:
-                spaced = closes.end < after.start and after.end < last.start  # (2) + 3, not (2) -3
-                operator = after.text in ("*", "/", "÷", "^", "!", "(", *("+-" if spaced else ""))
-                unclear = not operator
-            elif before.kind == "sign" and before.text not in (")", "]", "!", "|"):
-                unclear = False
-            else:
-                apart = before.end < opens.start or opens.text == "["
-                unclear = apart and number.kind == "number" and before.text not in self._functions
-            if unclear:
-                raise UnclearError("a factor, or the number of an exercise or of marks")
 
     # --- sums and products ---
 
@@ -373,13 +344,9 @@ class _Parser:
         return Operation("/" if sign.text == "÷" else sign.text, node, self._power())
 
     def _in_square_brackets(self) -> Node:
-        """Refuse [x/2] and [2.5], which may be rounded down, but not [3(x + 1)/2] and [3 + 4]."""
         start = self._at
         node = self._closed("]")
-        inside = self._tokens[start : self._at - 1]
-        grouped = any(token.text in ("(", "[", "|") for token in inside)
-        whole = all(token.text.isdigit() or token.text in ("+", "-", "*") for token in inside)
-        if not (grouped or whole or self._lenient):
+        if not self._lenient and may_be_floor(self._tokens[start : self._at - 1]):
             raise UnclearError("brackets, or a number rounded down")
         return node
 

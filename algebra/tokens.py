@@ -89,3 +89,43 @@ def _letters(token: Token, functions: frozenset[str]) -> list[Token]:
     return [
         Token("name", letter, token.start + n, token.start + n + 1) for n, letter in enumerate(text)
     ]
+
+
+def check_bars(found: list[Token]) -> None:
+    """Refuse |a|b|c|, where bars can be paired in two ways."""
+    bars = [n for n, token in enumerate(found) if token.text == "|"]
+    for n in bars[1:-1]:
+        before, after = found[n - 1], found[n + 1]
+        ends = before.kind != "sign" or before.text in ")]!"
+        begins = after.kind != "sign" or after.text in "(["
+        if ends and begins:
+            raise UnclearError("bars that can be paired in two ways")
+
+
+def check_labels(found: list[Token], functions: frozenset[str]) -> None:
+    """Refuse numbers of exercises and marks: (2) x = 4, (a) x = 4, x = 5 [3]."""
+    for n, opens in enumerate(found):
+        before, number, closes, after, last = (
+            found[n + at] if 0 <= n + at < len(found) else END for at in (-1, 1, 2, 3, 4)
+        )
+        bracketed = opens.text + closes.text in ("()", "[]")
+        if not bracketed or number.kind not in ("number", "name"):
+            continue
+        if before is END:
+            spaced = closes.end < after.start and after.end < last.start  # (2) + 3, not (2) -3
+            operator = after.text in ("*", "/", "÷", "^", "!", "(", *("+-" if spaced else ""))
+            unclear = not operator
+        elif before.kind == "sign" and before.text not in (")", "]", "!", "|"):
+            unclear = False
+        else:
+            apart = before.end < opens.start or opens.text == "["
+            unclear = apart and number.kind == "number" and before.text not in functions
+        if unclear:
+            raise UnclearError("a factor, or the number of an exercise or of marks")
+
+
+def may_be_floor(inside: list[Token]) -> bool:
+    """Whether square brackets may round down: [x/2] and [2.5], not [3(x + 1)] or [3 + 4]."""
+    grouped = any(token.text in ("(", "[", "|") for token in inside)
+    whole = all(token.text.isdigit() or token.text in ("+", "-", "*") for token in inside)
+    return not (grouped or whole)
