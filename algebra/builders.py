@@ -25,6 +25,7 @@ _ASKED = {
     **{"gradient": "slope", "axis of symmetry": "axis", "quotient and": "both"},
     **dict.fromkeys(("difference", "等差", "公差"), "arithmetic"),
     **dict.fromkeys(("ratio", "等比", "公比"), "geometric"),
+    **{"顶点": "vertex", "对称轴": "axis", "最大值": "maximum", "最小值": "minimum"},
     **{"行列式": "determinant", "逆矩阵": "inverse", "秩": "rank", "特征值": "eigenvalues"},
 }
 
@@ -58,7 +59,7 @@ def _echo(text: str) -> str:
 # --- equations --------------------------------------------------------------------------
 
 
-def solve(eqs: str, v: str = "", v2: str = "") -> Built:
+def solve(eqs: str, v: str = "", v2: str = "", system: str = "") -> Built:
     found = relations(eqs)
     asked = tuple(re.findall(r"[A-Za-z]", re.sub(r"\band\b", ",", v or v2)))
     variables = _variables(found)
@@ -68,7 +69,8 @@ def solve(eqs: str, v: str = "", v2: str = "") -> Built:
     if len({name.lower() for name in variables}) < len(variables):
         raise UnclearError("variables that may be mistaken")
     equations = any(relation.is_equation for relation in found)
-    if len(variables) == 1 < len(found) and (equations or ";" in eqs):
+    together = not equations and (system or re.search(r"\band\b|[和与且]", eqs))
+    if len(variables) == 1 < len(found) and not together:
         raise UnclearError("a system, or several exercises")
     if len(found) == 1 and len(variables) > 1 and not asked:
         raise UnclearError("which variable is asked for?")
@@ -133,10 +135,9 @@ def substitute(e: str, eqs: str) -> Built:
 def function(f: str, x: str, body: str, at: str, f2: str) -> Built:
     """If f(x) = 2x - 1, what is f(3)?"""
     node = _expression(body)
-    value = _expression(at)
-    if f != f2 or names(node) - {x} or names(value):
+    if f != f2 or names(node) - {x}:
         raise UnclearError("another function")
-    return "function", f, x, node, value, at.strip()
+    return "compose", f"{f}({at.strip()})", x, node, Name(x), _expression(at)
 
 
 def compose(f: str, x: str, fb: str, g: str, gb: str, o: str, i: str, at: str) -> Built:
@@ -170,13 +171,20 @@ def divide(asked: str, a: str, b: str) -> Built:
     asked = _asked(asked)
     if names(over) | names(under):
         return "divide", asked, over, under
-    if not (a.strip().isdigit() and b.strip().isdigit()) or not int(b):
+    whole = a.strip().isdigit() and b.strip().isdigit()
+    if asked == "result":
+        if whole and int(b) and int(a) % int(b):
+            raise UnclearError("a quotient, or a fraction")
+        return evaluate(f"{a} ÷ {b}" if whole else f"({_one(a)}) ÷ ({_one(b)})")
+    if not whole or not int(b) or max(len(a), len(b)) > 20:
         raise UnclearError("a remainder of numbers that are not whole")
-    if asked == "both" and int(a) % int(b) == 0:
-        return evaluate(f"{a} ÷ {b}")
-    if asked == "both" or max(len(a), len(b)) > 20:
-        raise UnclearError("a quotient, or a remainder")
     return "integer_remainder", asked, int(a), int(b)
+
+
+def _one(text: str) -> str:
+    """The text of a single number."""
+    number(text)
+    return text
 
 
 def points(kind: str, p: str, q: str) -> Built:
@@ -325,7 +333,9 @@ def general_term(ns: str, family: str = "") -> Built:
     return "general_term", listed_numbers(ns), _asked(family)
 
 
-def step(ns: str, what: str) -> Built:
+def step(ns: str, what: str, family: str = "") -> Built:
+    if family and _asked(family) != _asked(what):
+        raise UnclearError("the ratio of an arithmetic sequence, or the reverse")
     return "step", listed_numbers(ns), _asked(what)
 
 
@@ -357,11 +367,13 @@ def sum_of_sequence(ns: str, n: str, family: str = "") -> Built:
     return "sum_of_sequence", listed_numbers(ns), _asked(family), int(n)
 
 
-def sigma(k: str, lo: str, hi: str, e: str) -> Built:
+def sigma(k: str, lo: str, e: str, **hi: str) -> Built:
+    if k == "i":  # which is no variable elsewhere
+        k, e = "k", re.sub(r"(?<![A-Za-z])i(?![A-Za-z])", "k", e)
     node = _expression(e)
     if isinstance(node, Operation) and node.sign in "+-" and not _is_bracketed(e.strip()):
         raise UnclearError("a sum whose end is not clear")
-    return "sigma", k, int(lo), int(hi), node
+    return "sigma", k, int(lo), int(*hi.values()), node
 
 
 def recurrence(s: str, at: str, first: str, later: str, body: str, w: str) -> Built:

@@ -7,7 +7,7 @@ alike the longer one comes first. `patterns.table` explains the notation.
 from __future__ import annotations
 
 from algebra import units
-from algebra.patterns import MATRIX, TERMS, A, B, D, named, table
+from algebra.patterns import F2, MATRIX, TERMS, A, B, D, F, named, table
 from algebra.phrases import NUMBER, POINT
 
 V = r"(?P<v>[A-Za-z]((, ?<and >| and )[A-Za-z])*)"
@@ -24,9 +24,9 @@ SAY = f"({WHAT}|write)"
 IF = "(if|given that|given|suppose|suppose that|when|let)"
 EQUATIONS = (
     "<the ><following ><simultaneous |linear |quadratic |cubic |rational |radical |exponential "
-    "|logarithmic |absolute value |polynomial >(system of linear equations|system of equations"
-    r"|systems of equations|pair of equations|equations|equation|inequalities|inequality"
-    r"|linear system|system)\b"
+    "|logarithmic |absolute value |polynomial >((?P<system>system of <linear >equations"
+    "|systems of equations|system of <linear >inequalities|pair of equations|linear system|system)"
+    r"|equations|equation|inequalities|inequality)\b"
 )
 OF = " of <the ><function |curve |graph of |parabola |quadratic |quadratic function >"
 LINE = "<the |a ><straight >line"
@@ -34,12 +34,10 @@ SLOPE = "(slope|gradient)"
 THROUGH = "(through|passing through|that passes through|which passes through|that goes through)"
 JOINING = f"({THROUGH[1:-1]}|joining|connecting|that joins|containing|between)"
 POINTS = rf"<the ><points? >(?P<p>{POINT}) (and|to) <the point >(?P<q>{POINT})"
-F = r"(?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?"
-F2 = r"(?P<f2>[fgh]) ?\((?P<at>[^()]+)\)"
 TWO = rf"{IF} {F}(?P<fb>.+?)(,? and|[,;]) (?P<g>[fgh]) ?\((?P=x)\) ?= ?(?P<gb>.+?)[,;.]? <then >"
 FAMILY = "<(?P<family>arithmetic|geometric) >"
 SERIES = "(sequence|progression|series|pattern|number sequence|list)"
-IN_SERIES = f"( in| of)< the| this>< following> ?{FAMILY}{SERIES}:? ?{TERMS}"
+IN_SERIES = f"< in| of>< the| this>< following> ?<{FAMILY}{SERIES}>:? ?{TERMS}"
 FIRST = rf"{WHAT} <the >sum of <the >first (?P<n>\d{{1,4}}) terms of"
 TERM = r"<the >(?P<n>\d{1,6})(st|nd|rd|th) term"
 WITH = (
@@ -74,7 +72,7 @@ slope_line: {SAY} <the >equation of {LINE} {THROUGH} <the ><point >(?P<p>{POINT}
 divide: {WHAT} <the >(?P<asked>quotient and <the >remainder|remainder|quotient)
     (when|if) (?P<a>.+?) is divided by (?P<b>.+)
 divide asked=remainder: {WHAT} (?P<a>\d+) mod (?P<b>\d+)
-divide asked=both: divide (?P<a>.+?) by (?P<b>.+)
+divide asked=result: divide (?P<a>.+?) by (?P<b>.+)
 matrix: {WHAT} <the >(?P<kind>determinant|inverse|rank|trace|transpose|eigenvalues)
     of <the ><matrix >{MATRIX}
 matrix kind=determinant: <{WHAT} >det ?\(? ?{MATRIX} ?\)?
@@ -85,7 +83,7 @@ infinite_sum: {WHAT} <the >sum of <the |an >infinite (?P<family>geometric) {SERI
 listed kind=infinite_series: {WHAT} <the >sum of <the >infinite geometric {SERIES}:?
     (?P<ns>{NUMBER}( ?[,+] ?{NUMBER}){{2,9}})<,| ?\+> ?\.\.\.
 sigma: <{WHAT} ><the sum >\\sum_\{{? ?(?P<k>[a-z]) ?= ?(?P<lo>\d{{1,4}}) ?\}}?\
-    \^\(?(?P<hi>\d{{1,4}})\)? ?{E}< ?= ?\??>
+    \^(\((?P<hi>\d{{1,4}})\) ?|(?P<hi2>\d{{1,4}}) |(?P<hi3>\d)){E}< ?= ?\??>
 recurrence: {IF} (?P<s>[a-z])_(?P<at>\d) ?= ?{named("first")},? <and >(?P=s)_\
     (?P<later>n|[({{]n ?\+ ?1[)}}]) ?= ?(?P<body>.+?)\
     ( for <all >n ?(\>=|\>) ?\d)?[,;.]? <then >{WHAT}
@@ -99,6 +97,8 @@ combine sign=+: (add (?P<a>.+?) (and|to)|{WHAT} <the >sum of (?P<c>.+?) and) (?P
 combine sign=*: ({WHAT} <the >product of (?P<a>.+?) and|multiply (?P<c>.+?) by) (?P<b>.+)
 combine sign=-: subtract (?P<b>.+?) from (?P<a>.+)
 combine sign=÷: {WHAT} <the >quotient of (?P<a>.+?) and (?P<b>.+)
+listed kind=sum: {WHAT} <the >sum of< the numbers|:>:? ?{LIST}
+listed kind=product: {WHAT} <the >product of< the numbers|:>:? ?{LIST}
 difference: {WHAT} <the >difference (between|of) {A} and {B}
 
 points: {WHAT} <the >(?P<kind>slope|gradient) of {LINE} {JOINING} {POINTS}
@@ -141,15 +141,15 @@ term: {SAY} <the >next (term|number){IN_SERIES}
 term: (what|which number) comes next( in (the|this) {SERIES})?:? ?{TERMS}
 term: {WHAT} {TERM}{IN_SERIES}
 general_term: {SAY} <the |a formula for the >(nth|n-th|general) term{IN_SERIES}
-step: {WHAT} <the >common (?P<what>difference|ratio)( in| of)< the| this> ?\
-    <arithmetic |geometric >{SERIES}:? ?{TERMS}
+step: {WHAT} <the >common (?P<what>difference|ratio){IN_SERIES}
 described: {WHAT} {TERM} of an? (?P<family>arithmetic|geometric) {SERIES} {WITH}
 sum_of_terms family=arithmetic what=difference a=1 d=1:
     {WHAT} <the >sum of <the >first (?P<n>\d{{1,7}})
     (positive integers|natural numbers|positive whole numbers|counting numbers)
 
 convert: {WRITE} {A} ?{UNIT} (to|into|in) <a >{OTHER}
-convert: how many {OTHER} (are|are there|is) (in|equal to) {A} ?{UNIT}
+convert: how many {OTHER}< are there| are| is> (in|equal to) {A} ?{UNIT}
+convert a=1: how many {OTHER}< are there| are| is> in an? {UNIT}
 convert: <what is >{A} ?{UNIT} in {OTHER}
 convert: {A} ?{UNIT} ?= ?<\?|_+> ?{OTHER}
 form_of_number kind=as_fraction: {WRITE} {E} {AS}\
@@ -164,7 +164,7 @@ solve: (solve|find|determine|what are|what is) <all ><the ><real >\
 roots: (find|determine|what are) <all ><the ><real >(roots|zeros|zeroes|x-intercepts) of\
      <the ><polynomial |quadratic |function |equation |quadratic equation |quadratic function >{E}
 solve: (solve for {V}< in| from| if| when| given that>[:,]? |
-    find {V2}([:,]|,? (if|when|given that|given|such that|for which|where|from)) )\
+    find {V2}([:,.]|,? (if|when|given that|given|such that|for which|where|from)) )\
     <{EQUATIONS}:? ?>{EQS}
 solve: solve <{EQUATIONS}:? ?>{EQS},? for {V}
 solve: solve:? ?<{EQUATIONS}:? ?>{EQS}
@@ -180,6 +180,7 @@ solve: {IF} {EQS}[,;.]? <then >{V} ?= ?\??
 solve: <{EQUATIONS}:? >(?P<eqs>[^?]+?)[,;.]? (solve for|find|what is) {V}
 solve: (?P<eqs>[^?]+?)[,;.] ?{V} ?= ?\?
 wanted: {IF} {EQS}[,;.]? <then >{WHAT}< the value of>< the expression> {VALUE}
+wanted: {IF} {EQS}(,? then|[,;]) ?{VALUE} ?= ?<\?|_+>
 wanted: {WHAT} (?P<e>[^=]+?),? (if|given that|given|when) {GIVEN}
 
 rewrite kind=expand: (expand and simplify|expand the brackets|expand|multiply out)\b< the>\

@@ -9,24 +9,26 @@ import sympy as sp
 from algebra import equations
 from algebra.meaning import Expression, expanded, is_finite, is_zero, meaning, show, symbol
 from algebra.readings import UnclearError
-from algebra.rewriting import check_same, simplest
+from algebra.rewriting import check_same, simplest, value_text
 from algebra.sentences import Words
 from algebra.solving import is_whole, ranges
 from algebra.syntax import Call, Node, Operation, has_decimals, names, walk
 
 
 def _compose(words: Words, call: str, x: str, outer: Node, inner: Node, at: Node) -> str:
-    """f(g(x)), or its value at a number."""
+    """f(x + 1), f(g(x)), or its value at a number."""
     value = meaning(outer, {x: meaning(inner, {x: meaning(at)})})
-    if value.is_number:
-        value = simplest(value)
-    elif value.is_polynomial(*value.free_symbols):
+    decimal = any(map(has_decimals, (outer, inner, at)))
+    if not value.free_symbols and not names(at):
+        return words.sentence(f"{call} = {value_text(simplest(value), decimal)}")
+    if any(isinstance(part, Call) for node in (outer, inner) for part in walk(node)):
+        raise UnclearError("a function with a domain of its own: √x, squared")
+    value = sp.cancel(sp.together(value))
+    if not value.is_rational_function(*value.free_symbols):
+        raise UnclearError("a composition without a plain form")
+    if value.is_polynomial(*value.free_symbols):
         value = expanded(value)
-    else:
-        value = sp.cancel(sp.together(value))
-        if not value.is_rational_function(*value.free_symbols):
-            raise UnclearError("a composition without a plain form")
-    return words.sentence(f"{call} = {show(value)}")
+    return words.sentence(f"{call} = {show(value, decimal)}")
 
 
 def _inverse_function(words: Words, f: str, x: str, node: Node) -> str:

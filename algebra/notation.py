@@ -9,6 +9,7 @@ are; the parser refuses them.
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx", strict=True))
 _SUPERSCRIPT = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+(?!√)")
@@ -73,11 +74,14 @@ _BASE = re.compile(r"\\log\s*_\s*(?:\{(\d+)\}|(10(?!\d)|\d))")
 _SPACED_FRACTION = re.compile(r"(\d/\d+) +(?=[A-Za-z(\\])")
 # A fraction with U+2044, the fraction slash: 1⁄2 or 2 1⁄2.
 _BAR = re.compile(r"(?<![\d.])(?:(\d+) )?(\d+)\u2044(\d+)(?!\d)")
+# Letters and digits that Unicode has for mathematics: 𝑥, 𝟐.
+_ITALICS = re.compile("[\U0001d400-\U0001d7ff]+")
 _MAX_NESTED = 12
 
 
 def plain(text: str) -> str:
     """Convert a question to plain notation; words stay, runs of white space become one space."""
+    text = _ITALICS.sub(lambda match: normalize("NFKC", match[0]), text)
     text = _SUPERSCRIPT.sub(_raised, re.sub(r"(?<![\w)\]])³√", "∛", text))
     text = _BAR.sub(lambda m: _fraction(*m.groups()), text)
     text = re.sub(r"log([₀-₉]+)", lambda m: f"log_{m[1].translate(_SUBSCRIPTS)} ", text)

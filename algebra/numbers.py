@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from math import gcd, isqrt, lcm
+from math import gcd, isqrt, lcm, prod
 
 from algebra.meaning import decimal_text, meaning, show
 from algebra.parser import parse
@@ -90,6 +90,20 @@ def _lcm(words: Words, values: tuple[int, ...]) -> str:
     return words.sentence(words.phrase("lcm", words.listed(values), lcm(*values)))
 
 
+def _sum(words: Words, values: tuple[Number, ...]) -> str:
+    return _combined(words, " + ", values, sum((n.value for n in values), Fraction(0)))
+
+
+def _product(words: Words, values: tuple[Number, ...]) -> str:
+    return _combined(words, " * ", values, prod(n.value for n in values))
+
+
+def _combined(words: Words, sign: str, values: tuple[Number, ...], result: Fraction) -> str:
+    decimal = any(n.decimal for n in values)
+    parts = sign.join(braced(n.value, decimal) for n in values)
+    return words.sentence(f"{parts} = {text_of(result, decimal)}")
+
+
 def _mean(words: Words, values: tuple[Number, ...]) -> str:
     total = sum((n.value for n in values), Fraction(0))
     mean = total / len(values)
@@ -162,10 +176,14 @@ def rule(given: tuple[Number, ...], family: str = "") -> tuple[str, Fraction]:
 def _term(words: Words, given: tuple[Number, ...], n: int | None, family: str) -> str:
     """The next term, or the n-th."""
     name, step = rule(given, family)
-    value = text_of(_nth([number.value for number in given], name, step, n or len(given) + 1))
+    decimal = any(number.decimal for number in given)
+    found = _nth([number.value for number in given], name, step, n or len(given) + 1)
+    value = text_of(found, decimal)
     result = words.phrase("nth", n, value) if n else words.phrase("next", value)
     falls = name == "arithmetic" and step < 0
-    said = words.phrase("falling" if falls else name, text_of(abs(step) if falls else step))
+    said = words.phrase(
+        "falling" if falls else name, text_of(abs(step) if falls else step, decimal)
+    )
     return words.so(said, result)
 
 
@@ -229,7 +247,9 @@ def _convert(words: Words, amount: Number, old: Unit, new: Unit) -> str:
         shown = f"≈ {float(value):.6g}"
         if "e" in shown:
             raise UnclearError("a size that is hard to write")
-    return words.sentence(f"{text_of(amount.value)} {old.name} {shown} {new.name}")
+    return words.sentence(
+        f"{text_of(amount.value)} {old.called(amount.value)} {shown} {new.called(value)}"
+    )
 
 
 def _fraction(node: Node, percent: bool) -> Fraction:
@@ -307,7 +327,17 @@ def _midpoint(words: Words, p: Point, q: Point) -> str:
 
 
 KINDS: list[Callable[..., str]] = [
-    *(_percent_of, _percent_change, _share, _base, _change, _gcd, _lcm, _mean, _median, _primes),
-    *(_ratio, _term, _general_term, _step, _described_term, _convert, _as_fraction),
+    *(_percent_of, _percent_change, _share, _base, _change, _gcd, _lcm, _sum, _product, _mean),
+    *(
+        _median,
+        _primes,
+        _ratio,
+        _term,
+        _general_term,
+        _step,
+        _described_term,
+        _convert,
+        _as_fraction,
+    ),
     *(_as_decimal, _as_percent, _slope, _line, _distance, _midpoint),
 ]

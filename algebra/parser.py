@@ -185,7 +185,7 @@ class _Parser:
     def _refuse_unclear_factor(self) -> None:
         """Refuse a factor without a sign after something whose end is not clear."""
         last, before = self._look(-1), self._look(-2)
-        if last.kind in ("mixed", "fraction") or last.text == "!":
+        if (last.kind == "mixed" and "/" in last.text) or last.text == "!":
             raise UnclearError("a factor after a fraction or a factorial")
         if before.text in self._functions or before.kind == "log":
             raise UnclearError("a function's argument without parentheses, and a factor")
@@ -240,9 +240,9 @@ class _Parser:
             self._deeper()
             negative = self._next.text == "-" and bool(self._take())
             first = self._next
-            if self._look(1).text == "^":  # 2^3^2 is 2^9 to mathematicians, 8^2 to calculators
-                raise UnclearError("a power of a power without brackets")
-            exponent = self._power()
+            exponent = self._atom()
+            if self._next.text in ("^", "!"):  # 2^3^2 is 2^9 to mathematicians, 8^2 to calculators
+                raise UnclearError("a power or factorial, of an exponent or of a power")
             if first is self._look(-1) and self._may_be_fraction(first):
                 slash = self._take()
                 under = self._take()
@@ -253,6 +253,8 @@ class _Parser:
                     exponent = exponent_over
             node = Operation("^", node, Operation("neg", exponent) if negative else exponent)
             letter = base.kind == "name" and base.text not in CONSTANTS
+            if letter and base.text not in _FACTORS and self._next.text == "(":
+                raise UnclearError("a factor, or an inverse function")
             closed = letter or (base.text in ")]|" and self._next.text == "(")  # x^2y, (x)^2(y)
             if first.text not in "([" and not (closed and first.kind == "number"):
                 self._open_exponents.add(self._at)
@@ -316,9 +318,10 @@ class _Parser:
         first = self._next
         if first.text == "(":
             node = self._atom()
-            power = self._next.text in ("^", "!") and function in ("ln", "log")
-            if power and not self._lenient:
-                raise UnclearError("a power of a logarithm, or of its argument")
+            after = self._next.text
+            unclear = after == "!" or (after == "^" and function in ("ln", "log"))
+            if unclear and not self._lenient:
+                raise UnclearError("a power or factorial of a function, or of its argument")
             return node
         if first.kind not in ("number", "name", "fraction") or first.text in self._functions:
             raise UnclearError("a function without an argument")

@@ -40,4 +40,6 @@ def named(name: str) -> str:
 
 A, B, D = (named(name) for name in "abd")
 TERMS = rf"(?P<ns>{NUMBER}(, ?{NUMBER}){{2,14}})<,? ?\.\.\.,?|,>"
+F = r"(?P<f>[fgh]) ?\((?P<x>[a-z])\) ?= ?"
+F2 = r"(?P<f2>[fgh]) ?\((?P<at>[^()]+)\)"
 MATRIX = r"(?P<m>\[ ?\[[^\[\]]+\](, ?\[[^\[\]]+\]){1,3} ?\])"

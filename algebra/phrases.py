@@ -18,12 +18,20 @@ NUMBER = (
 )
 POINT = r"\( ?[^(),]{1,20} ?, ?[^(),]{1,20} ?\)"
 
+# The number of an exercise, where words follow: "3. Solve", "(b) Find", "Question 2: What".
+_NUMBERED = re.compile(
+    r"(?:\(?\d{1,3}[.)]|\(?[a-h]\)|Q ?\d{1,3}[.:)]|(?:exercise|question|problem) \d{1,3}[.:)]) "
+    r"(?=(?:solve|find|what|simplify|factor|expand|evaluate|calculate|compute|determine|if|given"
+    r"|write|convert|how|work)\b)|\(?\d{1,3}[.),] ?(?=[解求计化因把将已])",
+    re.IGNORECASE,
+)
 _BEFORE = re.compile(
     r"(?:please|can you|could you|help me|question:|请问|请你|请|帮我)[, ]*", re.IGNORECASE
 )
 _AFTER = re.compile(
     r"[,;. ]*(?:please|show your work|show your steps|show all work|show all your work"
-    r"|show the steps|step by step|写出过程|并写出过程|要有过程)[. ]*",
+    r"|show the steps|step by step|[\[(]\d+ (?:marks?|points?)[\])]"
+    r"|写出过程|并写出过程|要有过程)[. ]*",
     re.IGNORECASE,
 )
 # The method that is asked for does not change the result.
@@ -33,14 +41,15 @@ _METHOD = re.compile(
     re.IGNORECASE,
 )
 _METHOD_ZH = re.compile(r"用(?:代入|加减|加减消元|配方|公式|因式分解)法")
-COURTESIES = (_BEFORE, _AFTER, _METHOD, _METHOD_ZH)
+COURTESIES = (_NUMBERED, _BEFORE, _AFTER, _METHOD, _METHOD_ZH)
 
 
 def without_courtesies(text: str) -> str:
-    """Remove "please", "show your work" and the final punctuation mark from a question."""
+    """Remove its number, "please", "show your work" and the final mark from a question."""
     text = _METHOD_ZH.sub("", _METHOD.sub("", text))
-    begun = _BEFORE.match(text)
-    text = text[begun.end() :] if begun else text
+    for pattern in (_NUMBERED, _BEFORE):
+        begun = pattern.match(text)
+        text = text[begun.end() :] if begun else text
     ends = [m for m in _AFTER.finditer(text) if m.end() == len(text)]
     text = text[: ends[0].start()] if ends else text
     text = text.strip()
@@ -69,12 +78,12 @@ _SPOKEN = (
     (r"(?:the )?factorial of (\d+)$", r"\1!"),
     (rf"{_BASE} factorial$", r"\1!"),
     (r"(?:the )?(?:positive )?square root of (\d+|[a-z]\b)$", r"sqrt(\1)"),
-    (r"(?:the )?cube root of (\d+|[a-z]\b)$", r"cbrt(\1)"),
-    (r"(?:the )?absolute value of (-?\d+)$", r"abs(\1)"),
+    (r"(?:the )?cube root of (-?\d+|[a-z]\b)$", r"cbrt(\1)"),
+    (r"(?:the )?absolute value of (-?\d+)$", r"|\1|"),
     (r"(?:the )?log base (\d+) of (\d+|[a-z]\b)$", r"log_\1(\2)"),
     (r"(?:the )?natural log(?:arithm)? of (\d+|[a-z]\b)$", r"ln(\1)"),
-    (r"^(?:the )?square of (\d+)$", r"\1^(2)"),
-    (r"^(?:the )?cube of (\d+)$", r"\1^(3)"),
+    (r"^(?:the )?square of (-?\d+)$", r"(\1)^(2)"),
+    (r"^(?:the )?cube of (-?\d+)$", r"(\1)^(3)"),
     (r"^half of (\d+(?:/\d+)?)$", r"(1/2) * (\1)"),
     (r"^(\d+/\d+) of (\d+)$", r"(\1) * \2"),
     (r"加上?", " + "),
@@ -83,7 +92,10 @@ _SPOKEN = (
     (r"除以", " ÷ "),
     (rf"{_BASE} ?的平方$", r"\1^(2)"),
     (rf"{_BASE} ?的立方$", r"\1^(3)"),
+    (rf"{_BASE} ?的 ?(\d+) ?次方$", r"\1^(\2)"),
     (r"^(\d+)的算术平方根$", r"sqrt(\1)"),
+    (r"^(-?\d+)的立方根$", r"cbrt(\1)"),
+    (r"^(-?\d+(?:\.\d+)?)的绝对值$", r"|\1|"),
     (r"^根号 ?(\d+)$", r"sqrt(\1)"),
     (r"等于(?=.)", " = "),
 )

@@ -33,20 +33,14 @@ def _substitute(words: Words, node: Node, pairs: tuple[tuple[str, Node], ...], t
     value = _exact(node, values)
     if value is None:
         return words.sentence(words.phrase("with", given, words.phrase("undefined", text)))
-    return words.so(given, f"{text} = {_value(value, decimal)}")
-
-
-def _function(words: Words, f: str, x: str, node: Node, at: Node, text: str) -> str:
-    value = simplest(meaning(node, {x: meaning(at)}))
-    decimal = has_decimals(node) or has_decimals(at)
-    return words.sentence(f"{f}({text}) = {_value(value, decimal)}")
+    return words.so(given, f"{text} = {value_text(value, decimal)}")
 
 
 def _evaluate(words: Words, node: Node, text: str) -> str:
     value = _exact(node)
     if value is None:
         return words.sentence(words.phrase("undefined", text))
-    shown = _value(value, has_decimals(node))
+    shown = value_text(value, has_decimals(node))
     if _bare(shown) == _bare(text):
         if not value.is_Rational:
             return words.sentence(f"{text} ≈ {approximate(value)}")
@@ -94,7 +88,7 @@ def simplest(value: Expression) -> Expression:
     return simple
 
 
-def _value(value: Expression, decimal: bool) -> str:
+def value_text(value: Expression, decimal: bool) -> str:
     """A number as text; with a decimal approximation if it has logarithms, π or e."""
     text = show(value, decimal)
     if value.has(sp.log, sp.pi, sp.E) or (decimal and "/" in text):
@@ -138,7 +132,7 @@ def _simplify(words: Words, node: Node, text: str) -> str:
     value = meaning(node)
     free = list(value.free_symbols)
     if value.is_number:
-        return words.sentence(f"{text} = {_value(simplest(value), has_decimals(node))}")
+        return words.sentence(f"{text} = {value_text(simplest(value), has_decimals(node))}")
     if value.is_polynomial(*free):
         found = expanded(value)
     elif value.is_rational_function(*free):
@@ -155,7 +149,10 @@ def _simplify(words: Words, node: Node, text: str) -> str:
     if value.has(sp.log) or any(b.is_Pow or b.atoms(sp.Pow) & set(roots) for b in bases):
         raise UnclearError("logarithms, or roots of powers or of roots")
     check_same(node, found)
-    return words.sentence(f"{text} = {show(found, has_decimals(node))}")
+    shown = show(found, has_decimals(node))
+    if not value.is_rational_function(*free) and _bare(shown) == _bare(text):
+        raise UnclearError("nothing to simplify, or no rule for it")
+    return words.sentence(f"{text} = {shown}")
 
 
 def _is_root(value: Expression) -> bool:
@@ -184,4 +181,4 @@ def check_same(node: Node, found: Expression) -> None:
         raise UnclearError("nothing to compare")
 
 
-KINDS: list[Callable[..., str]] = [_substitute, _function, _evaluate, _expand, _factor, _simplify]
+KINDS: list[Callable[..., str]] = [_substitute, _evaluate, _expand, _factor, _simplify]

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Self
 
 from algebra.exercises import MAX_CHARS, vocabulary
-from algebra.tokens import FRACTIONS
 from runtime.common.child import Child, ChildEndedError, Limits, NoChildError
 
 log = logging.getLogger(__name__)
@@ -17,7 +16,6 @@ log = logging.getLogger(__name__)
 # a long computation in C can delay it.
 _LONGEST = 5.0
 _MEMORY = 1 << 30  # bytes
-_SIGNS = frozenset("+-*/^=<>≤≥×÷√%(|") | FRACTIONS.keys()
 
 
 def available() -> bool:
@@ -26,11 +24,11 @@ def available() -> bool:
 
 
 def may_be_exercise(question: str) -> bool:
-    """Whether a question is worth parsing: short, with a number or sign, all words known.
+    """Whether a question is worth parsing: short, and all words known.
 
     Takes microseconds and rules out most questions. If it is False, the question is no exercise.
     """
-    if len(question) > MAX_CHARS or not any(c.isdigit() or c in _SIGNS for c in question):
+    if len(question) > MAX_CHARS:
         return False
     if "\\" in question:  # LaTeX's commands are checked later
         return True

@@ -15,6 +15,7 @@ _MAX_DIGITS = 40
 PRODUCTS = frozenset(
     ["xy", "yz", "xz", "xyz", "ab", "bc", "ac", "abc", "mn", "pq", "uv"]
     + ["ax", "bx", "cx", "ay", "cy", "rt", "ah", "bh", "lw", "kx", "mx"]
+    + ["PV", "IR", "nRT", "Prt", "mc", "mv"]
 )
 # Fractions that are one character.
 FRACTIONS = {

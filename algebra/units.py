@@ -5,6 +5,7 @@ Gallons, tons, cups and months are missing because they differ from country to c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,6 +27,12 @@ class Unit:
     quantity: str
     size: Fraction
     zero: Fraction = Fraction(0)
+
+    def called(self, amount: Fraction) -> str:
+        """Its name after an amount: 1 foot, 2 feet."""
+        if amount != 1 or not self.name.isalpha() or len(self.name) < 3:
+            return self.name
+        return {"feet": "foot", "inches": "inch"}.get(self.name) or self.name.removesuffix("s")
 
 
 def _units() -> dict[str, Unit]:
@@ -53,12 +60,12 @@ def _units() -> dict[str, Unit]:
         ("volume", "1/1000", "ml", "mL milliliter millilitre 毫升"),
         ("volume", "1/100", "cl", "centiliter centilitre"),
         ("volume", "1", "liters", "liter litre L l 升"),
-        ("volume", "1000", "m^3", "cubic_meter cubic_metre 立方米"),
-        ("volume", "1/1000", "cm^3", "cubic_centimeter cubic_centimetre 立方厘米"),
-        ("area", "1/10000", "cm^2", "square_centimeter square_centimetre 平方厘米"),
-        ("area", "1", "m^2", "square_meter square_metre 平方米"),
+        ("volume", "1000", "m^3", "m^(3) cubic_meter cubic_metre 立方米"),
+        ("volume", "1/1000", "cm^3", "cm^(3) cubic_centimeter cubic_centimetre 立方厘米"),
+        ("area", "1/10000", "cm^2", "cm^(2) square_centimeter square_centimetre 平方厘米"),
+        ("area", "1", "m^2", "m^(2) square_meter square_metre 平方米"),
         ("area", "10000", "hectares", "hectare ha 公顷"),
-        ("area", "1000000", "km^2", "square_kilometer square_kilometre 平方千米 平方公里"),
+        ("area", "1000000", "km^2", "km^(2) square_kilometer square_kilometre 平方千米 平方公里"),
         ("speed", "1", "m/s", "meters_per_second metres_per_second 米每秒 米/秒"),
         (
             "speed",
@@ -95,7 +102,7 @@ _IN_ANY_CASE = frozenset(
     ["km", "kg", "cm", "ft", "yd", "lb", "lbs", "oz", "mph", "kph", "sec", "min", "°c", "°f"]
 )
 # For a regular expression; the longest first.
-PATTERN = "|".join(sorted((name.replace("^", r"\^") for name in BY_NAME), key=len, reverse=True))
+PATTERN = "|".join(map(re.escape, sorted(BY_NAME, key=len, reverse=True))).replace(r"\ ", " ")
 
 
 def find(name: str) -> Unit:

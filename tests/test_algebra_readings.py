@@ -11,6 +11,8 @@ from algebra.notation import plain
 from algebra.parser import parse
 from algebra.readings import UnclearError, every
 
+_HALVES = "Each term is 1/2 times the one before, so the next term is 1/32."
+
 
 @pytest.fixture(scope="module")
 def exact() -> Iterator[Solver]:
@@ -89,6 +91,41 @@ def exact() -> Iterator[Solver]:
         ("Simplify (√x + 1)(√x - 1)", "(√x + 1)(√x - 1) = x - 1."),
         ("What is ln 1?", "ln 1 = 0."),
         ("Solve S = (n/2)(a + l) for n", "For a + l ≠ 0, n = 2S/(a + l)."),
+        # the numbers and marks of exercises
+        ("3. Solve for x: 5x - 7 = 18.", "5x = 25, so x = 5."),
+        ("(b) Find the value of x if 3x/4 = 9.", "3x/4 = 9, so x = 12."),
+        ("Solve 3x + 2 = 14. [2 marks]", "3x = 12, so x = 4."),
+        ("(5) minus 3 = ?", "(5) - 3 = 2."),
+        ("（1）解方程 2x=4", "2x = 4，所以 x = 2。"),
+        # other wordings
+        ("Find x. 4x - 1 = 2x + 9", "2x = 10, so x = 5."),
+        ("If x + 5 = 12, then x - 5 =", "x = 7, so x - 5 = 2."),
+        ("Solve 2𝑥 + 3 = 7", "2x = 4, so x = 2."),
+        ("Solve ½x = 4", "x/2 = 4, so x = 8."),
+        ("Solve PV = nRT for T", "For Rn ≠ 0, T = PV/(Rn)."),
+        ("What is the square of -5?", "(-5)^2 = 25."),
+        ("Find the sum of 12, 15 and 18.", "12 + 15 + 18 = 45."),
+        ("Find the product of 1/2, 2/3 and 3/4", "(1/2) * (2/3) * (3/4) = 1/4."),
+        ("Divide 6 by 2/3", "(6) ÷ (2/3) = 9."),
+        (
+            "Find the quotient and remainder when 17 is divided by 5",
+            "17 = 5 * 3 + 2, so the quotient is 3 and the remainder is 2.",
+        ),
+        (r"Evaluate \sum_{i=1}^{5} (2i + 1)", "The sum is 35."),
+        (r"Evaluate \sum_{k=1}^52k", "The sum is 30."),  # as LaTeX shows it
+        ("If f(x) = 2x - 1, find f(x + 1)", "f(x + 1) = 2x + 1."),
+        ("What is the next term: 1/2, 1/4, 1/8, 1/16", _HALVES),
+        ("How many feet are in a mile?", "1 mile = 5280 feet."),
+        ("Convert 3 m² to cm²", "3 m^2 = 30000 cm^2."),
+        ("Solve the system of inequalities 2x > 4, x - 1 < 6", "2 < x < 7."),
+        ("已知 f(x)=2x+1，求 f(3)", "f(3) = 7。"),
+        ("2的10次方是多少？", "2^10 = 1024。"),
+        ("100除以7的余数是多少？", "100 = 7 * 14 + 2，所以 余数为 2。"),
+        ("求二次函数 y=-x²+2x 的最大值", "x = 1，所以 最大值为 1。"),
+        ("求过点(1,2)和(3,6)的直线方程", "(6 - 2)/(3 - 1) = 2，所以 y = 2x。"),
+        ("把0.125化成分数", "0.125 = 1/8。"),
+        ("化简比 12:18", "12:18 = 2:3。"),
+        ("解关于x的方程 ax=b", "当 a ≠ 0 时，x = b/a。"),
     ],
 )
 def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: str) -> None:
@@ -223,6 +260,21 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "Solve 2x = 10!",
         "解方程 2x=10！",
         "Simplify 2x + 3!",
+        # an exponent that goes on
+        "What is 2³!?",
+        "What is 2²^3?",
+        "What is √(4)!?",
+        # an inverse function
+        "Solve g⁻¹(x) = 5 for x",
+        # a system, or two exercises
+        "Solve the inequalities 2x + 1 > 5, 3x < 30",
+        "解不等式：2x>4，x-1<6",
+        # a domain that is lost
+        "If f(x) = √x and g(x) = x^2, find g(f(x))",
+        # not simpler
+        "Simplify |2x - 4|",
+        # the ratio of an arithmetic sequence
+        "Find the common ratio of the arithmetic sequence 2, 4, 6",
         # conditions on other letters
         "Solve |x| = a for x",
         "Solve y = √x for x",
