@@ -95,7 +95,7 @@ def _sum(words: Words, values: tuple[Number, ...]) -> str:
 
 
 def _product(words: Words, values: tuple[Number, ...]) -> str:
-    return _combined(words, " * ", values, prod(n.value for n in values))
+    return _combined(words, " * ", values, prod((n.value for n in values), start=Fraction(1)))
 
 
 def _combined(words: Words, sign: str, values: tuple[Number, ...], result: Fraction) -> str:

@@ -318,8 +318,8 @@ class _Parser:
         first = self._next
         if first.text == "(":
             node = self._atom()
-            after = self._next.text
-            unclear = after == "!" or (after == "^" and function in ("ln", "log"))
+            sign = self._next.text
+            unclear = sign == "!" or (sign == "^" and function in ("ln", "log"))
             if unclear and not self._lenient:
                 raise UnclearError("a power or factorial of a function, or of its argument")
             return node
