@@ -41,10 +41,10 @@ def agreement(verdicts: Sequence[tuple[bool, bool]]) -> Agreement | None:
 
 def _kappa(counts: np.ndarray) -> np.ndarray:
     """Kappas of tables of verdicts, shape (tables, 4); nan where the chance agreement is 1."""
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    observed = shares[:, 0] + shares[:, 3]
-    model, rules = shares[:, 0] + shares[:, 1], shares[:, 0] + shares[:, 2]
-    chance = model * rules + (1 - model) * (1 - rules)
-    rest = np.where(chance < 1, 1 - chance, np.nan)
+    n = counts.sum(axis=1)  # whole numbers throughout, so that 0 comes out as 0
+    model, rules = counts[:, 0] + counts[:, 1], counts[:, 0] + counts[:, 2]
+    observed = n * (counts[:, 0] + counts[:, 3])
+    chance = model * rules + (n - model) * (n - rules)
+    rest = np.where(chance < n * n, n * n - chance, np.nan)
     found: np.ndarray = (observed - chance) / rest
     return found

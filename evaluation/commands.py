@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ SHORT_OF_THE_GATE = 3
 
 def evaluate_pipeline(options: argparse.Namespace) -> int:
     """Evaluate a pipeline as the command line asks; returns the exit status."""
+    for library in ("httpx", "httpx2"):  # which log a line for each request to a judge model
+        logging.getLogger(library).setLevel(logging.WARNING)
     if (options.max_slowdown is None) != (options.baseline is None):
         raise EvaluationError("--max-slowdown and --baseline go together")
     pipeline = options.pipeline if ":" in options.pipeline else f"{options.pipeline}:loadPipeline"

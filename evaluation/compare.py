@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation import plots, report, score
-from evaluation.errors import EvaluationError
 from runtime.common.atomic import replacing
 
 
@@ -16,13 +15,7 @@ def read(folders: Sequence[Path]) -> list[score.Standing]:
     Raises:
         EvaluationError: a folder without a report, or runs that cannot be compared.
     """
-    runs = [(report.read_summary(folder), report.read_credits(folder)) for folder in folders]
-    for folder, (summary, credits) in zip(folders, runs, strict=True):
-        if summary.accuracy.n != len(credits):
-            raise EvaluationError(
-                f"{folder}: summary.json and results.jsonl come from different runs"
-            )
-    return score.standings(runs)
+    return score.standings([report.read_run(folder) for folder in folders])
 
 
 def text(standings: Sequence[score.Standing]) -> str:

@@ -21,6 +21,7 @@ from evaluation.judging import Judging, Pair
 from evaluation.questions import Questions
 from evaluation.records import Item, Result, Run, Summary, Verdict
 from runtime.common.command import explain
+from runtime.common.lock import locked
 
 # The verdict on a missing answer.
 NO_ANSWER = Verdict(False, 0.0, "none", "no answer")
@@ -56,12 +57,16 @@ def evaluate(plan: Plan, tell: Callable[[str], None] = lambda stage: None) -> Su
 
     Raises:
         EvaluationError: there is no such pipeline, or the folder has a stopped evaluation.
+        UserError: another evaluation is using the folder.
         OSError: the folder cannot be written.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with RunJournal(
-        plan.folder, plan.pipeline, plan.questions, plan.judging.name, plan.resume
-    ) as journal:
+    with (
+        locked(plan.folder),
+        RunJournal(
+            plan.folder, plan.pipeline, plan.questions, plan.judging.name, plan.resume
+        ) as journal,
+    ):
         if journal.call is None:
             journal.write_call(_call(plan, tell))
         else:

@@ -31,6 +31,7 @@ from evaluation.questions import Questions
 from evaluation.records import Item, Run, Verdict
 from runtime.common.atomic import replacing
 from runtime.common.command import explain
+from runtime.common.files import read_bytes
 from runtime.common.hashing import sha256
 from runtime.common.journal import Journal
 
@@ -150,7 +151,7 @@ class RunJournal:
 
     def _read_call(self, pipeline: str, questions: Questions) -> Call:
         try:
-            call = Call.model_validate_json(self._call_path.read_bytes())
+            call = Call.model_validate_json(read_bytes(self._call_path))
         except ValidationError:
             raise EvaluationError(f"{self._call_path} is damaged: delete it") from None
         if (call.pipeline, call.questions_sha256) != (pipeline, questions.sha256):

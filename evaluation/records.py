@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
+    PositiveInt,
     field_validator,
     model_validator,
 )
@@ -136,7 +137,7 @@ class Interval(_Record):
     mean: Share
     low: Share
     high: Share
-    n: NonNegativeInt
+    n: PositiveInt
 
     @model_validator(mode="after")
     def _contains_its_mean(self) -> Self:

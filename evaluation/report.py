@@ -5,6 +5,7 @@ report.html needs no other file, network or script; plots are SVG.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from evaluation import plots, score
 from evaluation.errors import EvaluationError
 from evaluation.records import Agreement, Interval, Result, Summary
 from runtime.common.atomic import replacing
+from runtime.common.files import read_bytes
 
 # Wrong answers shown for each subject.
 _WRONG = 5
@@ -41,7 +43,7 @@ def read_summary(folder: Path) -> Summary:
     """The summary in a report's folder. Raises EvaluationError."""
     path = folder / "summary.json"
     try:
-        return Summary.model_validate_json(path.read_bytes())
+        return Summary.model_validate_json(read_bytes(path))
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be read ({error.strerror}); pass the folder of a finished report"
@@ -54,16 +56,23 @@ def read_summary(folder: Path) -> Summary:
         ) from None
 
 
-def read_credits(folder: Path) -> list[float]:
-    """What each answer of a run counts in the score, in order. Raises EvaluationError."""
+def read_run(folder: Path) -> tuple[Summary, list[float]]:
+    """A summary, and what each answer counts in the score, in order. Raises EvaluationError."""
+    summary = read_summary(folder)
     path = folder / "results.jsonl"
     try:
-        lines = path.read_bytes().splitlines()
-        return [Result.model_validate_json(line).counted for line in lines]
+        lines = read_bytes(path).splitlines()
+        credits = [Result.model_validate_json(line).counted for line in lines]
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError:
         raise EvaluationError(f"{path}: not the results of a run; evaluate again") from None
+    n, mean = summary.counted.n, summary.counted.mean
+    if len(credits) != n or not math.isclose(sum(credits) / n, mean, abs_tol=1e-9):
+        raise EvaluationError(
+            f"{folder}: summary.json and results.jsonl come from different runs; evaluate again"
+        )
+    return summary, credits
 
 
 def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]:
@@ -73,9 +82,9 @@ def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]
         if path.parent == folder:
             continue
         try:
-            other = read_summary(path.parent)
+            other, credits = read_run(path.parent)
             if not score.difference(summary, other):
-                others.append((other, read_credits(path.parent)))
+                others.append((other, credits))
         except EvaluationError:
             continue
     return others
@@ -137,7 +146,12 @@ def text(summary: Summary) -> str:
             if part is summary.by_subject and name in summary.guessed:
                 note += f"; answers satisfy {percent(summary.guessed[name])} of others"
             rows.append((f"  {name}", percent(each.mean), note))
-    head = [not_hidden(summary), f"{summary.name}: {summary.pipeline} on {summary.questions}"]
+    judges = ", ".join(f"{n} by {judge}" for judge, n in summary.by_judge.items())
+    head = [
+        not_hidden(summary),
+        f"{summary.name}: {summary.pipeline} on {summary.questions}",
+        f"judged by {summary.judge}: {judges}",
+    ]
     lines = [line for line in head if line]
     if summary.failure:
         lines.append(f"! the pipeline failed: {summary.failure}")

@@ -209,7 +209,8 @@ def refuse_incomparable(summaries: Iterable[Summary]) -> None:
 
 def difference(one: Summary, other: Summary) -> str:
     """Why two runs cannot be compared, and what to do about it; or ""."""
-    if one.questions_sha256 != other.questions_sha256:
+    asked = [(each.questions_sha256, each.accuracy.n) for each in (one, other)]
+    if asked[0] != asked[1]:
         return (
             f"they answered different questions ({one.questions} and {other.questions}, or"
             " another version of the file): run both with the same file"

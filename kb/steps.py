@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from runtime.common.child import command_of
 from runtime.common.errors import UserError
 from runtime.common.journal import Journal
+from runtime.common.lock import locked
 
 _FILE = "steps.jsonl"
 _TICK = 10.0  # seconds of work that a kill may leave unrecorded
@@ -38,7 +38,7 @@ class Steps:
 
     def __init__(self, folder: Path, given: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
+        self._lock = locked(folder, _PATIENCE)
         self._journal = Journal(folder / _FILE)
         self._results: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
@@ -142,23 +142,6 @@ class Steps:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _locked(folder: Path) -> IO[str]:
-    """A file that is locked while a run, or a process it started, works in a folder."""
-    lock = (folder / ".lock").open("w")
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                lock.close()
-                raise UserError(f"{folder}: another run is using it") from None
-            time.sleep(0.1)
-        except OSError:  # some network file systems have no locks
-            return lock
 
 
 def _end_with(parent: int) -> None:

@@ -40,6 +40,13 @@ def test_kappa_at_its_ends(counts: tuple[int, int, int, int], kappa: float | Non
     assert found.kappa == kappa
 
 
+@pytest.mark.parametrize("n", range(1, 20))
+def test_a_model_that_always_says_the_same_has_a_kappa_of_0(n: int) -> None:
+    found = agreement(verdicts(0, 0, n, 7))
+    assert found is not None
+    assert (f"{found.kappa}", f"{found.low}", f"{found.high}") == ("0.0", "0.0", "0.0")
+
+
 def test_without_a_judge_model_there_is_none() -> None:
     assert agreement([]) is None
 
@@ -55,6 +62,7 @@ def test_a_report_shows_where_model_and_rules_differ(tmp_path: Path) -> None:
     assert summary.agreement is not None
     assert (summary.agreement.n, summary.agreement.agree) == (10, 9)
     assert "they agree on 9 of 10 answers" in report.text(summary)
+    assert "judged by model m: 10 by model" in report.text(summary)
     folder = tmp_path / "report" / "run"
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     results = [Result.model_validate_json(line) for line in lines]

@@ -20,6 +20,7 @@ from evaluation import evaluate, report
 from evaluation.errors import EvaluationError
 from evaluation.judging import Pair
 from evaluation.records import Verdict
+from runtime.common.errors import UserError
 from runtime.common.journal import Journal
 from runtime.settings import PROJECT_DIR
 from tests.evaluating import (
@@ -105,7 +106,7 @@ def test_killed_while_judging_it_resumes_without_another_call(tmp_path: Path) ->
     assert summary.latency
     assert summary.latency.total == call["call_seconds"]
     assert (tmp_path / "calls").read_text() == "called "
-    names = {"pipeline.log", "results.jsonl", "summary.json", "report.html"}
+    names = {".lock", "pipeline.log", "results.jsonl", "summary.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == names
 
 
@@ -132,6 +133,18 @@ def stop(pairs: Sequence[Pair]) -> list[Verdict]:
     if pairs[0][0].id == "q5":
         raise KeyboardInterrupt
     return contains(pairs)
+
+
+def test_a_folder_is_for_one_evaluation_at_a_time(tmp_path: Path) -> None:
+    process = start_slow(tmp_path, 0, 30)
+    wait_for((tmp_path / "report/run/run.json").exists)
+    with pytest.raises(UserError, match="another run is using it"):
+        score_of(tmp_path, RIGHT, resume=True)
+    assert (tmp_path / "report/run/results.jsonl.partial").exists()
+    process.kill()
+    process.wait()
+    same = leave_a_line(tmp_path, "time.sleep(0)")
+    assert score_of(tmp_path, same, judging=judging_by(contains), resume=True).accuracy.mean == 1
 
 
 def test_verdicts_of_other_judges_are_not_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -163,4 +164,32 @@ def test_a_summary_that_makes_no_sense_is_refused_and_told(
     told = summary.model_dump(mode="json") | {field: value}
     (folder / "summary.json").write_text(json.dumps(told))
     with pytest.raises(EvaluationError, match=rf"summary.json: not the summary .*{field}.*{fault}"):
+        compare.read([folder])
+
+
+def test_results_of_another_run_are_refused_and_told(tmp_path: Path) -> None:
+    folder, _ = stored(tmp_path, "one", 5, 1.0)
+    other, _ = stored(tmp_path, "other", 7, 1.0)
+    (folder / "results.jsonl").write_bytes((other / "results.jsonl").read_bytes())
+    with pytest.raises(EvaluationError, match="come from different runs; evaluate again"):
+        compare.read([folder, other])
+
+
+def test_runs_with_other_numbers_of_questions_are_not_compared(tmp_path: Path) -> None:
+    folder, _ = stored(tmp_path, "one", 5, 1.0)
+    other, summary = stored(tmp_path, "other", 5, 1.0)
+    lines = (other / "results.jsonl").read_text().splitlines()[1:-1]  # one right, one wrong
+    (other / "results.jsonl").write_text("\n".join(lines))
+    fewer = summary.model_copy(update={"accuracy": score.interval([True] * 4 + [False] * 4)})
+    (other / "summary.json").write_text(fewer.model_dump_json())
+    with pytest.raises(EvaluationError, match="they answered different questions"):
+        compare.read([folder, other])
+
+
+@pytest.mark.parametrize("name", ["summary.json", "results.jsonl"])
+def test_a_report_that_is_a_pipe_does_not_hang(tmp_path: Path, name: str) -> None:
+    folder, _ = stored(tmp_path, "piped", 5, 1.0)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(EvaluationError, match=rf"{name}: cannot be read \(not a regular file\)"):
         compare.read([folder])

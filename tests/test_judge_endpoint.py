@@ -26,6 +26,7 @@ class FakeServer:
         self.models: list[str] = ["grader"]
         self.keys: list[str | None] = []
         self.answer: Callable[[dict[str, Any]], tuple[int, str]] = lambda body: (200, RIGHT)
+        self.raw: bytes | None = None  # instead of any reply
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,6 +48,7 @@ class FakeServer:
                 self.reply(status, data)
 
             def reply(self, status: int, data: bytes) -> None:
+                data = data if fake.raw is None else fake.raw
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
@@ -168,6 +170,49 @@ def test_a_server_that_is_not_there(server: FakeServer) -> None:
     server.close()
     with pytest.raises(EvaluationError, match="that it is running"):
         ModelJudge(endpoint(server, retries=0)).judge_all(PAIRS)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"null",
+        b'["a"]',
+        b"{}",
+        b'"VERDICT: CORRECT"',
+        b"<html>Log in</html>",
+        b"\xff\xfe garbage",
+        b"[" * 100_000,
+        b'{"error": {"message": "overloaded"}}',
+        b'{"choices": "abc", "data": "abc"}',
+        b'{"choices": [{}], "data": ["m"]}',
+        b'{"choices": [{"message": "VERDICT: CORRECT"}], "data": null}',
+        b'{"choices": [{"message": {"content": 5}}]}',
+        b'data: {"choices": []}\n\ndata: [DONE]\n\n',
+    ],
+)
+def test_a_reply_of_another_form_is_no_verdict(server: FakeServer, raw: bytes) -> None:
+    server.raw = raw
+    with pytest.raises(EvaluationError, match="does not reply as OpenAI's API does"):
+        ModelJudge(endpoint(server)).judge_all(PAIRS)
+    with pytest.raises(EvaluationError, match="does not reply as OpenAI's API does"):
+        only_model(server.url)
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"choices": []}', b'{"choices": [{"message": {"content":null}}]}']
+)
+def test_where_a_reply_is_empty_the_rules_decide(server: FakeServer, raw: bytes) -> None:
+    server.raw = raw
+    (found,) = ModelJudge(endpoint(server)).judge_all(PAIRS[:1])
+    assert found.judge == "facts"
+
+
+def test_a_reply_may_have_any_characters(server: FakeServer, tmp_path: Path) -> None:
+    server.answer = lambda body: (200, f"half of a pair: \ud800\n{RIGHT}")
+    (found,) = ModelJudge(endpoint(server), tmp_path / "cache").judge_all(PAIRS[:1])
+    assert found.correct
+    found.reason.encode("utf-8")
 
 
 def test_answers_of_any_characters_can_be_sent(server: FakeServer) -> None:

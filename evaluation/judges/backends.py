@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from evaluation.errors import EvaluationError
 from runtime.common.errors import SetupError
@@ -15,8 +16,8 @@ from runtime.prompts import instructed_frame, prompt_tokens
 
 # A verdict and the sentences before it; a model that thinks first needs most of this.
 MAX_REPLY_TOKENS = 1024
-# Names of a server's models that an error lists.
-_LISTED = 10
+# Names of a server's models that an error lists, and bytes of a reply that it shows.
+_LISTED, _SHOWN = 10, 80
 # What endpoints say where the fault is this one prompt's, and others may do.
 _PROMPT_REFUSED = re.compile("content.(?:filter|management|policy)|context.length", re.IGNORECASE)
 
@@ -93,15 +94,20 @@ class Endpoint:
     def only_model(self) -> str:
         """The name of the server's one model. Raises EvaluationError."""
         try:
-            names = [each.id for each in self._client.models.list()]
+            response = self._client.models.with_raw_response.list()
         except self._openai.OpenAIError as error:
             raise EvaluationError(self._explained(error)) from error
+        match self._parsed(response.content):
+            case {"data": [*models]} if all(isinstance(each, dict) for each in models):
+                names = [str(each.get("id")) for each in models]
+            case _:
+                raise EvaluationError(self._not_openai(response.content))
         if len(names) != 1:
             listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
             raise EvaluationError(
                 f"{self.base_url} has {len(names)} models ({listed}): choose one by --judge-name"
             )
-        return str(names[0])
+        return names[0]
 
     def ask(self, rubric: str, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
         pool = ThreadPoolExecutor(self._at_once)
@@ -114,7 +120,7 @@ class Endpoint:
 
     def _reply(self, rubric: str, prompt: str) -> str:
         try:
-            completion = self._client.chat.completions.create(
+            response = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[
                     {"role": "system", "content": rubric},
@@ -128,8 +134,26 @@ class Endpoint:
             if bad_request and _PROMPT_REFUSED.search(f"{error} {error.body}"):
                 return ""
             raise EvaluationError(self._explained(error)) from error
-        choices = completion.choices or []
-        return (choices[0].message.content or "") if choices else ""
+        match self._parsed(response.content):
+            case {"choices": [{"message": {"content": str(text)}}, *_]}:
+                return text.encode("utf-8", "replace").decode("utf-8")  # may have lone surrogates
+            case {"choices": [] | None | [{"message": {"content": None}}, *_]}:
+                return ""
+        raise EvaluationError(self._not_openai(response.content))
+
+    def _parsed(self, body: bytes) -> Any:
+        """A reply as JSON; None if it is none."""
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+
+    def _not_openai(self, body: bytes) -> str:
+        start = " ".join(body[:_SHOWN].decode("utf-8", "replace").split())
+        return (
+            f"{self.base_url} does not reply as OpenAI's API does ({start!r}): check its address,"
+            " which often ends in /v1"
+        )
 
     def _explained(self, error: Exception) -> str:
         said = " ".join(str(error).split())[:200]

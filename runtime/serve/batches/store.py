@@ -6,7 +6,6 @@ FOLDER/batches/ID.json    a batch's state         FOLDER/batches/ID.journal its 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.common.atomic import replacing
-from runtime.common.errors import SetupError
+from runtime.common.errors import SetupError, UserError
+from runtime.common.lock import locked
 from runtime.serve.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,10 @@ class Store:
         try:
             for each in (self._files, self._batches):
                 each.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
+            self._lock = locked(folder)
         except OSError as error:
             raise SetupError(f"--batch-dir {folder}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except UserError:
             raise SetupError(f"--batch-dir {folder}: another server has it") from None
         self._remove_leftovers()
 
