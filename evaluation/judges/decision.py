@@ -29,7 +29,7 @@ _COPULAS = frozenset(["is", "are", "was", "were", "be", "called", stem("named")]
 _OPINION = re.compile(r"\b(?:thinks?|believes?|assumes?|says?|often|sometimes)\b")
 _CONTRAST = re.compile(r"\W*(?:but|however|in fact|actually)\b")
 # Clauses that overrule those before them.
-_CORRECTION = re.compile(r"^\W*(?:actually|no,|wait|correction|sorry)\b")
+_CORRECTION = re.compile(r"^\W*(?:actually|wait|correction|sorry)\b")
 _CONCLUSION = re.compile(
     r"^\W*(?:so|therefore|thus|hence|in conclusion|所以|因此)\b"
     r"|\banswer (?:is|was|would be|must be)\b|答案"
