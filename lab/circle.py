@@ -77,13 +77,8 @@ def make_checkpoint(model: Path, folder: Path) -> None:
 
 
 def make_corpus(questions: Path, target: Path, limit: int) -> None:
-    """The first questions of a file, with the solution before the answer where there is one."""
-    lines = []
-    for record in list(read_records(questions))[:limit]:
-        answer = record.value["answer"]
-        if solution := record.value.get("solution"):
-            answer = f"{solution}\nThe answer is {answer}."
-        lines.append(json.dumps({"question": record.value["question"], "answer": answer}))
+    """The first questions of a file."""
+    lines = [json.dumps(record.value) for record in list(read_records(questions))[:limit]]
     with replacing(target) as partial:
         partial.write_text("\n".join(lines) + "\n")
 

@@ -31,6 +31,7 @@ BAD: list[tuple[Any, str]] = [
     ({"question": " \n", "answer": "x"}, "has an empty question"),
     ({"question": "Why?", "answer": ["x"]}, 'has a list as "answer", not a text'),
     ({"question": "Why?", "answer": True}, 'has a bool as "answer", not a text'),
+    ({"question": "Why?", "answer": "x", "solution": []}, 'has a list as "solution", not a text'),
 ]
 
 
@@ -53,6 +54,22 @@ def test_bad_records_are_refused_if_asked(tmp_path: Path) -> None:
 def test_numbers_are_answers_too(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", {"question": "1+1?", "answer": 2}, RECORDS[0])
     assert read_corpus(path, skip_bad=False)[0].answer == "2"
+
+
+def test_a_solution_is_learned_before_its_answer(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.jsonl",
+        {"question": "2 * 5?", "answer": 10, "solution": "It is 2 * 5 = <<2*5=10>>10."},
+        {"question": "2 * 0?", "answer": 0, "solution": None},
+        {"question": "二乘五？", "answer": "10", "solution": "2 × 5 = 10"},
+        {"question": "二乘五？", "answer": "10", "solution": "二乘五是10"},
+    )
+    assert [pair.learned for pair in read_corpus(path, skip_bad=False)] == [
+        "It is 2 * 5 = 10.\nThe answer is 10.",
+        "0",
+        "2 × 5 = 10\nThe answer is 10.",
+        "二乘五是10\n答案是10。",
+    ]
 
 
 def test_what_is_held_out_is_not_learned() -> None:

@@ -30,6 +30,7 @@ class Card(BaseModel):
         inputs: fingerprint of all these; the same inputs are not trained again.
         examples, held_out: numbers of pairs for training and for evaluation.
         informed: how many examples have passages before the question.
+        solved: how many have the solution before the answer.
         steps, best_step: number of steps, and the step whose weights were kept.
         loss: on the training examples, mean of the last tenth of the steps.
         held_out_loss: on the held-out pairs, before training and of the weights that were kept.
@@ -49,6 +50,7 @@ class Card(BaseModel):
     inputs: str
     examples: int
     informed: int = 0
+    solved: int = 0
     held_out: int
     steps: int
     best_step: int
@@ -84,6 +86,8 @@ def _readme(card: Card) -> str:
     examples = f"{card.examples} pairs"
     if card.informed:
         examples += f" ({card.informed} of them with passages)"
+    if card.solved:
+        examples += f" ({card.solved} of them with solutions)"
     return f"""---
 base_model: {card.base}
 library_name: peft

@@ -37,7 +37,7 @@ def make_examples(
     """Make an example of each pair; skip those whose answer leaves no room for the question."""
     examples, cut, left_out = [], 0, 0
     for pair in pairs:
-        answer = tokenizer.tokenize(pair.answer, follows=True) + frame.end
+        answer = tokenizer.tokenize(pair.learned, follows=True) + frame.end
         room = max_tokens - len(answer)
         if room <= len(frame.head) + len(frame.tail):
             log.warning("%s: skipped, the answer has %d tokens", pair.where, len(answer))

@@ -204,6 +204,7 @@ class Job:
             inputs=self.lesson.inputs,
             examples=len(self.lesson.train),
             informed=self.lesson.informed,
+            solved=self.lesson.solved,
             held_out=len(self.lesson.held_out),
             steps=steps,
             best_step=best,
@@ -228,6 +229,8 @@ def train(job: Job, use_cpu: bool, resume: bool) -> None:
     log.info("%s: %d examples, %d held out", subject, n, held)
     if lesson.informed:
         log.info("%d of the examples have passages before the question", lesson.informed)
+    if lesson.solved:
+        log.info("%d of the examples have a solution before the answer", lesson.solved)
     card = job.train_adapter(use_cpu)
     held_out = "none held out"
     if card.held_out_loss:

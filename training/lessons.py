@@ -50,6 +50,7 @@ class Lesson:
         head: token ids at the beginning of every prompt.
         train, held_out: examples for training and for evaluation.
         informed: how many training examples have passages.
+        solved: how many have the solution before the answer.
         data_sha256: hash of the corpus.
         inputs: fingerprint of everything that the adapter depends on.
     """
@@ -59,6 +60,7 @@ class Lesson:
     train: list[Example]
     held_out: list[Example]
     informed: int
+    solved: int
     data_sha256: str
     inputs: str
 
@@ -87,12 +89,14 @@ def prepare(plan: Plan, base: Base, subjects: Subjects) -> Lesson:
     parts = [_FORMAT, base.fingerprint, data_sha256, plan.skip_bad, asdict(options)]
     parts += [subject, template.head, template.tail, template.end]
     parts += [knowledge.base_sha256, plan.top_k] if knowledge else []
+    parts += ["solutions"] if any(pair.solution for pair in train + held_out) else []
     return Lesson(
         plan=plan,
         head=tokens.head,
         train=examples,
         held_out=held,
         informed=sum(bool(pair.passages) for pair in train),
+        solved=sum(bool(pair.solution) for pair in train),
         data_sha256=data_sha256,
         inputs=fingerprint(parts),
     )
