@@ -16,6 +16,7 @@ from typing import Any
 
 from runtime.common.records import read_records
 from runtime.questions import clean_text
+from runtime.retrieval.tokens import has_han
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 _NAMED = 20
 # What GSM8K's solutions have for a calculator: "5 * 2 = <<5*2=10>>10".
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Pair:
         """What the adapter learns to say: the answer, after its solution if there is one."""
         if not self.solution:
             return self.answer
-        end = "答案是{}。" if _HAN.search(self.solution) else "The answer is {}."
+        end = "答案是{}。" if has_han(self.solution) else "The answer is {}."
         return f"{self.solution}\n{end.format(self.answer)}"
 
 
