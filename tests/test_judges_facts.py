@@ -128,6 +128,12 @@ def test_words_of_the_question_are_no_answer(question: str, reference: str, answ
         ("How long did he sit?", "5 minutes", "According to The Times, he sat 5 minutes.", True),
         ("Which battle was it?", "Leipzig", "Halle, a few miles from Leipzig.", False),
         ("Who were enemies?", "Egypt, Syria, Jordan", "Egypt and Syria were enemies.", False),
+        (
+            "Which four can be seen?",
+            "Israel, Egypt, Jordan, Saudi Arabia",
+            "Israel, Egypt and Jordan can be seen.",
+            False,
+        ),
         ("Which town was lit?", "Arco, Idaho", "The town that was lit is in Idaho.", False),
         (
             "What did Stalin agree to do?",

@@ -85,8 +85,6 @@ def _against(item: Item, reference: str, answer: str) -> Verdict:
     others = [word for word in words if word not in needed and word not in asked.forms]
     more = {*words} - {*needed}
     score = f1([word for word in words if word in needed] + others, needed)
-    if given and given == wanted:
-        return verdict(True, "equals the reference")
     if FUNCTION_WORDS.issuperset(wanted):  # "It" and "Who" are everywhere
         return verdict(False, f'"{reference}" is said in other words or not at all')
     if states(clauses, wanted, question) or _quotes(read(answer), wanted, question):
