@@ -28,7 +28,7 @@ _SIGNS: dict[str, str] = {
     **{chr(0xFF41 + n): chr(0x61 + n) for n in range(26)},
     **dict(zip("＝＋＜＞＾％｜＄！？’．", "=+<>^%|$!?'.", strict=True)),
     **dict(zip("，、。：；", (", ", ", ", ". ", ": ", "; "), strict=True)),
-    **{"≠": "!=", "√": "sqrt ", "∛": "cbrt ", "∑": r"\sum", "…": "..."},
+    **{"≠": " != ", "√": "sqrt ", "∛": "cbrt ", "∑": r"\sum", "…": "..."},
 }
 _TABLE = str.maketrans(_SIGNS)
 
@@ -37,7 +37,7 @@ _COMMANDS = {
     **dict.fromkeys(("times", "cdot", "ast"), "*"),
     **dict.fromkeys(("le", "leq", "leqslant"), "<="),
     **dict.fromkeys(("ge", "geq", "geqslant"), ">="),
-    **dict.fromkeys(("ne", "neq"), "!="),
+    **dict.fromkeys(("ne", "neq"), " != "),
     **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
     **dict.fromkeys(("cup", "lor"), " or "),
     **dict.fromkeys(("emptyset", "varnothing"), "∅"),
@@ -89,7 +89,7 @@ def plain(text: str) -> str:
         text = _from_latex(text)
     text = re.sub(r"\blg(?=[ \d(a-z])", "log_10 ", text)
     text = re.sub(r"(?<=\d)·(?=\d)", "•", text)  # times, or a decimal point: not read
-    text = text.translate(_TABLE).replace("**", "^")
+    text = text.replace("**", "^").translate(_TABLE)
     text = re.sub(r"(?<=[A-Za-z])(?=π)|(?<=π)(?=[A-Za-z])", " ", text).replace("π", "pi")
     text = _without_delimiters(text)
     text = re.sub(r"(?<=\S) *\n+ *(?=\S)", " ; ", text)  # equations, one a line

@@ -29,6 +29,7 @@ from algebra.syntax import (
 from algebra.tokens import END, FRACTIONS, Token, check_bars, check_labels, may_be_floor, tokens
 
 _MAX_DEPTH = 40
+_OPERATORS = frozenset("+-*/÷")
 # Letters that before a bracket are factors; others are as likely to be functions.
 _FACTORS = frozenset("abckmntuvwxyz")
 
@@ -50,6 +51,8 @@ def parse(text: str, lenient: bool = False) -> Node:
 
 def parse_relation(text: str, lenient: bool = False) -> Relation:
     """Parse "2x + 6 = 14" or "-1 < x <= 5". Raises UnclearError."""
+    if re.search(r"\S!=", text):
+        raise UnclearError("not equal, or a factorial")  # n!=24
     pieces = re.split(r"(<=|>=|!=|=|<|>)", text)
     signs = tuple(pieces[1::2])
     alike = {"<": "<", "<=": "<", ">": ">", ">=": ">"}
@@ -223,6 +226,9 @@ class _Parser:
     def _signed(self) -> Node:
         if self._next.text in ("+", "-"):
             self._deeper()
+            apart = self._next.text == "+" or self._next.end < self._look(1).start
+            if apart and self._look(-1).text in _OPERATORS:  # 2*x* - 3, x - +3
+                raise UnclearError("two signs one after the other")
             negative = self._take().text == "-"
             node = self._signed()
             self._depth -= 1

@@ -111,10 +111,11 @@ def _factor(words: Words, node: Node, text: str) -> str:
     if not value.is_polynomial(*value.free_symbols) or has_decimals(node):
         raise UnclearError("not a polynomial, or one with decimals")
     before = expanded(value)
-    if not before.is_Add:
-        raise UnclearError("a single term")
+    poly = sp.Poly(before, *before.free_symbols) if before.is_Add else None
+    if poly is None or not all(c.is_Rational for c in poly.coeffs()):
+        raise UnclearError("a single term, or roots and the like")
     found = sp.factor(before)
-    content, _ = sp.Poly(before, *before.free_symbols).primitive()
+    content, _ = poly.primitive()
     if found == before or (found.is_Mul and _is_trivial(found, before)):
         return words.sentence(words.phrase("irreducible", text))
     if abs(content).q != 1:

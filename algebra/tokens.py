@@ -33,7 +33,7 @@ _PATTERN = re.compile(
 # 2e-3 is 0.002 or 2e - 3; "+-" is a sign of its own, "--" may be a dash; log_28x is the logarithm
 # of x, or of 8x; 2*x* + 3 is 2x + 3 with Markdown's italics; 2-1/2 may be a mixed number.
 _DOUBTFUL = re.compile(
-    r"\d[eE][-+]?\d|\+-|-\+|--|log_(?!10(?!\d))\d{2,}[A-Za-z]|\*[A-Za-z]{1,3}\* ?[-+]"
+    r"\d[eE][-+]?\d|\+-|-\+|--|log_(?!10(?!\d))\d{2,}[A-Za-z]|\*[A-Za-z]{1,3}\* ?-"
     r"|(?<![\w./^])\d+-(?:1/\d+|2/[3-9]|3/[458]|[57]/8)(?![\d.])"
 )
 
@@ -129,4 +129,4 @@ def may_be_floor(inside: list[Token]) -> bool:
     """Whether square brackets may round down: [x/2] and [2.5], not [3(x + 1)] or [3 + 4]."""
     grouped = any(token.text in ("(", "[", "|") for token in inside)
     whole = all(token.text.isdigit() or token.text in ("+", "-", "*") for token in inside)
-    return not (grouped or whole)
+    return not (grouped or whole) or len(inside) == 1

@@ -97,6 +97,10 @@ def exact() -> Iterator[Solver]:
         ("Solve 3x + 2 = 14. [2 marks]", "3x = 12, so x = 4."),
         ("(5) minus 3 = ?", "(5) - 3 = 2."),
         ("（1）解方程 2x=4", "2x = 4，所以 x = 2。"),
+        # signs
+        ("What is 2 - -3?", "2 - -3 = 5."),
+        ("What is (+3) + (-5)?", "(+3) + (-5) = -2."),
+        (r"Solve $x\neq 3$", "x ≠ 3."),
         # other wordings
         ("Find x. 4x - 1 = 2x + 9", "2x = 10, so x = 5."),
         ("If x + 5 = 12, then x - 5 =", "x = 7, so x - 5 = 2."),
@@ -264,6 +268,18 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "What is 2³!?",
         "What is 2²^3?",
         "What is √(4)!?",
+        # signs of which one is too many
+        "What is 13 ×· 7?",
+        "Solve 4x* + 9 = 1",
+        "Simplify 4(2x /- 1)",
+        "Expand (x - +4)^2",
+        # not equal, or a factorial
+        "Find n if n!=24",
+        # a mark
+        "Expand (2x - 5)([3]x + 3)",
+        # not over the rational numbers
+        "Factor x^2 - 2√2x + 2",
+        "Factor x^2 + 9πx + 20",
         # an inverse function
         "Solve g⁻¹(x) = 5 for x",
         # a system, or two exercises
