@@ -22,6 +22,8 @@ _SECONDS = 60.0  # for a page
 _MEMORY = 1 << 30
 # Running headings are among this many lines at the beginning and end of a page.
 _EDGE = 2
+_SHORT = 6  # words, such as "Page 3 of 9"
+_BOTH = 2  # left and right pages, beside 0 and 1
 _FEWEST_PAGES = 3
 _DOTS = re.compile(r"(?: ?\.){4,} ?")
 _NUMBER = re.compile(r"[0-9]{1,6}")
@@ -54,22 +56,39 @@ def pdf_entries(path: Path, progress: Callable[[int], object]) -> Iterator[Entry
     if not any(pages):
         yield Bad("the file", "has no text; scanned pages need a reader of characters first (OCR)")
         return
-    edges: Counter[str] = Counter()
-    for number, page in enumerate(pages):
-        if isinstance(page, list):
-            edges.update({key for line in _edges(page) for key in _keys(line, number)})
-    count = sum(isinstance(page, list) for page in pages)
-    most = max(_FEWEST_PAGES, count // 2 + 1)
+    running = _running(pages)
     for number, page in enumerate(pages):
         if isinstance(page, Bad):
             yield page
-            continue
-        running = {
-            line for line in _edges(page) if any(edges[key] >= most for key in _keys(line, number))
-        }
-        text = _joined(line for line in page if line not in running)
-        if text:
+        elif page:
+            first, after = 0, len(page)
+            while first < min(_EDGE, after) and running(page[first], number):
+                first += 1
+            while after > max(first, len(page) - _EDGE) and running(page[after - 1], number):
+                after -= 1
+            text = _joined(page[first:after] or page)
             yield Entry(about["title"], "", text, f"page {number + 1}")
+
+
+def _running(pages: list[list[str] | Bad]) -> Callable[[str, int], bool]:
+    """Whether a line at the edge of a page is at that of most pages, or most left or right ones."""
+    edges: Counter[tuple[str, int]] = Counter()
+    count: Counter[int] = Counter()
+    for number, page in enumerate(pages):
+        if isinstance(page, list):
+            lines = page[:_EDGE] + page[max(_EDGE, len(page) - _EDGE) :]
+            keys = {key for line in lines for key in _keys(line, number)}
+            edges.update((key, side) for key in keys for side in (_BOTH, number % 2))
+            count.update((_BOTH, number % 2))
+
+    def running(line: str, number: int) -> bool:
+        return any(
+            edges[key, side] >= max(_FEWEST_PAGES, count[side] // 2 + 1)
+            for key in _keys(line, number)
+            for side in (_BOTH, number % 2)
+        )
+
+    return running
 
 
 def _ask(child: Child, job: list[Any]) -> dict[str, Any]:
@@ -81,16 +100,20 @@ def _ask(child: Child, job: list[Any]) -> dict[str, Any]:
     return answer
 
 
-def _edges(lines: list[str]) -> list[str]:
-    return lines[:_EDGE] + lines[max(_EDGE, len(lines) - _EDGE) :]
+def _keys(line: str, page: int) -> Iterator[str]:
+    """The line itself, and with a number as counted from the page's: equal on other pages.
+
+    In a longer line only the first and the last word can be a page number.
+    """
+    yield line
+    short = len(line.split()) <= _SHORT
+    for number in _NUMBER.finditer(line):
+        if not short and number.start() and number.end() < len(line):
+            continue
+        yield f"{line[: number.start()]}page{int(number[0]) - page}{line[number.end() :]}"
 
 
-def _keys(line: str, page: int) -> set[str]:
-    """The line itself, and the line with its page number replaced: equal on other pages."""
-    return {line, _NUMBER.sub(lambda number: f"page{int(number[0]) - page}", line)}
-
-
-def _joined(lines: Iterator[str]) -> str:
+def _joined(lines: list[str]) -> str:
     """Lines as one text, without hyphenation and the dots of a table of contents."""
     text = ""
     for line in lines:

@@ -237,6 +237,26 @@ def test_a_pdf_is_its_pages_without_what_stands_on_each(tmp_path: Path) -> None:
     assert 0 < sum(told) <= path.stat().st_size
 
 
+def test_left_and_right_pages_have_running_lines_of_their_own(tmp_path: Path) -> None:
+    colours = ("red", "blue", "old", "new", "low", "high")
+    pages = [
+        ["Lutz" if n % 2 else "Its gates", f"Of all the gates number {n} has been {colour}."]
+        + [f"It is {colour}.", f"Page {n + 1} of 6"]
+        for n, colour in enumerate(colours)
+    ]
+    found = [each for each in entries(_pdf(tmp_path / "a.pdf", pages)) if isinstance(each, Entry)]
+    assert [each.text for each in found] == [f"{page[1]} {page[2]}" for page in pages]
+
+
+@pytest.mark.parametrize("lines", [["Gate 5"], ["The gate is open."], ["Lutz", "Gate 5"]])
+def test_a_page_of_nothing_but_running_lines_keeps_them(tmp_path: Path, lines: list[str]) -> None:
+    pages = [[line.replace("5", str(n)) for line in lines] for n in range(5)]
+    found = list(entries(_pdf(tmp_path / "a.pdf", pages)))
+    assert [each.text for each in found if isinstance(each, Entry)] == [
+        " ".join(page) for page in pages
+    ]
+
+
 def test_a_damaged_pdf_is_named_without_a_traceback(tmp_path: Path) -> None:
     whole = _pdf(tmp_path / "a.pdf", [["The gate is open."]]).read_bytes()
     for damaged in (b"", b"not a PDF", whole[: len(whole) // 3]):
