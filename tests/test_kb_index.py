@@ -14,6 +14,7 @@ from kb.making import make
 from runtime.common.extras import MissingLibraryError
 from runtime.retrieval import Index, KnowledgeError
 from runtime.retrieval.search import find
+from runtime.retrieval.tags import asked_for, tags_of
 from runtime.retrieval.tokens import tokens
 from tests.lands import raw_file
 
@@ -93,6 +94,14 @@ def test_traditional_and_simplified_texts_find_each_other(
         found = find(Index.load(tmp_path, "chinese"), asked, 1)
         assert found.passages == [f"{stored}。"]
         assert found.features["coverage"] == 1.0
+
+
+def test_kinds_of_fact_are_known_in_traditional_characters() -> None:
+    pytest.importorskip("opencc")
+    assert tags_of("官方語言與貨幣") == tags_of("官方语言与货币") == ["language", "money"]
+    assert (
+        asked_for("誰寫了紅樓夢？哪年？") == asked_for("谁写了红楼梦？哪年？") == {"author", "year"}
+    )
 
 
 def test_chinese_text_is_not_searched_without_opencc(

@@ -115,6 +115,7 @@ def _text(text: bytes) -> Any:
         ("data", lambda array: array[:-1], "its scores are not numbers, or not one for each"),
         ("data", lambda array: array.reshape(-1, 1), "its data is float32"),
         ("offsets", lambda array: array[:-1], "its header counts"),
+        ("offsets", lambda array: array[:0], "it has no offsets"),
         ("offsets", _with(0, -5), "its offsets are not places in the base"),
         ("offsets", _with(-1, 10**9), "its offsets are not places in the base"),
         ("offsets", lambda array: array - 5, "not beginnings of lines of the base"),
@@ -152,6 +153,17 @@ def test_every_damaged_index_is_refused_by_name(folder: Path) -> None:
             assert find(index, ASKED, 3).passages[0].startswith("Zubrowka / Government")
 
 
+def test_a_base_that_may_not_be_read_is_refused_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("runtime.retrieval.index.sha256", refused)
+    with pytest.raises(KnowledgeError, match=r"preprocessed\.json: cannot be read \(Permission"):
+        Index.load(folder, "geography")
+
+
 @pytest.mark.parametrize("file", [base_path, index_path, gate_path])
 def test_a_pipe_in_place_of_a_file_is_refused(folder: Path, file: Any) -> None:
     path = file(folder, "geography")
@@ -164,7 +176,11 @@ def test_a_pipe_in_place_of_a_file_is_refused(folder: Path, file: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"geography_knowledge_gate\.json: not a gate"),
+        (
+            "{",
+            r"geography_knowledge_gate\.json: not a gate \(Invalid JSON: EOF [^;\n]*\); calibrate",
+        ),
+        ('{"format": 2}', r"not a gate \(format: Input should be 1\); calibrate again"),
         ('{"subject": "geography", "base_sha256": "", "mode": "off", "x": 1}', "not a gate"),
         (
             '{"subject": "geography", "base_sha256": "", "mode": "threshold", "feature": "luck"}',

@@ -74,8 +74,11 @@ class Gate(BaseModel):
             gate = cls.model_validate_json(read_bytes(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
-            problem = str(error).replace("\n", " ")
+        except OSError as error:
+            raise KnowledgeError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+        except ValidationError as error:
+            (first, *_) = error.errors(include_url=False)
+            problem = ": ".join([*map(str, first["loc"]), first["msg"]])
             raise KnowledgeError(f"{path}: not a gate ({problem}); {again}") from None
         if (gate.subject, gate.base_sha256) != (subject, base_sha256):
             raise KnowledgeError(f"{path}: was calibrated on another base; {again}")

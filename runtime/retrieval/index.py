@@ -79,7 +79,10 @@ class Index:
         if header.get("subject") != subject:
             raise KnowledgeError(f"{path}: was made for {header.get('subject')}; {again}")
         _refuse(base, again)
-        sha = sha256(base)
+        try:
+            sha = sha256(base)
+        except OSError as error:
+            raise KnowledgeError(f"{base}: cannot be read ({error.strerror}); {again}") from None
         if header.get("base_sha256") != sha:
             raise KnowledgeError(
                 f"{base}: is not the base that {path.name} was made for (half written or"
@@ -102,6 +105,8 @@ class Index:
     def _problem(self, header: dict[str, Any]) -> str:
         """Why the arrays do not belong together or to the base, or ""."""
         indptr, offsets = self.indptr, self.offsets
+        if not len(offsets):
+            return "it has no offsets"
         if header.get("passages") != len(self):
             return f"its header counts {header.get('passages')} passages, its offsets {len(self)}"
         if len(indptr) != len(self.vocabulary) + 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from runtime.retrieval.tokens import simplified
+
 _YEAR = r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} ?(?:BC|BCE|AD|CE)\b|[0-9]{3,4}年"
 # tag: (what a passage with such a fact says, what a question for it says)
 _KINDS: dict[str, tuple[str, str]] = {
@@ -26,11 +28,13 @@ _YEAR_ASKED = re.compile(r"\b(?:1\d{3}|20\d{2})\b")
 
 def tags_of(text: str) -> list[str]:
     """The kinds of fact in a passage, heading included, in a fixed order."""
+    text = simplified(text)
     return [tag for tag, pattern in _SAYS.items() if pattern.search(text)]
 
 
 def asked_for(question: str) -> set[str]:
     """The kinds of fact that a question asks for."""
+    question = simplified(question)
     return {tag for tag, pattern in _ASKS.items() if pattern.search(question)}
 
 

@@ -63,10 +63,16 @@ def fold(text: str) -> str:
     without commas."""
     if not text.isascii():
         marked = unicodedata.normalize("NFKD", text)
-        text = unicodedata.normalize("NFC", _OPTIONAL_MARK.sub("", marked))
-        if has_han(text) and (converter := _to_simplified()) is not None:
-            text = converter.convert(text)
+        text = simplified(unicodedata.normalize("NFC", _OPTIONAL_MARK.sub("", marked)))
     return _APOSTROPHE.sub("", _THOUSANDS.sub("", text.casefold()))
+
+
+def simplified(text: str) -> str:
+    """A text with simplified characters for traditional ones, where OpenCC is installed."""
+    if not text.isascii() and has_han(text) and (converter := _to_simplified()) is not None:
+        converted: str = converter.convert(text)
+        return converted
+    return text
 
 
 def has_han(text: str) -> bool:
