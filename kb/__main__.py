@@ -75,10 +75,40 @@ def _whole(arguments: argparse.Namespace) -> int:
     require("evaluating", "evaluation", "opencc", "math_verify", "matplotlib")
     if not arguments.no_adapter:
         require("training", "train", "torch", "transformers", "peft", "accelerate", "gguf")
+    _check_training(arguments)
     from kb.whole import Whole
 
     print(Whole(arguments).go())
     return 0
+
+
+def _check_training(arguments: argparse.Namespace) -> None:
+    """Refuse the options after "--" that training would refuse, before anything is made.
+
+    Raises:
+        UserError: an option is unknown, is set by this command, or has a wrong value.
+    """
+    from runtime.common.errors import UserError
+    from training.options import Options
+
+    if arguments.no_adapter and arguments.options:
+        raise UserError(f"--no-adapter trains nothing; leave out {' '.join(arguments.options)}")
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    Options.add_to(parser)
+    parser.add_argument("--bad-records", choices=["skip", "refuse"])
+    split = (option.partition("=") for option in arguments.options)
+    # Training takes underscores for dashes.
+    options = [(n.replace("_", "-") if n[:2] == "--" else n) + e + v for n, e, v in split]
+    try:
+        known, unknown = parser.parse_known_args(options)
+    except argparse.ArgumentError as error:
+        raise UserError(f"options of training.finetune: {error}") from None
+    if unknown:
+        raise UserError(
+            f"options of training.finetune: {' '.join(unknown)}: there is no such option, or"
+            " python -m kb sets it"
+        )
+    Options.parse(vars(known))
 
 
 if __name__ == "__main__":

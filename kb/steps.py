@@ -29,7 +29,8 @@ class Steps:
 
     Args:
         folder: made if it is not there.
-        given: what the results depend on, by name. A run continues only with the same values.
+        given: what the results depend on, by name. Once a step is finished, a run continues only
+            with the same values.
 
     Raises:
         UserError: the folder is in use, or its run was started with other values.
@@ -49,9 +50,10 @@ class Steps:
             elif "result" in entry:
                 self._results[entry["step"]] = entry["result"]
             self._add(entry.get("step"), entry.get("seconds", 0.0))
-        if before is None:
+        other = [name for name in given if before is None or given[name] != before.get(name)]
+        if other and not self._results:  # nothing was made from the values before
             self._journal.append({"given": dict(given)})
-        elif other := [name for name in given if given[name] != before.get(name)]:
+        elif other:
             self.close()
             raise UserError(
                 f"{folder}: was started with another {', '.join(other)}; choose another --out, or"

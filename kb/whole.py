@@ -23,6 +23,7 @@ from runtime.common.errors import UserError
 from runtime.common.hashing import fingerprint, sha256
 from runtime.common.journal import to_json
 from runtime.files.bases import DEMO, find_base
+from runtime.files.quantize import TYPES
 from runtime.retrieval import Gate
 from runtime.retrieval.files import FORMAT, base_path, gate_path, index_path
 from runtime.retrieval.tokens import fold
@@ -41,6 +42,8 @@ class Whole:
     def __init__(self, given: argparse.Namespace) -> None:
         if not 0 < given.gate_share < 1:
             raise UserError(f"--gate-share {given.gate_share}: must be between 0 and 1")
+        if given.type not in TYPES:
+            raise UserError(f"--type {given.type}: no such type; choose from {', '.join(TYPES)}")
         self.subject: str = given.subject
         self.raw: Sequence[Path] = files_of(given.raw)
         self.train: Sequence[Path] = given.train
@@ -140,16 +143,17 @@ class Whole:
                 raise UserError(f"{names}: no question of {self.subject} in it")
             return found
 
-        dev, train = of(self.dev), of(self.train)
+        dev, found = of(self.dev), of(self.train)
         asked = {fold(item.question) for item in dev}
-        train = [item for item in train if fold(item.question) not in asked]
+        train = [item for item in found if fold(item.question) not in asked]
         share = self.gate_share if self.adapter else 1.0
         kept = [item for item in train if _place(item) < share]
         learned = [item for item in train if _place(item) >= share]
         if len(kept) < FEWEST or (self.adapter and len(learned) < 2):
             raise UserError(
-                f"--train: {len(learned)} questions to train on and {len(kept)} for the gate, which"
-                f" needs {FEWEST}, and some hundreds to be proved"
+                f"--train: of {len(found)} questions of {self.subject}, {len(found) - len(train)}"
+                f" are also in --dev; the others give {len(learned)} to train on and {len(kept)}"
+                f" for the gate, which needs {FEWEST}, and some hundreds to be proved"
             )
         return dev, learned, kept
 

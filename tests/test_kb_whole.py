@@ -51,6 +51,16 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
         Steps(tmp_path, {"--raw": "y"})
 
 
+def test_before_the_first_step_is_done_a_run_may_be_given_something_else(tmp_path: Path) -> None:
+    for raw in ("x", "y", "z"):
+        with Steps(tmp_path, {"--raw": raw}) as run, pytest.raises(UserError):
+            run.run("base", "kb.preprocess", ["--nonsense"])
+    with Steps(tmp_path, {"--raw": "z"}) as run:
+        run.do("base", list)
+    with pytest.raises(UserError, match="was started with another --raw"):
+        Steps(tmp_path, {"--raw": "x"})
+
+
 def test_a_step_that_failed_is_not_done(tmp_path: Path) -> None:
     with Steps(tmp_path, {}) as run:
         for _ in range(2):
@@ -346,6 +356,13 @@ def test_a_gate_for_the_model_as_it_is_needs_no_training(tmp_path: Path, given: 
         (["--subject", "history"], "no question of history in it"),
         (["--raw", "no-such-file.md"], "no-such-file.md"),
         (["--raw", "pipe.md"], "pipe.md: not a regular file"),
+        (["--type", "Q9_9"], "--type Q9_9: no such type; choose from "),
+        (["--train", "dev.jsonl"], "of 10 questions of geography, 10 are also in --dev"),
+        (["--", "--nonsense", "1"], "--nonsense 1: there is no such option"),
+        (["--", "--model", "demo"], "--model demo: there is no such option, or python -m kb sets"),
+        (["--", "--epochs", "0", "--batch_size", "x"], "--epochs 0: must be over 0\n"),
+        (["--", "--bad-records", "keep"], "argument --bad-records: invalid choice: 'keep'"),
+        (["--no-adapter", "--", "--epochs", "1"], "leave out --epochs 1"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_done(
@@ -357,6 +374,7 @@ def test_what_cannot_work_is_said_before_anything_is_done(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     os.mkfifo(tmp_path / "pipe.md")
+    (tmp_path / "dev.jsonl").symlink_to(given[given.index("--dev") + 1])
     monkeypatch.chdir(tmp_path)
     assert main([*given, str(tmp_path / "out"), *change]) == 1
     assert message in capsys.readouterr().err
