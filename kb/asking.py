@@ -7,16 +7,29 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from evaluation.records import Item
-from runtime import Pipeline
+from runtime import Pipeline, Settings
 from runtime.common.errors import UserError
 from runtime.common.journal import Journal
+from runtime.files.manifest import ModelFiles
 
 # The first tokens of an answer show how sure the model is.
 _FIRST = 4
+_ANSWERING = {
+    "max_new_tokens",
+    "max_tokens_multiplier",
+    "min_new_tokens",
+    "max_input_tokens",
+    "stop",
+    "temperature",
+    "repetition_penalty",
+    "kv_cache_type",
+    "algebra_tool",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Said:
 
 
 class Asker:
-    """Asks a pipeline; earlier answers come from a file.
+    """Asks a pipeline; earlier answers of the same files and settings come from a journal.
 
     Args:
         pipeline: its own knowledge is not used.
@@ -52,6 +65,7 @@ class Asker:
 
     def __init__(self, pipeline: Pipeline, journal: Path | None) -> None:
         self._pipeline = pipeline
+        self._files = ModelFiles()
         self._known: dict[str, Said] = {}
         self._journal = Journal(journal) if journal is not None else None
         for _, entry in self._journal.entries() if self._journal else ():
@@ -89,17 +103,18 @@ class Asker:
         return [self._known[key] for key in keys]
 
     def _key(self, item: Item, passages: Sequence[str]) -> str:
-        settings = self._pipeline.settings
         route = self._pipeline.routes[item.subject]
         asked = [
-            route.model.name,
-            route.adapter.name if route.adapter else None,
-            settings.longest_answer_of(item.subject),
-            settings.min_new_tokens,
-            settings.max_input_tokens,
-            settings.temperature,
-            item.subject,
+            *(self._files.identity(path) for path in (route.model, route.adapter) if path),
+            answering(self._pipeline.settings, item.subject),
             item.question,
             list(passages),
         ]
         return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+
+
+def answering(settings: Settings, subject: str) -> dict[str, Any]:
+    """What greedy answers to a subject's questions depend on beside files: JSON values by name."""
+    values = settings.model_dump(mode="json", include=_ANSWERING)
+    declared = repr(settings.subjects[subject])
+    return {"SUBJECTS_FILE": declared, **{name.upper(): each for name, each in values.items()}}

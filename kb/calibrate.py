@@ -55,6 +55,10 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     settings.subjects.check(subject, "--subject")
     if not 0 < arguments.share < 1:
         raise UserError(f"--share {arguments.share}: must be between 0 and 1")
+    if not 0 <= arguments.most_luck <= 1:
+        raise UserError(f"--most-luck {arguments.most_luck}: must be from 0 to 1")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit {arguments.limit}: must be at least 1")
     questions = read(*arguments.questions)
     if arguments.limit:
         questions.items[arguments.limit :] = []

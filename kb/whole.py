@@ -13,6 +13,7 @@ from typing import Any
 from evaluation.questions import read
 from evaluation.records import Item
 from kb import report
+from kb.asking import answering
 from kb.calibration import FEWEST
 from kb.comparing import Part, answered, retrievals, ways
 from kb.reading import files_of
@@ -27,9 +28,6 @@ from runtime.files.quantize import TYPES
 from runtime.retrieval import Gate
 from runtime.retrieval.files import FORMAT, base_path, gate_path, index_path
 from runtime.retrieval.tokens import fold
-
-# Settings that answers depend on.
-_SETTINGS = ("max_new_tokens", "min_new_tokens", "max_input_tokens", "rag_top_k")
 
 
 class Whole:
@@ -127,7 +125,8 @@ class Whole:
             "--no-adapter": not self.adapter,
             "options of training.finetune": list(self.options),
             "version of the base": FORMAT,
-            **{name.upper(): getattr(settings, name) for name in _SETTINGS},
+            "RAG_TOP_K": settings.rag_top_k,
+            **answering(settings, self.subject),
         }
 
     def _questions(self) -> tuple[list[Item], list[Item], list[Item]]:

@@ -12,6 +12,7 @@ import pytest
 
 from evaluation.questions import read
 from kb import comparing
+from kb.calibrate import main
 from kb.calibration import calibrate, describe
 from kb.choosing import Trial, best_gates, try_gate
 from kb.making import make
@@ -32,7 +33,7 @@ class Scripted:
 
     def __init__(self, knows: Any, copies: Any) -> None:
         self.settings = Settings.load(temperature=0.0)
-        self.routes = {"geography": Route(Path("models/scripted.gguf"))}
+        self.routes = {"geography": Route(Path(__file__))}
         self.asked = 0
         self._knows, self._copies = knows, copies
 
@@ -74,7 +75,7 @@ def test_a_gate_is_chosen_where_passages_help_and_proved_on_other_questions(
     pipeline = Scripted(lambda n: n % 5 == 0, lambda n, shown: f"Town {n}." in " ".join(shown))
     gate = _calibrated(lands, questions, pipeline)
     assert gate.mode == "threshold"
-    assert (gate.model, gate.top_k) == ("scripted.gguf", 3)
+    assert (gate.model, gate.top_k) == (Path(__file__).name, 3)
     index = Index.load(lands, "geography")
     for n in range(80):
         found = find(index, f"What is the capital of Land {n}?", 3)
@@ -132,8 +133,12 @@ def test_what_helps_only_where_it_was_chosen_is_off(lands: Path, questions: Path
 def test_a_stopped_calibration_goes_on(lands: Path, questions: Path, tmp_path: Path) -> None:
     journal = tmp_path / "answers.jsonl"
 
+    (tmp_path / "a.gguf").write_text("a")
+
     def fresh() -> Scripted:
-        return Scripted(lambda n: False, lambda n, shown: n < 40)
+        pipeline = Scripted(lambda n: False, lambda n, shown: n < 40)
+        pipeline.routes = {"geography": Route(tmp_path / "a.gguf")}
+        return pipeline
 
     first, second, third = fresh(), fresh(), fresh()
     gate = _calibrated(lands, questions, first, journal=journal)
@@ -145,6 +150,12 @@ def test_a_stopped_calibration_goes_on(lands: Path, questions: Path, tmp_path: P
         third.asked = 0
         assert _calibrated(lands, questions, third, journal=journal) == gate
         assert third.asked == 1
+    fourth, fifth = fresh(), fresh()
+    fourth.settings = Settings.load(temperature=0.0, repetition_penalty=1.5)
+    _calibrated(lands, questions, fourth, journal=journal)
+    (tmp_path / "a.gguf").write_text("another model of this name")
+    _calibrated(lands, questions, fifth, journal=journal)
+    assert first.asked == fourth.asked == fifth.asked
     journal.write_text("{}\n" + lines[0])
     with pytest.raises(UserError, match=r"answers\.jsonl has records of another kind"):
         _calibrated(lands, questions, fresh(), journal=journal)
@@ -180,6 +191,23 @@ def test_too_few_questions_are_refused(lands: Path, tmp_path: Path) -> None:
     path.write_text('{"questionID": 1, "subject": "geo", "question": "Who?", "answer": "I"}')
     with pytest.raises(UserError, match=r"few\.jsonl: 1 questions of geography; 20 are needed"):
         _calibrated(lands, path, Scripted(bool, bool))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--limit", "0", "at least 1"),
+        ("--limit", "-5", "at least 1"),
+        ("--share", "1.0", "between 0 and 1"),
+        ("--most-luck", "nan", "from 0 to 1"),
+        ("--most-luck", "7.0", "from 0 to 1"),
+    ],
+)
+def test_wrong_numbers_are_refused(
+    option: str, value: str, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--subject", "geography", "--questions", "x.jsonl", option, value]) == 1
+    assert f"error: {option} {value}: must be {allowed}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kb import reading
 from kb.entries import Bad, Entry
 from kb.passages import clean
 from kb.reading import entries, files_of
@@ -325,6 +325,6 @@ def test_what_a_folder_loses_is_told(
     def scandir(path: str) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(reading.os, "scandir", scandir)
+    monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError):
         files_of([tmp_path])

@@ -293,6 +293,11 @@ def test_the_whole_way_is_gone_once_and_reported(
     assert main([*given, str(out), "--no-adapter"]) == 1
     said = capfd.readouterr().err
     assert "was started with another --no-adapter, options of training.finetune; choose" in said
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("STOP", '["."]')
+        changed.setenv("REPETITION_PENALTY", "1.2")
+        assert main(command) == 1
+    assert "was started with another STOP, REPETITION_PENALTY; choose" in capfd.readouterr().err
 
 
 @pytest.mark.slow
