@@ -32,6 +32,7 @@ class Item:
         choices: all answers that were on offer, the right one included; or none.
         difficulty: such as "easy", or None.
         judge: which of `runtime.subjects.JUDGES` to use; None is the default of the subject.
+        solution: the steps that lead to the answer, for training; no judge reads them.
     """
 
     id: Any
@@ -41,6 +42,7 @@ class Item:
     choices: tuple[str, ...] = ()
     difficulty: str | None = None
     judge: str | None = None
+    solution: str = ""
 
 
 @dataclass(frozen=True)

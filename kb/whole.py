@@ -250,6 +250,8 @@ def _write_questions(path: Path, items: Sequence[Item], for_judging: bool) -> No
                 record["choices"] = item.choices
         else:
             record["answer"] = item.references[0]
+            if item.solution:
+                record["solution"] = item.solution
         lines.append(to_json(record) + "\n")
     with replacing(path) as partial:
         partial.write_text("".join(lines), "utf-8", newline="\n")

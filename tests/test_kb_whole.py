@@ -181,6 +181,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
                     "subject": "geography",
                     "question": f"What is the capital of Land {n}?",
                     "answers": [f"Town {n}", f"the town {n}"],
+                    "solution": f"It is Town {n}." if n % 2 else None,
                 }
             )
             for n in numbers
@@ -278,6 +279,10 @@ def test_the_whole_way_is_gone_once_and_reported(
     assert (out / "report.png").stat().st_size > 1000
     assert "| adapter | " in text
     assert f"ADAPTERS_BASE_DIR={out / 'adapters'}" in text
+    records = map(json.loads, (out / "train.jsonl").read_text().splitlines())
+    solved = {record["question"]: record.get("solution") for record in records}
+    assert solved["What is the capital of Land 1?"] == "It is Town 1."
+    assert None in solved.values()
     learned, kept = (
         [json.loads(line)["question"] for line in (out / f"{part}.jsonl").read_text().splitlines()]
         for part in ("train", "gate")
