@@ -30,8 +30,10 @@ from evaluation.processes import Processes
 from evaluation.records import Run
 from evaluation.watch import Watch
 
-# In seconds. Between two measurements of the process, which slow the pipeline down a little.
+# In seconds. At least this is between two measurements, which slow the pipeline down a little.
 _PERIOD = 0.2
+# Of the time that measuring may take.
+_SHARE = 0.02
 # For the worker to start, before it loads the pipeline.
 _START = 60.0
 # For a pipeline to end after it has answered.
@@ -236,10 +238,11 @@ class _Worker:
 
     def _next(self, stage: str, timeout: float) -> Message:
         deadline = time.monotonic() + timeout
+        period = _PERIOD
         while True:
-            if message := self._channel.receive(_PERIOD):
+            if message := self._channel.receive(period):
                 return message
-            self.watch.look()
+            period = min(max(_PERIOD, self.watch.look() / _SHARE), 1.0)
             if self._process.poll() is not None:  # while a fork may hold the pipe open
                 last = self._channel.receive(_PERIOD)
                 return last or Message(None, time.perf_counter())

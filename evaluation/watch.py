@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,14 +35,19 @@ class Watch:
         self._gpu_before = gpu_before or 0
         self._cpu_before = 0.0
 
-    def look(self) -> None:
-        """Measure now. Slows the pipeline down a little if it has several processes."""
+    def look(self) -> float:
+        """Measure now; returns the seconds that it took.
+
+        It takes milliseconds, as all processes of the machine are looked through.
+        """
+        started = time.perf_counter()
         here = self._processes.of_the_pipeline()
         together = sum(map(_shared_bytes, here)) if len(here) > 1 else 0
         self.peak = max(self.peak, together, *map(_most_bytes, here))
         if self.gpu_peak is not None:
             used = (machine.gpu_memory() or 0) - self._gpu_before
             self.gpu_peak = max(self.gpu_peak, used)
+        return time.perf_counter() - started
 
     def start(self) -> None:
         """The call begins."""
