@@ -25,6 +25,15 @@ def text_of(value: Fraction, decimal: bool = True) -> str:
     return (decimal_text(value) if decimal else None) or f"{value.numerator}/{value.denominator}"
 
 
+def mixed(value: Fraction, decimal: bool = True) -> str:
+    """The same with a mixed number for a fraction above 1: 33 1/3."""
+    text = text_of(value, decimal)
+    if "/" not in text or abs(value) < 1:
+        return text
+    whole, over = divmod(abs(value.numerator), value.denominator)
+    return f"{'-' if value < 0 else ''}{whole} {over}/{value.denominator}"
+
+
 def braced(value: Fraction, decimal: bool = True) -> str:
     """The same, in brackets if it is negative or a fraction."""
     text = text_of(value, decimal)
@@ -53,7 +62,7 @@ def _share(words: Words, part: Number, whole: Number) -> str:
         raise UnclearError("a share of 0")
     rate = part.value / whole.value * 100
     step = f"{braced(part.value)}/{braced(whole.value)} * 100 = {text_of(rate)}"
-    return words.so(step, f"{text_of(rate)}%")
+    return words.so(step, f"{mixed(rate)}%")
 
 
 def _base(words: Words, part: Number, rate: Number) -> str:
@@ -73,7 +82,7 @@ def _change(words: Words, start: Number, end: Number, asked: str) -> str:
         raise UnclearError("a decrease that is an increase, or the reverse")
     over = f"{text_of(end.value)} - {text_of(start.value)}"
     step = f"({over})/{text_of(start.value)} * 100 = {text_of(rate)}"
-    size = f"{text_of(abs(rate))}%"
+    size = f"{mixed(abs(rate))}%"
     if asked == "change":
         size = words.phrase("increased" if rate > 0 else "decreased", size)
     return words.so(step, size)
@@ -272,7 +281,7 @@ def _as_decimal(words: Words, node: Node, percent: bool, text: str) -> str:
 def _as_percent(words: Words, node: Node, percent: bool, text: str) -> str:
     if percent:
         raise UnclearError("a percentage already")
-    return words.sentence(f"{text} = {text_of(100 * _fraction(node, False))}%")
+    return words.sentence(f"{text} = {mixed(100 * _fraction(node, False))}%")
 
 
 # --- points ---------------------------------------------------------------------------------

@@ -128,12 +128,16 @@ class _Parser:
     def _sum(self) -> Node:
         self._deeper()
         node, loose = self._product()
+        between = False  # whether the last term is a quotient by a variable, close to a sum
         while self._next.text in ("+", "-"):
             tight = self._is_tight()
             sign = self._take().text
             other, other_loose = self._product()
-            if tight and (loose or other_loose):  # x+1 / x-2
-                raise UnclearError("spaces that contradict the order of operations")
+            under = other.right if isinstance(other, Operation) and other.sign == "/" else None
+            between = between and tight and under is None
+            if tight and (loose or other_loose or between):  # x+1 / x-2, x+1/x-2
+                raise UnclearError("a quotient of sums without brackets, or a sum")
+            between = tight and under is not None and bool(names(under)) and not self._lenient
             node, loose = Operation(sign, node, other), other_loose
         self._depth -= 1
         return node

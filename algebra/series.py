@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from algebra.meaning import meaning, show
-from algebra.numbers import braced, rule, text_of
+from algebra.numbers import braced, mixed, rule, text_of
 from algebra.readings import UnclearError
 from algebra.sentences import Words
 from algebra.syntax import Node, Number, names
@@ -84,9 +84,7 @@ def _as_mixed(words: Words, given: Number, text: str) -> str:
     value = given.value
     if value.denominator == 1 or abs(value) < 1:
         raise UnclearError("not a mixed number")
-    whole, over = divmod(abs(value.numerator), value.denominator)
-    sign = "-" if value < 0 else ""
-    return words.sentence(f"{text} = {sign}{whole} {over}/{value.denominator}")
+    return words.sentence(f"{text} = {mixed(value, decimal=False)}")
 
 
 KINDS: list[Callable[..., str]] = [

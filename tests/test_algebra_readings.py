@@ -102,6 +102,9 @@ def exact() -> Iterator[Solver]:
         ("What is (+3) + (-5)?", "(+3) + (-5) = -2."),
         (r"Solve $x\neq 3$", "x ≠ 3."),
         # other wordings
+        ("Write 1/3 as a percent", "1/3 = 33 1/3%."),
+        ("Simplify x+1/x", "x+1/x = (x^2 + 1)/x."),
+        ("Simplify 1/x+1/y+1/z", "1/x+1/y+1/z = (xy + xz + yz)/(xyz)."),
         ("Find x. 4x - 1 = 2x + 9", "2x = 10, so x = 5."),
         ("If x + 5 = 12, then x - 5 =", "x = 7, so x - 5 = 2."),
         ("Solve 2𝑥 + 3 = 7", "2x = 4, so x = 2."),
@@ -149,6 +152,7 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         r"Solve $1/2 x = 4$",  # spaces mean nothing in LaTeX
         "What is 12 / 2*3?",
         "Simplify x+1 / x-2",
+        "Solve x+1/x-2 = 3",
         # exponents
         "What is 8^2/3?",
         "What is 9^1/2?",
