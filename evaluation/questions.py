@@ -103,6 +103,8 @@ def _item(record: Any, subjects: Subjects) -> Item | None:
         raise _UnfitError("it has half of a surrogate pair, which is not a character") from None
     if not question.strip():
         return None
+    # Tables that were exported have null where a column is empty.
+    record = {key: value for key, value in record.items() if value is not None}
     references = _references(record)
     choices = _texts(record, "choices")
     difficulty = record.get("difficulty")

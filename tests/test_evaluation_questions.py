@@ -20,14 +20,17 @@ def test_references_may_be_one_or_several_in_lines_or_in_a_list(tmp_path: Path) 
     records = [
         {"questionID": 1, "question": "?", "answers": ["x", "y"], "choices": ["x", "y", "z"]},
         {"questionID": 2, "subject": "Maths", "question": "?", "answer": "z"},
+        {"questionID": 3, "question": "?", "answer": "z", "answers": None, "choices": None},
     ]
     (tmp_path / "q.json").write_text(json.dumps(records))
     lines = questions.read(write_questions(tmp_path, records))
     listed = questions.read(tmp_path / "q.json")
     assert lines.items == listed.items
-    first, second = lines.items
+    first, second, third = lines.items
     assert first
     assert second
+    assert third
+    assert (third.references, third.choices) == (("z",), ())
     assert (first.references, first.choices, first.subject) == (
         ("x", "y"),
         ("x", "y", "z"),
@@ -46,6 +49,7 @@ def test_references_may_be_one_or_several_in_lines_or_in_a_list(tmp_path: Path) 
         ('{"questionID": 1, "answer": "x"}', '"subject" and "question" must be strings'),
         ('{"questionID": 1, "question": "?"}', 'no right answer to compare with: add "answer"'),
         ('{"questionID": 1, "question": "?", "answers": []}', "no right answer to compare with"),
+        ('{"questionID": 1, "question": "?", "answer": null}', "no right answer to compare with"),
         ('{"questionID": 1, "question": "?", "answer": 5}', '"answer" must be a string'),
         ('{"questionID": 1, "question": "?", "answer": "x", "answers": []}', "keep one of them"),
         ('{"questionID": "q0", "question": "?", "answer": "x"}', "questionID is already used by "),

@@ -164,7 +164,7 @@ class Endpoint:
         elif isinstance(error, self._openai.BadRequestError):
             advice = "judge with a model that takes chat messages, temperature and max_tokens"
         elif isinstance(error, self._openai.APITimeoutError):
-            advice = "it is too slow: allow more time or judge with a smaller model"
+            advice = "it is too slow, or hangs: judge with a smaller model, then --resume"
         elif isinstance(error, self._openai.APIConnectionError):
             advice = "check its address and that it is running"
         else:

@@ -80,7 +80,7 @@ class Journal:
                     if not line.strip(_BLANK).startswith((b"{", b"[")):
                         raise UserError(
                             f"{self.path}, line {number}: not a record; this seems to be another"
-                            " kind of file, give the name of a new one"
+                            " kind of file: move it away, or give the name of a new one"
                         ) from None
                     if line.endswith(b"\n"):
                         self.damaged.append(number)
