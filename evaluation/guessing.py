@@ -69,21 +69,23 @@ def is_open(item: Item) -> bool:
 
 
 def _guessing(couples: Sequence[tuple[Pair, Pair]]) -> Guessing:
-    compared = own = others = 0
     right: dict[int, bool] = {}
+    found: list[tuple[frozenset[int], bool, bool]] = []  # couple, own and other question satisfied
+    same = set()
     for (item, answer), (other, _) in couples:
         satisfies = bool(answer) and judge(other, answer).correct
-        if satisfies and _same(item, other):
-            continue
         if id(item) not in right:
             right[id(item)] = judge(item, answer).correct
-        compared += 1
-        own += right[id(item)]
-        others += satisfies
-    if not compared:
+        couple = frozenset([id(item), id(other)])
+        if satisfies and couple not in same and _same(item, other):
+            same.add(couple)
+        found.append((couple, right[id(item)], satisfies))
+    # Without both directions of a couple, or one answer to all questions would not come out as 0.
+    counted = [each for each in found if each[0] not in same]
+    if not counted:
         return Guessing(0.0, 1.0)
-    rate = others / compared
-    return Guessing(rate, max(0.0, 1 - others / own) if own else 1.0)
+    own, others = sum(each[1] for each in counted), sum(each[2] for each in counted)
+    return Guessing(others / len(counted), max(0.0, 1 - others / own) if own else 1.0)
 
 
 def _same(item: Item, other: Item) -> bool:

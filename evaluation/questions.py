@@ -18,6 +18,7 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 from evaluation.records import Item
+from runtime.common.files import read_bytes
 from runtime.common.records import read_records
 from runtime.settings import declared_subjects
 from runtime.subjects import Subjects
@@ -55,6 +56,7 @@ def read(*paths: Path) -> Questions:
         SetupError: a file cannot be read, or the file of subjects (`SUBJECTS_FILE`) is wrong.
         EvaluationError: a record cannot be used; the message names the file, the line (in a
             .json file the place in the list) and what to do.
+        OSError: a file is a pipe, which cannot be hidden from a pipeline.
     """
     records: list[dict[str, Any]] = []
     items: list[Item | None] = []
@@ -78,7 +80,7 @@ def read(*paths: Path) -> Questions:
     names = ", ".join(path.name for path in paths)
     if not any(items):
         raise EvaluationError(f"{names}: no question in it can be scored")
-    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    sha256 = hashlib.sha256(b"".join(map(read_bytes, paths))).hexdigest()
     return Questions(names, sha256, records, items, paths)
 
 

@@ -119,6 +119,8 @@ def find(name: str) -> Callable[[], Any]:
         BaseException: raised by the import.
     """
     place, _, function = name.rpartition(":")
+    if not place or not function:
+        raise _RefusedError("give package:function, file.py:function or folder:function")
     path = Path(place)
     if os.sep in place or path.suffix == ".py" or place in (".", ".."):
         path = path.resolve()

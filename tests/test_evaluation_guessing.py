@@ -68,6 +68,13 @@ def test_a_constant_knows_exactly_nothing_though_answers_repeat(answer: str) -> 
     )
 
 
+def test_a_constant_knows_exactly_nothing_where_a_reference_says_more_than_another() -> None:
+    asked = items(["1945", "May 8, 1945", "1812", "1066", "1492", "1215"])
+    assert judge(asked[0], "May 8, 1945").correct
+    assert [judge(item, "1945").correct for item in asked[:2]] == [True, False]
+    assert guessing.measure([(item, "1945") for item in asked])["history"].known == 0
+
+
 def test_a_list_for_each_kind_knows_nothing() -> None:
     years = [str(year) for year in range(1900, 1940)]
     names = [f"name{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(40)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,16 @@ def test_several_files_are_read_as_one(tmp_path: Path) -> None:
     message = f"{again}, line 1: its questionID is already used by {first}, line 4"
     with pytest.raises(EvaluationError, match=re.escape(message)):
         questions.read(first, again)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """It has no bytes left for its fingerprint, and cannot be hidden."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    lines = write_questions(tmp_path).read_bytes()
+    threading.Thread(target=path.write_bytes, args=[lines], daemon=True).start()
+    with pytest.raises(OSError, match="not a regular file"):
+        questions.read(path)
 
 
 def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:

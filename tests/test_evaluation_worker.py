@@ -32,6 +32,8 @@ def test_a_pipeline_is_a_module_a_file_a_package_or_the_folder_of_an_entry(
     ("name", "message"),
     [
         ("no_such_package:loadPipeline", "there is no module no_such_package"),
+        (":loadPipeline", "give package:function, file.py:function or folder:function"),
+        ("json:", "give package:function, file.py:function or folder:function"),
         ("json:loadPipeline", "there is no function loadPipeline in json"),
         ("./no/folder:loadPipeline", "./no/folder: no such file or folder"),
         (f"{PROJECT_DIR / 'docs'}:loadPipeline", "no __init__.py and no inferencePipeline"),

@@ -19,6 +19,7 @@ ITEMS = [
     Item("4", "geography", "How high is it?", ("8,849 m",)),
     Item("5", "geography", "Is it far?", ("yes",)),
     Item("6", "history", "Which? A) one B) two", ("one",)),
+    Item("8", "algebra", "Factor x^2 - 4.", ("(x-2)(x+2)",)),
     Item("7", "chinese", "谁写了《史记》？", ("司马迁",)),
 ]
 # What the judges look for, one after the other, is what makes them slow.
@@ -58,6 +59,7 @@ def plain() -> dict[str, float]:
 )
 @example([" "], "x")
 @example(["5", " " * 2500], "x")
+@example(["2020-01-"], "")
 @example(["((((x^60)^60)^60)^60)"], "")
 @example(["(x + 1)^60*(y + 2)^60*(z + 3)^60"], "")
 def test_hostile_answers_take_no_longer_than_plain_ones(

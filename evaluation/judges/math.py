@@ -116,7 +116,11 @@ def _is_other_form(question: str, wanted: list[Claim], found: list[Claim]) -> bo
 
 def _is_product(claim: Claim) -> bool:
     return bool(
-        re.search(r"\w[^()]*[+-][^()]*\)\s*(?:\(|\^|\*)|[\w)]\s*\*?\s*\([^()]*[+-]", claim.text)
+        re.search(
+            r"(?<![^()+-])[^()+\w-]*\w[^()+-]*[+-][^()]*\)\s*(?:\(|\^|\*)"
+            r"|[\w)]\s*\*?\s*\([^()]*[+-]",
+            claim.text,
+        )
     )
 
 
