@@ -23,8 +23,8 @@ WHAT = (
 SAY = f"({WHAT}|write)"
 IF = "(if|given that|given|suppose|suppose that|when|let)"
 EQUATIONS = (
-    "<the ><following ><simultaneous |linear |quadratic |cubic |rational |radical |exponential "
-    "|logarithmic |absolute value |polynomial >((?P<system>system of <linear >equations"
+    "<the |this |these ><following ><simultaneous |linear |quadratic |cubic |rational |radical "
+    "|exponential |logarithmic |absolute value |polynomial >((?P<system>system of <linear >equations"
     "|systems of equations|system of <linear >inequalities|pair of equations|linear system|system)"
     r"|equations|equation|inequalities|inequality)\b"
 )
@@ -49,6 +49,7 @@ RATE = "(percent|percentage|per cent)"
 PERCENT = f" ?(%|{RATE})"
 UNIT = f"(?P<f>{units.PATTERN})"
 OTHER = f"(?P<t>{units.PATTERN})"
+BLANK = r"<\?|_+|\( ?\)>"
 WRITE = "(write|convert|express|change|rewrite)"
 AS = "(as|to|into) <a |an >"
 
@@ -151,7 +152,7 @@ convert: {WRITE} {A} ?{UNIT} (to|into|in) <a >{OTHER}
 convert: how many {OTHER}< are there| are| is> (in|equal to) {A} ?{UNIT}
 convert a=1: how many {OTHER}< are there| are| is> in an? {UNIT}
 convert: <what is >{A} ?{UNIT} in {OTHER}
-convert: {A} ?{UNIT} ?= ?<\?|_+> ?{OTHER}
+convert: {A} ?{UNIT} ?= ?{BLANK} ?{OTHER}
 form_of_number kind=as_fraction: {WRITE} {E} {AS}\
     (fraction|simplified fraction|fraction in lowest terms|fraction in simplest form)
 form_of_number kind=as_decimal: {WRITE} {E} {AS}decimal
@@ -163,8 +164,9 @@ solve: (solve|find|determine|what are|what is) <all ><the ><real >\
     (solution|solutions|root|roots|solution set)( of| to) <{EQUATIONS}:? >{EQS}
 roots: (find|determine|what are) <all ><the ><real >(roots|zeros|zeroes|x-intercepts) of\
      <the ><polynomial |quadratic |function |equation |quadratic equation |quadratic function >{E}
-solve: (solve for {V}< in| from| if| when| given that>[:,]? |
-    find {V2}([:,.]|,? (if|when|given that|given|such that|for which|where|from)) )\
+solve: (solve <the equation |the system |the inequality >for {V}\
+    < in| from| if| when| given that>[:,]? |(find|determine)< the value of> {V2}\
+    ([:,.]|,? (if|when|given that|given|such that|for which|where|from)) )\
     <{EQUATIONS}:? ?>{EQS}
 solve: solve <{EQUATIONS}:? ?>{EQS},? for {V}
 solve: solve:? ?<{EQUATIONS}:? ?>{EQS}
@@ -180,7 +182,7 @@ solve: {IF} {EQS}[,;.]? <then >{V} ?= ?\??
 solve: <{EQUATIONS}:? >(?P<eqs>[^?]+?)[,;.]? (solve for|find|what is) {V}
 solve: (?P<eqs>[^?]+?)[,;.] ?{V} ?= ?\?
 wanted: {IF} {EQS}[,;.]? <then >{WHAT}< the value of>< the expression> {VALUE}
-wanted: {IF} {EQS}(,? then|[,;]) ?{VALUE} ?= ?<\?|_+>
+wanted: {IF} {EQS}(,? then|[,;]) ?{VALUE} ?= ?{BLANK}
 wanted: {WHAT} (?P<e>[^=]+?),? (if|given that|given|when) {GIVEN}
 
 rewrite kind=expand: (expand and simplify|expand the brackets|expand|multiply out)\b< the>\
@@ -192,7 +194,7 @@ rewrite kind=simplify: (simplify|combine like terms in|combine like terms)\b< th
     < expression| fraction>:? ?{E}
 evaluate: ({WHAT}|solve|simplify)< the>< following>< result of| expression>:? ?\
     (?P<e>[^=]+?)< ?= ?\??>
-evaluate: (?P<e>[^=]+?) ?= ?<\?|_+>
+evaluate: (?P<e>[^=]+?) ?= ?{BLANK}
 evaluate: (?P<e>[^=?]*[\w)!] ?[+*÷^][^=?]*)\??
 solve: (?P<eqs>[^?]*[=<>][^?]*)
 """)

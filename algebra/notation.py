@@ -113,6 +113,7 @@ def _from_latex(text: str) -> str:
     text = _CASES.sub(lambda m: m[1].replace("\\\\", " ; ").replace("&", " "), text)
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = re.sub(r"\\[()\[\]]", "$", text)
+    text = re.sub(r"(\\[A-Za-z]+)(?=\\sqrt)", r"\1 ", text)  # \cdot\sqrt{2}
     text = _BASE.sub(r"\\log_\1\2 ", text)
     text = text.replace("\\%", "%").replace("\\$", "\\dollar ").replace("{,}", ",")
     text = _MIXED.sub(lambda m: _fraction(m[1], m[2] or m[3], m[4] or m[5]), text)

@@ -29,9 +29,9 @@ _BEFORE = re.compile(
     r"(?:please|can you|could you|help me|question:|请问|请你|请|帮我)[, ]*", re.IGNORECASE
 )
 _AFTER = re.compile(
-    r"[,;. ]*(?:please|show your work|show your steps|show all work|show all your work"
+    r"[,;. ]*(?:please|thanks|thank you|show (?:your|all|all your) work|show your steps"
     r"|show the steps|step by step|[\[(]\d+ (?:marks?|points?)[\])]"
-    r"|写出过程|并写出过程|要有过程)[. ]*",
+    r"|写出过程|并写出过程|要有过程)[.! ]*",
     re.IGNORECASE,
 )
 # The method that is asked for does not change the result.
