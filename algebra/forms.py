@@ -24,8 +24,9 @@ SAY = f"({WHAT}|write)"
 IF = "(if|given that|given|suppose|suppose that|when|let)"
 EQUATIONS = (
     "<the |this |these ><following ><simultaneous |linear |quadratic |cubic |rational |radical "
-    "|exponential |logarithmic |absolute value |polynomial >((?P<system>system of <linear >equations"
-    "|systems of equations|system of <linear >inequalities|pair of equations|linear system|system)"
+    "|exponential |logarithmic |absolute value |polynomial >"
+    "((?P<system>system of <linear >equations|systems of equations|pair of equations"
+    "|system of <linear >inequalities|linear system|system)"
     r"|equations|equation|inequalities|inequality)\b"
 )
 OF = " of <the ><function |curve |graph of |parabola |quadratic |quadratic function >"
