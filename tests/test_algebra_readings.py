@@ -263,7 +263,7 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         # Gauss's brackets
         "What is [2.5] + [3.7]?",
         "Solve [x/2] = 3",
-        "计算［2.5］+［3.7］",
+        "计算［2.5］×2",
         # mixed numbers with a hyphen
         "What is 3-1/2 + 2-1/4?",
         "Solve x + 2-1/2 = 5",
@@ -275,9 +275,9 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "解方程 2x=10！",
         "Simplify 2x + 3!",
         # an exponent that goes on
-        "What is 2³!?",
+        "What is 2³! + 1?",
         "What is 2²^3?",
-        "What is √(4)!?",
+        "What is √(4)! + 1?",
         # signs of which one is too many
         "What is 13 ×· 7?",
         "Solve 4x* + 9 = 1",
@@ -288,7 +288,6 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         # a mark
         "Expand (2x - 5)([3]x + 3)",
         # not over the rational numbers
-        "Factor x^2 - 2√2x + 2",
         "Factor x^2 + 9πx + 20",
         # an inverse function
         "Solve g⁻¹(x) = 5 for x",
@@ -299,8 +298,8 @@ def test_what_has_one_reading_is_answered(exact: Solver, question: str, answer: 
         "If f(x) = √x and g(x) = x^2, find g(f(x))",
         # not simpler
         "Simplify |2x - 4|",
-        # the ratio of an arithmetic sequence
-        "Find the common ratio of the arithmetic sequence 2, 4, 6",
+        # the difference of a geometric sequence
+        "Find the common difference of the geometric sequence 2, 4, 6",
         # conditions on other letters
         "Solve |x| = a for x",
         "Solve y = √x for x",
