@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from evaluation.judges import judge
+from evaluation.records import Item
 from tests.verdicts import CITIES, verdict
 
 GUINEAS = ("Papua New Guinea", "Guinea", "Guinea-Bissau", "Equatorial Guinea")
@@ -108,3 +110,10 @@ def test_choices_in_algebra(
     right: str, choices: tuple[str, ...], answer: str, correct: bool
 ) -> None:
     assert verdict("algebra", right, answer, choices).correct == correct
+
+
+def test_a_few_characters_of_a_choice_do_not_say_it() -> None:
+    choices = ("“市”突破空间限制", "井田制瓦解", "均田制受到破坏", "分封制恢复")
+    item = Item("1", "chinese", "这表明当时", ("均田制受到破坏",), choices)
+    assert not judge(item, "农民的经济基础受到国家的制约").correct
+    assert judge(item, "均田制度已经受到严重破坏").correct

@@ -134,6 +134,8 @@ def test_words_of_the_question_are_no_answer(question: str, reference: str, answ
             "Israel, Egypt and Jordan can be seen.",
             False,
         ),
+        ("How many people fit in?", "1", "1,000 people. This was the first submarine.", False),
+        ("How many people fit in?", "1", "The first submarine had room for one man.", True),
         ("Which town was lit?", "Arco, Idaho", "The town that was lit is in Idaho.", False),
         (
             "What did Stalin agree to do?",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from evaluation.judges import math
 from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import is_denied
-from evaluation.judges.text import FUNCTION_WORDS, YES_NO, places, read, spelled, tokens
+from evaluation.judges.text import FUNCTION_WORDS, YES_NO, has_han, places, read, spelled, tokens
 from evaluation.records import Item, Verdict
 
 NAME = "choice"
@@ -37,8 +37,9 @@ _CAPITAL = re.compile(
     r"(?! (?:not|wrong|incorrect|false))"
 )
 # An answer in other words says a choice if it has this share of the words that no other choice has,
-# and twice the share of any other. A choice must have this many words of its own.
-_ENOUGH, _LONG = 0.4, 4
+# more of its characters in Chinese, and twice the share of any other. A choice must have this many
+# of its own.
+_ENOUGH, _ENOUGH_CHARACTERS, _LONG = 0.5, 0.6, 4
 
 
 def judge(item: Item, answer: str, without_choices: Callable[[Item, str], Verdict]) -> Verdict:
@@ -67,7 +68,8 @@ def judge(item: Item, answer: str, without_choices: Callable[[Item, str], Verdic
         return Verdict(False, fact.score, NAME, f"says {_names(others, choices)}")
     best = max(shares[n] for n in right)
     alone = all(share <= best / 2 for n, share in enumerate(shares) if n not in right)
-    if fact.judge != math.NAME and not fact.correct and alone and best >= _ENOUGH:
+    enough = _ENOUGH_CHARACTERS if any(map(has_han, references)) else _ENOUGH
+    if fact.judge != math.NAME and not fact.correct and alone and best >= enough:
         return Verdict(True, best, NAME, f"is nearest to {_names(right, choices)}")
     if letters or (named and not any(map(tokens, references))):
         return Verdict(True, 1.0, NAME, f"says {_names(letters | named, choices)}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from algebra.words import with_ordinals
 from evaluation.judges import dates, quantities
 from evaluation.judges.decision import deciding
 from evaluation.judges.mentions import DIRECTIONS, forms, is_denied, is_foreign, states
@@ -24,6 +25,7 @@ from evaluation.judges.text import (
     is_number,
     places,
     read,
+    spelled,
     tokens,
     without,
 )
@@ -33,6 +35,8 @@ NAME = "facts"
 THRESHOLD = 0.6
 
 _LIST = re.compile(r"[^,]+(?:(?:, [^,]+)*,? and [^,]+|(?:, [^,]+){2,})", re.IGNORECASE)
+_COUNT = re.compile(r"\b(?:how many|number of)\b")
+_ORDINAL = re.compile(r"\b\d+(?:st|nd|rd|th)\b(?= [a-z])")
 # Signs between two words that would end a sentence.
 _SIGN = re.compile(r"[.!?:;]+(?= \w)")
 _LIST_COMMA = re.compile(r",? and |, ", re.IGNORECASE)
@@ -45,6 +49,9 @@ _FEW = 3
 def judge(item: Item, answer: str) -> Verdict:
     """The verdict for the reference that the answer comes nearest to."""
     said = unified(answer)
+    counted = all(is_number(token) for each in item.references for token in tokens(each))
+    if counted and _COUNT.search(spelled(item.question)):  # "the first submarine" is not one
+        said = _ORDINAL.sub(" ", with_ordinals(spelled(said)))
     verdicts = [
         _settled(reference, answer) or _against(item, form, _spaced(said, form))
         for reference in item.references
