@@ -38,7 +38,7 @@ MODULES = [
     "yes_no",
     "choice",
 ]
-MODULES += ["chinese", "intervals", "math_text", "math"]
+MODULES += ["chinese", "intervals", "math_text", "claims", "math"]
 TESTS = PROJECT_DIR / "tests"
 # An alternative that is no more than a word.
 _WORD = re.compile(r"[\w ?'’]*")
