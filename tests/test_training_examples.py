@@ -17,10 +17,12 @@ from tests.checkpoints import (
     tiny_sentencepiece,
     tiny_tokenizer,
 )
-from tests.finetuning import SUBJECTS
+from tests.finetuning import SUBJECTS, write
 from training.base import Base
 from training.corpus import Pair
 from training.examples import make_examples
+from training.lessons import Plan, prepare
+from training.options import Options
 from training.tokenizer import CheckpointTokenizer
 
 pytest_plugins = ["tests.finetuning"]
@@ -80,3 +82,27 @@ def test_a_question_too_long_loses_its_middle_and_an_answer_too_long_is_left_out
     assert [len(frame.head) + len(example) for example in examples] == [128]
     assert "line 2: skipped, the answer has" in caplog.text
     assert "1 questions were cut in the middle" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("subject", "solution", "warned"),
+    [
+        ("algebra", "", True),
+        ("algebra", "I add 1 to 1, and then 3.", False),
+        ("history", "", False),
+    ],
+)
+def test_word_problems_without_steps_are_warned_of(
+    pipeline: Pipeline,
+    demo_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    subject: str,
+    solution: str,
+    warned: bool,
+) -> None:
+    records = [{"question": f"{n}?", "answer": n, "solution": solution} for n in range(5)]
+    plan = Plan(subject, write(tmp_path / "corpus.jsonl", *records), Options())
+    lesson = prepare(plan, Base.find(str(demo_model), pipeline.settings), SUBJECTS)
+    assert lesson.solved == (4 if solution else 0)
+    assert ('no "solution"' in caplog.text) is warned

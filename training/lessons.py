@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +18,12 @@ from training.examples import Example, make_examples
 from training.informed import with_passages
 from training.options import Options
 
+log = logging.getLogger(__name__)
+
 # Increased when the same options get another meaning, so that old adapters are trained again.
 _FORMAT = 1
+# Tokens of an answer that has no steps.
+_BRIEF = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,14 @@ def prepare(plan: Plan, base: Base, subjects: Subjects) -> Lesson:
         template = frame(tokenizer.chat_template, subjects[subject].instruction)
     if not examples:
         raise TrainingError(f"{plan.data}: every answer is longer than --max-tokens allows")
+    length = statistics.median(len(example.answer) for example in examples)
+    if subjects[subject].length > 1 and length <= _BRIEF:
+        log.warning(
+            '%s: short answers and no "solution"; a small model that learns to answer %s without'
+            " steps loses most right answers (docs/training.md)",
+            plan.data,
+            subject,
+        )
     data_sha256 = sha256(plan.data)
     parts = [_FORMAT, base.fingerprint, data_sha256, plan.skip_bad, asdict(options)]
     parts += [subject, template.head, template.tail, template.end]
