@@ -59,7 +59,7 @@ def test_numbers_are_answers_too(tmp_path: Path) -> None:
 def test_a_solution_is_learned_before_its_answer(tmp_path: Path) -> None:
     path = write(
         tmp_path / "c.jsonl",
-        {"question": "2 * 5?", "answer": 10, "solution": "It is 2 * 5 = <<2*5=10>>10."},
+        {"question": "2 * 5?", "answer": 10, "solution": "It is 2 * 5 = <<2*5=10>>10.\n#### 10"},
         {"question": "2 * 0?", "answer": 0, "solution": None},
         {"question": "二乘五？", "answer": "10", "solution": "2 × 5 = 10"},
         {"question": "二乘五？", "answer": "10", "solution": "二乘五是10"},

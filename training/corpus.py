@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 # Bad records that are listed one by one; the others are counted.
 _NAMED = 20
-# What GSM8K's solutions have for a calculator: "5 * 2 = <<5*2=10>>10".
-_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+# What GSM8K's solutions have for a calculator, "5 * 2 = <<5*2=10>>10", and their end, "#### 10".
+_NOT_SAID = re.compile(r"<<[^<>\n]*>>|\n####[^\n]*$")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_corpus(path: Path, skip_bad: bool) -> list[Pair]:
             question, answer, solution = (
                 _text(record.value.get(key)) for key in ("question", "answer", "solution")
             )
-            pairs.append(Pair(question, answer, record.where, _CALCULATOR.sub("", solution)))
+            pairs.append(Pair(question, answer, record.where, _NOT_SAID.sub("", solution)))
     if problems and not skip_bad:
         raise TrainingError(
             "\n".join([*_first(problems), "correct them, or skip them with --bad-records skip"])
