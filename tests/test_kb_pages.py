@@ -380,7 +380,9 @@ def test_a_pipe_in_place_of_a_file_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "library"), [("a.html", "selectolax"), ("a.pdf", "pypdf"), ("a.parquet", "pyarrow")]
+    ("name", "library"),
+    [("a.html", "selectolax"), ("a.md", "markdown_it"), ("a.pdf", "pypdf")]
+    + [("a.parquet", "pyarrow")],
 )
 def test_the_extra_is_named_where_a_library_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str

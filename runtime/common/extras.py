@@ -14,6 +14,7 @@ _LIBRARIES = {
     "opencc": ("evaluating", "evaluation"),
     "matplotlib": ("evaluating", "evaluation"),
     "llguidance": ("constraining answers", "constrain"),
+    "markdown_it": ("reading Markdown", "knowledge"),
     "ijson": ("reading a JSON file", "knowledge"),
     "pyarrow": ("reading a Parquet file", "knowledge"),
     "pypdf": ("reading a PDF file", "knowledge"),
