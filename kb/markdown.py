@@ -113,7 +113,7 @@ def _entries(
 def _row(parser: Any, line: str, heading: bool) -> Row:
     """A line of a table. The parser would drop cells beyond those of the heading."""
     row = Row()
-    cells = _BAR.split(line.strip(" \t>").removeprefix("|"))
+    cells = _BAR.split(line.strip().lstrip("> \t").removeprefix("|"))
     for cell in cells if cells[-1].strip() else cells[:-1]:
         row.open(heading)
         row.add(_unlinked(parser, cell.strip().replace("\\|", "|")))

@@ -197,7 +197,7 @@ CODE_AND_QUOTES = """`a[0](x)` is code, [Lima](x) none, 2*3*4 = 24.
 
 > | Town | Bells |
 > | --- | --- |
-> | Lima | 7 | more |
+> | Lima | 7 | <b>more</b>
 
 1. one
 
@@ -217,7 +217,7 @@ End."""
 def test_markdown_is_read_as_commonmark_with_tables(tmp_path: Path) -> None:
     assert [text for _, _, text in _told(tmp_path, "a.md", CODE_AND_QUOTES)] == [
         "`a[0](x)` is code, Lima none, 2*3*4 = 24.",
-        "Lima; 7; more",
+        "Lima; 7; <b>more</b>",
         "1. one",
         "# no heading\n2. two",
         "[Anna]: Yes.",
