@@ -112,7 +112,8 @@ def compute(model_path: Path, texts: Sequence[Path], most_chunks: int = 200) -> 
 
     Args:
         model_path: a GGUF file; a float one gives the cleanest figures.
-        texts: plain text, or JSON (Lines) of {"question", "answer"} or {"text"} records.
+        texts: plain text, or JSON (Lines) of {"question", "answer"} records, perhaps with a
+            "solution", or of {"text"} records.
         most_chunks: most pieces of `CHUNK` tokens.
 
     Raises:
@@ -175,5 +176,5 @@ def calibration_text(path: Path) -> str:
 
 
 def _record_text(record: dict[str, Any]) -> str:
-    keys = ("text", "question", "answer")
+    keys = ("text", "question", "solution", "answer")
     return "\n".join(str(record[key]) for key in keys if record.get(key) is not None)

@@ -70,6 +70,8 @@ def testcalibration_text_is_read_by_lines_and_what_is_wrong_is_named(tmp_path: P
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "a\u2028b", "answer": "c\x85d"}\n{"text": "e"}\n', "utf-8")
     assert calibration_text(path) == "a\u2028b\nc\x85d\n\ne"
+    path.write_text('{"question": "2+3?", "answer": 5, "solution": "2+3 = 5"}')
+    assert calibration_text(path) == "2+3?\n2+3 = 5\n5"
     path.write_text('{"text": "e"}\n[1]\n')
     with pytest.raises(ConvertError, match=r"a\.jsonl, line 2 is a list, not an object"):
         calibration_text(path)
