@@ -337,16 +337,6 @@ def _midpoint(words: Words, p: Point, q: Point) -> str:
 
 KINDS: list[Callable[..., str]] = [
     *(_percent_of, _percent_change, _share, _base, _change, _gcd, _lcm, _sum, _product, _mean),
-    *(
-        _median,
-        _primes,
-        _ratio,
-        _term,
-        _general_term,
-        _step,
-        _described_term,
-        _convert,
-        _as_fraction,
-    ),
-    *(_as_decimal, _as_percent, _slope, _line, _distance, _midpoint),
+    *(_median, _primes, _ratio, _term, _general_term, _step, _described_term, _convert),
+    *(_as_fraction, _as_decimal, _as_percent, _slope, _line, _distance, _midpoint),
 ]

@@ -112,11 +112,11 @@ def _item(record: Any, subjects: Subjects) -> Item | None:
     difficulty = record.get("difficulty")
     if not isinstance(difficulty, str | None):
         raise _UnfitError('its "difficulty" must be a string, such as "easy"')
-    solution = record.get("solution")
-    if not isinstance(solution, str | None):
+    solution = record.get("solution", "")
+    if not isinstance(solution, str):
         raise _UnfitError('its "solution" must be a string')
-    meant, told = subjects.of(subject), solution or ""
-    return Item(id_, meant.name, question, references, choices, difficulty, meant.judge, told)
+    meant = subjects.of(subject)
+    return Item(id_, meant.name, question, references, choices, difficulty, meant.judge, solution)
 
 
 def _references(record: dict[str, Any]) -> tuple[str, ...]:

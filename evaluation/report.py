@@ -82,9 +82,8 @@ def _others(folder: Path, summary: Summary) -> list[tuple[Summary, list[float]]]
         if path.parent == folder:
             continue
         try:
-            other, credits = read_run(path.parent)
-            if not score.difference(summary, other):
-                others.append((other, credits))
+            if not score.difference(summary, read_summary(path.parent)):
+                others.append(read_run(path.parent))
         except EvaluationError:
             continue
     return others

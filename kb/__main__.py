@@ -89,18 +89,15 @@ def _check_training(arguments: argparse.Namespace) -> None:
         UserError: an option is unknown, is set by this command, or has a wrong value.
     """
     from runtime.common.errors import UserError
-    from training.options import Options
+    from training.options import Options, add_bad_records, dashed
 
     if arguments.no_adapter and arguments.options:
         raise UserError(f"--no-adapter trains nothing; leave out {' '.join(arguments.options)}")
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     Options.add_to(parser)
-    parser.add_argument("--bad-records", choices=["skip", "refuse"])
-    split = (option.partition("=") for option in arguments.options)
-    # Training takes underscores for dashes.
-    options = [(n.replace("_", "-") if n[:2] == "--" else n) + e + v for n, e, v in split]
+    add_bad_records(parser)
     try:
-        known, unknown = parser.parse_known_args(options)
+        known, unknown = parser.parse_known_args(list(map(dashed, arguments.options)))
     except argparse.ArgumentError as error:
         raise UserError(f"options of training.finetune: {error}") from None
     if unknown:

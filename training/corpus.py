@@ -94,14 +94,13 @@ def _problem(record: Any) -> str:
     if not isinstance(record, dict):
         return f"is a {type(record).__name__}, not an object"
     for key in ("question", "answer", "solution"):
-        value = record.get(key)
-        if value is None and key == "solution":
-            continue
+        value, needed = record.get(key), key != "solution"
         if value is None:
-            return f'has no "{key}"'
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            if needed:
+                return f'has no "{key}"'
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
             return f'has a {type(value).__name__} as "{key}", not a text'
-        if not _text(value) and key != "solution":
+        elif needed and not _text(value):
             return f"has an empty {key}"
     return ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.common.command import parser_for, run
 from runtime.common.extras import require
-from training.options import Options
+from training.options import Options, add_bad_records, dashed
 
 _LORAS = Path(__file__).resolve().parents[1] / "loras"
 _CORPUS = "--data-"
@@ -41,8 +41,7 @@ def _corpora(argv: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
         if not argument.startswith("--"):
             others.append(argument)
             continue
-        name, equals, value = argument.partition("=")
-        name = name.replace("_", "-")
+        name, equals, value = dashed(argument).partition("=")
         if name.startswith(_CORPUS) and name != _CORPUS:
             file = value if equals else next(rest, None)
             if file is None or (not equals and file.startswith("--")):
@@ -66,12 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="corpus of a subject, such as --data-history FILE; one or more",
     )
     parser.add_argument("--out", type=Path, default=_LORAS, help="folder (default: loras)")
-    parser.add_argument(
-        "--bad-records",
-        choices=["skip", "refuse"],
-        default="skip",
-        help="skip bad records and list them, or stop (default: skip)",
-    )
+    add_bad_records(parser)
     parser.add_argument(
         "--knowledge",
         type=Path,

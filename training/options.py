@@ -105,6 +105,22 @@ _CHOICES = {
 }
 
 
+def dashed(argument: str) -> str:
+    """An argument with dashes in its option's name; underscores are an older spelling."""
+    name, equals, value = argument.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else argument
+
+
+def add_bad_records(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what to do with bad records."""
+    parser.add_argument(
+        "--bad-records",
+        choices=["skip", "refuse"],
+        default="skip",
+        help="skip bad records and list them, or stop (default: skip)",
+    )
+
+
 def flag(name: str) -> str:
     """The command-line option of a field."""
     return "--" + name.replace("_", "-")

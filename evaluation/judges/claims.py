@@ -77,6 +77,7 @@ def _solved(claims: list[Claim]) -> list[Claim]:
 
 
 def relation(claim: Claim) -> str:
+    """The signs of an inequality, "" for an equation or a value."""
     return "".join(sign for sign in claim.name if sign in INEQUALITIES)
 
 

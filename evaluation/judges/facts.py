@@ -35,11 +35,11 @@ NAME = "facts"
 THRESHOLD = 0.6
 
 _LIST = re.compile(r"[^,]+(?:(?:, [^,]+)*,? and [^,]+|(?:, [^,]+){2,})", re.IGNORECASE)
+_LIST_COMMA = re.compile(r",? and |, ", re.IGNORECASE)
 _COUNT = re.compile(r"\b(?:how many|number of)\b")
 _ORDINAL = re.compile(r"\b\d+(?:st|nd|rd|th)\b(?= [a-z])")
 # Signs between two words that would end a sentence.
 _SIGN = re.compile(r"[.!?:;]+(?= \w)")
-_LIST_COMMA = re.compile(r",? and |, ", re.IGNORECASE)
 # A reference of at least this many words is not said by accident.
 _LONG = 6
 # In a reference of at most this many words, none may be replaced by another.

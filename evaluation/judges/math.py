@@ -41,7 +41,7 @@ def judge(item: Item, answer: str) -> Verdict:
         elif (
             _same(wanted, found)
             or _solves(wanted, everything)
-            or (_CURVE.search(item.question.casefold()) and _same_curve(wanted, found))
+            or _same_curve(item.question, wanted, found)
         ):
             return Verdict(True, 1.0, NAME, f"the result is {_shown(wanted)}")
     if not found:
@@ -187,8 +187,10 @@ def _same_points(wanted: list[list[Claim]], found: list[list[Claim]]) -> bool:
     )
 
 
-def _same_curve(wanted: list[Claim], found: list[Claim]) -> bool:
-    """Whether two equations in several unknowns have the same solutions: y = 2x - 3, 2x - y = 3."""
+def _same_curve(question: str, wanted: list[Claim], found: list[Claim]) -> bool:
+    """Whether two equations of the curve that is asked for agree: y = 2x - 3, 2x - y = 3."""
+    if not _CURVE.search(question.casefold()):
+        return False
     if len(wanted) != 1 or len(found) != 1 or relation(wanted[0]) or relation(found[0]):
         return False
     sides = [(values.read(claim.name), claim.values) for claim in (wanted[0], found[0])]
